@@ -1,0 +1,69 @@
+"""Authentication for WebSockets, as ASGI middleware.
+
+    from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware
+
+    auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
+    app = WebSocketAuthMiddleware(app, auth)
+
+The rooms, each of which imports only from rows above its own:
+
+    0  denial        Reason, Denied, ConfigurationError, the one table of codes and statuses
+       tasks         two things about coroutines
+    1  credential    Credential, Principal
+    2  sources       QueryParam, Header, Cookie, Subprotocol: where a credential travels
+       origins       Origin
+       paths         path patterns
+       events        events, observers, the log
+    3  verifiers/    one file per kind of credential
+    4  authenticator the policy, in one function
+    5  session       one live socket
+       redaction     RedactCredentials, a filter for logs
+    6  middleware    WebSocketAuthMiddleware
+
+To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
+"""
+
+from asgi_wsauth.authenticator import Authentication, Authenticator
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
+from asgi_wsauth.events import Abandoned, Admitted, Closed, Event, Observer, Refused, log_event
+from asgi_wsauth.middleware import WebSocketAuthMiddleware
+from asgi_wsauth.redaction import RedactCredentials
+from asgi_wsauth.session import Session
+from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
+from asgi_wsauth.verifiers import Verifier
+from asgi_wsauth.verifiers.api_key import APIKeyVerifier
+from asgi_wsauth.verifiers.internal import InternalCredential
+from asgi_wsauth.verifiers.jwt import JWTVerifier
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DAPHNE_CLOSE_CODES",
+    "APIKeyVerifier",
+    "Abandoned",
+    "Admitted",
+    "Authentication",
+    "Authenticator",
+    "Closed",
+    "ConfigurationError",
+    "Cookie",
+    "Credential",
+    "Denied",
+    "Event",
+    "Header",
+    "InternalCredential",
+    "JWTVerifier",
+    "Observer",
+    "Principal",
+    "QueryParam",
+    "Reason",
+    "RedactCredentials",
+    "Refused",
+    "Session",
+    "Source",
+    "Subprotocol",
+    "Verifier",
+    "WebSocketAuthMiddleware",
+    "log_event",
+]

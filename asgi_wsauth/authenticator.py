@@ -1,0 +1,350 @@
+"""The policy: who may connect. One `Authenticator` can serve any number of middlewares.
+
+It never sees `receive` or `send`, and knows no close code.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, NamedTuple, TypeAlias
+
+import anyio
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.events import Event, Observer, log_event, logger
+from asgi_wsauth.origins import check_origins, parse_origin
+from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
+from asgi_wsauth.tasks import call_on_first_wait
+from asgi_wsauth.verifiers import Verifier
+
+__all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
+
+LoadUser: TypeAlias = Callable[[Principal, HTTPConnection], Awaitable[Any]]
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")  # RFC 6750 section 2.1 allows less, an API key may want more
+
+
+class Authentication(NamedTuple):
+    """A client that may connect.
+
+    Attributes:
+        principal: whom the credential vouches for.
+        user: what belongs into `scope["user"]`: what `load_user` returned, or the principal.
+        credential: what was presented; None where authentication is off.
+    """
+
+    principal: Principal
+    user: Any
+    credential: Credential | None
+
+
+Finding: TypeAlias = "tuple[Source, Credential | Denied]"
+"""A source that found something: a credential, or one that can't be read."""
+
+
+@dataclass
+class Attempt:
+    """One handshake on its way through the decision, with what is known of it so far."""
+
+    findings: Sequence[Finding]
+    credential: Credential | None = None
+    principal: Principal | None = None
+
+
+class Authenticator:
+    """Decides who may connect. Reads and builds; keeps nothing of a handshake.
+
+    Args:
+        verifiers: what vouches for credentials, asked in this order. At least one, unless
+            `required` is False.
+        sources: where a credential may travel.
+        allowed_origins: the exact origins, such as `https://chat.example`, whose pages may connect;
+            None for any, which is an error together with a `Cookie` source.
+        required: whether a credential is needed: a bool, or a function without arguments that
+            returns one and is asked at every handshake.
+        anonymous: who everybody is while `required` is false.
+        no_auth_networks: from where one may connect while `required` is false (CIDR notation).
+        load_user: an async function from the principal and the connection to what the app finds in
+            `scope["user"]`; None from it means that there is no such user any more, or a disabled
+            one: `Reason.REVOKED`.
+        timeout: seconds that verifiers and `load_user` have together.
+        max_token_size: characters that a credential may have.
+        observers: callables that are told of every event.
+        clock: gives Unix time in seconds.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        verifiers: Iterable[Verifier],
+        *,
+        sources: Iterable[Source] = (QueryParam("token"), Header("authorization", scheme="Bearer")),
+        allowed_origins: Iterable[str] | None = None,
+        required: bool | Callable[[], bool] = True,
+        anonymous: Principal = Principal("local", method="none"),  # noqa: B008 - never changed
+        no_auth_networks: Iterable[str] = ("127.0.0.0/8", "::1/128"),
+        load_user: LoadUser | None = None,
+        timeout: float = 5.0,
+        max_token_size: int = 8192,
+        observers: Iterable[Observer] = (log_event,),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.verifiers = _callables("verifiers", verifiers)
+        self.sources = tuple(sources)
+        self.allowed_origins = check_origins(allowed_origins)
+        self.required = required
+        self.anonymous = anonymous
+        self.no_auth_networks = _networks(no_auth_networks)
+        self.load_user = load_user
+        self.timeout = timeout
+        self.max_token_size = max_token_size
+        self.observers = _callables("observers", observers)
+        self.clock = clock
+        self._warned = False
+        self._check()
+
+    async def authenticate(
+        self,
+        conn: HTTPConnection,
+        *,
+        attempt: Attempt | None = None,
+        on_wait: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Authentication:
+        """Decide about one connection, in this order:
+
+        1. `required` says no: `anonymous`, if the peer's address is inside `no_auth_networks` or is
+           no IP address (a Unix socket, a test client); any other peer is FORBIDDEN.
+        2. An `Origin` that is not allowed, or two of them: ORIGIN. None at all passes, since only
+           browsers send one, but not where the credential comes from a cookie.
+        3. (The place of a throttle by client address.)
+        4. Exactly one credential: none is MISSING; two different ones, one given twice, or one that
+           is too long or not visible ASCII is MALFORMED. A cookie counts only where nothing
+           explicit is present.
+        5. The verifiers, in their order, until one claims it; if none does: INVALID. All that waits
+           from here on has `timeout` seconds together, then it is UNAVAILABLE. An exception other
+           than `Denied`, or a result that is no `Principal`, is ERROR.
+        6. (The place of a check for revocation.)
+        7. `load_user`; None from it is REVOKED.
+
+        Args:
+            conn: the connection. Verifiers and `load_user` get it as it is.
+            attempt: what `collect` found, where the scope has been redacted since.
+            on_wait: called once, with a function that cancels the work, when it first has to wait.
+
+        Raises:
+            Denied: the client is refused.
+        """
+        try:
+            attempt = attempt or self.collect(conn)
+            if not self._is_required():  # 1
+                return self._without_credential(conn)
+            self._check_origin(conn, attempt)  # 2
+            attempt.credential = self._choose(attempt.findings)  # 4
+            with anyio.CancelScope() as scope:
+
+                def on_first_wait() -> None:
+                    scope.deadline = anyio.current_time() + self.timeout
+                    if on_wait is not None:
+                        on_wait(scope.cancel)
+
+                work = self._vouch(attempt, attempt.credential, conn)
+                return await call_on_first_wait(work, on_first_wait)
+        except Denied:
+            raise
+        except Exception as exc:  # whatever broke: nobody is admitted because of it
+            raise _broken("the decision", exc) from exc
+        raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
+
+    def collect(self, conn: HTTPConnection) -> Attempt:
+        """Ask every source. What goes wrong in one is kept, to be judged when its turn comes.
+
+        Missing parts of the scope are filled in with what the ASGI specification says they mean.
+        """
+        conn.scope.setdefault("headers", [])
+        conn.scope.setdefault("query_string", b"")
+        findings: list[Finding] = []
+        for source in self.sources:
+            try:
+                value = source.extract(conn)
+                if value:
+                    findings.append((source, Credential(_checked_str(value), repr(source))))
+            except Denied as denied:
+                findings.append((source, denied))
+            except Exception as exc:
+                findings.append((source, _broken(source, exc)))
+        return Attempt(findings)
+
+    def redact(self, scope: Any) -> None:
+        """Have every source remove its credential from `scope`, in place.
+
+        Raises:
+            Denied: with `Reason.ERROR`, after all others had their turn, where a source broke.
+        """
+        failure: Denied | None = None
+        for source in self.sources:
+            try:
+                source.redact(scope)
+            except Exception as exc:
+                failure = _broken(source, exc)
+        if failure is not None:
+            raise failure
+
+    def emit(self, event: Event) -> None:
+        """Tell every observer. One that raises is logged, and the next one is told."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:  # whatever a user's observer does, the handshake goes on
+                logger.exception("observer %r failed", observer)
+
+    def _is_required(self) -> bool:
+        required = self.required() if callable(self.required) else self.required
+        if not isinstance(required, bool):
+            raise TypeError(f"required() returned {required!r}; it must return a bool")
+        if required:
+            self._warned = False
+        return required
+
+    def _without_credential(self, conn: HTTPConnection) -> Authentication:
+        host = conn.client.host if conn.client else ""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            address = None
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address is not None and not any(address in net for net in self.no_auth_networks):
+            raise Denied(
+                Reason.FORBIDDEN,
+                f"authentication is off, and {host} is outside no_auth_networks",
+            )
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "authentication is off: everybody from %s is %r",
+                ", ".join(map(str, self.no_auth_networks)) or "a local socket",
+                self.anonymous.identity,
+            )
+        return Authentication(self.anonymous, self.anonymous, None)
+
+    def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
+        if self.allowed_origins is None:
+            return
+        origins = conn.headers.getlist("origin")
+        if not origins:
+            if attempt.findings and all(map(_is_ambient, attempt.findings)):
+                raise Denied(Reason.ORIGIN, "a cookie without an Origin")
+        elif len(origins) > 1 or parse_origin(origins[0]) not in self.allowed_origins:
+            raise Denied(Reason.ORIGIN, "not among allowed_origins")
+
+    def _choose(self, findings: Sequence[Finding]) -> Credential:
+        explicit = [finding for finding in findings if not _is_ambient(finding)]
+        credentials = []
+        for _, found in explicit or findings:
+            if isinstance(found, Denied):
+                raise found
+            credentials.append(found)
+        if not credentials:
+            raise Denied(Reason.MISSING)
+        credential = credentials[0]
+        if any(other.value != credential.value for other in credentials):
+            places = " and ".join(found.source for found in credentials)
+            raise Denied(Reason.MALFORMED, f"different credentials in {places}")
+        if len(credential.value) > self.max_token_size:
+            raise Denied(Reason.MALFORMED, f"{len(credential.value)} characters are too many")
+        if not _VISIBLE.fullmatch(credential.value):
+            raise Denied(Reason.MALFORMED, "it has characters that no credential has")
+        return credential
+
+    async def _vouch(
+        self, attempt: Attempt, credential: Credential, conn: HTTPConnection
+    ) -> Authentication:
+        principal = await self._ask_verifiers(credential, conn)  # 5
+        attempt.principal = principal
+        if self.load_user is None:
+            return Authentication(principal, principal, credential)
+        user = await self.load_user(principal, conn)  # 7
+        if user is None:
+            raise Denied(Reason.REVOKED, "load_user returned None")
+        return Authentication(principal, user, credential)
+
+    async def _ask_verifiers(self, credential: Credential, conn: HTTPConnection) -> Principal:
+        for verifier in self.verifiers:
+            principal = await verifier(credential, conn)
+            if principal is None:
+                continue
+            if not isinstance(principal, Principal):
+                raise TypeError(f"{verifier!r} returned a {type(principal).__qualname__}")
+            if principal.expires_at is not None and principal.expires_at <= self.clock():
+                raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
+            return principal
+        raise Denied(Reason.INVALID, "no verifier knows it")
+
+    def _check(self) -> None:
+        if not self.verifiers and self.required is not False:
+            raise ConfigurationError(
+                "verifiers: there is none, so nobody could ever connect; add one, or set "
+                "required=False to let everybody on this machine in"
+            )
+        if iscoroutinefunction(self.required):
+            raise ConfigurationError("required: an async function; it must return a bool at once")
+        for source in self.sources:
+            if not (callable(getattr(source, "extract", None)) and hasattr(source, "redact")):
+                raise ConfigurationError(f"sources: {source!r} has no extract() and redact()")
+            if isinstance(source, Cookie) and self.allowed_origins is None:
+                raise ConfigurationError(
+                    "allowed_origins: needed with a Cookie source, because a browser sends the "
+                    "cookie whatever page opens the socket; name your pages' origins"
+                )
+        if not self.timeout > 0:
+            raise ConfigurationError(f"timeout: {self.timeout!r} is not above 0 seconds")
+        if not self.max_token_size > 0:
+            raise ConfigurationError(f"max_token_size: {self.max_token_size!r} is not above 0")
+
+
+def _is_ambient(finding: Finding) -> bool:
+    """Whether a browser sends it by itself, whoever's page it shows."""
+    return isinstance(finding[0], Cookie)
+
+
+def _checked_str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a source found a {type(value).__qualname__}; it must be a str")
+    return value
+
+
+def _broken(what: object, exc: Exception) -> Denied:
+    denied = Denied(Reason.ERROR, f"{what}: {type(exc).__qualname__}")
+    denied.__cause__ = exc
+    return denied
+
+
+def _callables(option: str, given: Iterable[Any]) -> tuple[Any, ...]:
+    if callable(given):
+        raise ConfigurationError(f"{option}: one of them; write it as a list: [{given!r}]")
+    for one in (members := tuple(given)):
+        if not callable(one):
+            raise ConfigurationError(f"{option}: {one!r} can't be called")
+    return members
+
+
+def _networks(
+    networks: Iterable[str],
+) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    if isinstance(networks, str):
+        raise ConfigurationError(f"no_auth_networks: one string; write [{networks!r}]")
+    try:
+        return tuple(map(ipaddress.ip_network, networks))
+    except ValueError as exc:
+        raise ConfigurationError(
+            f'no_auth_networks: {exc}; write networks as in "10.0.0.0/8"'
+        ) from None

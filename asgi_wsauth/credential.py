@@ -1,0 +1,142 @@
+"""What a client presents (`Credential`), and what that proved (`Principal`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from starlette.authentication import BaseUser
+
+from asgi_wsauth.denial import ConfigurationError
+
+__all__ = ["Credential", "Principal", "check_secret"]
+
+
+class Credential:
+    """What a client presented, and where it was found.
+
+    Its `repr` hides the value, so that it can stand in a traceback or a debugger's view.
+
+    Attributes:
+        value: the credential itself, 1 to `max_token_size` characters of visible ASCII.
+        source: the name of the place it came from, for example `query parameter token`.
+    """
+
+    def __init__(self, value: str, source: str = "") -> None:
+        self.value = value
+        self.source = source
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the value's SHA-256: enough to tell two logins apart."""
+        return sha256(self.value.encode(errors="backslashreplace")).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"<Credential {self.fingerprint} from {self.source or 'elsewhere'}>"
+
+
+class Principal(BaseUser):
+    """Whom a credential vouches for. What a verifier returns, and `scope["user"]` by default.
+
+    It is Starlette's `BaseUser`, and stays a plain object that can be assigned to: Django Channels'
+    `AuthMiddleware` sets an attribute of it.
+
+    Args:
+        identity: who it is: a user id, a service's name. Not empty.
+        scopes: what it may do, for Starlette's `@requires` and for `required_scopes`.
+        claims: all that the credential says.
+        issued_at: Unix time in seconds when the credential was issued.
+        expires_at: Unix time in seconds from which the credential is no longer accepted.
+        token_id: the credential's own id (a JWT's `jti`).
+        session_id: the login's id (a JWT's `sid`).
+        display_name: for people; the identity where there is none.
+        method: how it was proved: `jwt`, `api_key`, ...
+
+    Raises:
+        ValueError: the identity is no string or empty, or `expires_at` is not a number.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        *,
+        scopes: Iterable[str] = (),
+        claims: Mapping[str, Any] | None = None,
+        issued_at: float | None = None,
+        expires_at: float | None = None,
+        token_id: str | None = None,
+        session_id: str | None = None,
+        display_name: str | None = None,
+        method: str = "custom",
+    ) -> None:
+        if not isinstance(identity, str) or not identity:
+            raise ValueError(f"identity: a string that is not empty, not {identity!r}")
+        if isinstance(scopes, str):
+            raise ValueError("scopes: a list of strings, not one string; split it at its spaces")
+        if expires_at is not None and math.isnan(expires_at):
+            raise ValueError("expires_at: Unix time in seconds, not NaN")
+        self._identity = identity
+        self._display_name = identity if display_name is None else display_name
+        self.scopes = tuple(scopes)
+        self.claims: dict[str, Any] = dict(claims or {})
+        self.issued_at = issued_at
+        self.expires_at = expires_at
+        self.token_id = token_id
+        self.session_id = session_id
+        self.method = method
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def display_name(self) -> str:
+        return self._display_name
+
+    def __repr__(self) -> str:
+        return f"<Principal {self.identity!r} by {self.method}>"
+
+
+_PLACEHOLDERS = (
+    "changeme changethis changeit replaceme replacethis placeholder "
+    "insertyour yoursecret yourapikey yourkey yourtoken your256bit your384bit your512bit "
+    "mysecret supersecret topsecret secretkey secretsecret verysecret astringsecret "
+    "donttell passw0rd password 12345678 qwerty abcdefgh aaaaaaaa xxxxxxxx"
+).split()
+
+
+def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
+    """The secret as bytes, if it is one that can't be guessed.
+
+    Args:
+        option: its name, for the error.
+        secret: the secret, bytes or a string, which is taken as UTF-8.
+        minimum: its least length in bytes.
+
+    Raises:
+        ConfigurationError: it is no string or bytes, short, a known placeholder, or has hardly any
+            different bytes. The secret itself never stands in the message.
+    """
+    if not isinstance(secret, (str, bytes)):
+        raise ConfigurationError(
+            f"{option}: a {type(secret).__name__} is no secret; is the setting behind it set?"
+        )
+    raw = secret.encode() if isinstance(secret, str) else secret
+    mend = """make one: python -c "import secrets; print(secrets.token_urlsafe(32))" """.rstrip()
+    if not raw:
+        raise ConfigurationError(f"{option}: the secret is empty; {mend}")
+    if len(raw) < minimum:
+        raise ConfigurationError(
+            f"{option}: {len(raw)} bytes are too few, it takes at least {minimum}; {mend}"
+        )
+    letters = bytes(byte for byte in raw.lower() if chr(byte).isalnum()).decode("latin-1")
+    if len(set(raw)) < 8 or any(word in letters for word in _PLACEHOLDERS):
+        raise ConfigurationError(f"{option}: this is a placeholder, not a secret; {mend}")
+    return raw

@@ -1,0 +1,168 @@
+"""Why a client is refused, and what it is told.
+
+    Exception
+    ├── Denied                  a client is refused, for one `Reason`
+    │   └── InsufficientScope   ... because its principal lacks a scope
+    └── ValueError
+        └── ConfigurationError  an option can't work; raised when a part is built
+
+`Reason` is the only table of close codes, HTTP statuses and phrases in this package. Verifiers and
+sources raise a `Denied` and know nothing of codes; only the edges (the middlewares) read the table.
+
+Sources: RFC 6455 sections 7.1.6 and 7.4, RFC 9110 section 15, RFC 6750 section 3, and IANA's
+WebSocket Close Code Number Registry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from math import ceil
+
+__all__ = [
+    "DAPHNE_CLOSE_CODES",
+    "ConfigurationError",
+    "Denied",
+    "InsufficientScope",
+    "Reason",
+    "check_close_codes",
+    "http_refusal",
+]
+
+
+class Reason(Enum):
+    """Why a client is refused: one row of the table for each cause.
+
+    The value is the *phrase*: stable, meant for machines, sent as the close reason and in HTTP
+    bodies, so `Reason("token_expired")` finds the row again. `close_code` is the default WebSocket
+    close code, `http_status` the status of an HTTP answer, `advice` what the client should do.
+    """
+
+    close_code: int
+    http_status: int
+    advice: str
+
+    # phrase (at most 123 bytes, RFC 6455 section 5.5.1), close code, HTTP status, advice
+    MISSING = "token_missing", 1008, 401, "stop"
+    MALFORMED = "token_malformed", 1008, 400, "stop"
+    INVALID = "token_invalid", 1008, 401, "stop"
+    EXPIRED = "token_expired", 4001, 401, "refresh"
+    KEYS_UNAVAILABLE = "keys_unavailable", 4001, 503, "refresh, with backoff"
+    REVOKED = "token_revoked", 4004, 401, "log in again"
+    FORBIDDEN = "forbidden", 1008, 403, "stop"
+    ORIGIN = "origin_not_allowed", 1008, 403, "stop"
+    THROTTLED = "too_many_failures", 1013, 429, "retry later"
+    TOO_MANY_CONNECTIONS = "too_many_connections", 1013, 429, "retry later"
+    UNAVAILABLE = "verifier_unavailable", 1013, 503, "retry later"
+    ERROR = "internal_error", 1011, 500, "retry later"
+
+    def __new__(cls, phrase: str, close_code: int, http_status: int, advice: str) -> Reason:
+        self = object.__new__(cls)
+        self._value_ = phrase
+        self.close_code = close_code
+        self.http_status = http_status
+        self.advice = advice
+        return self
+
+    @property
+    def phrase(self) -> str:
+        """The row's stable name on the wire, for example `token_expired`."""
+        return str(self.value)
+
+
+DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
+    Reason.MISSING: 3000,
+    Reason.MALFORMED: 3000,
+    Reason.INVALID: 3000,
+    Reason.FORBIDDEN: 3003,
+    Reason.ORIGIN: 3003,
+    Reason.THROTTLED: 4013,
+    Reason.TOO_MANY_CONNECTIONS: 4013,
+    Reason.UNAVAILABLE: 4013,
+    Reason.ERROR: 4011,
+}
+"""`close_codes` for Daphne, which can send no code but 1000 and 3000 to 4999 and turns every other
+one into 1011. 3000 (Unauthorized) and 3003 (Forbidden) are IANA's, the others are private use."""
+
+
+class ConfigurationError(ValueError):
+    """An option can't work. Raised when a part is built; names the option and the mend."""
+
+
+class Denied(Exception):
+    """A client is refused.
+
+    A verifier raises it to say "this credential is mine, and it is bad": the chain stops.
+
+    Args:
+        reason: the row of the table.
+        detail: one sentence for the log. It never reaches the client; keep credentials out of it.
+        retry_after: seconds until another try can succeed, sent as `Retry-After` where the refusal
+            is an HTTP answer (RFC 9110 section 10.2.3).
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
+        if not isinstance(reason, Reason):
+            raise TypeError(f"Denied takes a Reason, not {reason!r}")
+        super().__init__(reason, detail, retry_after)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.reason.phrase}: {self.detail}" if self.detail else self.reason.phrase
+
+
+class InsufficientScope(Denied):
+    """`Reason.FORBIDDEN`, because the principal lacks one of `scopes` (RFC 6750 section 3.1)."""
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        super().__init__(Reason.FORBIDDEN, f"requires the scopes {' '.join(scopes)}")
+        self.scopes = tuple(scopes)
+
+
+def http_refusal(denied: Denied) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and JSON body that tell a refusal over HTTP.
+
+    A 401 names the scheme, with `error="invalid_token"` where a token was given, and a refusal for
+    lack of scope says which ones are needed (RFC 6750 sections 3 and 3.1).
+    """
+    reason = denied.reason
+    body = json.dumps({"error": reason.phrase}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if isinstance(denied, InsufficientScope):
+        challenge = f'Bearer error="insufficient_scope", scope="{" ".join(denied.scopes)}"'
+        headers.append((b"www-authenticate", challenge.encode()))
+    elif reason.http_status == 401:
+        given = b"" if reason is Reason.MISSING else b' error="invalid_token"'
+        headers.append((b"www-authenticate", b"Bearer" + given))
+    if denied.retry_after is not None:
+        headers.append((b"retry-after", str(max(0, ceil(denied.retry_after))).encode()))
+    return reason.http_status, headers, body
+
+
+def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
+    """The codes for every reason: the table's, with `close_codes` laid over them.
+
+    Raises:
+        ConfigurationError: a key is no `Reason`, or a code is one that no endpoint may send: RFC
+            6455 section 7.4 reserves 1004 to 1006 and 1015, everything below 1000 and over 4999,
+            and leaves 1016 to 2999 to future revisions of the protocol.
+    """
+    for reason, code in close_codes.items():
+        if not isinstance(reason, Reason):
+            raise ConfigurationError(
+                f"close_codes: {reason!r} is no Reason; use for example Reason.EXPIRED as the key"
+            )
+        registered = code in (1000, 1001, 1002, 1003) or 1007 <= code <= 1014
+        if isinstance(code, bool) or not (registered or 3000 <= code <= 4999):
+            raise ConfigurationError(
+                f"close_codes: {code!r} for {reason.name} is a code that no endpoint may send; "
+                "use one from 4000 to 4999"
+            )
+    return {reason: close_codes.get(reason, reason.close_code) for reason in Reason}

@@ -1,0 +1,149 @@
+"""What happened, told once: frozen events, and the observer that logs them.
+
+An observer is any callable that takes one event. It is called on the event loop, so it should be
+quick; what it raises is logged and goes no further. No event ever carries a credential.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import ClassVar, Protocol
+
+from asgi_wsauth.denial import Reason
+
+__all__ = ["Abandoned", "Admitted", "Closed", "Event", "Observer", "Refused", "log_event", "logger"]
+
+logger = logging.getLogger("asgi_wsauth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What all events tell.
+
+    Attributes:
+        client: the peer's address, or None where the server knows none.
+        path: the path of the handshake, decoded, without its query.
+        origin: the `Origin` header as it came.
+        identity: whom the credential vouched for, once that is known.
+        method: how, for example `jwt`.
+        fingerprint: the first 16 hex digits of the credential's SHA-256.
+        duration: seconds since the handshake arrived.
+    """
+
+    name: ClassVar[str] = "event"
+
+    client: str | None = None
+    path: str = ""
+    origin: str | None = None
+    identity: str | None = None
+    method: str | None = None
+    fingerprint: str | None = None
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted(Event):
+    """The app is about to get the handshake."""
+
+    name: ClassVar[str] = "admitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused(Event):
+    """The client was refused.
+
+    Attributes:
+        reason: the row of the table.
+        close_code: the code that this refusal has in this middleware.
+        detail: why, in words, for the log only.
+        traceback: where something broke; the credential is cut out of it.
+    """
+
+    name: ClassVar[str] = "refused"
+
+    reason: Reason
+    close_code: int | None = None
+    detail: str = ""
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abandoned(Event):
+    """The client left before there was a verdict."""
+
+    name: ClassVar[str] = "abandoned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed(Event):
+    """The app is done with an admitted socket."""
+
+    name: ClassVar[str] = "closed"
+
+
+class Observer(Protocol):
+    """Is told of every event, on the event loop."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+_LONGEST = 200  # characters of one field in a log line
+_LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
+
+
+def log_event(event: Event, /) -> None:
+    """The default observer: one line on the logger `asgi_wsauth`, the fields also in `extra`.
+
+    Admissions and closes are INFO, refusals WARNING, outages and errors ERROR. Control characters,
+    bidirectional overrides and whatever else doesn't print are escaped, so that nothing a client
+    sends can end the line or rewrite it.
+    """
+    level = logging.INFO
+    if isinstance(event, Refused):
+        level = logging.ERROR if event.reason in _LOUD else logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
+    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    traceback = told.pop("traceback", None)
+    if isinstance(event, Refused):
+        told["reason"] = event.reason.phrase
+    told = {name: _printable(value) for name, value in told.items()}
+    line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
+    record = logger.makeRecord(
+        logger.name,
+        level,
+        __file__,
+        0,
+        "websocket %s: %s",
+        (event.name, line),
+        None,
+        func="log_event",
+        extra={"reason": None, "close_code": None, **told, "event": event.name},
+    )
+    if traceback is not None:
+        # As text, not as exc_info: from that an error tracker would take local variables. Indented,
+        # so that no line of it can pass for a line of the log.
+        record.exc_text = "\n".join(f"  {_escaped(text)}" for text in traceback.splitlines())
+    logger.handle(record)
+
+
+def _printable(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return _escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    if not any(c in text for c in ' "='):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,56 @@
+"""Parse and compare `Origin` (RFC 6454).
+
+An origin is the triple of scheme, host and port. Scheme and host are compared without case and a
+missing port is the scheme's own; nothing else is forgiven: `null`, a path, a user name, a trailing
+dot or anything that no browser serialises (RFC 6454 section 6.2) is no origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from asgi_wsauth.denial import ConfigurationError
+
+__all__ = ["Origin", "check_origins", "parse_origin"]
+
+Origin = tuple[str, str, int | None]
+"""Scheme, host and port; the port is None where the scheme has no default and none was given."""
+
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)(?::([0-9]{1,5}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def parse_origin(value: str) -> Origin | None:
+    """The origin that `value`, an `Origin` header, names; None where it names none."""
+    match = _ORIGIN.fullmatch(value)
+    if match is None:
+        return None
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
+
+
+def check_origins(allowed_origins: Iterable[str] | None) -> frozenset[Origin] | None:
+    """The configured origins, parsed. None, for any origin, stays None.
+
+    Raises:
+        ConfigurationError: one of them is no exact origin.
+    """
+    if allowed_origins is None:
+        return None
+    if isinstance(allowed_origins, str):
+        raise ConfigurationError(
+            f"allowed_origins: one string; write it as a list: [{allowed_origins!r}]"
+        )
+    parsed = {value: parse_origin(value) for value in allowed_origins}
+    for value, origin in parsed.items():
+        if origin is None:
+            raise ConfigurationError(
+                f"allowed_origins: {value!r} is no exact origin; write scheme, host and, where it "
+                'is not the usual one, port, as in "https://chat.example" or '
+                '"http://localhost:3000", without path, wildcard or trailing slash'
+            )
+    return frozenset(origin for origin in parsed.values() if origin is not None)

@@ -1,0 +1,292 @@
+"""Where a credential travels in a handshake.
+
+A source has two methods: `extract` finds the credential, `redact` removes it from the scope. Both
+walk the same pieces of the raw bytes, so that whatever one of them finds the other one removes.
+
+A credential counts as it was sent. A value is percent-decoded once, in a query string, and in no
+other way changed: nothing is stripped of a NUL, folded to ASCII or decoded twice until it fits.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from typing import Protocol
+from urllib.parse import unquote_plus
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+
+__all__ = ["Cookie", "Header", "QueryParam", "Source", "Subprotocol", "answer"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2: token
+
+# RFC 3986 section 2.3: these are never escaped by a client that means what it says, so an escaped
+# one is somebody's try to get a token past a filter.
+_ESCAPED_UNRESERVED = re.compile(
+    rb"%(2d|2e|3[0-9]|4[1-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)", re.IGNORECASE
+)
+
+
+class Source(Protocol):
+    """Finds a credential in a handshake, and removes it from the scope. Any object with these two
+    methods is one."""
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        """The credential, or None where there is none.
+
+        Raises:
+            Denied: with `Reason.MALFORMED`, where it is there twice or can't be read.
+        """
+        ...
+
+    def redact(self, scope: Scope, /) -> None:
+        """Take the credential out of `scope`, which is the server's own dict.
+
+        Assign new values to its keys; a list in it may be the server's and stays as it is.
+        """
+        ...
+
+
+class QueryParam:
+    """A parameter of the query string: `/ws?token=...`. Works in every browser.
+
+    The parameter given twice is refused, and so is one in which a letter, digit or one of
+    `-._~` is percent-escaped (RFC 3986 section 2.3). An empty value counts as none.
+
+    Args:
+        name: the parameter's name, case-sensitive.
+
+    Raises:
+        ConfigurationError: the name is empty.
+    """
+
+    def __init__(self, name: str = "token") -> None:
+        if not name:
+            raise ConfigurationError('QueryParam: the name is empty; use for example "token"')
+        self.name = name
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        found = [part for part in self._parts(conn.scope) if self._is_mine(part)]
+        if len(found) > 1:
+            raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
+        if not found:
+            return None
+        if _ESCAPED_UNRESERVED.search(found[0]):
+            raise Denied(Reason.MALFORMED, f"{self} has escapes that no client needs")
+        return unquote_plus(found[0].partition(b"=")[2].decode("latin-1")) or None
+
+    def redact(self, scope: Scope, /) -> None:
+        parts = self._parts(scope)
+        kept = [part for part in parts if not self._is_mine(part)]
+        if len(kept) < len(parts):
+            scope["query_string"] = b"&".join(kept)
+
+    def _parts(self, scope: Scope) -> list[bytes]:
+        query: bytes = scope.get("query_string") or b""
+        return query.split(b"&") if query else []
+
+    def _is_mine(self, part: bytes) -> bool:
+        return unquote_plus(part.partition(b"=")[0].decode("latin-1")) == self.name
+
+    def __repr__(self) -> str:
+        return f"query parameter {self.name}"
+
+
+class Header:
+    """A request header: `Authorization: Bearer ...`, or the whole of a header like `X-API-Key`.
+
+    Browsers can't set one on a WebSocket; programs can. With a scheme (RFC 9110 section 11.4), its
+    case and the number of spaces behind it don't matter, and a header of another scheme is none of
+    this source's and stays in the scope. The header given twice is refused. An empty value counts
+    as none.
+
+    Args:
+        name: the header's name; case doesn't matter.
+        scheme: the word before the credential, or None where the value is the credential.
+
+    Raises:
+        ConfigurationError: the name or the scheme is no RFC 9110 token.
+    """
+
+    def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"Header: {name!r} is no header name")
+        if scheme is not None and not _HEADER_NAME.fullmatch(scheme):
+            raise ConfigurationError(f'Header: scheme {scheme!r} is no scheme; try "Bearer"')
+        self.name = name.lower()
+        self.scheme = scheme
+        # Daphne joins repeated headers with a comma: the scheme may stand behind one.
+        self._mine = re.compile(
+            rf"(?:^|,)[ \t]*{re.escape(scheme)}(?=[ \t,]|$)" if scheme else "^", re.IGNORECASE
+        )
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        values = conn.headers.getlist(self.name)
+        if not any(map(self._mine.search, values)):
+            return None
+        if len(values) > 1 or len(self._mine.findall(values[0])) > 1:
+            raise Denied(Reason.MALFORMED, f"{self} given more than once")
+        start = self._mine.match(values[0])
+        if start is None:
+            raise Denied(Reason.MALFORMED, f"{self} stands behind another scheme")
+        return values[0][start.end() :].strip(" ") or None
+
+    def redact(self, scope: Scope, /) -> None:
+        _edit_header(
+            scope,
+            self.name.encode(),
+            lambda value: None if self._mine.search(value.decode("latin-1")) else value,
+        )
+
+    def __repr__(self) -> str:
+        return f"header {self.name}"
+
+
+class Cookie:
+    """A cookie. Browsers send it by themselves, so whoever uses one must also set
+    `allowed_origins`, or any site can open a socket in its visitor's name (cross-site WebSocket
+    hijacking, OWASP WebSocket Security Cheat Sheet).
+
+    A cookie counts only where no credential was sent explicitly. Given twice, it is refused: a
+    subdomain may have planted the second one. Double quotes around it are taken off (RFC 6265
+    section 4.1.1), nothing else is decoded. An empty value counts as none.
+
+    Args:
+        name: the cookie's name, case-sensitive.
+
+    Raises:
+        ConfigurationError: the name is no RFC 9110 token.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"Cookie: {name!r} is no cookie name")
+        self.name = name
+        # Daphne joins repeated Cookie headers with a comma, which no cookie's value may contain.
+        self._mine = re.compile(rf"(?:^|,)[ \t]*{re.escape(name)}[ \t]*=")
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        found = [
+            piece
+            for header in conn.headers.getlist("cookie")
+            for piece in header.split(";")
+            if self._mine.search(piece)
+        ]
+        if not found:
+            return None
+        if len(found) > 1 or "," in found[0]:
+            raise Denied(Reason.MALFORMED, f"{self} given more than once, or with a comma in it")
+        value = found[0].partition("=")[2].strip(" \t")
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        return value or None
+
+    def redact(self, scope: Scope, /) -> None:
+        _edit_header(scope, b"cookie", self._without_mine)
+
+    def _without_mine(self, header: bytes) -> bytes | None:
+        pieces = header.split(b";")
+        kept = [p for p in pieces if not self._mine.search(p.decode("latin-1"))]
+        return header if len(kept) == len(pieces) else b";".join(kept).strip() or None
+
+    def __repr__(self) -> str:
+        return f"cookie {self.name}"
+
+
+class Subprotocol:
+    """The list of offered subprotocols, the one header that a browser's page can fill:
+    `new WebSocket(url, ["bearer", token])`.
+
+    The marker stays in the scope, and is what the server answers with where the app chooses none
+    of the other protocols; the credential is never echoed. With `prefix`, the form of Kubernetes:
+    one entry, a prefix and the credential in unpadded base64url, beside at least one protocol that
+    can be echoed (RFC 6455 section 4.2.2: a browser drops a connection that echoes none).
+
+    Args:
+        marker: the protocol name before the credential, case-sensitive.
+        prefix: for example `base64url.bearer.authorization.k8s.io.`; takes the marker's place.
+
+    Raises:
+        ConfigurationError: the marker or the prefix is no RFC 9110 token.
+    """
+
+    def __init__(self, marker: str = "bearer", *, prefix: str | None = None) -> None:
+        for option, word in (("marker", marker), ("prefix", prefix)):
+            if word is not None and not _HEADER_NAME.fullmatch(word):
+                raise ConfigurationError(f"Subprotocol: {option} {word!r} is no protocol name")
+        self.marker = marker if prefix is None else None
+        self.prefix = prefix
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        offered = _offered(conn.scope)
+        found = [offered[place] for place in self._places(offered)]
+        if not found:
+            return None
+        if len(found) > 1:
+            raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
+        if self.prefix is None:
+            return found[0]
+        if len(offered) == 1:
+            raise Denied(Reason.MALFORMED, f"{self} alone: nothing else is offered to answer with")
+        return self._decoded(found[0][len(self.prefix) :])
+
+    def redact(self, scope: Scope, /) -> None:
+        offered = _offered(scope)
+        places = self._places(offered)
+        if not places:
+            return
+        kept = [protocol for place, protocol in enumerate(offered) if place not in places]
+        scope["subprotocols"] = kept
+        # Some servers leave the header out; where it is there, it says the same as the list.
+        first = iter([", ".join(kept).encode("latin-1") or None])
+        _edit_header(scope, _PROTOCOL_HEADER, lambda _: next(first, None))
+
+    def _places(self, offered: list[str]) -> set[int]:
+        """Where the entries are that carry a credential."""
+        if self.prefix is not None:
+            return {i for i, word in enumerate(offered) if word.startswith(self.prefix)}
+        return {i for i in range(1, len(offered)) if offered[i - 1] == self.marker}
+
+    def _decoded(self, value: str) -> str | None:
+        try:
+            raw = value.encode("ascii")
+            decoded = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
+            # urlsafe_b64decode passes over what it doesn't know; only the exact form is the form.
+            if urlsafe_b64encode(decoded).rstrip(b"=") == raw:
+                return decoded.decode("ascii") or None
+        except ValueError:
+            pass
+        raise Denied(Reason.MALFORMED, f"{self} is no unpadded base64url")
+
+    def __repr__(self) -> str:
+        return f"subprotocol {self.prefix or self.marker}"
+
+
+_PROTOCOL_HEADER = b"sec-websocket-protocol"
+
+
+def _offered(scope: Scope) -> list[str]:
+    """The offered subprotocols: the scope's list, or the header where a server gives no list."""
+    if "subprotocols" in scope:
+        return list(scope["subprotocols"])
+    values = [v.decode("latin-1") for k, v in scope.get("headers", ()) if k == _PROTOCOL_HEADER]
+    return [word.strip() for value in values for word in value.split(",") if word.strip()]
+
+
+def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
+    """The subprotocol to answer a redacted handshake with where the app chooses none: the marker
+    that stood before a credential, or else the first one offered."""
+    offered = _offered(scope)
+    markers = [source.marker for source in sources if isinstance(source, Subprotocol)]
+    return next((word for word in offered if word in markers), offered[0] if offered else None)
+
+
+def _edit_header(scope: Scope, name: bytes, edit: Callable[[bytes], bytes | None]) -> None:
+    """Put `edit(value)` in the place of every value of a header; None drops it."""
+    headers = scope.get("headers", ())
+    edited = [(key, edit(value) if key.lower() == name else value) for key, value in headers]
+    scope["headers"] = [(key, value) for key, value in edited if value is not None]

@@ -1,0 +1,99 @@
+"""API keys: long random strings that don't expire. Only their digests are kept.
+
+A plain SHA-256 is enough of a hash here, because a key is random and not chosen by a person; that
+is also why guessable keys are refused when the verifier is built.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hashlib import sha256
+from hmac import compare_digest
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import Credential, Principal, check_secret
+from asgi_wsauth.denial import ConfigurationError
+
+__all__ = ["APIKeyVerifier"]
+
+Lookup = Callable[[str], Awaitable["Principal | None"]]
+
+
+class APIKeyVerifier:
+    """Knows a set of API keys, given here or looked up. An unknown key is "not mine".
+
+    Args:
+        keys: key id → the key (at least 16 bytes), or `sha256:` and the 64 hex digits of its
+            digest. The id becomes the principal's identity.
+        lookup: instead of `keys`, for keys in a database: an async function that takes the hex
+            SHA-256 of what was presented and returns its principal, or None for an unknown key.
+            It is asked about every credential that no earlier verifier of the chain claimed.
+        scopes: what the principals of `keys` may do.
+
+    Raises:
+        ConfigurationError: a key can be guessed, a digest is none, or neither or both of `keys`
+            and `lookup` are given.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, str] | None = None,
+        *,
+        lookup: Lookup | None = None,
+        scopes: Iterable[str] = (),
+    ) -> None:
+        if (keys is None) == (lookup is None):
+            raise ConfigurationError("APIKeyVerifier: give it either keys or lookup")
+        if keys is not None and not keys:
+            raise ConfigurationError("APIKeyVerifier: keys is empty; nobody could ever connect")
+        self._digests = [(_digest(name, key), name) for name, key in (keys or {}).items()]
+        self._lookup = lookup
+        self._scopes = tuple(scopes)
+
+    @classmethod
+    def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> APIKeyVerifier:
+        """The key in an environment variable; several, for rotation, with commas between them.
+
+        The variable's name becomes the principal's identity.
+
+        Raises:
+            ConfigurationError: the variable is not set, or a key in it can be guessed.
+        """
+        keys = [key.strip() for key in os.environ.get(name, "").split(",") if key.strip()]
+        if not keys:
+            raise ConfigurationError(
+                f"APIKeyVerifier.from_env: {name} is not set; put an API key into it, or several "
+                "with commas between them"
+            )
+        verifier = cls({name: keys[0]}, scopes=scopes)
+        verifier._digests += [(_digest(name, key), name) for key in keys[1:]]
+        return verifier
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        presented = sha256(credential.value.encode()).hexdigest()
+        if self._lookup is not None:
+            return await self._lookup(presented)
+        identity: str | None = None
+        for digest, name in self._digests:  # all of them, so that time tells nothing
+            if compare_digest(presented, digest):
+                identity = name
+        if identity is None:
+            return None
+        return Principal(identity, scopes=self._scopes, method="api_key")
+
+    def __repr__(self) -> str:
+        return f"<APIKeyVerifier {sorted({name for _, name in self._digests}) or 'by lookup'}>"
+
+
+def _digest(name: str, key: str) -> str:
+    if isinstance(key, str) and key.startswith("sha256:"):
+        digest = key.removeprefix("sha256:").lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ConfigurationError(
+                f'APIKeyVerifier: the digest of {name!r} is not "sha256:" and 64 hex digits'
+            )
+        return digest
+    return sha256(check_secret(f"APIKeyVerifier: key {name!r}", key, minimum=16)).hexdigest()

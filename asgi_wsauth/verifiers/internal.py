@@ -1,0 +1,59 @@
+"""One credential for the server's own processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from hmac import compare_digest
+from secrets import token_urlsafe
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import Credential, Principal, check_secret
+from asgi_wsauth.denial import ConfigurationError
+
+__all__ = ["InternalCredential"]
+
+
+class InternalCredential:
+    """One value for the life of the process, used as often as needed: for the worker that a server
+    starts and that connects back to it. Its principal is `server-internal`.
+
+    Args:
+        value: the credential, at least 16 bytes; None makes a new one (`wsi_` and 32 random bytes).
+        scopes: what its principal may do.
+
+    Attributes:
+        value: the credential, to hand to whoever may connect.
+
+    Raises:
+        ConfigurationError: the value can be guessed.
+    """
+
+    def __init__(self, value: str | None = None, *, scopes: Iterable[str] = ()) -> None:
+        self.value = f"wsi_{token_urlsafe(32)}" if value is None else value
+        self._expected = check_secret("InternalCredential(value)", self.value, minimum=16)
+        self._scopes = tuple(scopes)
+
+    @classmethod
+    def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> InternalCredential:
+        """The value of an environment variable, where several processes share it.
+
+        Raises:
+            ConfigurationError: the variable is not set, or its value can be guessed.
+        """
+        value = os.environ.get(name, "")
+        if not value:
+            raise ConfigurationError(
+                f"InternalCredential.from_env: {name} is not set; put the same secret into it for "
+                "every process that shares the credential"
+            )
+        return cls(value, scopes=scopes)
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        if not compare_digest(credential.value.encode(), self._expected):
+            return None
+        return Principal("server-internal", scopes=self._scopes, method="internal")
+
+    def __repr__(self) -> str:
+        return "<InternalCredential>"
