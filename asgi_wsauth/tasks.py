@@ -21,8 +21,8 @@ def call_on_first_wait(
     """Await `work` in the caller's own task, calling `on_first_wait` once if it has to wait.
 
     Work that never waits then costs no timer and no task. It can't be handed to another task when
-    it does wait: cancel scopes that it entered before belong to the task in which they were entered.
-    So it stays where it is, and only what watches over it is set up late.
+    it does wait, because the cancel scopes that it has entered belong to the task in which it
+    entered them. So it stays where it is, and only what watches over it is set up late.
     """
     try:
         waited_for = work.send(None)

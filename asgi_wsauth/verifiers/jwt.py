@@ -1,8 +1,8 @@
 """JSON Web Tokens (RFC 7519), checked as RFC 8725 asks.
 
-PyJWT checks the signature, the header, and the claims `aud`, `iss`, `sub` and `jti`. The three times
-are judged here, because PyJWT reads a string or `true` as a number, and because an expired token
-must be told from a bad one: only a token that is good in every other way is EXPIRED.
+PyJWT checks the signature, the header, and the claims `aud`, `iss`, `sub` and `jti`. The times are
+judged here, because PyJWT reads a string or `true` as a number, and because an expired token must
+be told from a bad one: only a token that is good in every other way is EXPIRED.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _PreparedKey(NamedTuple):
 class JWTVerifier:
     """Verifies JWTs with keys that are at hand.
 
-    A token is "not mine" if it isn't three base64url segments with a JSON object as header, or, with
-    `issuer`, if its `iss` is another. Everything else that is wrong with it refuses it.
+    A token is "not mine" if it isn't three base64url segments with a JSON object as header, or,
+    with `issuer`, if its `iss` is another. Everything else that is wrong with it refuses it.
 
     Args:
         key: a secret, a public key as PEM, a JWK, or a list of them, all of which are accepted
@@ -57,7 +57,8 @@ class JWTVerifier:
         issuer: a token's `iss` must equal it (or one of them), exactly.
         leeway: seconds by which clocks may differ, for `exp`, `nbf` and `iat`.
         required_claims: claims that must be there and not null. `sub`, the identity, always must.
-        scopes_claim: the claim with the scopes: a string with spaces (RFC 8693 section 4.2) or a list.
+        scopes_claim: the claim with the scopes: a string with spaces between them (RFC 8693 section
+            4.2), or a list.
         typ: the header's `typ` must be this, for example `at+jwt` (RFC 9068 section 2.1); None
             accepts any.
         clock: gives Unix time in seconds.
@@ -278,7 +279,8 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> _PreparedKey:
         ConfigurationError: the key is bad for whatever algorithm.
         Exception: one of `_CANNOT_LOAD`: it does not fit this one.
     """
-    kid, raw = None, key
+    kid: str | None = None
+    raw: Any = key
     if isinstance(key, Mapping):
         key = jwt.PyJWK(dict(key), None if key.get("alg") else name)
     if isinstance(key, jwt.PyJWK):
