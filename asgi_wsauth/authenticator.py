@@ -98,8 +98,8 @@ class Authenticator:
         observers: Iterable[Observer] = (log_event,),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.verifiers = _callables("verifiers", verifiers)
-        self.sources = tuple(sources)
+        self.verifiers = _listed("verifiers", verifiers)
+        self.sources = _listed("sources", sources)
         self.allowed_origins = check_origins(allowed_origins)
         self.required = required
         self.anonymous = anonymous
@@ -107,10 +107,10 @@ class Authenticator:
         self.load_user = load_user
         self.timeout = timeout
         self.max_token_size = max_token_size
-        self.observers = _callables("observers", observers)
+        self.observers = _listed("observers", observers)
         self.clock = clock
         self._warned = False
-        self._check()
+        _check(self)
 
     async def authenticate(
         self,
@@ -289,27 +289,6 @@ class Authenticator:
             return principal
         raise Denied(Reason.INVALID, "no verifier knows it")
 
-    def _check(self) -> None:
-        if not self.verifiers and self.required is not False:
-            raise ConfigurationError(
-                "verifiers: there is none, so nobody could ever connect; add one, or set "
-                "required=False to let everybody on this machine in"
-            )
-        if iscoroutinefunction(self.required):
-            raise ConfigurationError("required: an async function; it must return a bool at once")
-        for source in self.sources:
-            if not (callable(getattr(source, "extract", None)) and hasattr(source, "redact")):
-                raise ConfigurationError(f"sources: {source!r} has no extract() and redact()")
-            if isinstance(source, Cookie) and self.allowed_origins is None:
-                raise ConfigurationError(
-                    "allowed_origins: needed with a Cookie source, because a browser sends the "
-                    "cookie whatever page opens the socket; name your pages' origins"
-                )
-        if not self.timeout > 0:
-            raise ConfigurationError(f"timeout: {self.timeout!r} is not above 0 seconds")
-        if not self.max_token_size > 0:
-            raise ConfigurationError(f"max_token_size: {self.max_token_size!r} is not above 0")
-
 
 def _is_ambient(finding: Finding) -> bool:
     """Whether a browser sends it by itself, whoever's page it shows."""
@@ -328,23 +307,61 @@ def _broken(what: object, exc: Exception) -> Denied:
     return denied
 
 
-def _callables(option: str, given: Iterable[Any]) -> tuple[Any, ...]:
-    if callable(given):
-        raise ConfigurationError(f"{option}: one of them; write it as a list: [{given!r}]")
-    for one in (members := tuple(given)):
-        if not callable(one):
-            raise ConfigurationError(f"{option}: {one!r} can't be called")
-    return members
+# Configuration: all of it runs once, when the authenticator is built.
+
+
+def _check(auth: Authenticator) -> None:
+    if not auth.verifiers and auth.required is not False:
+        raise ConfigurationError(
+            "verifiers: there is none, so nobody could ever connect; add one, or set "
+            "required=False to let everybody on this machine in"
+        )
+    if not auth.sources:
+        raise ConfigurationError("sources: there is none, so no credential could ever be found")
+    for source in auth.sources:
+        for method in ("extract", "redact"):
+            if not callable(getattr(source, method, None)):
+                raise ConfigurationError(f"sources: {source!r} has no method {method}()")
+        if isinstance(source, Cookie) and auth.allowed_origins is None:
+            raise ConfigurationError(
+                "allowed_origins: needed with a Cookie source, because a browser sends the cookie "
+                "whatever page opens the socket; name your pages' origins"
+            )
+    if not isinstance(auth.required, bool) and (
+        not callable(auth.required) or iscoroutinefunction(auth.required)
+    ):
+        raise ConfigurationError("required: neither a bool nor a plain function that returns one")
+    if not isinstance(auth.anonymous, Principal):
+        raise ConfigurationError(f"anonymous: {auth.anonymous!r} is no Principal")
+    for option, functions in (
+        ("verifiers", auth.verifiers),
+        ("observers", auth.observers),
+        ("load_user", [] if auth.load_user is None else [auth.load_user]),
+    ):
+        for function in functions:
+            if not callable(function):
+                raise ConfigurationError(f"{option}: {function!r} can't be called")
+    if any(map(iscoroutinefunction, auth.observers)):
+        raise ConfigurationError("observers: an async one; take a plain function that is quick")
+    for option, number in (("timeout", auth.timeout), ("max_token_size", auth.max_token_size)):
+        if not isinstance(number, (int, float)) or not number > 0:
+            raise ConfigurationError(f"{option}: {number!r} is no number above 0")
+
+
+def _listed(option: str, given: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"{option}: {given!r} is no list; write [{given!r}]")
+    return tuple(given)
 
 
 def _networks(
     networks: Iterable[str],
 ) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    if isinstance(networks, str):
-        raise ConfigurationError(f"no_auth_networks: one string; write [{networks!r}]")
     try:
-        return tuple(map(ipaddress.ip_network, networks))
+        return tuple(map(ipaddress.ip_network, _listed("no_auth_networks", networks)))
     except ValueError as exc:
+        if isinstance(exc, ConfigurationError):
+            raise
         raise ConfigurationError(
             f'no_auth_networks: {exc}; write networks as in "10.0.0.0/8"'
         ) from None

@@ -1,0 +1,39 @@
+"""A chat that only holders of a token may join.
+
+    python examples/quickstart.py
+
+It prints an address with a token in it that is good for five minutes. Connect to it with
+`python -m websockets ADDRESS`, or in a browser's console with `new WebSocket(ADDRESS)`. The port is
+8000, or what the environment variable PORT says.
+"""
+
+import os
+import secrets
+import time
+
+import jwt
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware
+
+SECRET = secrets.token_urlsafe(32)  # yours comes from the environment
+
+
+async def chat(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{websocket.user.display_name}: {text}")
+
+
+auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
+app = WebSocketAuthMiddleware(Starlette(routes=[WebSocketRoute("/chat", chat)]), auth)
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8000"))
+    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
+    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    print(f"ws://127.0.0.1:{port}/chat?token={token}", flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port)

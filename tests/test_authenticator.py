@@ -1,0 +1,409 @@
+"""The decision, step by step, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from handshakes import NOW, authenticator, bearer, mint, nobody, websocket
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    Authentication,
+    Authenticator,
+    ConfigurationError,
+    Cookie,
+    Credential,
+    Denied,
+    Header,
+    Principal,
+    QueryParam,
+    Reason,
+    Subprotocol,
+)
+
+pytestmark = pytest.mark.anyio
+
+OFF: dict[str, Any] = {"required": False, "verifiers": []}
+
+
+async def decide(auth: Authenticator, scope: dict[str, Any]) -> Authentication | Reason:
+    try:
+        return await auth.authenticate(HTTPConnection(scope))
+    except Denied as denied:
+        return denied.reason
+
+
+class Knows:
+    """A verifier that knows some values, and remembers what it was asked."""
+
+    def __init__(self, **known: Any) -> None:
+        self.known = known
+        self.asked: list[str] = []
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection) -> Principal | None:
+        self.asked.append(credential.value)
+        answer = self.known.get(credential.value)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+async def test_a_good_token_is_admitted() -> None:
+    token = mint(scope="a b")
+    result = await decide(authenticator(), websocket(f"token={token}"))
+    assert isinstance(result, Authentication)
+    principal, user, credential = result
+    assert principal is user
+    assert (principal.identity, principal.scopes) == ("alice", ("a", "b"))
+    assert credential is not None
+    assert credential.value == token
+    assert token not in repr(result)
+
+
+# 1. required
+
+
+@pytest.mark.parametrize(
+    ("client", "networks", "admitted"),
+    [
+        (("127.0.0.1", 1), None, True),
+        (("127.9.9.9", 1), None, True),
+        (("::1", 1), None, True),
+        (("::ffff:127.0.0.1", 1), None, True),
+        (("10.0.0.5", 1), None, False),
+        (("::ffff:10.0.0.5", 1), None, False),
+        (("192.168.1.1", 1), ["192.168.0.0/16"], True),
+        (("127.0.0.1", 1), ["192.168.0.0/16"], False),
+        (("127.0.0.1", 1), [], False),
+        (("fe80::1%eth0", 1), None, False),
+        (None, None, True),  # a Unix socket
+        (("testclient", 1), None, True),
+        (("", 0), None, True),
+    ],
+)
+async def test_1_without_authentication_the_peers_network_decides(
+    client: Any, networks: list[str] | None, admitted: bool
+) -> None:
+    options = {} if networks is None else {"no_auth_networks": networks}
+    auth = Authenticator([], required=False, **options)
+    result = await decide(auth, websocket("token=rubbish", client=client))
+    if admitted:
+        assert isinstance(result, Authentication)
+        assert result.principal.identity == "local"
+        assert result.principal.method == "none"
+        assert result.credential is None
+    else:
+        assert result is Reason.FORBIDDEN
+
+
+async def test_1_a_scope_without_a_client() -> None:
+    scope = websocket()
+    del scope["client"]
+    assert isinstance(await decide(Authenticator([], required=False), scope), Authentication)
+
+
+async def test_1_the_log_says_which_option_opens_it() -> None:
+    auth = Authenticator([], required=False)
+    with pytest.raises(Denied, match="no_auth_networks"):
+        await auth.authenticate(HTTPConnection(websocket(client=("10.0.0.5", 1))))
+
+
+async def test_1_required_is_asked_at_every_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    auth = authenticator(required=lambda: os.environ.get("APP_AUTH_REQUIRED") != "false")
+    for value, expected in (("true", Reason.MISSING), ("false", "local"), ("true", Reason.MISSING)):
+        monkeypatch.setenv("APP_AUTH_REQUIRED", value)
+        result = await decide(auth, websocket())
+        assert expected == (result.user.identity if isinstance(result, Authentication) else result)
+
+
+async def test_1_somebody_else_can_be_everybody() -> None:
+    developer = Principal("dev", scopes=["admin"], method="none")
+    result = await decide(Authenticator([], required=False, anonymous=developer), websocket())
+    assert isinstance(result, Authentication)
+    assert result.user is developer
+
+
+async def test_1_one_warning_each_time_it_is_turned_off(caplog: pytest.LogCaptureFixture) -> None:
+    required = False
+    auth = authenticator(required=lambda: required)
+    for required in (False, False, True, False):  # noqa: B007 - read by the lambda
+        await decide(auth, websocket())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "authentication is off" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [None, 0, "", "false", 1, "yes"])
+async def test_1_an_answer_that_is_no_bool_admits_nobody(answer: Any) -> None:
+    auth = authenticator(required=lambda: answer)
+    assert await decide(auth, websocket()) is Reason.ERROR
+
+
+async def test_1_a_failing_required_admits_nobody() -> None:
+    assert await decide(authenticator(required=lambda: 1 / 0), websocket()) is Reason.ERROR  # type: ignore[arg-type,return-value]
+
+
+# 2. Origin: the forms are in test_origins.py
+
+
+async def test_2_origin_comes_before_the_credential() -> None:
+    verifier = Knows(x=Principal("alice"))
+    auth = authenticator(verifier, allowed_origins=["https://chat.example"])
+    foreign = [("origin", "https://evil.example")]
+    for query in ("token=x", "token=x&token=y", ""):
+        assert await decide(auth, websocket(query, headers=foreign)) is Reason.ORIGIN
+    assert not verifier.asked  # row 29
+
+
+# 4. Exactly one credential
+
+FOUR = [
+    QueryParam("token"),
+    Header("authorization", scheme="Bearer"),
+    Subprotocol(),
+    Cookie("session"),
+]
+ORIGIN = ("origin", "https://chat.example")
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (websocket(), Reason.MISSING),
+        (websocket("token="), Reason.MISSING),
+        (websocket("token=good"), "alice"),
+        (websocket(headers=bearer("good")), "alice"),
+        (websocket(subprotocols=["bearer", "good"]), "alice"),
+        (websocket(headers=[("cookie", "session=good"), ORIGIN]), "alice"),
+        (websocket("token=bad"), Reason.INVALID),
+        # Row 21
+        (websocket("token=good&token=good"), Reason.MALFORMED),
+        (websocket("token=good", headers=bearer("bad")), Reason.MALFORMED),
+        (websocket("token=good", subprotocols=["bearer", "bad"]), Reason.MALFORMED),
+        (websocket("token=good", headers=bearer("good")), "alice"),
+        (websocket("token=good&token=bad", headers=bearer("good")), Reason.MALFORMED),
+        # A cookie is ambient: it counts only where nothing explicit is present
+        (websocket("token=good", headers=[("cookie", "session=bad"), ORIGIN]), "alice"),
+        (websocket("token=bad", headers=[("cookie", "session=good"), ORIGIN]), Reason.INVALID),
+        (websocket("token=good", headers=[("cookie", "session=a; session=b"), ORIGIN]), "alice"),
+        (websocket(headers=[("cookie", "session=a; session=b"), ORIGIN]), Reason.MALFORMED),
+        (websocket(headers=[("cookie", "session=good")]), Reason.ORIGIN),
+        (websocket("token=good", headers=[("cookie", "session=good")]), "alice"),
+        # Row 24
+        (websocket("token=" + "x" * 8192), Reason.INVALID),
+        (websocket("token=" + "x" * 8193), Reason.MALFORMED),
+        # Row 23
+        (websocket("token=go%6Fd"), Reason.MALFORMED),
+        (websocket("token=good%00"), Reason.MALFORMED),
+        (websocket("token=%EF%BD%87ood"), Reason.MALFORMED),
+        (websocket("token=%C1%A7ood"), Reason.MALFORMED),
+        (websocket("token=good+"), Reason.MALFORMED),
+        (websocket(headers=bearer("good extra")), Reason.MALFORMED),
+    ],
+)
+async def test_4_exactly_one_credential(scope: dict[str, Any], expected: Any) -> None:
+    verifier = Knows(good=Principal("alice"))
+    auth = authenticator(verifier, sources=FOUR, allowed_origins=["https://chat.example"])
+    result = await decide(auth, scope)
+    assert expected == (result.user.identity if isinstance(result, Authentication) else result)
+    assert bool(verifier.asked) is (expected in ("alice", Reason.INVALID))
+
+
+async def test_4_a_users_own_source() -> None:
+    class LastSegment:
+        def extract(self, conn: HTTPConnection) -> str | None:
+            return conn.url.path.rpartition("/")[2]
+
+        def redact(self, scope: Any) -> None:
+            scope["path"] = "/ws"
+
+    auth = authenticator(Knows(good=Principal("alice")), sources=[LastSegment()])
+    assert isinstance(await decide(auth, websocket(path="/ws/good")), Authentication)
+    assert await decide(auth, websocket(path="/ws/")) is Reason.MISSING
+
+
+@pytest.mark.parametrize("find", [lambda: 1 / 0, lambda: b"good", lambda: ["good"]])
+async def test_4_a_source_that_breaks_admits_nobody(find: Callable[[], Any]) -> None:
+    class Broken:
+        def extract(self, conn: HTTPConnection) -> Any:
+            return find()
+
+        def redact(self, scope: Any) -> None: ...
+
+    verifier = Knows(good=Principal("alice"))
+    auth = authenticator(verifier, sources=[QueryParam("token"), Broken()])
+    assert await decide(auth, websocket("token=good")) is Reason.ERROR
+    assert not verifier.asked
+
+
+# 5. The chain
+
+
+async def test_5_the_first_that_claims_it_decides() -> None:
+    first, second = Knows(a=Principal("first")), Knows(a=Principal("second"), b=Principal("b"))
+    auth = authenticator(first, second)
+    for query, identity in (("token=a", "first"), ("token=b", "b")):
+        result = await decide(auth, websocket(query))
+        assert isinstance(result, Authentication)
+        assert result.user.identity == identity
+    assert second.asked == ["b"]
+
+
+async def test_5_a_refusal_stops_the_chain() -> None:
+    weaker = Knows(x=Principal("anybody"))
+    auth = authenticator(Knows(x=Denied(Reason.EXPIRED)), weaker)
+    assert await decide(auth, websocket("token=x")) is Reason.EXPIRED
+    assert not weaker.asked
+
+
+async def test_5_claimed_by_nobody_is_invalid() -> None:
+    assert await decide(authenticator(nobody, Knows()), websocket("token=x")) is Reason.INVALID
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [True, False, 0, "alice", {"sub": "alice"}, ("alice",), object(), Principal, ValueError("x")],
+)
+async def test_5_row_31_an_answer_that_is_no_principal(answer: Any) -> None:
+    after = Knows(x=Principal("alice"))
+    auth = authenticator(Knows(x=answer), after)
+    assert await decide(auth, websocket("token=x")) is Reason.ERROR
+    assert not after.asked
+
+
+async def test_5_row_31_a_verifier_that_is_not_async() -> None:
+    auth = authenticator(lambda credential, conn: Principal("alice"))
+    assert await decide(auth, websocket("token=x")) is Reason.ERROR
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "admitted"), [(None, True), (NOW + 1, True), (NOW, False), (NOW - 1, False)]
+)
+async def test_5_what_has_expired_is_not_vouched_for(expires_at: Any, admitted: bool) -> None:
+    auth = authenticator(Knows(x=Principal("alice", expires_at=expires_at)))
+    result = await decide(auth, websocket("token=x"))
+    assert isinstance(result, Authentication) if admitted else result is Reason.EXPIRED
+
+
+@pytest.mark.parametrize("where", ["verifier", "load_user"])
+async def test_5_row_30_a_hanging_call_is_cancelled_at_the_deadline(where: str) -> None:
+    ended = anyio.Event()
+
+    async def hang(*_: Any) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    options: dict[str, Any] = {"timeout": 0.01}
+    if where == "verifier":
+        auth = authenticator(hang, Knows(x=Principal("alice")), **options)
+    else:
+        auth = authenticator(Knows(x=Principal("alice")), load_user=hang, **options)
+    assert await decide(auth, websocket("token=x")) is Reason.UNAVAILABLE
+    assert ended.is_set()
+
+
+async def test_5_a_verifier_may_wait_inside_scopes_of_its_own() -> None:
+    async def verifier(credential: Credential, conn: HTTPConnection) -> Principal:
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.lowlevel.checkpoint)
+            await anyio.lowlevel.checkpoint()
+        return Principal("alice")
+
+    assert isinstance(await decide(authenticator(verifier), websocket("token=x")), Authentication)
+
+
+async def test_5_a_verifiers_own_time_limit_is_its_own() -> None:
+    async def verifier(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        with anyio.move_on_after(0):
+            await anyio.sleep_forever()
+        return Principal("alice")
+
+    assert isinstance(await decide(authenticator(verifier), websocket("token=x")), Authentication)
+
+
+# 7. load_user
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({"name": "Alice"}, {"name": "Alice"}),
+        (None, Reason.REVOKED),
+        (Denied(Reason.FORBIDDEN), Reason.FORBIDDEN),
+        (Denied(Reason.UNAVAILABLE), Reason.UNAVAILABLE),
+        (OSError("no database"), Reason.ERROR),
+    ],
+)
+async def test_7_load_user(user: Any, expected: Any) -> None:
+    async def load(principal: Principal, conn: HTTPConnection) -> Any:
+        assert principal.identity == "alice"
+        assert conn.url.path == "/ws"
+        if isinstance(user, Exception):
+            raise user
+        return user
+
+    auth = authenticator(load_user=load)
+    result = await decide(auth, websocket(f"token={mint()}"))
+    assert expected == (result.user if isinstance(result, Authentication) else result)
+    assert await decide(auth, websocket("token=rubbish")) is Reason.INVALID
+
+
+async def test_7_it_is_not_asked_while_authentication_is_off() -> None:
+    auth = authenticator(required=False, load_user=lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert isinstance(await decide(auth, websocket()), Authentication)
+
+
+# Configuration
+
+
+class NoSource:
+    def extract(self, conn: HTTPConnection) -> str | None: ...
+
+
+async def async_required() -> bool:
+    return True
+
+
+async def async_observer(event: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("verifiers", "options", "named"),
+    [
+        ([], {}, "verifiers"),
+        ([], {"required": lambda: False}, "verifiers"),
+        (nobody, {}, "verifiers"),
+        ([nobody, "secret"], {}, "verifiers"),
+        ([nobody], {"sources": [NoSource()]}, "sources"),
+        ([nobody], {"sources": ["token"]}, "sources"),
+        ([nobody], {"sources": "token"}, "sources"),
+        ([nobody], {"sources": []}, "sources"),
+        ([nobody], {"sources": QueryParam("token")}, "sources"),
+        ([nobody], {"sources": [Cookie("session")]}, "allowed_origins"),
+        ([nobody], {"required": async_required}, "required"),
+        ([nobody], {"required": "false"}, "required"),
+        ([nobody], {"required": None}, "required"),
+        ([nobody], {"anonymous": "local"}, "anonymous"),
+        ([nobody], {"no_auth_networks": "127.0.0.0/8"}, "no_auth_networks"),
+        ([nobody], {"no_auth_networks": ["127.0.0.1/8"]}, "no_auth_networks"),
+        ([nobody], {"no_auth_networks": ["localhost"]}, "no_auth_networks"),
+        ([nobody], {"load_user": "users"}, "load_user"),
+        ([nobody], {"timeout": 0}, "timeout"),
+        ([nobody], {"timeout": float("nan")}, "timeout"),
+        ([nobody], {"timeout": None}, "timeout"),
+        ([nobody], {"max_token_size": 0}, "max_token_size"),
+        ([nobody], {"observers": print}, "observers"),
+        ([nobody], {"observers": ["log"]}, "observers"),
+        ([nobody], {"observers": [async_observer]}, "observers"),
+    ],
+)
+def test_bad_configuration_is_named(verifiers: Any, options: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{named}"):
+        Authenticator(verifiers, **options)

@@ -1,0 +1,140 @@
+"""How the package is used, as type checkers see it. Nothing runs this file; mypy and pyright do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp
+from typing_extensions import assert_type
+
+from asgi_wsauth import (
+    DAPHNE_CLOSE_CODES,
+    APIKeyVerifier,
+    Authentication,
+    Authenticator,
+    Cookie,
+    Credential,
+    Denied,
+    Event,
+    Header,
+    InternalCredential,
+    JWTVerifier,
+    Principal,
+    QueryParam,
+    Reason,
+    RedactCredentials,
+    Refused,
+    Session,
+    Source,
+    Subprotocol,
+    Verifier,
+    WebSocketAuthMiddleware,
+    log_event,
+)
+
+
+# A third party's verifier and a third party's source
+async def legacy_session(credential: Credential, conn: HTTPConnection) -> Principal | None:
+    if not credential.value.startswith("legacy-"):
+        return None
+    if credential.value == "legacy-revoked":
+        raise Denied(Reason.REVOKED, "logged out elsewhere")
+    return Principal("alice", scopes=["chat"], method="legacy")
+
+
+class Registry:
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        return None
+
+
+class PathSegment:
+    def extract(self, conn: HTTPConnection) -> str | None:
+        return conn.scope["path"].partition("/ws/")[2] or None
+
+    def redact(self, scope: Any) -> None:
+        scope["path"] = "/ws"
+
+
+verifier: Verifier = legacy_session
+source: Source = PathSegment()
+
+
+async def load_user(principal: Principal, conn: HTTPConnection) -> dict[str, str] | None:
+    return {"name": principal.display_name}
+
+
+async def find_key(digest: str) -> Principal | None:
+    return Principal("robot") if digest == "0" * 64 else None
+
+
+def count(event: Event) -> None:
+    if isinstance(event, Refused):
+        assert_type(event.reason, Reason)
+
+
+internal = InternalCredential()
+assert_type(internal.value, str)
+
+auth = Authenticator(
+    [
+        JWTVerifier(os.environ["SECRET"], algorithms=["HS256"], audience="chat"),
+        JWTVerifier(["pem", b"pem", {"kty": "RSA"}], algorithms=["RS256"], issuer=["a", "b"]),
+        APIKeyVerifier({"robot": "sha256:..."}),
+        APIKeyVerifier(lookup=find_key),
+        APIKeyVerifier.from_env("API_KEY"),
+        internal,
+        legacy_session,
+        Registry(),
+    ],
+    sources=[
+        QueryParam(),
+        Header("x-api-key"),
+        Cookie("session"),
+        Subprotocol(),
+        PathSegment(),
+    ],
+    allowed_origins=["https://chat.example"],
+    required=lambda: os.environ.get("APP_AUTH_REQUIRED") != "false",
+    load_user=load_user,
+    observers=[log_event, count],
+)
+logging.getLogger("uvicorn").addFilter(RedactCredentials(auth))
+
+
+async def decide(conn: HTTPConnection) -> None:
+    result = await auth.authenticate(conn)
+    assert_type(result, Authentication)
+    principal, _user, credential = result
+    assert_type(principal, Principal)
+    assert_type(credential, Credential | None)
+    assert_type(principal.expires_at, float | None)
+
+
+# Apps and servers of every typing school
+async def starlette_app(scope: Any, receive: Any, send: Any) -> None:
+    session: Session = scope["wsauth"]
+    credentials: AuthCredentials = scope["auth"]
+    print(session.fingerprint, session.expires_at, credentials.scopes)
+
+
+async def asgiref_app(
+    scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+) -> None: ...
+
+
+codes: Mapping[Reason, int] = {Reason.EXPIRED: 4401}
+as_starlette: ASGIApp = WebSocketAuthMiddleware(starlette_app, auth, close_codes=codes)
+as_asgiref: ASGI3Application = WebSocketAuthMiddleware(
+    asgiref_app, auth, close_codes=DAPHNE_CLOSE_CODES, rejection="http_response"
+)
+starlette = Starlette(middleware=[Middleware(WebSocketAuthMiddleware, authenticator=auth)])
+starlette.add_middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/public/*"])
+wrapped = WebSocketAuthMiddleware(starlette, auth, required_scopes=["chat"])
