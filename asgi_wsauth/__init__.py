@@ -27,7 +27,7 @@ from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
 from asgi_wsauth.events import Abandoned, Admitted, Closed, Event, Observer, Refused, log_event
-from asgi_wsauth.middleware import WebSocketAuthMiddleware
+from asgi_wsauth.middleware import Rejection, WebSocketAuthMiddleware
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
@@ -60,6 +60,7 @@ __all__ = [
     "Reason",
     "RedactCredentials",
     "Refused",
+    "Rejection",
     "Session",
     "Source",
     "Subprotocol",

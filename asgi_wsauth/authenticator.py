@@ -9,6 +9,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeAlias
@@ -234,7 +235,8 @@ class Authenticator:
                 ", ".join(map(str, self.no_auth_networks)) or "a local socket",
                 self.anonymous.identity,
             )
-        return Authentication(self.anonymous, self.anonymous, None)
+        everybody = copy(self.anonymous)  # one each: an app may set attributes of its user
+        return Authentication(everybody, everybody, None)
 
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:

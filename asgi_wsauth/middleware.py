@@ -240,8 +240,7 @@ class _Handshake:
         """End the watch, so that nobody else waits for messages when the app does."""
         if self._watching is not None and self._watch_ended is not None:
             self._watching.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._watch_ended.wait()
+            await self._watch_ended.wait()
 
     async def _take(self) -> None:
         message = await self._receive()

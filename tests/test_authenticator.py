@@ -123,9 +123,13 @@ async def test_1_required_is_asked_at_every_handshake(monkeypatch: pytest.Monkey
 
 async def test_1_somebody_else_can_be_everybody() -> None:
     developer = Principal("dev", scopes=["admin"], method="none")
-    result = await decide(Authenticator([], required=False, anonymous=developer), websocket())
-    assert isinstance(result, Authentication)
-    assert result.user is developer
+    auth = Authenticator([], required=False, anonymous=developer)
+    for _ in range(2):
+        result = await decide(auth, websocket())
+        assert isinstance(result, Authentication)
+        assert (result.user.identity, result.user.scopes) == ("dev", ("admin",))
+        assert not hasattr(result.user, "room")  # nobody is handed somebody else's object
+        result.user.room = 1
 
 
 async def test_1_one_warning_each_time_it_is_turned_off(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,6 @@ def test_the_table_of_reasons_is_the_table() -> None:
 
 
 def test_it_names_everything_that_can_be_imported() -> None:
-    unnamed = {"Authentication", "Event", "Observer", "Source", "Verifier"}  # types
+    unnamed = {"Authentication", "Event", "Observer", "Rejection", "Source", "Verifier"}  # types
     unnamed |= {"Abandoned", "Admitted", "Closed", "Refused", "ConfigurationError"}
     assert {n for n in asgi_wsauth.__all__ if n not in README} <= unnamed

@@ -93,7 +93,7 @@ class JWTVerifier:
         self._typ = None if typ is None else _media_type(typ)
         self._clock = clock
         self._options: Options = {
-            "require": sorted({*required_claims, "sub"}),
+            "require": list(required_claims),
             "verify_exp": False,
             "verify_nbf": False,
             "verify_iat": False,
@@ -153,7 +153,7 @@ class JWTVerifier:
         identity, session_id = _text(claims, "sub"), _text(claims, "sid")
         scopes = _scopes(claims, self._scopes_claim)
         if not identity:
-            raise Denied(Reason.INVALID, "its sub is empty")
+            raise Denied(Reason.INVALID, "it has no sub")
         if expires_at is not None and expires_at <= now:
             raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
         return Principal(

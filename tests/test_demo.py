@@ -1,0 +1,444 @@
+"""`examples/demo.py`, started as a person would start it and driven in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import jwt
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
+
+MODES = ["accept_then_close", "http_response", "close"]
+
+ADMITTED = {  # case: title, identity, method, the subprotocol that the browser sees
+    "good": ("Good token", "alice", "jwt", "none"),
+    "api_key": ("API key", "nightly-report", "api_key", "none"),
+    "subprotocol": ("Token as subprotocol", "alice", "jwt", "bearer"),
+}
+REFUSED = {  # case: title, reason, close code, HTTP status, advice, detail
+    "expired": ("Expired token", "token_expired", 4001, 401, "refresh", r"since 2[67]\d s"),
+    "forged": ("Wrong token", "token_invalid", 1008, 401, "stop", "no key verifies its signature"),
+    "missing": ("No token", "token_missing", 1008, 401, "stop", None),
+    "twice": (
+        *("Token given twice", "token_malformed", 1008, 400, "stop"),
+        "query parameter token given 2 times",
+    ),
+    "foreign": (
+        *("Foreign origin", "origin_not_allowed", 1008, 403, "stop"),
+        "not among allowed_origins",
+    ),
+}
+
+# All that Chromium itself may write on the console, where a handshake is not answered with a 101.
+FAILED_HANDSHAKE = re.compile(
+    r"WebSocket connection to 'ws://127\.0\.0\.1:\d+/ws/(http_response|close)/.*' failed: "
+    r"(Error during WebSocket handshake: Unexpected response code: 40[03]"
+    r"|HTTP Authentication failed; no valid credentials available)"
+)
+
+
+class Demo(NamedTuple):
+    url: str
+    process: subprocess.Popen[str]
+    stderr: Path
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def socket_url(self, mode: str, token: str | None = None) -> tuple[str, str]:
+        """The URL for one attempt, and the path of what the server decided about it."""
+        attempt = uuid4()
+        url = f"{self.url.replace('http', 'ws', 1)}/ws/{mode}/{attempt}"
+        return url if token is None else f"{url}?token={token}", f"/decisions/{attempt}"
+
+
+@contextmanager
+def running_demo(directory: Path) -> Iterator[Demo]:
+    log = directory / "stderr"
+    command = [sys.executable, str(DEMO), "--port", "0"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+            assert found, log.read_text()
+            yield Demo(found[0], process, log)
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+    assert not re.search(r"Traceback|eyJ|wsk_|token=", running.stderr.read_text())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        missing = "Chromium is missing; install it: apt-get install chromium"
+        if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    quiet = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=quiet.split())
+        yield browser
+        browser.close()
+
+
+class Watched(NamedTuple):
+    """A page, and the failed handshakes on its console."""
+
+    page: Page
+    failures: list[str]
+
+
+@pytest.fixture
+def watched(chromium: Browser, demo: Demo) -> Iterator[Watched]:
+    """The demo's page. Nothing may go wrong on it, and nothing may be asked of another machine."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    failures: list[str] = []
+    problems: list[str] = []
+    hosts: set[str] = set()
+
+    def hear(text: str) -> None:
+        (failures if FAILED_HANDSHAKE.match(text) else problems).append(text)
+
+    page.on("console", lambda message: hear(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: hosts.add(request.url.split(":")[1]))
+    page.goto(demo.url)
+    yield Watched(page, failures)
+    context.close()
+    assert problems == []
+    assert hosts == {"//127.0.0.1"}
+
+
+@pytest.fixture
+def page(watched: Watched) -> Page:
+    return watched.page
+
+
+def choose(page: Page, mode: str) -> None:
+    page.get_by_text(mode, exact=True).click()
+    expect(page.get_by_role("radio", name=mode, exact=True)).to_be_checked()
+
+
+def connect_with(page: Page, title: str) -> None:
+    page.get_by_role("button", name=f"Connect: {title}").click()
+    expect(page.get_by_role("status")).to_contain_text(f"{title}: ")
+
+
+def shown(page: Page, case: str) -> dict[str, str]:
+    """What the page shows of one attempt: field → text."""
+    fields = page.locator(f"[data-case={case}] [data-field]")
+    pairs = fields.evaluate_all("all => all.map(one => [one.dataset.field, one.textContent])")
+    return dict(pairs)
+
+
+# In the browser
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refused_client_sees_the_code_only_where_the_handshake_is_accepted_first(
+    watched: Watched, mode: str, case: str
+) -> None:
+    title, reason, code, status, advice, detail = REFUSED[case]
+    page, failures = watched
+    told = mode == "accept_then_close"
+    choose(page, mode)
+    connect_with(page, title)
+    got = f"{code} {reason}" if told else "1006 and no reason"
+    expect(page.get_by_role("status")).to_have_text(f"{title}: refused. The browser got {got}.")
+
+    row = shown(page, case)
+    assert re.fullmatch(r"\d+\.\d\d ms", row.pop("duration"))
+    assert re.fullmatch(detail or "", row.pop("detail", ""))
+    # No credential was chosen where there is none, or two, or a wrong origin: nothing to print.
+    fingerprint = "[0-9a-f]{16}" if case in ("expired", "forged") else ""
+    assert re.fullmatch(fingerprint, row.pop("fingerprint", ""))
+    if case == "foreign":
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", origin := row.pop("origin"))
+        assert not page.url.startswith(origin)
+    sent = {"accept_then_close": "HTTP 101, close", "close": "HTTP 403"}.get(mode, f"HTTP {status}")
+    assert row == {
+        "got-code": str(code) if told else "1006",
+        "got-reason": reason if told else "no reason",
+        "got-opened": "yes" if told else "no",
+        "got-subprotocol": "none",
+        "decision": "refused",
+        "reason": reason,
+        "close-code": str(code),
+        "advice": advice,
+        "sent": sent,
+    }
+    assert page.get_by_label("Message", exact=True).count() == 0
+    assert len(failures) == (0 if told else 1)
+
+
+@pytest.mark.parametrize("case", ADMITTED)
+@pytest.mark.parametrize("mode", MODES)
+def test_an_admitted_client_talks_and_closes(watched: Watched, mode: str, case: str) -> None:
+    title, identity, method, subprotocol = ADMITTED[case]
+    page, failures = watched
+    choose(page, mode)
+    connect_with(page, title)
+    expect(page.get_by_role("status")).to_contain_text("admitted")
+
+    row = shown(page, case)
+    assert re.fullmatch(r"\d+\.\d\d ms", row.pop("duration"))
+    assert re.fullmatch("[0-9a-f]{16}", row.pop("fingerprint"))
+    assert row == {
+        "got-code": "open",
+        "got-opened": "yes",
+        "got-subprotocol": subprotocol,
+        "decision": "admitted",
+        "identity": identity,
+        "method": method,
+        "sent": "HTTP 101",
+    }
+
+    messages = page.get_by_role("log").get_by_role("listitem")
+    field = page.get_by_label("Message", exact=True)
+    expect(messages).to_have_text([f"Hello, {identity}"])
+    field.fill("first")
+    page.get_by_role("button", name="Send").click()
+    expect(messages).to_have_text([f"Hello, {identity}", "first", "first"])
+    field.fill("<b>second</b>")
+    field.press("Enter")
+    expect(messages).to_have_count(5)
+    expect(messages.last).to_have_text("<b>second</b>")
+    expect(field).to_have_value("")
+
+    page.get_by_role("button", name="Close the socket").click()
+    expect(page.locator(f"[data-case={case}] [data-field=got-code]")).to_have_text("1000")
+    assert shown(page, case)["got-reason"] == "closed by the page"
+    expect(field).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Connect: {title}")).to_be_focused()
+    assert failures == []
+
+
+def test_try_them_all(watched: Watched) -> None:
+    page, failures = watched
+    seen = {}
+    for mode in MODES:
+        choose(page, mode)
+        expect(page.get_by_text("not tried yet")).to_have_count(2 * 8)
+        page.get_by_role("button", name="Try them all").click()
+        told = 5 if mode == "accept_then_close" else 0
+        expect(page.get_by_role("status")).to_have_text(
+            f"3 admitted, 5 refused. The browser learned why in {told} of 5."
+        )
+        seen[mode] = {case: shown(page, case) for case in (*ADMITTED, *REFUSED)}
+        assert {row["got-code"] for case, row in seen[mode].items() if case in ADMITTED} == {"1000"}
+        assert {case for case, row in seen[mode].items() if row["decision"] == "refused"} == set(
+            REFUSED
+        )
+        assert page.get_by_label("Message", exact=True).count() == 0
+    assert len(failures) == 10
+    choose(page, "accept_then_close")  # the results of a mode are kept
+    assert {case: shown(page, case) for case in (*ADMITTED, *REFUSED)} == seen["accept_then_close"]
+
+
+def test_another_mode_closes_the_open_socket(page: Page) -> None:
+    connect_with(page, "Good token")
+    with page.expect_event("websocket") as opened:
+        connect_with(page, "API key")
+    with opened.value.expect_event("close"):
+        choose(page, "close")
+    expect(page.get_by_label("Message", exact=True)).to_have_count(0)
+    expect(page.get_by_text("not tried yet")).to_have_count(2 * 8)
+    choose(page, "accept_then_close")
+    assert shown(page, "good")["got-code"] == shown(page, "api_key")["got-code"] == "1000"
+
+
+def test_a_keyboard_is_enough(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="accept_then_close")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="http_response")).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Try them all")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("Good token: admitted")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [320, 600, 1000])  # one, two and three columns
+def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.get_by_role("button", name="Try them all").click()
+    expect(page.get_by_role("status")).to_contain_text("learned why in 5 of 5")
+    connect_with(page, "Good token")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_page_as_localhost_is_no_foreign_origin(chromium: Browser, demo: Demo) -> None:
+    with chromium.new_page() as page:
+        page.goto(demo.url.replace("127.0.0.1", "localhost"))
+        page.get_by_role("button", name="Try them all").click()
+        expect(page.get_by_role("status")).to_contain_text("3 admitted, 5 refused")
+        assert shown(page, "foreign")["reason"] == "origin_not_allowed"
+
+
+def test_a_server_that_is_gone_is_said(chromium: Browser, tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo, chromium.new_page() as page:
+        page.goto(demo.url)
+        connect_with(page, "Good token")
+        demo.process.terminate()
+        expect(page.locator("[data-case=good] [data-field=got-code]")).to_have_text("1012")
+        demo.process.wait(timeout=20)
+        page.get_by_role("button", name="Connect: No token").click()
+        expect(page.get_by_role("status")).to_contain_text("Is the demo still running?")
+
+
+# Without a browser
+
+
+def test_the_page_loads_nothing_from_elsewhere(demo: Demo) -> None:
+    with urllib.request.urlopen(demo.url, timeout=10) as answer:
+        html = answer.read().decode()
+    assert answer.headers["content-type"].startswith("text/html")
+    assert html == DEMO.with_suffix(".html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(|\ssrc=", html)
+
+
+def test_the_credentials_are_fresh_and_for_this_page_only(demo: Demo) -> None:
+    with urllib.request.urlopen(f"{demo.url}/credentials", timeout=10) as answer:
+        given = json.load(answer)
+    assert answer.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in answer.headers
+    now = time.time()
+    for name, lifetime in (("good", 300), ("forged", 300), ("expired", -300)):
+        exp = jwt.decode(given[name], options={"verify_signature": False})["exp"]
+        assert abs(exp - now - lifetime) < 10
+    assert given["api_key"].startswith("wsk_")
+    assert given["foreign_origin"] != demo.url
+    assert demo.get("/credentials")["forged"] != given["forged"]
+
+
+def test_a_program_may_use_a_header(demo: Demo) -> None:
+    token = demo.get("/credentials")["good"]
+    url, decision = demo.socket_url("close")
+    with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.recv(timeout=10) == "Hello, alice"
+        client.send("to and fro")
+        assert client.recv(timeout=10) == "to and fro"
+        (admitted,) = demo.get(decision)
+    assert admitted["event"] == "admitted"
+    assert (admitted["identity"], admitted["method"]) == ("alice", "jwt")
+    assert re.fullmatch("[0-9a-f]{16}", admitted["fingerprint"])
+    assert token not in json.dumps(admitted)
+
+
+def test_a_program_sees_what_each_mode_sends(demo: Demo) -> None:
+    token = demo.get("/credentials")["expired"]
+
+    url, decision = demo.socket_url("accept_then_close", token)
+    with connect(url) as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4001, "token_expired")
+    (refused,) = demo.get(decision)
+    assert refused["event"] == "refused"
+    assert (refused["reason"], refused["close_code"]) == ("token_expired", 4001)
+    assert (refused["status"], refused["advice"]) == (401, "refresh")
+
+    url, _ = demo.socket_url("http_response", token)
+    with pytest.raises(InvalidStatus) as answered, connect(url):
+        pass
+    assert answered.value.response.status_code == 401
+    assert json.loads(answered.value.response.body or b"") == {"error": "token_expired"}
+    assert answered.value.response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+    url, _ = demo.socket_url("close", token)
+    with pytest.raises(InvalidStatus) as answered, connect(url):
+        pass
+    assert answered.value.response.status_code == 403
+    assert b"token_expired" not in (answered.value.response.body or b"")
+
+
+def test_a_foreign_origin_is_refused_whatever_its_token(demo: Demo) -> None:
+    given = demo.get("/credentials")
+    url, _ = demo.socket_url("accept_then_close", given["good"])
+    foreign = given["foreign_origin"]
+    with connect(url, origin=foreign) as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "origin_not_allowed")
+
+
+def test_nothing_is_known_of_an_attempt_that_never_was(demo: Demo) -> None:
+    assert demo.get(f"/decisions/{uuid4()}") == []
+
+
+def test_the_log_tells_every_decision_and_no_token(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        given = demo.get("/credentials")
+        tokens = [given[name] for name in ("good", "expired", "forged", "api_key")]
+        for mode in MODES:
+            for token in tokens:
+                url, _ = demo.socket_url(mode, token)
+                with suppress(InvalidStatus, ConnectionClosed), connect(url) as client:
+                    client.recv(timeout=10)
+            url, _ = demo.socket_url(mode)
+            with connect(url, subprotocols=["bearer", given["good"]]) as client:
+                assert client.subprotocol == "bearer"
+                client.recv(timeout=10)
+        demo.process.terminate()
+        assert demo.process.stdout is not None
+        log = demo.process.stdout.read() + demo.stderr.read_text()
+    assert log.count("websocket admitted") == log.count("websocket closed") == 3 * 3
+    assert log.count("reason=token_expired") == log.count("reason=token_invalid") == 3
+    assert log.count('"WebSocket /ws/') == 3 * 5  # the server's own lines, which carry the query
+    assert not any(token in log for token in tokens)
+    assert not re.search(r"eyJ|wsk_|token=", log)
+
+
+def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        with connect(demo.socket_url("close", demo.get("/credentials")["good"])[0]):
+            demo.process.send_signal(signal.SIGINT)
+            assert demo.process.wait(timeout=20) == 0
+        assert "Traceback" not in demo.stderr.read_text()
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, str(DEMO), "--port", port]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Port {port} can't be used")
+    assert "--port 0" in ended.stderr
