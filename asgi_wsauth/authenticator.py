@@ -6,7 +6,6 @@ It never sees `receive` or `send`, and knows no close code.
 from __future__ import annotations
 
 import ipaddress
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
@@ -17,9 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.credential import VISIBLE, Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason
-from asgi_wsauth.events import Event, Observer, log_event, logger
+from asgi_wsauth.events import Event, Observer, log_event, log_failure, logger
 from asgi_wsauth.origins import check_origins, parse_origin
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
 from asgi_wsauth.tasks import call_on_first_wait
@@ -28,8 +27,6 @@ from asgi_wsauth.verifiers import Verifier
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
 
 LoadUser: TypeAlias = Callable[[Principal, HTTPConnection], Awaitable[Any]]
-
-_VISIBLE = re.compile(r"[\x21-\x7e]+")  # RFC 6750 section 2.1 allows less, an API key may want more
 
 
 class Authentication(NamedTuple):
@@ -170,8 +167,11 @@ class Authenticator:
 
         Missing parts of the scope are filled in with what the ASGI specification says they mean.
         """
-        conn.scope.setdefault("headers", [])
-        conn.scope.setdefault("query_string", b"")
+        scope = conn.scope
+        scope.setdefault("query_string", b"")
+        scope["headers"] = list(scope.get("headers", ()))  # it may be readable only once
+        if "subprotocols" in scope:
+            scope["subprotocols"] = list(scope["subprotocols"])
         findings: list[Finding] = []
         for source in self.sources:
             try:
@@ -204,8 +204,8 @@ class Authenticator:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception:  # whatever a user's observer does, the handshake goes on
-                logger.exception("observer %r failed", observer)
+            except Exception as exc:  # whatever a user's observer does, the handshake goes on
+                log_failure("observer %r failed", observer, exc)
 
     def _is_required(self) -> bool:
         required = self.required() if callable(self.required) else self.required
@@ -263,7 +263,7 @@ class Authenticator:
             raise Denied(Reason.MALFORMED, f"different credentials in {places}")
         if len(credential.value) > self.max_token_size:
             raise Denied(Reason.MALFORMED, f"{len(credential.value)} characters are too many")
-        if not _VISIBLE.fullmatch(credential.value):
+        if not VISIBLE.fullmatch(credential.value):
             raise Denied(Reason.MALFORMED, "it has characters that no credential has")
         return credential
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -12,7 +13,12 @@ from starlette.authentication import BaseUser
 
 from asgi_wsauth.denial import ConfigurationError
 
-__all__ = ["Credential", "Principal", "check_secret"]
+__all__ = ["VISIBLE", "Credential", "Principal", "check_key", "check_scopes", "check_secret"]
+
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+"""What a credential may be made of. RFC 6750 section 2.1 allows less, an API key may want more."""
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3: scope-token
 
 
 class Credential:
@@ -108,7 +114,7 @@ _PLACEHOLDERS = (
     "changeme changethis changeit replaceme replacethis placeholder "
     "insertyour yoursecret yourapikey yourkey yourtoken your256bit your384bit your512bit "
     "mysecret supersecret topsecret secretkey secretsecret verysecret astringsecret "
-    "donttell passw0rd password 12345678 qwerty abcdefgh aaaaaaaa xxxxxxxx"
+    "donttell passw0rd password 1234567 qwerty abcdefgh aaaaaaaa xxxxxxxx"
 ).split()
 
 
@@ -128,7 +134,10 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
         raise ConfigurationError(
             f"{option}: a {type(secret).__name__} is no secret; is the setting behind it set?"
         )
-    raw = secret.encode() if isinstance(secret, str) else secret
+    try:
+        raw = secret.encode() if isinstance(secret, str) else secret
+    except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates
+        raise ConfigurationError(f"{option}: this is no text; give it as bytes") from None
     mend = """make one: python -c "import secrets; print(secrets.token_urlsafe(32))" """.rstrip()
     if not raw:
         raise ConfigurationError(f"{option}: the secret is empty; {mend}")
@@ -137,6 +146,34 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
             f"{option}: {len(raw)} bytes are too few, it takes at least {minimum}; {mend}"
         )
     letters = bytes(byte for byte in raw.lower() if chr(byte).isalnum()).decode("latin-1")
-    if len(set(raw)) < 8 or any(word in letters for word in _PLACEHOLDERS):
+    if len(set(raw)) < 5 or any(word in letters for word in _PLACEHOLDERS):
         raise ConfigurationError(f"{option}: this is a placeholder, not a secret; {mend}")
     return raw
+
+
+def check_key(option: str, key: object) -> bytes:
+    """A secret that a client presents as it is, as bytes: at least 16 of visible ASCII.
+
+    Raises:
+        ConfigurationError: as `check_secret`, or nobody could ever present it.
+    """
+    raw = check_secret(option, key, minimum=16)
+    if not VISIBLE.fullmatch(raw.decode("latin-1")):
+        raise ConfigurationError(f"{option}: use only visible ASCII characters, without spaces")
+    return raw
+
+
+def check_scopes(option: str, scopes: Iterable[str]) -> tuple[str, ...]:
+    """The scopes, if they are a list of words that can be scopes (RFC 6749 section 3.3).
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    names = () if isinstance(scopes, str) else tuple(scopes)
+    if isinstance(scopes, str) or not all(
+        isinstance(n, str) and _SCOPE.fullmatch(n) for n in names
+    ):
+        raise ConfigurationError(
+            f'{option}: {scopes!r} is no list of scopes; write for example ["chat:write"]'
+        )
+    return names

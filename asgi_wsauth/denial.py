@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from math import ceil
+from math import ceil, isfinite
 
 __all__ = [
     "DAPHNE_CLOSE_CODES",
@@ -86,6 +86,9 @@ DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
 one into 1011. 3000 (Unauthorized) and 3003 (Forbidden) are IANA's, the others are private use."""
 
 
+_SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+
+
 class ConfigurationError(ValueError):
     """An option can't work. Raised when a part is built; names the option and the mend."""
 
@@ -107,7 +110,7 @@ class Denied(Exception):
             raise TypeError(f"Denied takes a Reason, not {reason!r}")
         super().__init__(reason, detail, retry_after)
         self.reason = reason
-        self.detail = detail
+        self.detail = str(detail)
         self.retry_after = retry_after
 
     def __str__(self) -> str:
@@ -141,7 +144,7 @@ def http_refusal(denied: Denied) -> tuple[int, list[tuple[bytes, bytes]], bytes]
     elif reason.http_status == 401:
         given = b"" if reason is Reason.MISSING else b' error="invalid_token"'
         headers.append((b"www-authenticate", b"Bearer" + given))
-    if denied.retry_after is not None:
+    if denied.retry_after is not None and isfinite(denied.retry_after):
         headers.append((b"retry-after", str(max(0, ceil(denied.retry_after))).encode()))
     return reason.http_status, headers, body
 
@@ -159,8 +162,7 @@ def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
             raise ConfigurationError(
                 f"close_codes: {reason!r} is no Reason; use for example Reason.EXPIRED as the key"
             )
-        registered = code in (1000, 1001, 1002, 1003) or 1007 <= code <= 1014
-        if isinstance(code, bool) or not (registered or 3000 <= code <= 4999):
+        if type(code) is not int or code not in _SENDABLE:
             raise ConfigurationError(
                 f"close_codes: {code!r} for {reason.name} is a code that no endpoint may send; "
                 "use one from 4000 to 4999"

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, fields
+from traceback import format_exception
 from typing import ClassVar, Protocol
 
 from asgi_wsauth.denial import Reason
 
-__all__ = ["Abandoned", "Admitted", "Closed", "Event", "Observer", "Refused", "log_event", "logger"]
+__all__ = [
+    "Abandoned",
+    "Admitted",
+    "Closed",
+    "Event",
+    "Observer",
+    "Refused",
+    "log_event",
+    "log_failure",
+    "logger",
+]
 
 logger = logging.getLogger("asgi_wsauth")
 
@@ -95,36 +106,40 @@ _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 def log_event(event: Event, /) -> None:
     """The default observer: one line on the logger `asgi_wsauth`, the fields also in `extra`.
 
-    Admissions and closes are INFO, refusals WARNING, outages and errors ERROR. Control characters,
-    bidirectional overrides and whatever else doesn't print are escaped, so that nothing a client
-    sends can end the line or rewrite it.
+    Admissions and closes are INFO, refusals WARNING, UNAVAILABLE and ERROR are ERROR. Control
+    characters, bidirectional overrides and whatever else doesn't print are escaped, so that nothing
+    that a client sends can end the line or rewrite it.
     """
     level = logging.INFO
     if isinstance(event, Refused):
         level = logging.ERROR if event.reason in _LOUD else logging.WARNING
     if not logger.isEnabledFor(level):
         return
-    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    told: dict[str, object] = {"reason": None, "close_code": None}
+    told |= {field.name: getattr(event, field.name) for field in fields(event)}
     traceback = told.pop("traceback", None)
     if isinstance(event, Refused):
         told["reason"] = event.reason.phrase
     told = {name: _printable(value) for name, value in told.items()}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
+    extra = {**told, "event": event.name}
+    _log(level, "websocket %s: %s", (event.name, line), str(traceback or ""), extra)
+
+
+def log_failure(message: str, what: object, exc: Exception) -> None:
+    """Log that `what` raised `exc`, in the same way: `message` has one `%r` for it."""
+    _log(logging.ERROR, message, (what,), "".join(format_exception(exc)), {})
+
+
+def _log(
+    level: int, message: str, args: tuple[object, ...], traceback: str, extra: dict[str, object]
+) -> None:
     record = logger.makeRecord(
-        logger.name,
-        level,
-        __file__,
-        0,
-        "websocket %s: %s",
-        (event.name, line),
-        None,
-        func="log_event",
-        extra={"reason": None, "close_code": None, **told, "event": event.name},
+        logger.name, level, __file__, 0, message, args, None, func="log_event", extra=extra
     )
-    if traceback is not None:
-        # As text, not as exc_info: from that an error tracker would take local variables. Indented,
-        # so that no line of it can pass for a line of the log.
-        record.exc_text = "\n".join(f"  {_escaped(text)}" for text in traceback.splitlines())
+    # As text, not as exc_info: from that an error tracker would take local variables. Indented, so
+    # that no line of it can pass for a line of the log.
+    record.exc_text = "\n".join(f"  {_escaped(line)}" for line in traceback.splitlines()) or None
     logger.handle(record)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
-from asgi_wsauth.credential import Credential
+from asgi_wsauth.credential import Credential, check_scopes
 from asgi_wsauth.denial import (
     ConfigurationError,
     Denied,
@@ -36,8 +35,6 @@ __all__ = ["Rejection", "WebSocketAuthMiddleware"]
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close"]
 
 E = TypeVar("E", bound=Event)
-
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3: scope-token
 
 
 class WebSocketAuthMiddleware:
@@ -88,7 +85,7 @@ class WebSocketAuthMiddleware:
         self.rejection = rejection
         self.close_codes = check_close_codes(close_codes)
         self.exclude = PathPatterns("exclude", exclude)
-        self.required_scopes = _scope_names(required_scopes)
+        self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket" or self.exclude.match(scope.get("path", "")):
@@ -134,8 +131,8 @@ class WebSocketAuthMiddleware:
 
     async def _authenticate(self, handshake: _Handshake, outer: Session | None) -> Authentication:
         scope, sources = handshake.scope, self.authenticator.sources
-        offered = scope.get("subprotocols")
         handshake.attempt = self.authenticator.collect(HTTPConnection(scope))
+        offered = scope.get("subprotocols")
         # In the server's own dict, and before anything is sent: uvicorn logs from it when the
         # handshake is answered. This is the one exception to ASGI's rule of changing only copies.
         self.authenticator.redact(scope)
@@ -315,13 +312,3 @@ class _Handshake:
                 for form in (value, quote(value), quote_plus(value), repr(value)[1:-1]):
                     text = text.replace(form, "[redacted]")
         return text
-
-
-def _scope_names(scopes: Iterable[str]) -> frozenset[str]:
-    names = [scopes] if isinstance(scopes, str) else list(scopes)
-    for name in names:
-        if isinstance(scopes, str) or not _SCOPE.fullmatch(name):
-            raise ConfigurationError(
-                f'required_scopes: {name!r} is no list of scopes; write for example ["chat:write"]'
-            )
-    return frozenset(names)

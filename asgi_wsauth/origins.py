@@ -18,7 +18,7 @@ Origin = tuple[str, str, int | None]
 """Scheme, host and port; the port is None where the scheme has no default and none was given."""
 
 _ORIGIN = re.compile(
-    r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)(?::([0-9]{1,5}))?",
+    r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)(?::([1-9][0-9]{0,4}))?",
     re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -27,7 +27,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def parse_origin(value: str) -> Origin | None:
     """The origin that `value`, an `Origin` header, names; None where it names none."""
     match = _ORIGIN.fullmatch(value)
-    if match is None:
+    if match is None or int(match[3] or 0) > 65535:
         return None
     scheme, host, port = match[1].lower(), match[2].lower(), match[3]
     return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
@@ -45,12 +45,14 @@ def check_origins(allowed_origins: Iterable[str] | None) -> frozenset[Origin] | 
         raise ConfigurationError(
             f"allowed_origins: one string; write it as a list: [{allowed_origins!r}]"
         )
-    parsed = {value: parse_origin(value) for value in allowed_origins}
-    for value, origin in parsed.items():
+    origins = set()
+    for value in allowed_origins:
+        origin = parse_origin(value) if isinstance(value, str) else None
         if origin is None:
             raise ConfigurationError(
                 f"allowed_origins: {value!r} is no exact origin; write scheme, host and, where it "
                 'is not the usual one, port, as in "https://chat.example" or '
                 '"http://localhost:3000", without path, wildcard or trailing slash'
             )
-    return frozenset(origin for origin in parsed.values() if origin is not None)
+        origins.add(origin)
+    return frozenset(origins)

@@ -17,10 +17,10 @@ _PLAIN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\\%;\x00-\x1f\x7f]+)*/?")
 class PathPatterns:
     """Anchored patterns of paths.
 
-    `*` stands for any characters within one segment, and at the end, after a slash, for everything
-    below: `/public/*` matches `/public/` and `/public/a/b`, never `/public` or `/publicity`. A path
-    with `..`, an empty segment, a backslash or a `%` left in it matches no pattern, because the app
-    behind may read it otherwise.
+    `*` stands for any characters within one segment, once in each, and at the end, after a slash,
+    for everything below: `/public/*` matches `/public/` and `/public/a/b`, never `/public` or
+    `/publicity`. A path with `..`, an empty segment, a backslash or a `%` left in it matches no
+    pattern, because the app behind may read it otherwise.
 
     Args:
         option: its name, for the error.
@@ -48,6 +48,11 @@ def _compiled(option: str, pattern: str) -> re.Pattern[str]:
     if not isinstance(pattern, str) or not _PLAIN.fullmatch(pattern) or not pattern:
         raise ConfigurationError(
             f'{option}: {pattern!r} matches no path; begin with a slash, as in "/public/*"'
+        )
+    if any(segment.count("*") > 1 for segment in pattern.split("/")):
+        raise ConfigurationError(
+            f'{option}: {pattern!r} has two "*" in one segment; one is enough, "/*" at the end is '
+            "everything below"
         )
     below = pattern.endswith("/*")
     body = "[^/]*".join(

@@ -22,7 +22,8 @@ from asgi_wsauth.denial import ConfigurationError, Denied, Reason
 
 __all__ = ["Cookie", "Header", "QueryParam", "Source", "Subprotocol", "answer"]
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2: token
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
+_NAME = re.compile(f"{_TOKEN}+")
 
 # RFC 3986 section 2.3: these are never escaped by a client that means what it says, so an escaped
 # one is somebody's try to get a token past a filter.
@@ -113,15 +114,15 @@ class Header:
     """
 
     def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
-        if not _HEADER_NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise ConfigurationError(f"Header: {name!r} is no header name")
-        if scheme is not None and not _HEADER_NAME.fullmatch(scheme):
+        if scheme is not None and not _NAME.fullmatch(scheme):
             raise ConfigurationError(f'Header: scheme {scheme!r} is no scheme; try "Bearer"')
         self.name = name.lower()
         self.scheme = scheme
         # Daphne joins repeated headers with a comma: the scheme may stand behind one.
         self._mine = re.compile(
-            rf"(?:^|,)[ \t]*{re.escape(scheme)}(?=[ \t,]|$)" if scheme else "^", re.IGNORECASE
+            rf"(?:^|,)[ \t]*{re.escape(scheme)}(?!{_TOKEN})" if scheme else "^", re.IGNORECASE
         )
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
@@ -133,7 +134,10 @@ class Header:
         start = self._mine.match(values[0])
         if start is None:
             raise Denied(Reason.MALFORMED, f"{self} stands behind another scheme")
-        return values[0][start.end() :].strip(" ") or None
+        value = values[0][start.end() :]
+        if self.scheme is not None and value and value[0] != " ":
+            raise Denied(Reason.MALFORMED, f"{self} has no space behind the scheme")
+        return value.strip(" ") or None
 
     def redact(self, scope: Scope, /) -> None:
         _edit_header(
@@ -163,11 +167,12 @@ class Cookie:
     """
 
     def __init__(self, name: str) -> None:
-        if not _HEADER_NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise ConfigurationError(f"Cookie: {name!r} is no cookie name")
         self.name = name
         # Daphne joins repeated Cookie headers with a comma, which no cookie's value may contain.
-        self._mine = re.compile(rf"(?:^|,)[ \t]*{re.escape(name)}[ \t]*=")
+        # \s, because frameworks strip more than spaces from a cookie's name.
+        self._mine = re.compile(rf"(?:^|,)\s*{re.escape(name)}\s*=")
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         found = [
@@ -216,7 +221,7 @@ class Subprotocol:
 
     def __init__(self, marker: str = "bearer", *, prefix: str | None = None) -> None:
         for option, word in (("marker", marker), ("prefix", prefix)):
-            if word is not None and not _HEADER_NAME.fullmatch(word):
+            if word is not None and not _NAME.fullmatch(word):
                 raise ConfigurationError(f"Subprotocol: {option} {word!r} is no protocol name")
         self.marker = marker if prefix is None else None
         self.prefix = prefix
@@ -239,10 +244,12 @@ class Subprotocol:
         places = self._places(offered)
         if not places:
             return
-        kept = [protocol for place, protocol in enumerate(offered) if place not in places]
+        kept = [word for i, word in enumerate(offered) if i not in places and word != self.marker]
+        if self.marker is not None:
+            kept.append(self.marker)  # last: what stands behind a marker is a credential
         scope["subprotocols"] = kept
         # Some servers leave the header out; where it is there, it says the same as the list.
-        first = iter([", ".join(kept).encode("latin-1") or None])
+        first = iter([", ".join(kept).encode(errors="replace") or None])
         _edit_header(scope, _PROTOCOL_HEADER, lambda _: next(first, None))
 
     def _places(self, offered: list[str]) -> set[int]:

@@ -14,7 +14,7 @@ from hmac import compare_digest
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal, check_secret
+from asgi_wsauth.credential import Credential, Principal, check_key, check_scopes
 from asgi_wsauth.denial import ConfigurationError
 
 __all__ = ["APIKeyVerifier"]
@@ -49,9 +49,13 @@ class APIKeyVerifier:
             raise ConfigurationError("APIKeyVerifier: give it either keys or lookup")
         if keys is not None and not keys:
             raise ConfigurationError("APIKeyVerifier: keys is empty; nobody could ever connect")
-        self._digests = [(_digest(name, key), name) for name, key in (keys or {}).items()]
+        # Named by number: somebody who swaps ids and keys must not find a key in a message.
+        self._digests = [
+            (_digest(f"APIKeyVerifier: key number {number}", key), _identity(number, name))
+            for number, (name, key) in enumerate((keys or {}).items(), 1)
+        ]
         self._lookup = lookup
-        self._scopes = tuple(scopes)
+        self._scopes = check_scopes("APIKeyVerifier: scopes", scopes)
 
     @classmethod
     def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> APIKeyVerifier:
@@ -68,8 +72,10 @@ class APIKeyVerifier:
                 f"APIKeyVerifier.from_env: {name} is not set; put an API key into it, or several "
                 "with commas between them"
             )
-        verifier = cls({name: keys[0]}, scopes=scopes)
-        verifier._digests += [(_digest(name, key), name) for key in keys[1:]]
+        where = f"APIKeyVerifier.from_env({name!r}): key number"
+        digests = [_digest(f"{where} {number}", key) for number, key in enumerate(keys, 1)]
+        verifier = cls({name: f"sha256:{digests[0]}"}, scopes=scopes)
+        verifier._digests = [(digest, name) for digest in digests]
         return verifier
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
@@ -88,12 +94,16 @@ class APIKeyVerifier:
         return f"<APIKeyVerifier {sorted({name for _, name in self._digests}) or 'by lookup'}>"
 
 
-def _digest(name: str, key: str) -> str:
+def _identity(number: int, name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"APIKeyVerifier: the id of key number {number} is no name")
+    return name
+
+
+def _digest(option: str, key: object) -> str:
     if isinstance(key, str) and key.startswith("sha256:"):
         digest = key.removeprefix("sha256:").lower()
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ConfigurationError(
-                f'APIKeyVerifier: the digest of {name!r} is not "sha256:" and 64 hex digits'
-            )
+            raise ConfigurationError(f'{option}: the digest is not "sha256:" and 64 hex digits')
         return digest
-    return sha256(check_secret(f"APIKeyVerifier: key {name!r}", key, minimum=16)).hexdigest()
+    return sha256(check_key(option, key)).hexdigest()

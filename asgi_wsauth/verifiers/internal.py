@@ -9,7 +9,7 @@ from secrets import token_urlsafe
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal, check_secret
+from asgi_wsauth.credential import Credential, Principal, check_key, check_scopes
 from asgi_wsauth.denial import ConfigurationError
 
 __all__ = ["InternalCredential"]
@@ -32,8 +32,8 @@ class InternalCredential:
 
     def __init__(self, value: str | None = None, *, scopes: Iterable[str] = ()) -> None:
         self.value = f"wsi_{token_urlsafe(32)}" if value is None else value
-        self._expected = check_secret("InternalCredential(value)", self.value, minimum=16)
-        self._scopes = tuple(scopes)
+        self._expected = check_key("InternalCredential: value", self.value)
+        self._scopes = check_scopes("InternalCredential: scopes", scopes)
 
     @classmethod
     def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> InternalCredential:

@@ -1,0 +1,95 @@
+"""A real browser, and what a page in it sees of a WebSocket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+]
+
+# Opens a socket, sends "hello" once it is open and something has arrived, and closes when that
+# comes back; says what its handlers saw.
+_OPEN = """
+([url, protocols]) => new Promise((resolve) => {
+  const seen = {opened: false, protocol: "", messages: []};
+  const socket = new WebSocket(url, protocols);
+  socket.onopen = () => { seen.opened = true; seen.protocol = socket.protocol; };
+  socket.onmessage = (event) => {
+    seen.messages.push(event.data);
+    if (seen.messages.length == 1) socket.send("hello");
+    else socket.close(1000, "done");
+  };
+  socket.onclose = (event) => {
+    resolve({...seen, code: event.code, reason: event.reason});
+  };
+})
+"""
+
+
+@dataclass
+class PageSaw:
+    """What the handlers of a page's WebSocket saw."""
+
+    opened: bool
+    protocol: str
+    messages: list[str]
+    code: int
+    reason: str
+
+    @property
+    def close(self) -> tuple[int, str]:
+        return self.code, self.reason
+
+
+class Browser:
+    """A browser with one page."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def go(self, url: str) -> None:
+        """Show a page; sockets are opened with its origin from now on."""
+        if self._page.url != url:
+            self._page.goto(url)
+
+    def open(self, url: str, protocols: Sequence[str] = ()) -> PageSaw:
+        """Open a WebSocket from the page, and wait for its `onclose`."""
+        return PageSaw(**self._page.evaluate(_OPEN, [url, list(protocols)]))
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium, or a skipped test where there is none and WSAUTH_REQUIRE_CHROMIUM isn't "1".
+
+    While it runs no other asyncio loop can run in this thread.
+    """
+    executable = shutil.which("chromium")
+    if executable is None:
+        missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1" else pytest.skip
+        missing("Chromium is missing; install it: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        yield Browser(page)
+        browser.close()

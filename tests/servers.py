@@ -1,0 +1,333 @@
+"""Real servers on loopback ports, and the clients that talk to them.
+
+    with serving("uvicorn-wsproto", "wire_apps:app") as server:
+        seen = server.talk("/guarded", token="...")
+
+The fixture `server`, for modules that import it, is every variant in turn with `wire_apps:app`. One
+process of each serves all tests of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import uvicorn.config
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+HERE = Path(__file__).resolve().parent
+DEADLINE = 10.0  # seconds that anything may take before it counts as stuck
+
+_COMMANDS = {
+    "uvicorn-websockets": "uvicorn --host 127.0.0.1 --port {port} --ws websockets",
+    "uvicorn-sansio": "uvicorn --host 127.0.0.1 --port {port} --ws websockets-sansio",
+    "uvicorn-wsproto": "uvicorn --host 127.0.0.1 --port {port} --ws wsproto",
+    "hypercorn": "hypercorn --bind 127.0.0.1:{port} --workers 0",
+    "hypercorn-trio": "hypercorn --bind 127.0.0.1:{port} --workers 0 --worker-class trio",
+    "daphne": "daphne --bind 127.0.0.1 --port {port}",
+    "granian": "granian --interface asgi --host 127.0.0.1 --port {port}",
+}
+if "websockets-sansio" not in uvicorn.config.WS_PROTOCOLS:  # an older uvicorn
+    del _COMMANDS["uvicorn-sansio"]
+
+VARIANTS = tuple(_COMMANDS)
+UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
+
+# What a log has when something went wrong that nobody handled.
+_TROUBLE = re.compile(
+    r"Traceback|Exception|never awaited|was destroyed|Unhandled|panicked|Warning:", re.IGNORECASE
+)
+
+# Settings of the servers and of Python that the developer's own shell may have.
+_NOISE = re.compile(r"(UVICORN|HYPERCORN|DAPHNE|GRANIAN|WIRE)_|PYTHON(WARNINGS|ASYNCIODEBUG|DEV)")
+
+_numbers = count(1)
+
+
+@dataclass
+class Seen:
+    """What a client saw of one connection."""
+
+    status: int = 101
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    subprotocol: str | None = None
+    messages: list[str | bytes] = field(default_factory=list)
+    close: tuple[int, str] | None = None  # the server's, where it closed
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the echo app told of itself, in its first message."""
+        assert self.messages, self
+        return json.loads(self.messages[0])
+
+
+class Server:
+    """A server process that accepts connections."""
+
+    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.port = port
+        self.process = process
+        self._log = log
+        self._excused = False
+
+    # The clients.
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def talk(
+        self,
+        path: str,
+        *,
+        say: Sequence[str | bytes] = (),
+        headers: Iterable[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        **query: Any,
+    ) -> Seen:
+        """Connect, read a first message, send each of `say` and read an answer to it, and close;
+        or see how the server refuses that."""
+        return asyncio.run(self._talk(_target(path, query), say, list(headers), subprotocols))
+
+    async def _talk(
+        self,
+        target: str,
+        say: Sequence[str | bytes],
+        headers: list[tuple[str, str]],
+        subprotocols: Sequence[str],
+    ) -> Seen:
+        seen = Seen()
+        try:
+            async with connect(
+                f"ws://127.0.0.1:{self.port}{target}",
+                sock=self.tcp(),  # and so around any proxy that the environment may name
+                additional_headers=headers,
+                subprotocols=subprotocols or None,
+                open_timeout=DEADLINE,
+                close_timeout=DEADLINE,
+                compression=None,
+            ) as ws:
+                seen.subprotocol = ws.subprotocol
+                try:
+                    seen.messages.append(await asyncio.wait_for(ws.recv(), DEADLINE))
+                    for message in say:
+                        await ws.send(message)
+                        seen.messages.append(await asyncio.wait_for(ws.recv(), DEADLINE))
+                except ConnectionClosed as closed:
+                    seen.close = (
+                        (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+                    )
+        except InvalidStatus as refused:
+            response = refused.response
+            seen.status, seen.body = response.status_code, bytes(response.body or b"")
+            seen.headers = {name.lower(): value for name, value in response.headers.raw_items()}
+        return seen
+
+    def tcp(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+
+    def handshake(
+        self, path: str, *, headers: Iterable[tuple[str, str]] = (), **query: Any
+    ) -> socket.socket:
+        """A TCP connection on which a WebSocket handshake was sent, and nothing was read."""
+        lines = [
+            f"GET {_target(path, query)} HTTP/1.1",
+            f"Host: 127.0.0.1:{self.port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        tcp = self.tcp()
+        tcp.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        return tcp
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of a GET."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * DEADLINE)
+        try:
+            connection.request("GET", _target(path, query))
+            response = connection.getresponse()
+            assert response.status == 200, (response.status, response.read())
+            return json.loads(response.read())
+        finally:
+            connection.close()
+
+    # What the apps in the process noted (see wire_apps.Notes).
+
+    def new_test(self) -> str:
+        """A name for the notes of one test."""
+        return f"{self.name}.{next(_numbers)}"
+
+    def notes(self, test: str, *, until: str, within: float = DEADLINE) -> list[str]:
+        """All notes of a test, once `until` is among them, or after `within` seconds."""
+        return self.get("/notes", test=test, until=until, within=within)
+
+    def release(self, test: str) -> None:
+        """Let the verifier or app that waits for this test's `release` go on."""
+        self.get("/release", test=test)
+
+    # The log.
+
+    def log(self) -> str:
+        """All that the process wrote so far."""
+        return self._log.read_text(errors="replace")
+
+    def log_since(self, start: int) -> str:
+        """What it wrote after the first `start` characters, with all that comes to light when
+        what was dropped is collected."""
+        self.get("/settle")
+        return self.log()[start:]
+
+    def excuse_trouble(self) -> None:
+        """The running test makes something go wrong on purpose."""
+        self._excused = True
+
+    @contextmanager
+    def must_stay_quiet(self) -> Iterator[None]:
+        """Whatever is done to the server meanwhile, its log shows no trouble."""
+        start = len(self.log())
+        self._excused = False
+        yield
+        try:
+            log = self.log_since(start)
+        except OSError as exc:
+            raise AssertionError(f"{self.name} is gone ({exc}):\n{self.log()[start:]}") from exc
+        assert self._excused or not _TROUBLE.search(log), log
+
+
+def _target(path: str, query: Mapping[str, Any]) -> str:
+    given = urlencode({name: value for name, value in query.items() if value is not None})
+    return f"{path}?{given}" if given else path
+
+
+@contextmanager
+def serving(
+    name: str, app: str = "wire_apps:app", *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server variant with `app`; stop it for sure.
+
+    Args:
+        name: one of VARIANTS.
+        app: `module:attribute`; modules beside this file can be imported.
+        arguments: more of the server's own command line.
+        env: more environment variables. `WIRE_PORT` is set to the port.
+    """
+    with tempfile.TemporaryDirectory(prefix="wire") as directory:
+        log = Path(directory, "log")
+        for attempt in range(1, 4):  # another process may take the free port first
+            server = _start(name, app, arguments, env or {}, log)
+            try:
+                if _accepts(server):
+                    yield server
+                    return
+            finally:
+                _stop(server.process)
+            text = log.read_text(errors="replace")
+            assert attempt < 3, f"{name} does not start:\n{text}"
+
+
+def _start(
+    name: str, app: str, arguments: Sequence[str], env: Mapping[str, str], log: Path
+) -> Server:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    module, *options = _COMMANDS[name].format(port=port).split()
+    inherited = {key: value for key, value in os.environ.items() if not _NOISE.match(key)}
+    path = os.pathsep.join(filter(None, [str(HERE), inherited.get("PYTHONPATH")]))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *options, *arguments, app],
+            cwd=HERE,
+            env={
+                **inherited,
+                "PYTHONPATH": path,
+                "PYTHONUNBUFFERED": "1",
+                "WIRE_PORT": str(port),
+                **env,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # granian's workers are in its group, and end with it
+        )
+    return Server(name, port, process, log)
+
+
+def _accepts(server: Server) -> bool:
+    deadline = time.monotonic() + 3 * DEADLINE
+    while server.process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError):
+            server.tcp().close()
+            return server.process.poll() is None
+        time.sleep(0.02)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(3)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(DEADLINE)
+
+
+class _Pool:
+    """The servers of this session, each started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._servers: dict[tuple[Any, ...], Server] = {}
+
+    def get(self, name: str, *arguments: str, **env: str) -> Server:
+        key = (name, arguments, *sorted(env.items()))
+        # One that died fails the test that it died in, and not all the others too.
+        if key not in self._servers or self._servers[key].process.poll() is not None:
+            context = serving(name, "wire_apps:app", *arguments, env=env)
+            self._servers[key] = self._stack.enter_context(context)
+        return self._servers[key]
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+_POOL = pytest.StashKey[_Pool]()
+
+
+def pooled(config: pytest.Config, name: str, *arguments: str, **env: str) -> Server:
+    """The session's server of this variant, with `wire_apps:app`."""
+    if _POOL not in config.stash:
+        config.stash[_POOL] = _Pool()
+        config.add_cleanup(config.stash[_POOL].close)
+    return config.stash[_POOL].get(name, *arguments, **env)
+
+
+@pytest.fixture(params=VARIANTS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Every server variant in turn. A test fails if it leaves trouble in the server's log."""
+    running = pooled(request.config, request.param)
+    with running.must_stay_quiet():
+        yield running

@@ -1,0 +1,140 @@
+"""What a page in a real browser sees: the reason why a refusal accepts first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from browser import Browser, PageSaw, chromium
+from handshakes import mint, now
+from servers import Server, pooled
+
+from asgi_wsauth import Reason
+
+OFFERED = pytest.mark.parametrize(
+    "offered",
+    [[], ["chat"], ["bearer"], ["bearer", "a-token"], ["chat", "bearer", "a-token"]],
+    ids=lambda offered: "+".join(offered) or "no-subprotocol",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(params=["uvicorn-websockets", "hypercorn", "granian"], scope="module")
+def server(request: pytest.FixtureRequest) -> Server:
+    return pooled(request.config, request.param)
+
+
+class OnThePage:
+    """Opens sockets from a page of the server."""
+
+    def __init__(self, browser: Browser, server: Server) -> None:
+        self._browser = browser
+        self._server = server
+
+    def __call__(
+        self, path: str, protocols: Any = (), *, host: str = "127.0.0.1", **query: str
+    ) -> PageSaw:
+        self._browser.go(f"http://{host}:{self._server.port}/page")
+        target = f"{path}?{urlencode(query)}"
+        return self._browser.open(f"ws://127.0.0.1:{self._server.port}{target}", protocols)
+
+
+@pytest.fixture
+def open_socket(browser: Browser, server: Server) -> Iterator[OnThePage]:
+    with server.must_stay_quiet():
+        yield OnThePage(browser, server)
+
+
+def fresh_token() -> str:
+    return mint(exp=now() + 300)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.INVALID, Reason.EXPIRED, Reason.REVOKED, Reason.UNAVAILABLE, Reason.ERROR],
+    ids=lambda reason: str(reason.close_code),
+)
+@pytest.mark.parametrize("offered", [[], ["chat"]], ids=["no-subprotocol", "chat"])
+def test_a_refused_page_sees_the_code_and_the_phrase(
+    open_socket: OnThePage, reason: Reason, offered: list[str]
+) -> None:
+    saw = open_socket("/guarded", offered, token=f"deny-{reason.name}")
+    assert saw.close == (reason.close_code, reason.phrase)
+    assert saw.messages == []
+
+
+@OFFERED
+def test_a_refused_page_sees_the_code_whatever_subprotocols_it_offered(
+    open_socket: OnThePage, offered: list[str]
+) -> None:
+    with_token = "a-token" in offered
+    expired = mint(exp=now() - 300)
+    offered = [expired if word == "a-token" else word for word in offered]
+    query = {} if with_token else {"token": expired}
+    saw = open_socket("/guarded", offered, **query)
+    assert saw.close == (4001, "token_expired")
+    assert saw.protocol == (("bearer" if "bearer" in offered else offered[0]) if offered else "")
+
+
+def test_a_page_without_a_credential_sees_1008_token_missing(open_socket: OnThePage) -> None:
+    assert open_socket("/guarded").close == (1008, "token_missing")
+
+
+def test_a_page_of_a_foreign_origin_sees_1008_origin_not_allowed(open_socket: OnThePage) -> None:
+    saw = open_socket("/guarded", host="localhost", token=fresh_token())
+    assert saw.close == (1008, "origin_not_allowed")
+
+
+def test_a_page_gets_in_with_a_token_in_the_query(open_socket: OnThePage) -> None:
+    saw = open_socket("/guarded", token=fresh_token())
+    assert saw.messages[1:] == ["hello"]
+    assert saw.close == (1000, "done")
+
+
+@pytest.mark.parametrize("offered", [["bearer", "TOKEN"], ["chat", "bearer", "TOKEN"]])
+def test_a_page_gets_in_with_a_subprotocol_and_the_token_is_not_echoed(
+    open_socket: OnThePage, offered: list[str]
+) -> None:
+    offered = [fresh_token() if word == "TOKEN" else word for word in offered]
+    saw = open_socket("/guarded", offered)
+    assert saw.messages[1:] == ["hello"]
+    assert saw.protocol == "bearer"
+
+
+def test_a_page_gets_the_subprotocol_that_the_app_chose(open_socket: OnThePage) -> None:
+    saw = open_socket("/guarded", ["bearer", fresh_token(), "chat"], choose="chat")
+    assert (saw.protocol, saw.messages[1:]) == ("chat", ["hello"])
+
+
+def test_a_page_gets_in_with_a_subprotocol_after_a_verifier_that_waited(
+    open_socket: OnThePage, server: Server
+) -> None:
+    test = server.new_test()
+    server.release(test)
+    saw = open_socket("/guarded", ["bearer", "wait"], test=test)
+    assert (saw.protocol, saw.messages[1:]) == ("bearer", ["hello"])
+
+
+@pytest.mark.parametrize("path", ["/close", "/http"])
+@pytest.mark.parametrize("offered", [[], ["chat"]], ids=["no-subprotocol", "chat"])
+def test_a_page_sees_nothing_of_a_refusal_that_does_not_accept(
+    open_socket: OnThePage, path: str, offered: list[str]
+) -> None:
+    saw = open_socket(path, offered, token="deny-EXPIRED")
+    assert saw.close == (1006, "")
+    assert not saw.opened
+
+
+def test_fact_a_page_that_is_echoed_none_of_its_subprotocols_loses_the_code(
+    open_socket: OnThePage,
+) -> None:
+    bare = "/bare/accept_then_close"
+    assert open_socket(bare, ["chat"], code="4001", echo="no").close == (1006, "")
+    assert open_socket(bare, ["chat"], code="4001").close == (4001, "a reason")

@@ -1,0 +1,271 @@
+"""No credential in a server's log, nor in the package's own at DEBUG: not of a client that was
+admitted, refused or made something break, wherever in the handshake it put it.
+
+At its default level, uvicorn needs nothing for that but the middleware. At `trace` it logs the
+handshake before any app is asked, and needs `RedactCredentials` on its handlers. That credentials
+do stand in the log of a server without the one or the other is shown too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from handshakes import mint, now
+from servers import UVICORN, Server, pooled, server
+
+__all__ = ["server"]  # the fixture
+
+WAYS = pytest.mark.parametrize("way", ["query", "header", "cookie", "subprotocol"])
+
+# A path, and what is presented there; {} makes it one that no other test presents.
+OUTCOMES = {
+    "admitted": ("/guarded", "jwt"),
+    "admitted, opaque": ("/guarded", "opaque-{}"),
+    "expired": ("/daphne", "expired jwt"),
+    "unknown": ("/daphne", "stranger-{}"),
+    "refused over HTTP": ("/http", "stranger-{}"),
+    "refused with a close": ("/close", "stranger-{}"),
+    "too long": ("/daphne", "long-{}" + "x" * 3000),
+    "verifier raises": ("/daphne", "boom-{}"),
+    "app raises": ("/failing", "jwt"),
+}
+
+# What the log must show, so that the credential is looked for where it could be. The package's own
+# lines begin with "websocket".
+LOGGED = {
+    "verifier raises": "RuntimeError: verifier broke at [redacted]",
+    "app raises": "RuntimeError: app broke with {",
+}
+
+
+def credential_for(outcome: str, way: str) -> str:
+    kind = OUTCOMES[outcome][1]
+    unique = re.sub(r"\W+", "-", f"{way}-{outcome}")
+    if "jwt" in kind:  # its header is made unique too, so that it can be searched for
+        exp = now() + (-300 if "expired" in kind else 300)
+        return mint(exp=exp, jti=unique, headers={"kid": unique})
+    return kind.format(f"{unique}.4f1d2e0b9cZm9v.YmFyYmF6cXV4")
+
+
+def carrying(credential: str, way: str, server: Server) -> dict[str, Any]:
+    """The part of a handshake that carries a credential this way."""
+    match way:
+        case "query":
+            return {"token": credential, "a": "1"}
+        case "header":
+            return {"headers": [("Authorization", f"Bearer {credential}")]}
+        case "cookie":
+            from_page = ("Origin", server.origin)
+            return {"headers": [("Cookie", f"a=1; session={credential}"), from_page]}
+        case _:
+            return {"subprotocols": ["chat", "bearer", credential]}
+
+
+def pieces_in(log: str, credential: str) -> list[str]:
+    """The pieces of a credential, as long as a JWT's segments are, that stand in a log: plain or
+    percent-encoded, once or twice, in any case."""
+    pieces = [credential, *(piece for piece in credential.split(".") if len(piece) > 10)]
+    texts = [text.casefold() for text in (log, unquote(log), unquote(unquote(log)))]
+    return [piece for piece in pieces if any(piece.casefold() in text for text in texts)]
+
+
+def log_of(server: Server, outcome: str, way: str, credential: str) -> str:
+    """The log of one handshake."""
+    if "raises" in outcome:
+        server.excuse_trouble()
+    start = len(server.log())
+    server.talk(OUTCOMES[outcome][0], **carrying(credential, way, server))
+    return server.log_since(start)
+
+
+# At the default level.
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@WAYS
+def test_the_default_log_has_no_credential(server: Server, outcome: str, way: str) -> None:
+    credential = credential_for(outcome, way)
+    log = log_of(server, outcome, way, credential)
+    assert LOGGED.get(outcome, "websocket") in log
+    assert pieces_in(log, credential) == []
+
+
+SECRET = "stranger-c4f1d2e0b9.Zm9vYmFyYmF6"
+OTHER = "stranger-9977aa55ee.cXV4cXV1eA12"
+
+
+def escaped(text: str) -> str:
+    return "".join(f"%{ord(letter):02x}" for letter in text)
+
+
+# The target's query, and headers. None of these clients gets in.
+ODD_FORMS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "a letter of the name escaped": (f"tok%65n={SECRET}", []),
+    "the whole name escaped": (f"{escaped('token')}={SECRET}", []),
+    "the whole name escaped in upper case": (f"{escaped('token').upper()}={SECRET}", []),
+    "a letter of the value escaped": (f"token=%73{SECRET[1:]}", []),
+    "the whole value escaped": (f"token={escaped(SECRET)}", []),
+    "the value escaped twice": (f"token={quote(escaped(SECRET))}", []),
+    "a lone percent in the value": (f"token=%{SECRET}%", []),
+    "a NUL before the value": (f"token=%00{SECRET}", []),
+    "a line break in the value": (f"token=x%0d%0a{SECRET}", []),
+    "a space before the value": (f"token=+{SECRET}", []),
+    "the parameter twice": (f"token={SECRET}&a=1&token={OTHER}", []),
+    "two with a semicolon between": (f"token={SECRET};token={OTHER}", []),
+    "a parameter and a header": (f"token={SECRET}", [("Authorization", f"Bearer {OTHER}")]),
+    "two headers": ("", [("Authorization", f"Bearer {SECRET}"), ("Authorization", f"b {OTHER}")]),
+    "a header behind another scheme": ("", [("Authorization", f"Basic x, Bearer {SECRET}")]),
+    "two words in the header": ("", [("Authorization", f"Bearer x {SECRET}")]),
+    "two cookies": ("", [("Cookie", f"session={SECRET}; session={OTHER}")]),
+    "two cookie headers": ("", [("Cookie", f"session={SECRET}"), ("Cookie", f"session={OTHER}")]),
+    "a cookie with a comma": ("", [("Cookie", f"session=x,{SECRET}")]),
+    "two by subprotocol": ("", [("Sec-WebSocket-Protocol", f"bearer, {SECRET}, bearer, {OTHER}")]),
+    "two origins": (f"token={SECRET}", [("Origin", "https://a.ex"), ("Origin", "https://b.ex")]),
+    "longer than a server reads": (f"token={SECRET}{'x' * 70_000}", []),
+    "a WebSocket version that does not exist": (
+        f"token={SECRET}",
+        [("Sec-WebSocket-Version", "99")],
+    ),
+}
+
+
+def log_of_odd(server: Server, form: str) -> str:
+    """The log of a handshake in one of the ODD_FORMS."""
+    query, headers = ODD_FORMS[form]
+    start = len(server.log())
+    with server.handshake(f"/daphne?{query}", headers=headers) as tcp:
+        if form == "longer than a server reads":
+            tcp.settimeout(0.2)  # some servers never answer that
+        with suppress(TimeoutError, ConnectionResetError):
+            tcp.recv(1)
+    return server.log_since(start)
+
+
+@pytest.mark.parametrize("form", ODD_FORMS)
+def test_the_default_log_has_no_credential_in_an_odd_form(server: Server, form: str) -> None:
+    log = log_of_odd(server, form)
+    assert pieces_in(log, SECRET) + pieces_in(log, OTHER) == []
+
+
+def test_fact_only_uvicorn_logs_the_query_at_its_default_level(server: Server) -> None:
+    start = len(server.log())
+    server.talk("/bare/echo", token=SECRET)
+    assert bool(pieces_in(server.log_since(start), SECRET)) is (server.name in UVICORN)
+
+
+@pytest.mark.parametrize("server", UVICORN, indirect=True)
+def test_fact_uvicorn_logs_what_its_own_scope_says_when_it_answers(server: Server) -> None:
+    start = len(server.log())
+    server.talk("/bare/redacting", token=SECRET)
+    log = server.log_since(start)
+    assert '"WebSocket /bare/redacting?hidden=yes" [accepted]' in log
+    assert pieces_in(log, SECRET) == []
+
+
+# At uvicorn's level trace.
+
+
+@pytest.fixture(params=UVICORN)
+def filtered(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """uvicorn at level trace, with RedactCredentials on its handlers."""
+    running = pooled(request.config, request.param, "--log-level", "trace", WIRE_FILTER="1")
+    with running.must_stay_quiet():
+        yield running
+
+
+@pytest.fixture(params=UVICORN)
+def unfiltered(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """uvicorn at level trace, and nothing else."""
+    running = pooled(request.config, request.param, "--log-level", "trace")
+    with running.must_stay_quiet():
+        yield running
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@WAYS
+def test_with_the_filter_the_trace_log_has_no_credential(
+    filtered: Server, outcome: str, way: str
+) -> None:
+    credential = credential_for(outcome, way)
+    log = log_of(filtered, outcome, way, credential)
+    assert "TRACE:" in log
+    assert pieces_in(log, credential) == []
+
+
+@pytest.mark.parametrize("outcome", ["admitted", "unknown"])
+@WAYS
+def test_without_the_filter_the_trace_log_has_the_credential(
+    unfiltered: Server, outcome: str, way: str
+) -> None:
+    credential = credential_for(outcome, way)
+    log = log_of(unfiltered, outcome, way, credential)
+    # Through wsproto, uvicorn logs the scope without its headers, and no header otherwise.
+    logged = way in ("query", "subprotocol") or unfiltered.name != "uvicorn-wsproto"
+    assert bool(pieces_in(log, credential)) is logged
+
+
+def test_with_the_filter_the_access_log_of_http_has_no_credential(filtered: Server) -> None:
+    start = len(filtered.log())
+    filtered.get("/settle", token=SECRET, a="1")
+    log = filtered.log_since(start)
+    assert '"GET /settle?token=[redacted]&a=1 HTTP/1.1" 200' in log
+    assert pieces_in(log, SECRET) == []
+
+
+OPAQUE = "opaque-c4f1d2e0b9.Zm9vYmFyYmF6"
+
+# Forms in which a credential without any shape is found and admitted.
+ADMITTED_FORMS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "query": (f"token={OPAQUE}", []),
+    "query, escaped value": (f"token=opaque-%2F%2B%3D{OPAQUE}", []),
+    "query, punctuation": (f"token=opaque-a;b,c<{OPAQUE}", []),
+    "query, quotes": (f"token=opaque-a'b{OPAQUE}", []),
+    "header": ("", [("Authorization", f"Bearer {OPAQUE}")]),
+    "header, another case": ("", [("AUTHORIZATION", f"BEARER {OPAQUE}")]),
+    "header, spaces": ("", [("Authorization", f"Bearer    {OPAQUE}")]),
+    "header, punctuation": ("", [("Authorization", f"Bearer opaque-a;b,c<{OPAQUE}")]),
+    "header, quotes": ("", [("Authorization", f"Bearer opaque-a'b\"c{OPAQUE}")]),
+    "cookie": ("", [("Cookie", f"session={OPAQUE}")]),
+    "cookie, quoted": ("", [("Cookie", f'session="{OPAQUE}"')]),
+    "cookie, spaces": ("", [("Cookie", f"a=1;session = {OPAQUE}")]),
+    "subprotocol": ("", [("Sec-WebSocket-Protocol", f"bearer, {OPAQUE}")]),
+    "subprotocol, tight": ("", [("Sec-WebSocket-Protocol", f"chat,bearer,{OPAQUE}")]),
+    "subprotocol, space before the comma": (
+        "",
+        [("Sec-WebSocket-Protocol", f"bearer , {OPAQUE}")],
+    ),
+    "subprotocol, tab": ("", [("Sec-WebSocket-Protocol", f"bearer,\t{OPAQUE}")]),
+    "subprotocol, two headers": (
+        "",
+        [("Sec-WebSocket-Protocol", "bearer"), ("Sec-WebSocket-Protocol", OPAQUE)],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ADMITTED_FORMS)
+def test_with_the_filter_the_trace_log_has_no_credential_in_any_form_that_is_admitted(
+    filtered: Server, form: str
+) -> None:
+    query, headers = ADMITTED_FORMS[form]
+    if "cookie" in form:
+        headers = [*headers, ("Origin", filtered.origin)]
+    start = len(filtered.log())
+    with filtered.handshake(f"/guarded?{query}", headers=headers) as tcp:
+        received = b""
+        while b'"user": "alice"' not in received:
+            received += tcp.recv(65536) or pytest.fail(f"not admitted: {received!r}")
+    assert pieces_in(filtered.log_since(start), OPAQUE) == []
+
+
+@pytest.mark.parametrize("form", ODD_FORMS)
+def test_with_the_filter_the_trace_log_has_no_credential_in_an_odd_form(
+    filtered: Server, form: str
+) -> None:
+    filtered.excuse_trouble()  # at this level, the websockets library's own refusals have one
+    log = log_of_odd(filtered, form)
+    assert pieces_in(log, SECRET) + pieces_in(log, OTHER) == []

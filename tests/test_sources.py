@@ -1,0 +1,1011 @@
+"""Where a credential travels: each source finds it in one place, and leaves nothing of it there."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, unquote_plus
+
+import pytest
+from handshakes import App, authenticator, bearer, drive, nobody, websocket
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    ConfigurationError,
+    Cookie,
+    Denied,
+    Header,
+    Principal,
+    QueryParam,
+    Reason,
+    Source,
+    Subprotocol,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.sources import answer
+
+MALFORMED = Reason.MALFORMED
+
+BEARER = Header("authorization", scheme="Bearer")
+API_KEY = Header("X-API-Key")
+K8S = "base64url.bearer.authorization.k8s.io."
+CASES: Any = pytest.mark.parametrize
+
+
+def extract(source: Source, scope: dict[str, Any]) -> str | Reason | None:
+    try:
+        return source.extract(HTTPConnection(scope))
+    except Denied as denied:
+        return denied.reason
+
+
+def redacted(source: Source, scope: dict[str, Any]) -> dict[str, Any]:
+    source.redact(scope)
+    return scope
+
+
+def values(scope: dict[str, Any], name: str) -> list[bytes]:
+    """All values of a header, as the app finds them."""
+    return [value for key, value in scope["headers"] if key.lower() == name.encode()]
+
+
+def decided(source: Source, scope: dict[str, Any]) -> str | Reason | None:
+    """What an authenticator makes of it that has this one source: what its verifier would be asked
+    about, or why nothing is asked."""
+    allowed = ["https://chat.example"] if isinstance(source, Cookie) else None
+    auth = authenticator(nobody, sources=[source], allowed_origins=allowed)
+    try:
+        return auth._choose(auth.collect(HTTPConnection(scope)).findings).value
+    except Denied as denied:
+        return denied.reason
+
+
+class TestQueryParam:
+    @CASES(
+        ("query", "found", "left"),
+        [
+            (b"", None, b""),
+            (b"token=abc", "abc", b""),
+            (b"a=1&token=abc&b=2", "abc", b"a=1&b=2"),
+            (b"token=abc&a=1", "abc", b"a=1"),
+            (b"token=a=b==", "a=b==", b""),
+            (b"token=a%2Bb%2Fc%3D", "a+b/c=", b""),
+            # Empty counts as none, and is taken away all the same.
+            (b"token=", None, b""),
+            (b"token", None, b""),
+            (b"a=1&token=&b=2", None, b"a=1&b=2"),
+            # Other parameters stay as they are, however odd.
+            (b"&&a=%31+%zz&=&a=1&token=abc&b", "abc", b"&&a=%31+%zz&=&a=1&b"),
+            (b"a=\xff\x00%ff;token=x", None, b"a=\xff\x00%ff;token=x"),
+            # Names that are not this one.
+            (b"Token=abc&TOKEN=abc", None, b"Token=abc&TOKEN=abc"),
+            (b"token2=abc&xtoken=abc&token[]=abc", None, b"token2=abc&xtoken=abc&token[]=abc"),
+            (b"tok%2565n=abc", None, b"tok%2565n=abc"),
+            (b"a=token&b=%26token%3Dabc", None, b"a=token&b=%26token%3Dabc"),
+            (b"%EF%BD%94oken=abc", None, b"%EF%BD%94oken=abc"),
+        ],
+    )
+    def test_finds_its_parameter_and_leaves_the_others(
+        self, query: bytes, found: str | None, left: bytes
+    ) -> None:
+        scope = websocket(query)
+        assert extract(QueryParam("token"), scope) == found
+        assert redacted(QueryParam("token"), scope)["query_string"] == left
+
+    @CASES(
+        "query",
+        [
+            b"token=abc&token=abc",
+            b"token=abc&a=1&token=def",
+            b"token=&token=abc",
+            b"token&token=abc",
+            b"token=abc&tok%65n=abc",
+            b"token=abc&%74%6F%6B%65%6E=abc",
+        ],
+    )
+    def test_row_21_given_twice_is_malformed_and_gone(self, query: bytes) -> None:
+        scope = websocket(query + b"&b=2")
+        assert extract(QueryParam("token"), scope) is MALFORMED
+        assert redacted(QueryParam("token"), scope)["query_string"].strip(b"a=1&") == b"b=2"
+
+    @CASES(
+        "character",
+        sorted(
+            set("-._~")
+            | set(map(chr, range(48, 58)))
+            | set(map(chr, range(65, 91)))
+            | set(map(chr, range(97, 123)))
+        ),
+    )
+    def test_row_23_an_escape_that_no_client_needs_is_malformed(self, character: str) -> None:
+        """RFC 3986 section 2.3: all unreserved characters, in a value as well as in a name."""
+        for escape in (f"%{ord(character):02x}", f"%{ord(character):02X}"):
+            assert extract(QueryParam("token"), websocket(f"token=a{escape}b")) is MALFORMED
+        name = f"x{character}"
+        assert extract(QueryParam(name), websocket(f"x%{ord(character):02x}=abc")) is MALFORMED
+
+    @CASES(
+        "character",
+        sorted(
+            set(map(chr, range(33, 127)))
+            - set("-._~")
+            - set("0123456789")
+            - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        ),
+    )
+    def test_row_23_an_escape_that_a_client_needs_is_decoded_once(self, character: str) -> None:
+        query = f"token=a{quote(character, safe='')}b"
+        assert decided(QueryParam("token"), websocket(query)) == f"a{character}b"
+
+    @CASES(
+        ("query", "verdict"),
+        [
+            (b"token=abc%00", MALFORMED),
+            (b"token=%00abc", MALFORMED),
+            (b"token=a%2eb%2ec", MALFORMED),
+            (b"token=a%252eb", "a%2eb"),  # once, and a JWT has no percent sign
+            (b"token=a%%2eb", MALFORMED),
+            (b"token=a%C0%AEb", MALFORMED),  # overlong UTF-8 for "."
+            (b"token=a%E0%80%AEb", MALFORMED),
+            (b"token=a%ff%feb", MALFORMED),
+            (b"token=a+b", MALFORMED),
+            (b"token=a%20b", MALFORMED),
+            (b"token=+abc", MALFORMED),
+            (b"token=abc%0A", MALFORMED),
+            (b"token=abc%0D%0Ax", MALFORMED),
+            (b"token=%EF%BD%81%EF%BD%82", MALFORMED),  # full-width letters
+            (b"token=abc%E2%80%8B", MALFORMED),  # a zero-width space
+            (b"token=\xef\xbb\xbfabc", MALFORMED),  # a byte-order mark, unescaped
+            (b"token=a\xe9b", MALFORMED),
+            (b"token=a%u002eb", "a%u002eb"),
+            (b"token=a%2", "a%2"),
+            (b"token=a%", "a%"),
+            (b"token=a%zz", "a%zz"),
+        ],
+    )
+    def test_row_23_nothing_is_normalised_into_validity(
+        self, query: bytes, verdict: str | Reason
+    ) -> None:
+        assert decided(QueryParam("token"), websocket(query)) == verdict
+
+    @CASES("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc"])
+    def test_row_25_an_escaped_name_is_refused_and_goes_too(self, query: bytes) -> None:
+        scope = websocket(query)
+        assert extract(QueryParam("token"), scope) is MALFORMED
+        assert b"abc" not in redacted(QueryParam("token"), scope)["query_string"]
+
+    @CASES(
+        ("name", "query"),
+        [
+            ("a.b", b"a.b=abc"),
+            ("access token", b"access+token=abc"),
+            ("access token", b"access%20token=abc"),
+            ("token[]", b"token[]=abc"),
+            ("token[]", b"token%5B%5D=abc"),
+            ("(.*)+$", b"(.*)%2B$=abc"),
+            ("a=b", b"a%3Db=abc"),
+            ("a&b", b"a%26b=abc"),
+            ("schlüssel", b"schl%C3%BCssel=abc"),
+            ("\\", b"\\=abc"),
+        ],
+    )
+    def test_any_name_is_taken_literally(self, name: str, query: bytes) -> None:
+        scope = websocket(b"axb=1&" + query)
+        assert extract(QueryParam(name), scope) == "abc"
+        assert redacted(QueryParam(name), scope)["query_string"] == b"axb=1"
+
+    @CASES("missing", [{}, {"query_string": b""}, {"query_string": None}], ids=repr)
+    def test_a_scope_without_a_query_has_none(self, missing: dict[str, Any]) -> None:
+        scope = websocket()
+        del scope["query_string"]
+        scope.update(missing)
+        before = copy.deepcopy(scope)
+        assert extract(QueryParam("token"), scope) is None
+        assert redacted(QueryParam("token"), scope) == before
+
+    def test_an_empty_name_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="QueryParam"):
+            QueryParam("")
+
+
+class TestHeaderWithScheme:
+    @CASES(
+        ("value", "verdict"),
+        [
+            ("Bearer abc", "abc"),
+            ("bearer abc", "abc"),
+            ("BEARER abc", "abc"),
+            ("bEaReR abc", "abc"),
+            ("Bearer  abc", "abc"),
+            ("Bearer     abc  ", "abc"),
+            (" Bearer abc", "abc"),
+            ("\tBearer abc", "abc"),
+            ("Bearer", Reason.MISSING),
+            ("Bearer ", Reason.MISSING),
+            ("Bearer    ", Reason.MISSING),
+            ("Bearer a b", MALFORMED),
+            ("Bearer Bearer abc", MALFORMED),
+            ("Bearer\tabc", MALFORMED),
+            ("Bearer abc\t", MALFORMED),
+            ("Bearer abc\n", MALFORMED),
+            ("Bearer abc\x00", MALFORMED),
+            ("Bearer a\x00bc", MALFORMED),
+            ("Bearer abc\xa0", MALFORMED),
+            ("Bearer a\xffc", MALFORMED),
+            ("Bearer %61bc", "%61bc"),  # a header has no escapes
+            ("Bearer a+b", "a+b"),
+            ("Bearer=abc", MALFORMED),
+            ("Bearer: abc", MALFORMED),
+            ("Bearer abc, Bearer abc", MALFORMED),
+            ("Bearer abc,Bearer abc", MALFORMED),
+            ("Bearer abc, bearer", MALFORMED),
+            ("Basic abc, Bearer abc", MALFORMED),
+            ("Basic abc,Bearer abc", MALFORMED),
+            ("Bearer abc, Basic abc", MALFORMED),
+            (",Bearer abc", "abc"),  # an empty element of a list, RFC 9110 section 5.6.1
+        ],
+    )
+    def test_row_22_each_form_has_one_meaning_and_leaves_nothing(
+        self, value: str, verdict: str | Reason
+    ) -> None:
+        scope = websocket(headers=[("authorization", value), ("x-other", "1")])
+        assert decided(BEARER, scope) == verdict
+        redacted(BEARER, scope)
+        assert scope["headers"] == [(b"host", b"chat.example"), (b"x-other", b"1")]
+
+    @CASES(
+        "value",
+        [
+            "",
+            "Basic YTpi",
+            "Bearerabc",
+            "Bearer-abc abc",
+            "xBearer abc",
+            "Token Bearer abc",
+            'Digest realm="Bearer abc"',
+            "Negotiate abc",
+        ],
+    )
+    def test_row_22_another_scheme_is_none_and_stays(self, value: str) -> None:
+        scope = websocket(headers=[("authorization", value)])
+        before = copy.deepcopy(scope)
+        assert decided(BEARER, scope) is Reason.MISSING
+        assert redacted(BEARER, scope) == before
+
+    @CASES(
+        "headers",
+        [
+            ["Bearer abc", "Bearer abc"],
+            ["Bearer abc", "bearer def"],
+            ["Bearer abc", "Basic YTpi"],
+            ["Basic YTpi", "Bearer abc"],
+            ["Bearer abc", ""],
+            ["Bearer", "Bearer abc"],
+        ],
+    )
+    def test_row_21_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
+        scope = websocket(headers=[("authorization", value) for value in headers])
+        assert extract(BEARER, scope) is MALFORMED
+        assert b"abc" not in b"".join(values(redacted(BEARER, scope), "authorization"))
+
+    @CASES("scheme", ["Bearer", "bearer", "X.Y", "a+b", "$|^", "Token*"])
+    def test_any_scheme_is_taken_literally(self, scheme: str) -> None:
+        source = Header("authorization", scheme=scheme)
+        assert extract(source, websocket(headers=[("authorization", f"{scheme} abc")])) == "abc"
+        assert extract(source, websocket(headers=[("authorization", "Zzz abc")])) is None
+
+    def test_a_header_of_two_schemes_has_a_source_for_each(self) -> None:
+        sources = [BEARER, Header("authorization", scheme="Token")]
+        scope = websocket(headers=[("authorization", "Token abc")])
+        assert [extract(source, scope) for source in sources] == [None, "abc"]
+
+
+class TestHeaderWithoutScheme:
+    @CASES(
+        ("value", "verdict"),
+        [
+            ("abc", "abc"),
+            (" abc ", "abc"),
+            ("", Reason.MISSING),
+            ("  ", Reason.MISSING),
+            ("Bearer abc", MALFORMED),
+            ("abc\t", MALFORMED),
+            ("abc\x00", MALFORMED),
+            ("ab\xe9", MALFORMED),
+            ("abc, abc", MALFORMED),
+        ],
+    )
+    def test_the_whole_value_is_the_credential_and_goes(
+        self, value: str, verdict: str | Reason
+    ) -> None:
+        scope = websocket(headers=[("x-other", "1"), ("x-api-key", value), ("x-another", "2")])
+        assert decided(API_KEY, scope) == verdict
+        assert redacted(API_KEY, scope)["headers"] == [
+            (b"host", b"chat.example"),
+            (b"x-other", b"1"),
+            (b"x-another", b"2"),
+        ]
+
+    @CASES("headers", [["abc", "abc"], ["abc", "def"], ["abc", ""], ["", ""]])
+    def test_row_21_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
+        scope = websocket(headers=[("x-api-key", value) for value in headers])
+        assert extract(API_KEY, scope) is MALFORMED
+        assert redacted(API_KEY, scope)["headers"] == [(b"host", b"chat.example")]
+
+
+class TestHeader:
+    def test_its_name_has_no_case(self) -> None:
+        assert extract(Header("X-Api-KEY"), websocket(headers=[("x-api-key", "abc")])) == "abc"
+
+    def test_row_25_a_name_that_a_server_left_in_capitals_goes_too(self) -> None:
+        scope = websocket()
+        scope["headers"].append((b"X-API-Key", b"abc"))
+        assert redacted(API_KEY, scope)["headers"] == [(b"host", b"chat.example")]
+
+    @CASES("name", ["", " ", "x api", "x:", "x\r\ny", "schlüssel", "x-key ", 'x"'])
+    def test_what_is_no_header_name_is_refused(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="Header"):
+            Header(name)
+
+    @CASES("scheme", ["", " ", "Bearer ", "Be arer", "Bearer,", "Bearer\n", "Bëarer"])
+    def test_what_is_no_scheme_is_refused(self, scheme: str) -> None:
+        with pytest.raises(ConfigurationError, match="Header: scheme"):
+            Header("authorization", scheme=scheme)
+
+
+class TestCookie:
+    SESSION = Cookie("session")
+
+    @CASES(
+        ("cookies", "found", "left"),
+        [
+            (["session=abc"], "abc", []),
+            (["a=1; session=abc; b=2"], "abc", [b"a=1; b=2"]),
+            (["session=abc; a=1"], "abc", [b"a=1"]),
+            (["a=1; session=abc"], "abc", [b"a=1"]),
+            (["a=1;session=abc;b=2"], "abc", [b"a=1;b=2"]),
+            (["a=1;  session = abc ; b=2"], "abc", [b"a=1; b=2"]),
+            (["a=1", "session=abc", "b=2"], "abc", [b"a=1", b"b=2"]),  # as in HTTP/2
+            (["session=a=b=="], "a=b==", []),
+            (['session="abc"'], "abc", []),
+            (['session="a b"'], "a b", []),
+            # Quotes that are no pair, and backslashes, are as they are.
+            (['session="abc'], '"abc', []),
+            (['session=abc"'], 'abc"', []),
+            (['session="'], '"', []),
+            (['session="a\\"b"'], 'a\\"b', []),
+            (['session="\\141bc"'], "\\141bc", []),
+            (["session=%61bc"], "%61bc", []),
+            # Empty counts as none, and is taken away all the same.
+            (["session="], None, []),
+            (['session=""'], None, []),
+            (["a=1; session=; b=2"], None, [b"a=1; b=2"]),
+            # Others stay as they are, however odd.
+            ([" ;;a;=;b=\xff,c ;; session=abc"], "abc", [b";;a;=;b=\xff,c ;"]),
+        ],
+    )
+    def test_finds_its_cookie_and_leaves_the_others(
+        self, cookies: list[str], found: str | None, left: list[bytes]
+    ) -> None:
+        scope = websocket(headers=[("cookie", cookie) for cookie in cookies])
+        assert extract(self.SESSION, scope) == found
+        assert values(redacted(self.SESSION, scope), "cookie") == left
+
+    @CASES(
+        "cookie",
+        [
+            "",
+            " a = 1 ;b=2; ",
+            "session",
+            "Session=abc",
+            "xsession=abc; session2=abc; session-id=abc",
+            "a=session=abc",
+            "a=session",
+            "__Host-session=abc",
+        ],
+    )
+    def test_other_cookies_stay_byte_for_byte(self, cookie: str) -> None:
+        scope = websocket(headers=[("cookie", cookie)])
+        before = copy.deepcopy(scope)
+        assert extract(self.SESSION, scope) is None
+        assert redacted(self.SESSION, scope) == before
+
+    @CASES(
+        "cookies",
+        [
+            ["session=abc; session=abc"],
+            ["session=abc; a=1; session=def"],
+            ["session=abc", "session=abc"],
+            ["session=; session=abc"],
+            ["session=abc; session =def"],
+            # Daphne joins repeated headers with a comma.
+            ["session=abc,session=def"],
+            ["session=abc, a=1"],
+            ["a=1, session=abc"],
+            ["a=1,session=abc; b=2"],
+        ],
+    )
+    def test_row_21_given_twice_is_malformed_and_gone(self, cookies: list[str]) -> None:
+        scope = websocket(headers=[("cookie", cookie) for cookie in cookies])
+        assert extract(self.SESSION, scope) is MALFORMED
+        assert b"session" not in b"".join(values(redacted(self.SESSION, scope), "cookie"))
+
+    @CASES(
+        ("cookie", "verdict"),
+        [
+            ("session=a\x00b", MALFORMED),
+            ("session=a b", MALFORMED),
+            ("session=a\xe9b", MALFORMED),
+            ("session=\xa0abc", MALFORMED),
+            ("session=abc\x0b", MALFORMED),
+            ('session="abc', '"abc'),
+            ("session=a+b%20c", "a+b%20c"),
+        ],
+    )
+    def test_row_23_nothing_is_normalised_into_validity(
+        self, cookie: str, verdict: str | Reason
+    ) -> None:
+        assert decided(self.SESSION, websocket(headers=[("cookie", cookie)])) == verdict
+
+    @CASES("name", ["a.b", "a+b", "$x^", "__Host-s", "a|b", "*"])
+    def test_any_name_is_taken_literally(self, name: str) -> None:
+        scope = websocket(headers=[("cookie", f"axb=1; aab=2; s=3; {name}=abc")])
+        assert extract(Cookie(name), scope) == "abc"
+        assert values(redacted(Cookie(name), scope), "cookie") == [b"axb=1; aab=2; s=3"]
+
+    @CASES("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
+    def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="Cookie"):
+            Cookie(name)
+
+
+class TestSubprotocolMarker:
+    @CASES(
+        ("offered", "found", "left"),
+        [
+            ([], None, []),
+            (["bearer", "abc"], "abc", ["bearer"]),
+            (["bearer", "abc", "chat", "v2"], "abc", ["bearer", "chat", "v2"]),
+            (["chat", "bearer", "abc"], "abc", ["chat", "bearer"]),
+            (["chat", "bearer", "abc", "v2"], "abc", ["chat", "bearer", "v2"]),
+            (["bearer", "bearer"], "bearer", ["bearer"]),
+            # No credential behind it, or no marker.
+            (["bearer"], None, ["bearer"]),
+            (["chat", "bearer"], None, ["chat", "bearer"]),
+            (["chat", "v2"], None, ["chat", "v2"]),
+            (["Bearer", "abc"], None, ["Bearer", "abc"]),
+            (["bearer2", "abc"], None, ["bearer2", "abc"]),
+            (["bearer.abc"], None, ["bearer.abc"]),
+        ],
+    )
+    def test_finds_what_stands_behind_its_marker_and_leaves_the_others(
+        self, offered: list[str], found: str | None, left: list[str]
+    ) -> None:
+        scope = websocket(subprotocols=offered)
+        assert extract(Subprotocol(), scope) == found
+        redacted(Subprotocol(), scope)
+        # The marker may have moved, so that nothing else stands behind it now.
+        assert sorted(scope["subprotocols"]) == sorted(left)
+        assert [p for p in scope["subprotocols"] if p != "bearer"] == [
+            p for p in left if p != "bearer"
+        ]
+        header = ", ".join(scope["subprotocols"]).encode()
+        assert values(scope, "sec-websocket-protocol") == ([header] if offered else [])
+
+    @CASES(
+        "offered",
+        [
+            ["bearer", "abc", "bearer", "abc"],
+            ["bearer", "abc", "chat", "bearer", "def"],
+            ["bearer", "bearer", "abc"],
+        ],
+    )
+    def test_row_21_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
+        scope = websocket(subprotocols=offered)
+        assert extract(Subprotocol(), scope) is MALFORMED
+        assert set(redacted(Subprotocol(), scope)["subprotocols"]) <= {"bearer", "chat"}
+        assert b"abc" not in b"".join(values(scope, "sec-websocket-protocol"))
+
+    def test_row_25_what_was_next_is_not_found_in_its_place(self) -> None:
+        """Or another authenticator further in would take the app's protocol for a credential."""
+        scope = websocket(subprotocols=["bearer", "abc", "chat"])
+        redacted(Subprotocol(), scope)
+        assert extract(Subprotocol(), scope) is None
+
+    @pytest.mark.anyio
+    async def test_row_26_an_inner_authenticator_judges_the_credential_and_no_protocol(
+        self,
+    ) -> None:
+        asked: list[str] = []
+
+        async def verify(credential: Any, conn: Any) -> Principal:
+            asked.append(credential.value)
+            return Principal("alice")
+
+        app = App()
+        inner = WebSocketAuthMiddleware(app, authenticator(verify, sources=[Subprotocol()]))
+        outer = WebSocketAuthMiddleware(inner, authenticator(verify, sources=[Subprotocol()]))
+        await drive(outer, websocket(subprotocols=["bearer", "abc", "chat"]))
+        assert asked == ["abc", "abc"]
+        assert "chat" in app.scope["subprotocols"]
+
+    @CASES("marker", ["", " ", "a b", "a,b", "a\n", "ä"])
+    def test_what_is_no_protocol_name_is_refused(self, marker: str) -> None:
+        with pytest.raises(ConfigurationError, match="Subprotocol: marker"):
+            Subprotocol(marker)
+
+    @CASES("marker", ["a.b", "a+b", "$", "access_token"])
+    def test_any_marker_is_taken_literally(self, marker: str) -> None:
+        scope = websocket(subprotocols=["axb", "x", marker, "abc"])
+        assert extract(Subprotocol(marker), scope) == "abc"
+
+
+def k8s(value: str) -> str:
+    return K8S + urlsafe_b64encode(value.encode()).rstrip(b"=").decode()
+
+
+class TestSubprotocolPrefix:
+    SOURCE = Subprotocol(prefix=K8S)
+
+    @CASES("value", ["a", "ab", "abc", "abcd", "eyJ.eyJ.x-_", "~~~???>>>"])
+    def test_decodes_one_entry_and_leaves_the_others(self, value: str) -> None:
+        scope = websocket(subprotocols=["v4.channel.k8s.io", k8s(value), "chat"])
+        assert extract(self.SOURCE, scope) == value
+        redacted(self.SOURCE, scope)
+        assert scope["subprotocols"] == ["v4.channel.k8s.io", "chat"]
+        assert values(scope, "sec-websocket-protocol") == [b"v4.channel.k8s.io, chat"]
+
+    @CASES(
+        "offered",
+        [
+            [],
+            ["chat"],
+            ["chat", k8s("abc").replace("base64url", "base64URL")],
+            ["bearer", "abc"],
+        ],
+    )
+    def test_other_protocols_stay(self, offered: list[str]) -> None:
+        scope = websocket(subprotocols=offered)
+        before = copy.deepcopy(scope)
+        assert extract(self.SOURCE, scope) is None
+        assert redacted(self.SOURCE, scope) == before
+
+    def test_row_26_alone_it_is_malformed_because_nothing_can_be_echoed(self) -> None:
+        scope = websocket(subprotocols=[k8s("abc")])
+        assert extract(self.SOURCE, scope) is MALFORMED
+        redacted(self.SOURCE, scope)
+        assert scope["subprotocols"] == []
+        assert values(scope, "sec-websocket-protocol") == []
+
+    @CASES(
+        "offered",
+        [
+            [k8s("abc"), k8s("abc"), "chat"],
+            [k8s("abc"), "chat", k8s("def")],
+            [k8s("abc"), k8s("def")],
+            [K8S, k8s("abc"), "chat"],
+        ],
+    )
+    def test_row_21_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
+        scope = websocket(subprotocols=offered)
+        assert extract(self.SOURCE, scope) is MALFORMED
+        redacted(self.SOURCE, scope)
+        assert set(scope["subprotocols"]) <= {"chat"}
+        assert K8S.encode() not in b"".join(values(scope, "sec-websocket-protocol"))
+
+    @CASES(
+        "encoded",
+        [
+            "YWI=",  # padded
+            "YWI==",
+            "YWJ",  # bits that the decoder would drop
+            "Y",  # no length that base64 has
+            "YW I",
+            "YW\nI",
+            "YWI!",
+            "!!!!",
+            "YW+/",  # the other alphabet
+            "YWI.YWI",
+            "ÿÿÿÿ",
+            "_w",  # the byte FF, which is no text
+            "w6k",  # é
+            "wK4",  # overlong UTF-8
+        ],
+    )
+    def test_row_23_only_unpadded_base64url_of_ascii_counts(self, encoded: str) -> None:
+        scope = websocket()
+        scope["subprotocols"] = ["chat", K8S + encoded]
+        assert extract(self.SOURCE, scope) is MALFORMED
+        assert redacted(self.SOURCE, scope)["subprotocols"] == ["chat"]
+
+    @CASES("value", ["a b", "abc\n", "abc\x00", "\x7f"])
+    def test_row_23_what_it_decodes_to_is_visible_ascii(self, value: str) -> None:
+        assert decided(self.SOURCE, websocket(subprotocols=["chat", k8s(value)])) is MALFORMED
+
+    def test_an_empty_one_counts_as_none(self) -> None:
+        scope = websocket(subprotocols=["chat", K8S])
+        assert extract(self.SOURCE, scope) is None
+        assert redacted(self.SOURCE, scope)["subprotocols"] == ["chat"]
+
+    @CASES("prefix", ["", " ", "a b", "a,b", "a\n", "ä"])
+    def test_what_is_no_protocol_name_is_refused(self, prefix: str) -> None:
+        with pytest.raises(ConfigurationError, match="Subprotocol: prefix"):
+            Subprotocol(prefix=prefix)
+
+
+class TestSubprotocolsOfServers:
+    """The list and the header, as the servers give them."""
+
+    def test_a_server_without_a_list_has_the_header(self) -> None:
+        scope = websocket(subprotocols=["bearer", "abc", "chat"])
+        del scope["subprotocols"]
+        assert extract(Subprotocol(), scope) == "abc"
+        redacted(Subprotocol(), scope)
+        assert b"abc" not in b"".join(values(scope, "sec-websocket-protocol"))
+        assert b"chat" in b"".join(values(scope, "sec-websocket-protocol"))
+
+    def test_a_server_without_the_header_has_the_list(self) -> None:
+        scope = websocket()
+        scope["subprotocols"] = ["bearer", "abc"]
+        assert extract(Subprotocol(), scope) == "abc"
+        assert redacted(Subprotocol(), scope)["subprotocols"] == ["bearer"]
+        assert scope["headers"] == [(b"host", b"chat.example")]
+
+    def test_several_headers_are_one_list_and_become_one_header(self) -> None:
+        headers = [("sec-websocket-protocol", "bearer"), ("sec-websocket-protocol", ",abc ,\t")]
+        scope = websocket(headers=headers)
+        del scope["subprotocols"]
+        assert extract(Subprotocol(), scope) == "abc"
+        redacted(Subprotocol(), scope)
+        assert values(scope, "sec-websocket-protocol") == [b"bearer"]
+
+    def test_a_scope_with_neither_has_none(self) -> None:
+        scope = websocket()
+        del scope["subprotocols"]
+        before = copy.deepcopy(scope)
+        assert extract(Subprotocol(), scope) is None
+        assert redacted(Subprotocol(), scope) == before
+
+    @CASES("protocol", ["€", "\udcff", "ÿ", "日本"])
+    def test_row_25_any_text_beside_the_credential_leaves_it_redacted(self, protocol: str) -> None:
+        """Daphne percent-decodes the list, so that a client can put any character into it."""
+        scope = websocket()
+        scope["subprotocols"] = ["bearer", "abc", protocol]
+        escaped = quote(protocol, errors="surrogateescape").encode()
+        scope["headers"].append((b"sec-websocket-protocol", b"bearer,abc," + escaped))
+        redacted(Subprotocol(), scope)
+        assert "abc" not in scope["subprotocols"]
+        assert b"abc" not in b"".join(values(scope, "sec-websocket-protocol"))
+
+    @CASES(
+        ("offered", "answered"),
+        [
+            ([], None),
+            (["chat"], "chat"),
+            (["chat", "v2"], "chat"),
+            (["chat", "bearer"], "bearer"),
+            (["bearer", "chat"], "bearer"),
+        ],
+    )
+    def test_row_26_the_answer_is_the_marker_or_the_first_protocol(
+        self, offered: list[str], answered: str | None
+    ) -> None:
+        sources = [QueryParam(), Subprotocol(prefix=K8S), Subprotocol()]
+        assert answer(websocket(subprotocols=offered), sources) == answered
+
+    @CASES(
+        "offered",
+        [
+            ["bearer", "abc"],
+            ["bearer", "abc", "chat"],
+            ["bearer", "abc", "bearer", "abc"],
+            ["chat", k8s("abc")],
+            [k8s("abc"), k8s("abc")],
+            [k8s("abc")],
+        ],
+    )
+    def test_row_26_the_answer_is_never_the_credential(self, offered: list[str]) -> None:
+        sources: list[Source] = [Subprotocol(), Subprotocol(prefix=K8S)]
+        scope = websocket(subprotocols=offered)
+        for source in sources:
+            source.redact(scope)
+        assert answer(scope, sources) in ("bearer", "chat", None)
+
+
+SOURCES: dict[str, tuple[Source, Callable[[], dict[str, Any]]]] = {
+    "query": (QueryParam("token"), lambda: websocket("a=1&token=abc")),
+    "bearer": (BEARER, lambda: websocket(headers=bearer("abc"))),
+    "header": (API_KEY, lambda: websocket(headers=[("x-api-key", "abc")])),
+    "cookie": (Cookie("s"), lambda: websocket(headers=[("cookie", "a=1; s=abc")])),
+    "marker": (Subprotocol(), lambda: websocket(subprotocols=["bearer", "abc"])),
+    "prefix": (Subprotocol(prefix=K8S), lambda: websocket(subprotocols=["chat", k8s("abc")])),
+}
+each_source = CASES(("source", "build"), SOURCES.values(), ids=SOURCES)
+
+
+class TestEverySource:
+    @each_source
+    def test_only_keys_of_the_dict_are_assigned_to(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        """uvicorn and Hypercorn keep the lists, and go on using them."""
+        scope = build()
+        server = dict(scope)
+        before = copy.deepcopy(scope)
+        source.redact(scope)
+        assert scope != before
+        assert server == before
+
+    @each_source
+    def test_extracting_changes_nothing(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        scope = build()
+        assert extract(source, scope) == extract(source, scope) == "abc"
+        assert scope == build()
+
+    @each_source
+    def test_redacting_twice_is_redacting_once(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        once, twice = redacted(source, build()), redacted(source, redacted(source, build()))
+        assert once == twice
+
+    @each_source
+    def test_row_36_its_repr_is_its_place_and_no_value(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        source.extract(HTTPConnection(build()))
+        assert re.fullmatch(r"(query parameter|header|cookie|subprotocol) [\w.-]+", repr(source))
+
+    @each_source
+    @CASES("shape", [tuple, iter, lambda pairs: [list(pair) for pair in pairs]])
+    def test_headers_may_be_any_iterable(
+        self, shape: Any, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        """The ASGI specification says no more than that, of the headers and of the pairs."""
+        scope = build()
+        scope["headers"] = shape([(b"x-first", b"1"), *scope["headers"], (b"x-last", b"2")])
+        auth = authenticator(nobody, sources=[source], allowed_origins=["https://chat.example"])
+        ((_, credential),) = auth.collect(HTTPConnection(scope)).findings
+        auth.redact(scope)
+        assert credential.value == "abc"  # type: ignore[union-attr]
+        kept = [(bytes(key), bytes(value)) for key, value in scope["headers"]]
+        assert (kept[0], kept[-1]) == ((b"x-first", b"1"), (b"x-last", b"2"))
+        assert b"abc" not in b"".join(value for _, value in kept)
+
+    @CASES("source", [Subprotocol(), Subprotocol(prefix=K8S)])
+    @CASES("shape", [tuple, iter])
+    def test_subprotocols_may_be_any_iterable(self, shape: Any, source: Source) -> None:
+        scope = websocket()
+        scope["subprotocols"] = shape(["bearer", "abc", "chat", k8s("abc")])
+        auth = authenticator(nobody, sources=[source])
+        ((_, credential),) = auth.collect(HTTPConnection(scope)).findings
+        auth.redact(scope)
+        assert credential.value == "abc"  # type: ignore[union-attr]
+        assert "chat" in list(scope["subprotocols"])
+
+    def test_headers_that_can_be_read_once_are_there_for_every_source(self) -> None:
+        """A server that lists no subprotocols has them in a header only."""
+        scope = websocket(headers=bearer("abc"), subprotocols=["chat"])
+        del scope["subprotocols"]
+        scope["headers"] = iter(scope["headers"])
+        auth = authenticator(nobody, sources=[Subprotocol(), BEARER])
+        assert len(auth.collect(HTTPConnection(scope)).findings) == 1
+        auth.redact(scope)
+        assert (b"host", b"chat.example") in list(scope["headers"])
+
+    @each_source
+    def test_a_scope_with_nothing_in_it_has_no_credential(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        scope: dict[str, Any] = {"type": "websocket", "path": "/"}
+        auth = authenticator(nobody, sources=[source], allowed_origins=["https://chat.example"])
+        assert auth.collect(HTTPConnection(scope)).findings == []
+        auth.redact(scope)
+        assert list(scope.get("headers", [])) == []
+
+    def test_row_25_one_scope_with_all_of_them_is_clean_after_redaction(self) -> None:
+        scope = websocket(
+            "a=1&token=abc",
+            headers=[*bearer("abc"), ("x-api-key", "abc"), ("cookie", "s=abc; a=1")],
+            subprotocols=["bearer", "abc", "chat"],
+        )
+        for source, _ in SOURCES.values():
+            source.redact(scope)
+        assert "abc" not in repr(scope)
+        assert scope["query_string"] == b"a=1"
+        assert values(scope, "cookie") == [b"a=1"]
+
+    def test_row_21_two_sources_with_the_same_value_are_one_credential(self) -> None:
+        auth = authenticator(nobody)
+        scope = websocket("token=abc", headers=bearer("abc"))
+        findings = auth.collect(HTTPConnection(scope)).findings
+        assert auth._choose(findings).value == "abc"
+
+    def test_row_21_two_sources_with_different_values_are_malformed(self) -> None:
+        auth = authenticator(nobody)
+        findings = auth.collect(HTTPConnection(websocket("token=abc", headers=bearer("xyz"))))
+        with pytest.raises(Denied) as refused:
+            auth._choose(findings.findings)
+        assert refused.value.reason is MALFORMED
+        assert "abc" not in str(refused.value) and "xyz" not in str(refused.value)
+
+
+class TestUsersOwnSource:
+    class FromPath:
+        """/ws/<token>"""
+
+        def extract(self, conn: HTTPConnection) -> str | None:
+            return conn.scope["path"].removeprefix("/ws/") or None
+
+        def redact(self, scope: Any) -> None:
+            scope.update(path="/ws/", raw_path=b"/ws/")
+
+    def test_any_object_with_the_two_methods_is_one(self) -> None:
+        scope = websocket(path="/ws/abc")
+        auth = authenticator(nobody, sources=[self.FromPath()])
+        assert auth._choose(auth.collect(HTTPConnection(scope)).findings).value == "abc"
+        auth.redact(scope)
+        assert b"abc" not in scope["raw_path"] and "abc" not in scope["path"]
+
+    @CASES("value", ["a b", "ａｂｃ", "abc\n", "abc\x00"])
+    def test_row_23_what_it_finds_is_judged_like_everything_else(self, value: str) -> None:
+        scope = websocket(path=f"/ws/{value}")
+        assert decided(self.FromPath(), scope) is MALFORMED
+
+    def test_an_object_without_them_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="sources: 'token' has no"):
+            authenticator(nobody, sources=["token"])
+
+
+# Hostile handshakes.
+
+LENGTH = 256 * 1024  # four times what a server takes that limits it at all
+
+
+class TestRow24LongInput:
+    """Each of these takes well under a second. Work that grew with the square of the length would
+    take minutes, so that the run hangs: that, and no stopwatch, is how such a test fails."""
+
+    @CASES(
+        "query",
+        [
+            b"&",
+            b"=",
+            b"%",
+            b"+",
+            b"a&",
+            b"token&",
+            b"%74oken=&",
+            b"token=%2e&",
+            b"a=%C0%AE&",
+            b"tok%65n",
+            b"%25",
+        ],
+    )
+    def test_query(self, query: bytes) -> None:
+        scope = websocket(query * (LENGTH // len(query)))
+        assert extract(QueryParam("token"), scope) in (None, MALFORMED)
+        redacted(QueryParam("token"), scope)
+        assert b"token" not in scope["query_string"]
+
+    @CASES("value", [" ", "\t", ",", ", ", "Bearer ", ",Bearer", "Bearer, ", ",\t ,", "a"])
+    @CASES("end", ["", "x", "\n"])
+    def test_authorization(self, value: str, end: str) -> None:
+        scope = websocket(headers=[("authorization", value * (LENGTH // len(value)) + end)])
+        assert decided(BEARER, scope) in (MALFORMED, Reason.MISSING)
+        redacted(BEARER, scope)
+
+    @CASES("value", [" ", ";", "s", "s=", "s=;", "s ", ",s", ",s ", ", ", '"', "a=b;"])
+    @CASES("end", ["", "x", "\n"])
+    def test_cookie(self, value: str, end: str) -> None:
+        scope = websocket(headers=[("cookie", value * (LENGTH // len(value)) + end)])
+        assert decided(Cookie("s"), scope) in (MALFORMED, Reason.MISSING)
+        redacted(Cookie("s"), scope)
+
+    @CASES("offered", [["bearer"], ["bearer", "x"], ["a"], [""], [K8S], [K8S + "YWI"]], ids=repr)
+    def test_subprotocols(self, offered: list[str]) -> None:
+        for source in (Subprotocol(), Subprotocol(prefix=K8S)):
+            scope = websocket(subprotocols=offered * 50_000)
+            assert extract(source, scope) in (None, MALFORMED)
+            redacted(source, scope)
+
+    def test_one_long_subprotocol(self) -> None:
+        scope = websocket(subprotocols=["chat", K8S + "A" * LENGTH])
+        assert decided(Subprotocol(prefix=K8S), scope) is MALFORMED
+
+    def test_many_headers(self) -> None:
+        scope = websocket()
+        names = ("authorization", "cookie", "x-api-key", "sec-websocket-protocol", "x-other")
+        scope["headers"] += [(n.encode(), b"s=abc") for n in names for _ in range(20_000)]
+        for source, _ in SOURCES.values():
+            extract(source, scope)
+            redacted(source, scope)
+        assert {key for key, _ in scope["headers"]} == {
+            b"host",
+            b"authorization",  # not of this scheme
+            b"sec-websocket-protocol",  # not in the list
+            b"x-other",
+        }
+
+    @CASES("source", [QueryParam("token"), BEARER], ids=repr)
+    def test_a_token_over_the_limit_is_malformed(self, source: Source) -> None:
+        for size, verdict in ((8192, "a" * 8192), (8193, MALFORMED), (LENGTH, MALFORMED)):
+            query = "" if source is BEARER else f"token={'a' * size}"
+            headers = bearer("a" * size) if source is BEARER else []
+            assert decided(source, websocket(query, headers=headers)) == verdict
+
+
+# Scopes by the thousand, from pieces that are each odd in some way.
+
+VALUE = "kR7vQz2LxW9s"
+
+
+def with_value(generator: random.Random) -> str:
+    return generator.choice(["{}", '"{}"', " {} ", "{}=", "%20{}", "{}%00", "x{}\t"]).format(VALUE)
+
+
+def scopes() -> Iterator[dict[str, Any]]:
+    generator = random.Random(25)
+    pick = generator.choice
+    while True:
+        query = "&".join(
+            pick(["", "a=1", "b", "=", "a=token", "xtoken=1"])
+            if generator.random() < 0.6
+            else pick(["token", "tok%65n", "%74oken"]) + "=" + with_value(generator)
+            for _ in range(generator.randrange(5))
+        )
+        headers: list[tuple[str, str]] = []
+        for _ in range(generator.randrange(5)):
+            cookies = pick(["; ", ";", " ; ", ", "]).join(
+                pick(["a=1", "", "session2=1", "b"])
+                if generator.random() < 0.5
+                else pick(["s", "s ", "\ts"]) + "=" + with_value(generator)
+                for _ in range(generator.randrange(1, 4))
+            )
+            scheme = pick(["Bearer ", "bearer  ", "BEARER\t", "Basic x, Bearer ", ",bearer "])
+            headers += [
+                pick(
+                    [
+                        ("x-other", "1"),
+                        ("authorization", "Basic YTpi"),
+                        ("authorization", scheme + with_value(generator)),
+                        ("x-api-key", with_value(generator)),
+                        ("cookie", cookies),
+                    ]
+                )
+            ]
+        offered: list[str] = []
+        for _ in range(generator.randrange(4)):
+            offered += pick([["chat"], ["bearer"], ["bearer", VALUE], [k8s(VALUE)], ["v2", ""]])
+        yield websocket(query, headers=headers, subprotocols=offered)
+
+
+class TestRow25Property:
+    """What `extract` finds, `redact` removes: for every one of many odd scopes."""
+
+    ENCODED = k8s(VALUE).removeprefix(K8S)
+
+    @each_source
+    def test_what_extract_finds_redact_removes(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        found: list[str | Reason | None] = []
+        for scope, _ in zip(scopes(), range(3000), strict=False):
+            found.append(extract(source, scope))
+            redacted(source, scope)
+            assert extract(source, scope) is None
+        assert found.count(MALFORMED) > 50
+        assert sum(isinstance(value, str) for value in found) > 50
+
+    def test_after_every_source_the_value_is_nowhere(self) -> None:
+        for scope, _ in zip(scopes(), range(3000), strict=False):
+            for source, _ in SOURCES.values():
+                source.redact(scope)
+            assert VALUE not in unquote_plus(repr(scope))
+            assert self.ENCODED not in repr(scope)

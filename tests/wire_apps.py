@@ -1,0 +1,331 @@
+"""The apps that real servers load: `wire_apps:app` serves every configuration, by path.
+
+A client chooses what happens to it by its credential: see `verify`. Tests learn what went on inside
+the process from notes, which they can wait for.
+
+    WIRE_PORT    the port of this server; pages from it may open sockets
+    WIRE_FILTER  "1" to put RedactCredentials on uvicorn's log handlers
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import json
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, unquote_to_bytes
+
+import anyio
+import anyio.lowlevel
+from handshakes import SECRET
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+
+from asgi_wsauth import (
+    DAPHNE_CLOSE_CODES,
+    Authenticator,
+    Cookie,
+    Denied,
+    Header,
+    JWTVerifier,
+    Principal,
+    QueryParam,
+    Reason,
+    RedactCredentials,
+    Subprotocol,
+    WebSocketAuthMiddleware,
+)
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Notes:
+    """What happened, under the name of the test that it happened for."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, list[str]] = defaultdict(list)
+        self._changed: anyio.Event | None = None
+
+    def write(self, test: str, note: str) -> None:
+        self._notes[test].append(note)
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def until(self, test: str, note: str) -> None:
+        while note not in self._notes[test]:
+            self._changed = self._changed or anyio.Event()
+            await self._changed.wait()
+
+    def read(self, test: str) -> list[str]:
+        return self._notes[test]
+
+
+NOTES = Notes()
+
+
+def _query(scope: Any, name: str) -> str:
+    return parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
+
+
+# The verifiers.
+
+
+async def verify(credential: Any, conn: Any) -> Principal | None:
+    """What the first word of a credential asks for:
+
+    opaque-...  is admitted
+    deny-NAME   is refused with that Reason, for THROTTLED with 7 seconds to wait
+    wait        waits until the test releases it, and is admitted then
+    boom-...    raises, with the credential in its message
+    """
+    word, _, rest = credential.value.partition("-")
+    test = conn.query_params.get("test", "")
+    if word == "opaque":
+        return Principal("alice")
+    if word == "deny":
+        reason = Reason[rest]
+        raise Denied(reason, "as told", retry_after=7 if reason is Reason.THROTTLED else None)
+    if word == "wait":
+        NOTES.write(test, "verifying")
+        try:
+            await anyio.lowlevel.checkpoint()  # it waits even where it has been released before
+            await NOTES.until(test, "released")
+        except anyio.get_cancelled_exc_class():
+            NOTES.write(test, "verifier cancelled")
+            raise
+        return Principal("patience")
+    if word == "boom":
+        raise RuntimeError(f"verifier broke at {credential.value} ({credential!r})")
+    return None
+
+
+def authenticator(**options: Any) -> Authenticator:
+    return Authenticator(
+        [JWTVerifier(SECRET, algorithms=["HS256"]), verify],
+        **{
+            "sources": [
+                QueryParam("token"),
+                Header("authorization", scheme="Bearer"),
+                Cookie("session"),
+                Subprotocol(),
+            ],
+            "allowed_origins": [f"http://127.0.0.1:{os.environ['WIRE_PORT']}"],
+            "timeout": 60.0,
+            **options,
+        },
+    )
+
+
+AUTH = authenticator()
+
+
+# The apps behind the middleware.
+
+
+def _everything_in(value: Any) -> str:
+    """`value` as text, and every string and bytes in it also percent-decoded."""
+    found = [repr(value)]
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set, frozenset)):
+            todo += one
+        elif isinstance(one, (str, bytes, bytearray, memoryview)):
+            raw = one.encode(errors="replace") if isinstance(one, str) else bytes(one)
+            found += [raw.decode("latin-1"), unquote_to_bytes(raw).decode("latin-1")]
+    return "\n".join(found)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Accepts (with the subprotocol that `?choose=` names), tells what it was handed, echoes."""
+    test = _query(scope, "test")
+    NOTES.write(test, "app called")
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept", "subprotocol": _query(scope, "choose") or None})
+    report = {
+        "user": getattr(scope.get("user"), "identity", None),
+        "offered": list(scope["subprotocols"]),
+        "headers": [[k.decode("latin-1"), v.decode("latin-1")] for k, v in scope["headers"]],
+        "query": scope["query_string"].decode("latin-1"),
+        "extensions": sorted(scope.get("extensions") or ()),
+        "everything": _everything_in(scope),
+    }
+    await send({"type": "websocket.send", "text": json.dumps(report)})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("bytes") is not None:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+        else:
+            await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def failing(scope: Any, receive: Any, send: Any) -> None:
+    """Accepts, and raises with its whole scope in the message."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    raise RuntimeError(f"app broke with {scope!r}")
+
+
+# Bare apps, without the middleware: what servers do is seen through these.
+
+
+async def bare_close(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 4001, "reason": "token_expired"})
+
+
+async def bare_accept_then_close(scope: Any, receive: Any, send: Any) -> None:
+    """Closes with `?code=`; accepts with the first offered subprotocol, unless `?echo=no`."""
+    await receive()
+    offered = scope["subprotocols"] if _query(scope, "echo") != "no" else []
+    await send({"type": "websocket.accept", "subprotocol": offered[0] if offered else None})
+    code = int(_query(scope, "code"))
+    await send({"type": "websocket.close", "code": code, "reason": "a reason"})
+
+
+async def bare_http_response(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    headers = [(b"content-length", b"4"), (b"x-why", b"because")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"gone"})
+
+
+async def bare_return(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+
+
+async def bare_awaitable(scope: Any, receive: Any, send: Any) -> None:
+    """Notes whether what `receive()` returns is a coroutine."""
+    pending = receive()
+    NOTES.write(_query(scope, "test"), f"coroutine: {inspect.iscoroutine(pending)}")
+    await pending
+    await send({"type": "websocket.close"})
+
+
+async def bare_second_receive(scope: Any, receive: Any, send: Any) -> None:
+    """Waits for a second message before it accepts, until the test releases it."""
+    test = _query(scope, "test")
+    await receive()
+
+    async def second() -> None:
+        message = await receive()
+        NOTES.write(test, f"{message['type']} {message.get('code')}")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(second)
+        await anyio.lowlevel.checkpoint()
+        NOTES.write(test, "waiting")
+        await NOTES.until(test, "released")
+        tasks.cancel_scope.cancel()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": "accepted"})
+    # Like every app here it waits for the client to close: two closes that cross bring down the
+    # whole of hypercorn's trio worker.
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def bare_redacting(scope: Any, receive: Any, send: Any) -> None:
+    """Changes the server's own scope before it accepts."""
+    scope["query_string"] = b"hidden=yes"
+    await echo(scope, receive, send)
+
+
+WEBSOCKETS: dict[str, ASGIApp] = {
+    "/guarded": WebSocketAuthMiddleware(echo, AUTH),
+    "/daphne": WebSocketAuthMiddleware(echo, AUTH, close_codes=DAPHNE_CLOSE_CODES),
+    "/http": WebSocketAuthMiddleware(echo, AUTH, rejection="http_response"),
+    "/close": WebSocketAuthMiddleware(echo, AUTH, rejection="close"),
+    "/scopes": WebSocketAuthMiddleware(
+        echo, AUTH, rejection="http_response", required_scopes=["chat:write"]
+    ),
+    "/hurried": WebSocketAuthMiddleware(
+        echo, authenticator(timeout=0.2), close_codes=DAPHNE_CLOSE_CODES
+    ),
+    "/failing": WebSocketAuthMiddleware(failing, AUTH),
+    "/nested/same": WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(echo, AUTH, close_codes={Reason.FORBIDDEN: 4403}), AUTH
+    ),
+    "/nested/scopes": WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(
+            echo, AUTH, close_codes={Reason.FORBIDDEN: 4403}, required_scopes=["chat:write"]
+        ),
+        AUTH,
+    ),
+    "/nested/other": WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(echo, authenticator(sources=[QueryParam("key")])), AUTH
+    ),
+    "/bare/echo": echo,
+    "/bare/close": bare_close,
+    "/bare/accept_then_close": bare_accept_then_close,
+    "/bare/http_response": bare_http_response,
+    "/bare/return": bare_return,
+    "/bare/awaitable": bare_awaitable,
+    "/bare/second_receive": bare_second_receive,
+    "/bare/redacting": bare_redacting,
+}
+
+
+# Over HTTP: what tests and browsers ask for.
+
+
+async def notes(request: Request) -> JSONResponse:
+    test = request.query_params["test"]
+    with anyio.move_on_after(float(request.query_params["within"])):
+        await NOTES.until(test, request.query_params["until"])
+    return JSONResponse(NOTES.read(test))
+
+
+async def release(request: Request) -> JSONResponse:
+    NOTES.write(request.query_params["test"], "released")
+    return JSONResponse("ok")
+
+
+async def settle(request: Request) -> JSONResponse:
+    """Collects what was dropped, so that a coroutine that nobody awaited is complained of now."""
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    return JSONResponse("ok")
+
+
+async def page(request: Request) -> HTMLResponse:
+    return HTMLResponse("<!doctype html><link rel=icon href=data:,><title>a page</title>")
+
+
+_http = Starlette(
+    routes=[
+        Route("/notes", notes),
+        Route("/release", release),
+        Route("/settle", settle),
+        Route("/page", page),
+    ]
+)
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await WEBSOCKETS[scope["path"]](scope, receive, send)
+    else:
+        await _http(scope, receive, send)
+
+
+# The package's own log, all of it. The servers' loggers are left as they are.
+_own = logging.getLogger("asgi_wsauth")
+_own.setLevel(logging.DEBUG)
+_own.addHandler(logging.StreamHandler())
+_own.propagate = False
+
+if os.environ.get("WIRE_FILTER") == "1":
+    for _name in ("uvicorn", "uvicorn.access"):
+        for _handler in logging.getLogger(_name).handlers:
+            _handler.addFilter(RedactCredentials(AUTH))
+
+gc.freeze()  # so that collecting, between tests, looks only at what came after the imports
