@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
 from asgi_wsauth.credential import Credential, check_scopes
 from asgi_wsauth.denial import (
+    DAPHNE_CLOSE_CODES,
     ConfigurationError,
     Denied,
     InsufficientScope,
@@ -35,6 +36,9 @@ __all__ = ["Rejection", "WebSocketAuthMiddleware"]
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close"]
 
 E = TypeVar("E", bound=Event)
+
+# For a client that is gone. Without any answer, uvicorn would log an error.
+_GIVE_UP: Message = {"type": "websocket.close"}
 
 
 class WebSocketAuthMiddleware:
@@ -99,7 +103,7 @@ class WebSocketAuthMiddleware:
             denied, app_scope = exc, scope
         if handshake.client_left:
             self.authenticator.emit(handshake.event(Abandoned))
-            await handshake.try_send({"type": "websocket.close"})
+            await handshake.try_send(_GIVE_UP)
         elif denied is not None:
             await self._refuse(handshake, denied)
         elif app_scope is scope:  # the outer instance tells of this socket
@@ -170,7 +174,14 @@ class WebSocketAuthMiddleware:
                 traceback=handshake.traceback(denied) if reason is Reason.ERROR else None,
             )
         )
-        close: Message = {"type": "websocket.close", "code": code, "reason": reason.phrase}
+        await handshake.take_connect()
+        if handshake.client_left:
+            await handshake.try_send(_GIVE_UP)
+        else:
+            await self._tell(handshake, denied, code)
+
+    async def _tell(self, handshake: _Handshake, denied: Denied, code: int) -> None:
+        close: Message = {"type": "websocket.close", "code": code, "reason": denied.reason.phrase}
         extensions = handshake.scope.get("extensions") or {}
         if self.rejection == "accept_then_close":
             subprotocol = answer(handshake.scope, self.authenticator.sources)
@@ -179,7 +190,12 @@ class WebSocketAuthMiddleware:
                 "subprotocol": subprotocol,
                 "headers": [],
             }
-            await handshake.try_send(accept, close)
+            failure = await handshake.try_send(accept, close)
+            spare = DAPHNE_CLOSE_CODES.get(denied.reason, code)
+            if failure is not None and not isinstance(failure, OSError) and spare != code:
+                # Daphne raises for a code that it can't send, and would keep the socket open.
+                logger.warning("the server can't send %d: sent %d; see close_codes", code, spare)
+                await handshake.try_send({**close, "code": spare})
         elif self.rejection == "http_response" and "websocket.http.response" in extensions:
             status, headers, body = http_refusal(denied)
             prefix = "websocket.http.response"
@@ -224,8 +240,6 @@ class _Handshake:
                     await self._take()
                     if not self.client_left:
                         await self._take()
-            except Exception:  # receive() itself failed: there is no client any more
-                self.client_left = True
             finally:
                 ended.set()
             if self.client_left:
@@ -239,8 +253,16 @@ class _Handshake:
             self._watching.cancel()
             await self._watch_ended.wait()
 
+    async def take_connect(self) -> None:
+        if not self._taken:
+            await self._take()
+
     async def _take(self) -> None:
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except Exception:  # receive() itself failed: there is no client any more
+            self.client_left = True
+            return
         self._taken.append(message)
         if message["type"] == "websocket.disconnect":
             self.client_left = True
@@ -269,16 +291,16 @@ class _Handshake:
 
         return send
 
-    async def try_send(self, *messages: Message) -> None:
-        """Answer the handshake. A client that is gone by now is nobody's error."""
+    async def try_send(self, *messages: Message) -> Exception | None:
+        """Answer the handshake; what the server raises is returned. A client that is gone by now is
+        nobody's error."""
         try:
-            if not self._taken:
-                await self._take()
-            if not self.client_left or len(messages) == 1:
-                for message in messages:
-                    await self._send(message)
+            for message in messages:
+                await self._send(message)
         except Exception as exc:
             logger.debug("the client could not be told: %s", type(exc).__qualname__)
+            return exc
+        return None
 
     # What is told of it.
 

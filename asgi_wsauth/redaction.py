@@ -97,7 +97,12 @@ def _patterns(source: Source) -> list[str]:
     if isinstance(source, Subprotocol):
         if source.marker is None:
             return [rf"({re.escape(source.prefix or '')})[^\s,'\"]+"]
-        return [rf"({_START}{re.escape(source.marker)}['\"]?,\s*['\"]?)[^\s,'\"]+"]
+        marker = re.escape(source.marker)
+        return [
+            rf"({_START}{marker}['\"]?\s*,\s*['\"]?)[^\s,'\"]+",
+            # The list may come in two headers, each of which is logged on a line of its own.
+            rf"(sec-websocket-protocol:(?!\s*{marker}\s*$)\s*(?:{marker}\s*,\s*)?){_LINE}",
+        ]
     return []
 
 

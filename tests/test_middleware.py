@@ -417,8 +417,48 @@ async def test_codes_of_ones_own(reason: Reason) -> None:
 
 
 async def test_a_client_that_left_before_its_refusal_gets_none() -> None:
-    outcome = await drive(guard(App()), websocket(), [DISCONNECT])
-    assert outcome.sent == []
+    for rejection in ("accept_then_close", "http_response", "close"):
+        outcome = await drive(guard(App(), rejection=rejection), websocket(), [DISCONNECT])
+        assert outcome.sent == [{"type": "websocket.close"}]  # so that the server is done with it
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"), [(Reason.INVALID, [1008, 3000]), (Reason.EXPIRED, [4001])]
+)
+async def test_a_code_that_the_server_can_not_send_has_a_substitute(
+    reason: Reason, sent: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on Daphne, which would otherwise keep the refused client's socket open."""
+    tried = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.close":
+            tried.append(message["code"])
+            if not 3000 <= message["code"] <= 4999:
+                raise Exception("invalid close code")
+
+    async def receive() -> Any:
+        return CONNECT
+
+    await guard(App(), denies(reason))(websocket("token=x"), receive, send)
+    assert tried == sent
+    assert ("see close_codes" in caplog.text) is (len(sent) > 1)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("no")])
+async def test_a_close_that_fails_is_not_tried_for_ever(error: Exception) -> None:
+    tried = []
+
+    async def send(message: Any) -> None:
+        tried.append(message["type"])
+        if message["type"] == "websocket.close":
+            raise error
+
+    async def receive() -> Any:
+        return CONNECT
+
+    await guard(App())(websocket("token=x"), receive, send)
+    assert tried.count("websocket.close") == (1 if isinstance(error, OSError) else 2)
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("already closed")])
@@ -509,7 +549,7 @@ async def test_row_32_a_receive_that_raises_is_a_client_that_left() -> None:
     app = App()
     outcome = await drive(guard(app, waits), websocket("token=good"), receive=receive)
     assert not app.calls
-    assert outcome.sent == []
+    assert outcome.sent == [{"type": "websocket.close"}]
 
 
 async def test_a_cancelled_handshake_leaves_no_watch_behind() -> None:
