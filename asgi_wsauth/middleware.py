@@ -59,7 +59,7 @@ class WebSocketAuthMiddleware:
             with the HTTP status (where the server can: else as `close`); `close` closes before
             accepting, which every server makes a bare HTTP 403.
         close_codes: codes to use in place of the table's, for some reasons. For Daphne:
-            `DAPHNE_CLOSE_CODES`.
+            `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
             one segment or a part of it, `/*` at the end for everything below.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.

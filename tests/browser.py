@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -59,11 +59,12 @@ class PageSaw:
         return self.code, self.reason
 
 
-class Browser:
-    """A browser with one page."""
+class Tab:
+    """One page of a browser."""
 
-    def __init__(self, page: Page) -> None:
-        self._page = page
+    def __init__(self, browser: Browser) -> None:
+        self._page = browser.new_page()
+        self._page.set_default_timeout(30_000)
 
     def go(self, url: str) -> None:
         """Show a page; sockets are opened with its origin from now on."""
@@ -89,7 +90,5 @@ def chromium() -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
-        page = browser.new_page()
-        page.set_default_timeout(30_000)
-        yield Browser(page)
+        yield browser
         browser.close()

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from browser import Browser, PageSaw, chromium
+from browser import PageSaw, Tab, chromium
 from handshakes import mint, now
 from servers import Server, pooled
 
@@ -21,9 +21,9 @@ OFFERED = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+def tab() -> Iterator[Tab]:
+    with chromium() as browser:
+        yield Tab(browser)
 
 
 @pytest.fixture(params=["uvicorn-websockets", "hypercorn", "granian"], scope="module")
@@ -34,22 +34,22 @@ def server(request: pytest.FixtureRequest) -> Server:
 class OnThePage:
     """Opens sockets from a page of the server."""
 
-    def __init__(self, browser: Browser, server: Server) -> None:
-        self._browser = browser
+    def __init__(self, tab: Tab, server: Server) -> None:
+        self._tab = tab
         self._server = server
 
     def __call__(
         self, path: str, protocols: Any = (), *, host: str = "127.0.0.1", **query: str
     ) -> PageSaw:
-        self._browser.go(f"http://{host}:{self._server.port}/page")
+        self._tab.go(f"http://{host}:{self._server.port}/page")
         target = f"{path}?{urlencode(query)}"
-        return self._browser.open(f"ws://127.0.0.1:{self._server.port}{target}", protocols)
+        return self._tab.open(f"ws://127.0.0.1:{self._server.port}{target}", protocols)
 
 
 @pytest.fixture
-def open_socket(browser: Browser, server: Server) -> Iterator[OnThePage]:
+def open_socket(tab: Tab, server: Server) -> Iterator[OnThePage]:
     with server.must_stay_quiet():
-        yield OnThePage(browser, server)
+        yield OnThePage(tab, server)
 
 
 def fresh_token() -> str:

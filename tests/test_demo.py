@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +18,8 @@ from uuid import uuid4
 
 import jwt
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser import chromium
+from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -96,21 +95,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        missing = "Chromium is missing; install it: apt-get install chromium"
-        if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    quiet = (
-        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync"
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=quiet.split())
-        yield browser
-        browser.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
 
 
 class Watched(NamedTuple):
@@ -121,9 +108,9 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture
-def watched(chromium: Browser, demo: Demo) -> Iterator[Watched]:
+def watched(browser: Browser, demo: Demo) -> Iterator[Watched]:
     """The demo's page. Nothing may go wrong on it, and nothing may be asked of another machine."""
-    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
     failures: list[str] = []
     problems: list[str] = []
@@ -304,16 +291,16 @@ def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_the_page_as_localhost_is_no_foreign_origin(chromium: Browser, demo: Demo) -> None:
-    with chromium.new_page() as page:
+def test_the_page_as_localhost_is_no_foreign_origin(browser: Browser, demo: Demo) -> None:
+    with browser.new_page() as page:
         page.goto(demo.url.replace("127.0.0.1", "localhost"))
         page.get_by_role("button", name="Try them all").click()
         expect(page.get_by_role("status")).to_contain_text("3 admitted, 5 refused")
         assert shown(page, "foreign")["reason"] == "origin_not_allowed"
 
 
-def test_a_server_that_is_gone_is_said(chromium: Browser, tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo, chromium.new_page() as page:
+def test_a_server_that_is_gone_is_said(browser: Browser, tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo, browser.new_page() as page:
         page.goto(demo.url)
         connect_with(page, "Good token")
         demo.process.terminate()
