@@ -159,7 +159,7 @@ class Authenticator:
         except Denied:
             raise
         except Exception as exc:  # whatever broke: nobody is admitted because of it
-            raise _broken("the decision", exc) from exc
+            raise Denied.because("the decision", exc) from exc
         raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection) -> Attempt:
@@ -169,8 +169,8 @@ class Authenticator:
         """
         scope = conn.scope
         scope.setdefault("query_string", b"")
-        scope["headers"] = list(scope.get("headers", ()))  # it may be readable only once
-        if "subprotocols" in scope:
+        scope["headers"] = list(scope.get("headers") or ())  # it may be readable only once
+        if scope.get("subprotocols") is not None:
             scope["subprotocols"] = list(scope["subprotocols"])
         findings: list[Finding] = []
         for source in self.sources:
@@ -181,7 +181,7 @@ class Authenticator:
             except Denied as denied:
                 findings.append((source, denied))
             except Exception as exc:
-                findings.append((source, _broken(source, exc)))
+                findings.append((source, Denied.because(source, exc)))
         return Attempt(findings)
 
     def redact(self, scope: Any) -> None:
@@ -195,7 +195,7 @@ class Authenticator:
             try:
                 source.redact(scope)
             except Exception as exc:
-                failure = _broken(source, exc)
+                failure = Denied.because(source, exc)
         if failure is not None:
             raise failure
 
@@ -301,12 +301,6 @@ def _checked_str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a source found a {type(value).__qualname__}; it must be a str")
     return value
-
-
-def _broken(what: object, exc: Exception) -> Denied:
-    denied = Denied(Reason.ERROR, f"{what}: {type(exc).__qualname__}")
-    denied.__cause__ = exc
-    return denied
 
 
 # Configuration: all of it runs once, when the authenticator is built.

@@ -113,6 +113,13 @@ class Denied(Exception):
         self.detail = str(detail)
         self.retry_after = retry_after
 
+    @classmethod
+    def because(cls, what: object, exc: Exception) -> Denied:
+        """`Reason.ERROR`, because `what` raised `exc`: whatever breaks refuses."""
+        denied = Denied(Reason.ERROR, f"{what}: {type(exc).__qualname__}")
+        denied.__cause__ = exc
+        return denied
+
     def __str__(self) -> str:
         return f"{self.reason.phrase}: {self.detail}" if self.detail else self.reason.phrase
 

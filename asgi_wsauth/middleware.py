@@ -97,10 +97,13 @@ class WebSocketAuthMiddleware:
             return
         handshake = _Handshake(scope, receive, send)
         denied: Denied | None = None
+        app_scope = scope
         try:
             app_scope = await self._admit(handshake)
         except Denied as exc:
-            denied, app_scope = exc, scope
+            denied = exc
+        except Exception as exc:  # a scope that no server should build, or a clock that fails
+            denied = Denied.because("the handshake", exc)
         if handshake.client_left:
             self.authenticator.emit(handshake.event(Abandoned))
             await handshake.try_send(_GIVE_UP)
@@ -112,7 +115,7 @@ class WebSocketAuthMiddleware:
             await self._run_app(handshake, app_scope)
 
     async def _admit(self, handshake: _Handshake) -> Scope:
-        """The scope for the app. Raises Denied, and nothing else."""
+        """The scope for the app."""
         scope = handshake.scope
         outer = scope.get("wsauth")
         if not isinstance(outer, Session):
@@ -307,7 +310,7 @@ class _Handshake:
     def event(self, kind: type[E], **more: Any) -> E:
         """An event of this handshake, with what is known by now."""
         credential, principal = self.attempt.credential, self.attempt.principal
-        origin = next((v for k, v in self.scope.get("headers", ()) if k == b"origin"), None)
+        origin = next((v for k, v in self.scope.get("headers") or () if k == b"origin"), None)
         return kind(
             client=self.client,
             path=self.scope.get("path", ""),

@@ -278,9 +278,9 @@ _PROTOCOL_HEADER = b"sec-websocket-protocol"
 
 def _offered(scope: Scope) -> list[str]:
     """The offered subprotocols: the scope's list, or the header where a server gives no list."""
-    if "subprotocols" in scope:
+    if scope.get("subprotocols") is not None:
         return list(scope["subprotocols"])
-    values = [v.decode("latin-1") for k, v in scope.get("headers", ()) if k == _PROTOCOL_HEADER]
+    values = [v.decode("latin-1") for k, v in scope.get("headers") or () if k == _PROTOCOL_HEADER]
     return [word.strip() for value in values for word in value.split(",") if word.strip()]
 
 
@@ -294,6 +294,6 @@ def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
 
 def _edit_header(scope: Scope, name: bytes, edit: Callable[[bytes], bytes | None]) -> None:
     """Put `edit(value)` in the place of every value of a header; None drops it."""
-    headers = scope.get("headers", ())
+    headers = scope.get("headers") or ()
     edited = [(key, edit(value) if key.lower() == name else value) for key, value in headers]
     scope["headers"] = [(key, value) for key, value in edited if value is not None]

@@ -834,3 +834,34 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
 def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{named}"):
         WebSocketAuthMiddleware(App(), **{"authenticator": authenticator(), **options})
+
+
+@pytest.mark.parametrize(
+    ("scope", "reason"),
+    [
+        (websocket(headers=[], subprotocols=[]) | {"headers": None}, Reason.MISSING),
+        (websocket() | {"subprotocols": None, "extensions": None}, Reason.MISSING),
+        (websocket() | {"query_string": "a string"}, Reason.ERROR),
+        (websocket() | {"query_string": None, "raw_path": None}, Reason.MISSING),
+    ],
+)
+async def test_a_scope_that_no_server_should_build_raises_nothing(
+    scope: dict[str, Any], reason: Reason
+) -> None:
+    app = App()
+    outcome = await drive(guard(app), scope)
+    assert outcome.close == (reason.close_code, reason.phrase)
+    assert not app.calls
+
+
+async def test_a_clock_that_fails_admits_nobody() -> None:
+    app = App()
+    verifier = waits
+    client = Client()
+    auth = {"clock": lambda: 1 / 0}
+    outcome = await drive(
+        guard(app, verifier, auth=auth), websocket("token=good"), receive=client.receive
+    )
+    assert outcome.close == (1011, "internal_error")
+    assert not app.calls
+    client.close()
