@@ -144,7 +144,8 @@ class Authenticator:
         try:
             attempt = attempt or self.collect(conn)
             if not self._is_required():  # 1
-                return self._without_credential(conn)
+                attempt.principal = self._anybody(conn)
+                return Authentication(attempt.principal, attempt.principal, None)
             self._check_origin(conn, attempt)  # 2
             attempt.credential = self._choose(attempt.findings)  # 4
             with anyio.CancelScope() as scope:
@@ -215,7 +216,7 @@ class Authenticator:
             self._warned = False
         return required
 
-    def _without_credential(self, conn: HTTPConnection) -> Authentication:
+    def _anybody(self, conn: HTTPConnection) -> Principal:
         host = conn.client.host if conn.client else ""
         try:
             address = ipaddress.ip_address(host)
@@ -235,8 +236,7 @@ class Authenticator:
                 ", ".join(map(str, self.no_auth_networks)) or "a local socket",
                 self.anonymous.identity,
             )
-        everybody = copy(self.anonymous)  # one each: an app may set attributes of its user
-        return Authentication(everybody, everybody, None)
+        return copy(self.anonymous)  # one each: an app may set attributes of its user
 
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:

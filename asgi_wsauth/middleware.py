@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -331,9 +332,11 @@ class _Handshake:
 
     def scrub(self, text: str) -> str:
         """`text` without the credential, however it was written down."""
-        for _, found in self.attempt.findings:
-            if isinstance(found, Credential):
-                value = found.value
-                for form in (value, quote(value), quote_plus(value), repr(value)[1:-1]):
-                    text = text.replace(form, "[redacted]")
-        return text
+        values = [
+            found.value for _, found in self.attempt.findings if isinstance(found, Credential)
+        ]
+        forms = {f for v in values for f in (v, quote(v), quote_plus(v), repr(v)[1:-1])}
+        if not forms:
+            return text
+        # All in one pass, so that no part of a mark is taken for a credential.
+        return re.sub("|".join(map(re.escape, sorted(forms, key=len)[::-1])), "[redacted]", text)

@@ -691,6 +691,22 @@ async def test_a_refusal_has_one_event() -> None:
     assert (event.identity, event.traceback) == (None, None)
 
 
+async def test_while_authentication_is_off_everybody_has_a_name() -> None:
+    seen: list[Event] = []
+    await drive(
+        guard(App(), nobody, auth={"required": False, "observers": [seen.append]}), websocket()
+    )
+    assert [(event.identity, event.method) for event in seen] == [("local", "none")] * 2
+
+
+async def test_a_short_credential_is_cut_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def chatty(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        raise Denied(Reason.INVALID, "see")
+
+    await drive(guard(App(), chatty), websocket("token=e"))
+    assert vars(caplog.records[0])["detail"] == "s[redacted][redacted]"
+
+
 async def test_a_refused_principal_is_named() -> None:
     async def no_user(principal: Principal, conn: HTTPConnection) -> None:
         return None
@@ -855,13 +871,10 @@ async def test_a_scope_that_no_server_should_build_raises_nothing(
 
 
 async def test_a_clock_that_fails_admits_nobody() -> None:
+    async def alice(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        return Principal("alice")
+
     app = App()
-    verifier = waits
-    client = Client()
-    auth = {"clock": lambda: 1 / 0}
-    outcome = await drive(
-        guard(app, verifier, auth=auth), websocket("token=good"), receive=client.receive
-    )
+    outcome = await drive(guard(app, alice, auth={"clock": lambda: 1 / 0}), websocket("token=x"))
     assert outcome.close == (1011, "internal_error")
     assert not app.calls
-    client.close()

@@ -60,7 +60,7 @@ class PathSegment:
         return conn.scope["path"].partition("/ws/")[2] or None
 
     def redact(self, scope: Any) -> None:
-        scope["path"] = "/ws"
+        scope["path"], scope["raw_path"] = "/ws", b"/ws"
 
 
 verifier: Verifier = legacy_session
