@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import inspect
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -243,14 +244,17 @@ async def test_row_3_a_key_serves_no_algorithm_that_it_does_not_declare() -> Non
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c"])
 async def test_row_4_keys_in_the_header_are_ignored(name: str) -> None:
-    """Any outbound request would be to a port where nobody listens, and none is made: the verdict
-    comes without waiting (`test_it_never_waits`)."""
     attacker = RSAAlgorithm.to_jwk(RSA_OTHER.public_key(), as_dict=True)
-    values = {"jwk": attacker, "x5c": ["MIIB"]}
-    header = {name: values.get(name, "http://127.0.0.1:9/keys")}
     verifier = jwt_verifier(public(RSA_KEY), algorithms=["RS256"])
-    assert await judge(verifier, mint(RSA_OTHER, algorithm="RS256", headers=header)) is INVALID
-    assert await admits(verifier, mint(RSA_KEY, algorithm="RS256", headers=header))
+    with socket.create_server(("127.0.0.1", 0)) as attackers_server:
+        values = {"jwk": attacker, "x5c": ["MIIB"]}
+        address = f"http://127.0.0.1:{attackers_server.getsockname()[1]}/keys"
+        header = {name: values.get(name, address)}
+        assert await judge(verifier, mint(RSA_OTHER, algorithm="RS256", headers=header)) is INVALID
+        assert await admits(verifier, mint(RSA_KEY, algorithm="RS256", headers=header))
+        attackers_server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody asked it for anything
+            attackers_server.accept()
 
 
 @pytest.mark.parametrize(
