@@ -148,7 +148,7 @@ async def test_1_an_answer_that_is_no_bool_admits_nobody(answer: Any) -> None:
 
 
 async def test_1_a_failing_required_admits_nobody() -> None:
-    assert await decide(authenticator(required=lambda: 1 / 0), websocket()) is Reason.ERROR  # type: ignore[arg-type,return-value]
+    assert await decide(authenticator(required=lambda: 1 / 0), websocket()) is Reason.ERROR
 
 
 # 2. Origin: the forms are in test_origins.py
@@ -360,7 +360,7 @@ async def test_7_load_user(user: Any, expected: Any) -> None:
 
 
 async def test_7_it_is_not_asked_while_authentication_is_off() -> None:
-    auth = authenticator(required=False, load_user=lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    auth = authenticator(required=False, load_user=lambda *_: 1 / 0)
     assert isinstance(await decide(auth, websocket()), Authentication)
 
 

@@ -773,7 +773,7 @@ class TestEverySource:
         auth = authenticator(nobody, sources=[source], allowed_origins=["https://chat.example"])
         ((_, credential),) = auth.collect(HTTPConnection(scope)).findings
         auth.redact(scope)
-        assert credential.value == "abc"  # type: ignore[union-attr]
+        assert credential.value == "abc"
         kept = [(bytes(key), bytes(value)) for key, value in scope["headers"]]
         assert (kept[0], kept[-1]) == ((b"x-first", b"1"), (b"x-last", b"2"))
         assert b"abc" not in b"".join(value for _, value in kept)
@@ -786,7 +786,7 @@ class TestEverySource:
         auth = authenticator(nobody, sources=[source])
         ((_, credential),) = auth.collect(HTTPConnection(scope)).findings
         auth.redact(scope)
-        assert credential.value == "abc"  # type: ignore[union-attr]
+        assert credential.value == "abc"
         assert "chat" in list(scope["subprotocols"])
 
     def test_headers_that_can_be_read_once_are_there_for_every_source(self) -> None:

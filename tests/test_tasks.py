@@ -283,6 +283,6 @@ class TestSpawn:
             return work
 
         for _ in range(10):
-            spawn(job())  # type: ignore[arg-type]
+            spawn(job())
         with anyio.fail_after(5):
             await all_ended.wait()
