@@ -255,7 +255,8 @@ class _Handshake:
         """End the watch, so that nobody else waits for messages when the app does."""
         if self._watching is not None and self._watch_ended is not None:
             self._watching.cancel()
-            await self._watch_ended.wait()
+            with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
+                await self._watch_ended.wait()
 
     async def take_connect(self) -> None:
         if not self._taken:
