@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from handshakes import NOW, authenticator, bearer, mint, nobody, websocket
 from starlette.requests import HTTPConnection
