@@ -206,8 +206,8 @@ class Subprotocol:
     """The list of offered subprotocols, the one header that a browser's page can fill:
     `new WebSocket(url, ["bearer", token])`.
 
-    The marker stays in the scope, and is what the server answers with where the app chooses none
-    of the other protocols; the credential is never echoed. With `prefix`, the form of Kubernetes:
+    The marker stays in the scope, as the last one, and is what the server answers with where the app
+    chooses none of the other protocols; the credential is never echoed. With `prefix`, the form of Kubernetes:
     one entry, a prefix and the credential in unpadded base64url, beside at least one protocol that
     can be echoed (RFC 6455 section 4.2.2: a browser drops a connection that echoes none).
 
