@@ -206,10 +206,11 @@ class Subprotocol:
     """The list of offered subprotocols, the one header that a browser's page can fill:
     `new WebSocket(url, ["bearer", token])`.
 
-    The marker stays in the scope, as the last one, and is what the server answers with where the app
-    chooses none of the other protocols; the credential is never echoed. With `prefix`, the form of Kubernetes:
-    one entry, a prefix and the credential in unpadded base64url, beside at least one protocol that
-    can be echoed (RFC 6455 section 4.2.2: a browser drops a connection that echoes none).
+    The marker stays in the scope, as the last one, and is what the server answers with where the
+    app chooses none of the other protocols; the credential is never echoed. With `prefix`, the form
+    of Kubernetes: one entry, a prefix and the credential in unpadded base64url, beside at least one
+    protocol that can be echoed (RFC 6455 section 4.2.2: a browser drops a connection that echoes
+    none).
 
     Args:
         marker: the protocol name before the credential, case-sensitive.
@@ -278,7 +279,7 @@ _PROTOCOL_HEADER = b"sec-websocket-protocol"
 
 def _offered(scope: Scope) -> list[str]:
     """The offered subprotocols: the scope's list, or the header where a server gives no list."""
-    if scope.get("subprotocols") is not None:
+    if scope.get("subprotocols"):
         return list(scope["subprotocols"])
     values = [v.decode("latin-1") for k, v in scope.get("headers") or () if k == _PROTOCOL_HEADER]
     return [word.strip() for value in values for word in value.split(",") if word.strip()]

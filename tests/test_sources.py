@@ -1009,3 +1009,9 @@ class TestRow25Property:
                 source.redact(scope)
             assert VALUE not in unquote_plus(repr(scope))
             assert self.ENCODED not in repr(scope)
+
+
+def test_row_25_a_list_that_a_server_left_empty_hides_nothing() -> None:
+    scope = websocket(subprotocols=["bearer", "abc"]) | {"subprotocols": []}
+    assert extract(Subprotocol(), scope) == "abc"
+    assert b"abc" not in b"".join(value for _, value in redacted(Subprotocol(), scope)["headers"])
