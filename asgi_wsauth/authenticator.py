@@ -17,7 +17,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import VISIBLE, Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_list
 from asgi_wsauth.events import Event, Observer, log_event, log_failure, logger
 from asgi_wsauth.origins import check_origins, parse_origin
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
@@ -96,8 +96,8 @@ class Authenticator:
         observers: Iterable[Observer] = (log_event,),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.verifiers = _listed("verifiers", verifiers)
-        self.sources = _listed("sources", sources)
+        self.verifiers = check_list("verifiers", verifiers)
+        self.sources = check_list("sources", sources)
         self.allowed_origins = check_origins(allowed_origins)
         self.required = required
         self.anonymous = anonymous
@@ -105,7 +105,7 @@ class Authenticator:
         self.load_user = load_user
         self.timeout = timeout
         self.max_token_size = max_token_size
-        self.observers = _listed("observers", observers)
+        self.observers = check_list("observers", observers)
         self.clock = clock
         self._warned = False
         _check(self)
@@ -344,20 +344,13 @@ def _check(auth: Authenticator) -> None:
             raise ConfigurationError(f"{option}: {number!r} is no number above 0")
 
 
-def _listed(option: str, given: Iterable[Any]) -> tuple[Any, ...]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ConfigurationError(f"{option}: {given!r} is no list; write [{given!r}]")
-    return tuple(given)
-
-
 def _networks(
     networks: Iterable[str],
 ) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    members = check_list("no_auth_networks", networks)
     try:
-        return tuple(map(ipaddress.ip_network, _listed("no_auth_networks", networks)))
+        return tuple(map(ipaddress.ip_network, members))
     except ValueError as exc:
-        if isinstance(exc, ConfigurationError):
-            raise
         raise ConfigurationError(
             f'no_auth_networks: {exc}; write networks as in "10.0.0.0/8"'
         ) from None

@@ -16,9 +16,10 @@ WebSocket Close Code Number Registry.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from math import ceil, isfinite
+from typing import TypeVar
 
 __all__ = [
     "DAPHNE_CLOSE_CODES",
@@ -27,8 +28,11 @@ __all__ = [
     "InsufficientScope",
     "Reason",
     "check_close_codes",
+    "check_list",
     "http_refusal",
 ]
+
+T = TypeVar("T")
 
 
 class Reason(Enum):
@@ -91,6 +95,19 @@ _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000
 
 class ConfigurationError(ValueError):
     """An option can't work. Raised when a part is built; names the option and the mend."""
+
+
+def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
+    """The members of a list that was given for `option`.
+
+    Raises:
+        ConfigurationError: it is one string, which would be taken for a list of letters, or nothing
+            that has members.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        what = "one string" if isinstance(given, str) else "no list"
+        raise ConfigurationError(f"{option}: {what}; write it as a list: [{given!r}]")
+    return tuple(given)
 
 
 class Denied(Exception):

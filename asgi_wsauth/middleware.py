@@ -265,7 +265,8 @@ class _Handshake:
     async def _take(self) -> None:
         try:
             message = await self._receive()
-        except Exception:  # receive() itself failed: there is no client any more
+        except Exception as exc:  # receive() itself failed: there is no client any more
+            logger.debug("the client could not be heard: %s", type(exc).__qualname__)
             self.client_left = True
             return
         self._taken.append(message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.denial import ConfigurationError, check_list
 
 __all__ = ["Origin", "check_origins", "parse_origin"]
 
@@ -41,12 +41,8 @@ def check_origins(allowed_origins: Iterable[str] | None) -> frozenset[Origin] | 
     """
     if allowed_origins is None:
         return None
-    if isinstance(allowed_origins, str):
-        raise ConfigurationError(
-            f"allowed_origins: one string; write it as a list: [{allowed_origins!r}]"
-        )
     origins = set()
-    for value in allowed_origins:
+    for value in check_list("allowed_origins", allowed_origins):
         origin = parse_origin(value) if isinstance(value, str) else None
         if origin is None:
             raise ConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.denial import ConfigurationError, check_list
 
 __all__ = ["PathPatterns"]
 
@@ -31,9 +31,7 @@ class PathPatterns:
     """
 
     def __init__(self, option: str, patterns: Iterable[str]) -> None:
-        if isinstance(patterns, str):
-            raise ConfigurationError(f"{option}: one string; write it as a list: [{patterns!r}]")
-        self._patterns = [_compiled(option, pattern) for pattern in patterns]
+        self._patterns = [_compiled(option, p) for p in check_list(option, patterns)]
 
     def match(self, path: str) -> bool:
         """Whether `path`, decoded as in the scope, matches one of the patterns."""

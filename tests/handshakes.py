@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from starlette.requests import HTTPConnection
 
-from asgi_wsauth import Authenticator, JWTVerifier, Principal
+from asgi_wsauth import Authenticator, Credential, JWTVerifier, Principal
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 NOW = 1_800_000_000.0  # the clock that is handed to whatever is under test
@@ -129,6 +130,12 @@ class App:
         """The scope of the one call there was."""
         ((scope, _, _),) = self.calls
         return scope
+
+
+async def judged(verifier: Any, presented: str) -> Principal | None:
+    """What a verifier makes of a credential."""
+    result: Principal | None = await verifier(Credential(presented), HTTPConnection(websocket()))
+    return result
 
 
 async def nobody(credential: Any, conn: Any) -> Principal | None:

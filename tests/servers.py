@@ -29,7 +29,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import uvicorn.config
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -45,8 +44,6 @@ _COMMANDS = {
     "daphne": "daphne --bind 127.0.0.1 --port {port}",
     "granian": "granian --interface asgi --host 127.0.0.1 --port {port}",
 }
-if "websockets-sansio" not in uvicorn.config.WS_PROTOCOLS:  # an older uvicorn
-    del _COMMANDS["uvicorn-sansio"]
 
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
@@ -248,12 +245,17 @@ def serving(
             assert attempt < 3, f"{name} does not start:\n{text}"
 
 
+def free_port() -> int:
+    """A port on which nobody listens at this moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def _start(
     name: str, app: str, arguments: Sequence[str], env: Mapping[str, str], log: Path
 ) -> Server:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     module, *options = _COMMANDS[name].format(port=port).split()
     inherited = {key: value for key, value in os.environ.items() if not _NOISE.match(key)}
     path = os.pathsep.join(filter(None, [str(HERE), inherited.get("PYTHONPATH")]))

@@ -8,13 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from handshakes import authenticator, websocket
+from handshakes import authenticator, judged, websocket
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
     APIKeyVerifier,
     ConfigurationError,
-    Credential,
     Denied,
     InternalCredential,
     Principal,
@@ -25,11 +24,6 @@ KEY = "wsk_Kq8rT2vX5yB1nM4cZ7wL0sD3"
 OTHER = "wsk_h6Jf9Gk2Pd5Wa8Qe1Ru4Ty7I"
 DIGEST = sha256(KEY.encode()).hexdigest()
 WEAK = ["", "short", KEY[:15], "changeme-changeme-changeme", "a" * 40, "your_api_key_goes_here"]
-
-
-async def judged(verifier: Any, presented: str) -> Principal | None:
-    result: Principal | None = await verifier(Credential(presented), HTTPConnection(websocket()))
-    return result
 
 
 def everything(value: object, seen: set[int] | None = None) -> Iterator[object]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
-from asgi_wsauth.denial import InsufficientScope, check_close_codes, http_refusal
+from asgi_wsauth.denial import InsufficientScope, check_close_codes, check_list, http_refusal
 
 # Written out once more, and not read from the enum: a client's code depends on every one of these.
 TABLE = {
@@ -217,3 +217,15 @@ def test_a_time_that_is_none_is_not_sent(retry_after: float) -> None:
 def test_a_detail_of_another_kind_is_told_as_text() -> None:
     detail: Any = ValueError("no such key")
     assert Denied(Reason.INVALID, detail).detail == "no such key"
+
+
+@pytest.mark.parametrize("given", ["abc", None, 7])
+def test_what_is_no_list_is_named_with_its_mend(given: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_list("exclude", given)
+    assert str(caught.value).startswith("exclude: ")
+    assert f"[{given!r}]" in str(caught.value)
+
+
+def test_the_members_of_anything_that_has_some() -> None:
+    assert check_list("exclude", (letter for letter in "ab")) == ("a", "b")

@@ -6,17 +6,12 @@ import traceback
 from typing import Any
 
 import pytest
-from handshakes import authenticator, websocket
+from handshakes import authenticator, judged, websocket
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth import ConfigurationError, Credential, InternalCredential, Principal
+from asgi_wsauth import ConfigurationError, InternalCredential
 
 VALUE = "Kq8rT2vX5yB1nM4cZ7wL0sD3"
-
-
-async def judged(verifier: Any, presented: str) -> Principal | None:
-    result: Principal | None = await verifier(Credential(presented), HTTPConnection(websocket()))
-    return result
 
 
 @pytest.mark.anyio

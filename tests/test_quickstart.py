@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from servers import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -33,13 +33,10 @@ async def chat(address: str) -> None:
 
 
 def test_the_quickstart_admits_alice_and_nobody_else() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             [sys.executable, str(EXAMPLE)],
-            env={**os.environ, "PORT": str(port)},
+            env={**os.environ, "PORT": str(free_port())},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -249,9 +249,9 @@ def _prepare(keys: Sequence[Key], algorithms: Sequence[str]) -> dict[str, list[_
         for name, algorithm in known.items():
             try:
                 prepared[name].append(_prepare_one(key, name, algorithm))
+            except ConfigurationError:
+                raise
             except _CANNOT_LOAD as exc:
-                if isinstance(exc, ConfigurationError):
-                    raise
                 problems.append(f"{name}: {exc}")
         if len(problems) == len(known):
             raise ConfigurationError(
