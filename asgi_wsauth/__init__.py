@@ -14,11 +14,14 @@ The rooms, each of which imports only from rows above its own:
        origins       Origin
        paths         path patterns
        events        events, observers, the log
+       stores        where tickets are kept: MemoryStore
     3  verifiers/    one file per kind of credential
     4  authenticator the policy, in one function
     5  session       one live socket
        redaction     RedactCredentials, a filter for logs
-    6  middleware    WebSocketAuthMiddleware
+    6  admission     what both middlewares do with a connection
+    7  middleware    WebSocketAuthMiddleware
+       http          HTTPAuthMiddleware, TicketEndpoint
 
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """
@@ -26,15 +29,27 @@ To add a kind of credential, write a verifier; to change what a client is told, 
 from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
-from asgi_wsauth.events import Abandoned, Admitted, Closed, Event, Observer, Refused, log_event
+from asgi_wsauth.events import (
+    Abandoned,
+    Admitted,
+    Closed,
+    Event,
+    Observer,
+    Refused,
+    TicketIssued,
+    log_event,
+)
+from asgi_wsauth.http import HTTPAuthMiddleware, TicketEndpoint
 from asgi_wsauth.middleware import Rejection, WebSocketAuthMiddleware
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
+from asgi_wsauth.stores import MemoryStore, TicketStore
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.api_key import APIKeyVerifier
 from asgi_wsauth.verifiers.internal import InternalCredential
 from asgi_wsauth.verifiers.jwt import JWTVerifier
+from asgi_wsauth.verifiers.tickets import Tickets
 
 __version__ = "0.1.0"
 
@@ -51,9 +66,11 @@ __all__ = [
     "Credential",
     "Denied",
     "Event",
+    "HTTPAuthMiddleware",
     "Header",
     "InternalCredential",
     "JWTVerifier",
+    "MemoryStore",
     "Observer",
     "Principal",
     "QueryParam",
@@ -64,6 +81,10 @@ __all__ = [
     "Session",
     "Source",
     "Subprotocol",
+    "TicketEndpoint",
+    "TicketIssued",
+    "TicketStore",
+    "Tickets",
     "Verifier",
     "WebSocketAuthMiddleware",
     "log_event",

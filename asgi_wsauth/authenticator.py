@@ -243,7 +243,8 @@ class Authenticator:
             return
         origins = conn.headers.getlist("origin")
         if not origins:
-            if attempt.findings and all(map(_is_ambient, attempt.findings)):
+            ambient = attempt.findings and all(map(_is_ambient, attempt.findings))
+            if ambient and not _reads_for_its_own_page(conn):
                 raise Denied(Reason.ORIGIN, "a cookie without an Origin")
         elif len(origins) > 1 or parse_origin(origins[0]) not in self.allowed_origins:
             raise Denied(Reason.ORIGIN, "not among allowed_origins")
@@ -295,6 +296,14 @@ class Authenticator:
 def _is_ambient(finding: Finding) -> bool:
     """Whether a browser sends it by itself, whoever's page it shows."""
     return isinstance(finding[0], Cookie)
+
+
+def _reads_for_its_own_page(conn: HTTPConnection) -> bool:
+    """Whether a browser vouches that no other site asks. It sends no `Origin` with a GET to a
+    page's own origin, but `Sec-Fetch-Site`, which no page can set (W3C Fetch Metadata, section 2.4;
+    `none` is an address that somebody typed)."""
+    site = conn.headers.getlist("sec-fetch-site")
+    return conn.scope.get("method") in ("GET", "HEAD") and site in (["same-origin"], ["none"])
 
 
 def _checked_str(value: object) -> str:

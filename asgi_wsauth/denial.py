@@ -19,20 +19,25 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from math import ceil, isfinite
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
     "DAPHNE_CLOSE_CODES",
     "ConfigurationError",
     "Denied",
+    "HTTPAnswer",
     "InsufficientScope",
     "Reason",
     "check_close_codes",
     "check_list",
     "http_refusal",
+    "json_answer",
 ]
 
 T = TypeVar("T")
+
+HTTPAnswer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body."""
 
 
 class Reason(Enum):
@@ -149,19 +154,26 @@ class InsufficientScope(Denied):
         self.scopes = tuple(scopes)
 
 
-def http_refusal(denied: Denied) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and JSON body that tell a refusal over HTTP.
-
-    A 401 names the scheme, with `error="invalid_token"` where a token was given, and a refusal for
-    lack of scope says which ones are needed (RFC 6750 sections 3 and 3.1).
-    """
-    reason = denied.reason
-    body = json.dumps({"error": reason.phrase}).encode()
+def json_answer(status: int, content: Any) -> HTTPAnswer:
+    """An HTTP answer that is JSON, and that nobody may keep."""
+    body = json.dumps(content).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
+    return status, headers, body
+
+
+def http_refusal(denied: Denied) -> HTTPAnswer:
+    """The HTTP answer that tells a refusal: the table's status, and the phrase as JSON.
+
+    A 401 names the scheme, with `error="invalid_token"` where a token was given, and a refusal for
+    lack of scope says which ones are needed (RFC 6750 sections 3 and 3.1).
+    """
+    reason = denied.reason
+    answer = json_answer(reason.http_status, {"error": reason.phrase})
+    headers = answer[1]
     if isinstance(denied, InsufficientScope):
         challenge = f'Bearer error="insufficient_scope", scope="{" ".join(denied.scopes)}"'
         headers.append((b"www-authenticate", challenge.encode()))
@@ -170,7 +182,7 @@ def http_refusal(denied: Denied) -> tuple[int, list[tuple[bytes, bytes]], bytes]
         headers.append((b"www-authenticate", b"Bearer" + given))
     if denied.retry_after is not None and isfinite(denied.retry_after):
         headers.append((b"retry-after", str(max(0, ceil(denied.retry_after))).encode()))
-    return reason.http_status, headers, body
+    return answer
 
 
 def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:

@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Observer",
     "Refused",
+    "TicketIssued",
     "log_event",
     "log_failure",
     "logger",
@@ -33,17 +34,19 @@ class Event:
     """What all events tell.
 
     Attributes:
+        protocol: `websocket`, or `http`.
         client: the peer's address, or None where the server knows none.
-        path: the path of the handshake, decoded, without its query.
+        path: the path of the request, decoded, without its query.
         origin: the `Origin` header as it came.
         identity: whom the credential vouched for, once that is known.
         method: how, for example `jwt`.
         fingerprint: the first 16 hex digits of the credential's SHA-256.
-        duration: seconds since the handshake arrived.
+        duration: seconds since the request arrived.
     """
 
     name: ClassVar[str] = "event"
 
+    protocol: str = "websocket"
     client: str | None = None
     path: str = ""
     origin: str | None = None
@@ -55,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted(Event):
-    """The app is about to get the handshake."""
+    """The app is about to get the handshake, or the request."""
 
     name: ClassVar[str] = "admitted"
 
@@ -66,7 +69,7 @@ class Refused(Event):
 
     Attributes:
         reason: the row of the table.
-        close_code: the code that this refusal has in this middleware.
+        close_code: the code that this refusal has in this middleware; None over HTTP.
         detail: why, in words, for the log only.
         traceback: where something broke; the credential is cut out of it.
     """
@@ -91,6 +94,13 @@ class Closed(Event):
     """The app is done with an admitted socket."""
 
     name: ClassVar[str] = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketIssued(Event):
+    """A ticket was handed out over HTTP."""
+
+    name: ClassVar[str] = "ticket_issued"
 
 
 class Observer(Protocol):
@@ -120,10 +130,11 @@ def log_event(event: Event, /) -> None:
     traceback = told.pop("traceback", None)
     if isinstance(event, Refused):
         told["reason"] = event.reason.phrase
+    protocol = told.pop("protocol")
     told = {name: _printable(value) for name, value in told.items()}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
-    extra = {**told, "event": event.name}
-    _log(level, "websocket %s: %s", (event.name, line), str(traceback or ""), extra)
+    extra = {**told, "event": event.name, "protocol": protocol}
+    _log(level, f"{protocol} %s: %s", (event.name, line), str(traceback or ""), extra)
 
 
 def log_failure(message: str, what: object, exc: Exception) -> None:

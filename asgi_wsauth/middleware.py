@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import re
-import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
-from urllib.parse import quote, quote_plus
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
 from asgiref.typing import ASGI3Application
-from starlette.authentication import AuthCredentials
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
-from asgi_wsauth.credential import Credential, check_scopes
+from asgi_wsauth.admission import Admission, check_authenticator, http_answer, try_send
+from asgi_wsauth.authenticator import Authenticator
+from asgi_wsauth.credential import check_scopes
 from asgi_wsauth.denial import (
     DAPHNE_CLOSE_CODES,
     ConfigurationError,
     Denied,
-    InsufficientScope,
     Reason,
     check_close_codes,
     http_refusal,
 )
-from asgi_wsauth.events import Abandoned, Admitted, Closed, Event, Refused, logger
+from asgi_wsauth.events import Abandoned, Admitted, Closed, logger
 from asgi_wsauth.paths import PathPatterns
-from asgi_wsauth.session import Session
 from asgi_wsauth.sources import answer
 from asgi_wsauth.tasks import spawn
 
 __all__ = ["Rejection", "WebSocketAuthMiddleware"]
 
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close"]
-
-E = TypeVar("E", bound=Event)
 
 # For a client that is gone. Without any answer, uvicorn would log an error.
 _GIVE_UP: Message = {"type": "websocket.close"}
@@ -79,14 +70,12 @@ class WebSocketAuthMiddleware:
         exclude: Iterable[str] = (),
         required_scopes: Iterable[str] = (),
     ) -> None:
-        if not isinstance(authenticator, Authenticator):
-            raise ConfigurationError(f"authenticator: {authenticator!r} is no Authenticator")
         if rejection not in get_args(Rejection):
             raise ConfigurationError(
                 f"rejection: {rejection!r} is none of {', '.join(get_args(Rejection))}"
             )
         self.app = cast(ASGIApp, app)
-        self.authenticator = authenticator
+        self.authenticator = check_authenticator(authenticator)
         self.rejection = rejection
         self.close_codes = check_close_codes(close_codes)
         self.exclude = PathPatterns("exclude", exclude)
@@ -96,141 +85,77 @@ class WebSocketAuthMiddleware:
         if scope["type"] != "websocket" or self.exclude.match(scope.get("path", "")):
             await self.app(scope, receive, send)
             return
-        handshake = _Handshake(scope, receive, send)
+        admission = Admission(scope, self.authenticator, self.required_scopes)
+        handshake = _Handshake(receive, send)
         denied: Denied | None = None
-        app_scope = scope
+        app_scope: Scope = scope
         try:
-            app_scope = await self._admit(handshake)
+            app_scope = await admission.admit(handshake.watch)
         except Denied as exc:
             denied = exc
-        except Exception as exc:  # a scope that no server should build, or a clock that fails
-            denied = Denied.because("the handshake", exc)
+        finally:
+            await handshake.stop_watching()
         if handshake.client_left:
-            self.authenticator.emit(handshake.event(Abandoned))
-            await handshake.try_send(_GIVE_UP)
+            admission.tell(Abandoned)
+            await try_send(send, _GIVE_UP)
         elif denied is not None:
-            await self._refuse(handshake, denied)
+            await self._refuse(admission, handshake, denied)
         elif app_scope is scope:  # the outer instance tells of this socket
             await self.app(scope, receive, send)
         else:
-            await self._run_app(handshake, app_scope)
+            await self._run_app(admission, handshake, app_scope)
 
-    async def _admit(self, handshake: _Handshake) -> Scope:
-        """The scope for the app."""
-        scope = handshake.scope
-        outer = scope.get("wsauth")
-        if not isinstance(outer, Session):
-            outer = None
-        if outer is not None and outer._authenticator is self.authenticator:
-            handshake.attempt = outer._attempt
-            self._check_scopes(outer.principal.scopes)
-            return scope
-        authentication = await self._authenticate(handshake, outer)
-        principal, user, _ = authentication
-        self._check_scopes(principal.scopes)
-        return {
-            **scope,
-            "user": user,
-            "auth": AuthCredentials(["authenticated", *principal.scopes]),
-            "wsauth": Session(
-                self.authenticator, handshake.attempt, authentication, client=handshake.client
-            ),
-        }
-
-    async def _authenticate(self, handshake: _Handshake, outer: Session | None) -> Authentication:
-        scope, sources = handshake.scope, self.authenticator.sources
-        handshake.attempt = self.authenticator.collect(HTTPConnection(scope))
-        offered = scope.get("subprotocols")
-        # In the server's own dict, and before anything is sent: uvicorn logs from it when the
-        # handshake is answered. This is the one exception to ASGI's rule of changing only copies.
-        self.authenticator.redact(scope)
-        if scope.get("subprotocols") != offered:
-            handshake.subprotocol = answer(scope, sources)
-        if outer is not None and not handshake.attempt.findings:
-            handshake.attempt = Attempt(outer._attempt.findings)
+    async def _run_app(self, admission: Admission, handshake: _Handshake, scope: Scope) -> None:
+        marker = None
+        if admission.offer_redacted:
+            marker = answer(scope, self.authenticator.sources)
+        admission.tell(Admitted)
         try:
-            return await self.authenticator.authenticate(
-                HTTPConnection(scope), attempt=handshake.attempt, on_wait=handshake.watch
-            )
+            await self.app(scope, handshake.app_receive(), handshake.app_send(marker))
         finally:
-            await handshake.stop_watching()
+            admission.tell(Closed)
 
-    def _check_scopes(self, scopes: Iterable[str]) -> None:
-        if not self.required_scopes.issubset(scopes):
-            raise InsufficientScope(sorted(self.required_scopes))
-
-    async def _run_app(self, handshake: _Handshake, scope: Scope) -> None:
-        self.authenticator.emit(handshake.event(Admitted))
-        try:
-            await self.app(scope, handshake.app_receive(), handshake.app_send())
-        finally:
-            self.authenticator.emit(handshake.event(Closed))
-
-    async def _refuse(self, handshake: _Handshake, denied: Denied) -> None:
-        reason = denied.reason
-        code = self.close_codes[reason]
-        self.authenticator.emit(
-            handshake.event(
-                Refused,
-                reason=reason,
-                close_code=code,
-                detail=handshake.scrub(denied.detail),
-                traceback=handshake.traceback(denied) if reason is Reason.ERROR else None,
-            )
-        )
+    async def _refuse(self, admission: Admission, handshake: _Handshake, denied: Denied) -> None:
+        code = self.close_codes[denied.reason]
+        admission.tell_refusal(denied, close_code=code)
         await handshake.take_connect()
         if handshake.client_left:
-            await handshake.try_send(_GIVE_UP)
+            await try_send(handshake.send, _GIVE_UP)
         else:
-            await self._tell(handshake, denied, code)
+            await self._answer(admission.scope, handshake.send, denied, code)
 
-    async def _tell(self, handshake: _Handshake, denied: Denied, code: int) -> None:
+    async def _answer(self, scope: Scope, send: Send, denied: Denied, code: int) -> None:
         close: Message = {"type": "websocket.close", "code": code, "reason": denied.reason.phrase}
-        extensions = handshake.scope.get("extensions") or {}
+        extensions = scope.get("extensions") or {}
         if self.rejection == "accept_then_close":
-            subprotocol = answer(handshake.scope, self.authenticator.sources)
+            subprotocol = answer(scope, self.authenticator.sources)
             accept: Message = {
                 "type": "websocket.accept",
                 "subprotocol": subprotocol,
                 "headers": [],
             }
-            failure = await handshake.try_send(accept, close)
+            failure = await try_send(send, accept, close)
             spare = DAPHNE_CLOSE_CODES.get(denied.reason, code)
             if failure is not None and not isinstance(failure, OSError) and spare != code:
                 # Daphne raises for a code that it can't send, and would keep the socket open.
                 logger.warning("the server can't send %d: sent %d; see close_codes", code, spare)
-                await handshake.try_send({**close, "code": spare})
+                await try_send(send, {**close, "code": spare})
         elif self.rejection == "http_response" and "websocket.http.response" in extensions:
-            status, headers, body = http_refusal(denied)
-            prefix = "websocket.http.response"
-            await handshake.try_send(
-                {"type": f"{prefix}.start", "status": status, "headers": headers},
-                {"type": f"{prefix}.body", "body": body},
-            )
+            await try_send(send, *http_answer(http_refusal(denied), "websocket.http.response"))
         else:
-            await handshake.try_send(close)
+            await try_send(send, close)
 
 
 class _Handshake:
-    """One handshake, and what has been taken of its messages."""
+    """The messages of one handshake, and what has been taken of them."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope = scope
-        self.attempt = Attempt([])
+    def __init__(self, receive: Receive, send: Send) -> None:
         self.client_left = False
-        self.subprotocol: str | None = None  # for the app's accept, where the app chooses none
+        self.send = send
         self._receive = receive
-        self._send = send
-        self._started = time.perf_counter()
         self._taken: list[Message] = []
         self._watching: anyio.CancelScope | None = None
         self._watch_ended: anyio.Event | None = None
-
-    @property
-    def client(self) -> str | None:
-        """The peer's address."""
-        address = self.scope.get("client")
-        return address[0] if address else None
 
     # The client's side, while the chain runs.
 
@@ -286,59 +211,14 @@ class _Handshake:
 
         return receive
 
-    def app_send(self) -> Send:
-        if self.subprotocol is None:
-            return self._send
+    def app_send(self, marker: str | None) -> Send:
+        """`marker` is the subprotocol to accept with where the app chooses none."""
+        if marker is None:
+            return self.send
 
         async def send(message: Message) -> None:
             if message["type"] == "websocket.accept" and not message.get("subprotocol"):
-                message = {**message, "subprotocol": self.subprotocol}
-            await self._send(message)
+                message = {**message, "subprotocol": marker}
+            await self.send(message)
 
         return send
-
-    async def try_send(self, *messages: Message) -> Exception | None:
-        """Answer the handshake; what the server raises is returned. A client that is gone by now is
-        nobody's error."""
-        try:
-            for message in messages:
-                await self._send(message)
-        except Exception as exc:
-            logger.debug("the client could not be told: %s", type(exc).__qualname__)
-            return exc
-        return None
-
-    # What is told of it.
-
-    def event(self, kind: type[E], **more: Any) -> E:
-        """An event of this handshake, with what is known by now."""
-        credential, principal = self.attempt.credential, self.attempt.principal
-        origin = next((v for k, v in self.scope.get("headers") or () if k == b"origin"), None)
-        return kind(
-            client=self.client,
-            path=self.scope.get("path", ""),
-            origin=None if origin is None else origin.decode("latin-1"),
-            identity=None if principal is None else principal.identity,
-            method=None if principal is None else principal.method,
-            fingerprint=None if credential is None else credential.fingerprint,
-            duration=time.perf_counter() - self._started,
-            **more,
-        )
-
-    def traceback(self, denied: Denied) -> str | None:
-        """The traceback of what broke, without the credential."""
-        cause = denied.__cause__
-        if cause is None:
-            return None
-        return self.scrub("".join(traceback.format_exception(cause)))
-
-    def scrub(self, text: str) -> str:
-        """`text` without the credential, however it was written down."""
-        values = [
-            found.value for _, found in self.attempt.findings if isinstance(found, Credential)
-        ]
-        forms = {f for v in values for f in (v, quote(v), quote_plus(v), repr(v)[1:-1])}
-        if not forms:
-            return text
-        # All in one pass, so that no part of a mark is taken for a credential.
-        return re.sub("|".join(map(re.escape, sorted(forms, key=len)[::-1])), "[redacted]", text)

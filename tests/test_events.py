@@ -18,6 +18,7 @@ from asgi_wsauth import (
     Principal,
     Reason,
     Refused,
+    TicketIssued,
     WebSocketAuthMiddleware,
     log_event,
 )
@@ -52,6 +53,7 @@ def log() -> Iterator[Lines]:
 
 
 FULL: dict[str, Any] = {
+    "protocol": "websocket",
     "client": "192.0.2.7",
     "path": "/ws",
     "origin": "https://chat.example",
@@ -61,10 +63,13 @@ FULL: dict[str, Any] = {
     "duration": 0.00123,
 }
 
+KINDS: tuple[type[Event], ...] = (Admitted, Refused, Abandoned, Closed, TicketIssued)
+
 LEVELS: list[tuple[Event, int]] = [
     (Admitted(), logging.INFO),
     (Abandoned(), logging.INFO),
     (Closed(), logging.INFO),
+    (TicketIssued(), logging.INFO),
     *(
         (Refused(reason=reason), level)
         for reason, level in {
@@ -109,12 +114,12 @@ class TestEvents:
             build()
 
     def test_each_kind_has_its_name(self) -> None:
-        names = [kind.name for kind in (Admitted, Refused, Abandoned, Closed)]
-        assert names == ["admitted", "refused", "abandoned", "closed"]
+        names = [kind.name for kind in KINDS]
+        assert names == ["admitted", "refused", "abandoned", "closed", "ticket_issued"]
 
     def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "detail", "traceback"}
-        for kind in (Admitted, Refused, Abandoned, Closed):
+        for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 
 
@@ -131,6 +136,11 @@ class TestLogEvent:
             "INFO websocket admitted: client=192.0.2.7 path=/ws origin=https://chat.example "
             "identity=alice method=jwt fingerprint=0123456789abcdef duration=0.0012"
         ]
+
+    def test_an_http_request_is_told_apart(self, log: Lines) -> None:
+        log_event(TicketIssued(protocol="http", identity="alice"))
+        assert log.texts == ["INFO http ticket_issued: identity=alice duration=0.0000"]
+        assert vars(log.records[0])["protocol"] == "http"
 
     def test_a_refusal_says_why(self, log: Lines) -> None:
         log_event(Refused(reason=Reason.EXPIRED, close_code=4001, detail="since 5 s", path="/ws"))

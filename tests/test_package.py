@@ -15,11 +15,18 @@ ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
     {"denial", "tasks"},
     {"credential"},
-    {"sources", "origins", "paths", "events"},
-    {"verifiers", "verifiers.jwt", "verifiers.api_key", "verifiers.internal"},
+    {"sources", "origins", "paths", "events", "stores"},
+    {
+        "verifiers",
+        "verifiers.jwt",
+        "verifiers.api_key",
+        "verifiers.internal",
+        "verifiers.tickets",
+    },
     {"authenticator"},
     {"session", "redaction"},
-    {"middleware"},
+    {"admission"},
+    {"middleware", "http"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 FILES = {

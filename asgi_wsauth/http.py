@@ -1,0 +1,246 @@
+"""The same decision in front of HTTP: `HTTPAuthMiddleware`, and the `TicketEndpoint`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from math import floor
+from typing import Any, cast
+
+import anyio
+from asgiref.typing import ASGI3Application
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from asgi_wsauth.admission import Admission, check_authenticator, http_answer, try_send
+from asgi_wsauth.authenticator import Authenticator
+from asgi_wsauth.credential import check_scopes
+from asgi_wsauth.denial import (
+    ConfigurationError,
+    Denied,
+    HTTPAnswer,
+    Reason,
+    http_refusal,
+    json_answer,
+)
+from asgi_wsauth.events import Admitted, TicketIssued
+from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.session import Session
+from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
+
+__all__ = ["HTTPAuthMiddleware", "TicketEndpoint"]
+
+
+class HTTPAuthMiddleware:
+    """Lets an HTTP request through to `app` only if `authenticator` admits it.
+
+    The app gets a copy of the scope without the credential, with `user`, `auth` and `wsauth`, as
+    behind `WebSocketAuthMiddleware`. A refusal has the table's status, `WWW-Authenticate` where
+    RFC 6750 section 3 asks for it, and the body `{"error": phrase}`. Other scope types pass
+    untouched.
+
+    A CORS preflight passes without a user, because a browser sends none with it (Fetch Standard,
+    "CORS-preflight fetch"); something behind this middleware has to answer it.
+
+    Inside another instance that has the same authenticator, it reuses that one's decision and
+    applies only its own scopes.
+
+    Args:
+        app: any ASGI 3 app.
+        authenticator: who decides; the same one that decides for WebSockets.
+        exclude: patterns of paths that need no credential and are passed untouched, as in
+            `WebSocketAuthMiddleware`.
+        required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp | ASGI3Application,
+        authenticator: Authenticator,
+        *,
+        exclude: Iterable[str] = (),
+        required_scopes: Iterable[str] = (),
+    ) -> None:
+        self.app = cast(ASGIApp, app)
+        self.authenticator = check_authenticator(authenticator)
+        self.exclude = PathPatterns("exclude", exclude)
+        self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or self.exclude.match(scope.get("path", "")):
+            await self.app(scope, receive, send)
+            return
+        admission = Admission(scope, self.authenticator, self.required_scopes)
+        app_scope: Scope = scope
+        try:
+            if _is_preflight(scope):
+                admission.take_credential()
+            else:
+                app_scope = await admission.admit()
+        except Denied as denied:
+            admission.tell_refusal(denied)
+            await try_send(send, *http_answer(http_refusal(denied)))
+            return
+        if app_scope is not scope:
+            admission.tell(Admitted)
+        await self.app(app_scope, receive, send)
+
+
+def _is_preflight(scope: Scope) -> bool:
+    names = {name for name, _ in scope.get("headers") or ()}
+    return scope.get("method") == "OPTIONS" and names >= {
+        b"origin",
+        b"access-control-request-method",
+    }
+
+
+_MAX_BODY = 4096  # bytes
+
+
+class _Unreadable(Denied):
+    """A request that asks for no ticket in any way that is known here."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(Reason.MALFORMED, detail)
+        self.status = status
+
+
+class TicketEndpoint:
+    """An ASGI app that hands out tickets to who is logged in. Mount it at any path of any router:
+
+        Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])
+
+    It answers `POST` with 201 and `{"ticket": "wst_...", "expires_in": 30, "path": null}`. A JSON
+    body `{"path": "/ws/chat"}` asks for a ticket that opens that path only. The ticket is bound to
+    the origin of the page that asks, where the request names one.
+
+    It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
+    same authenticator. A refusal is JSON, as there. A login by cookie needs an `Origin` that the
+    authenticator allows, so no other site can ask in its visitor's name. Who logged in with a
+    ticket gets none (`forbidden`). A request that can't be read is `token_malformed`: 400, 405 for
+    another method, 413 for a body over 4 KB.
+
+    Args:
+        tickets: what issues them.
+        authenticator: who decides.
+        bind_client: whether a ticket works only from the address that asked for it. That is
+            stricter, and refuses those whose address changes between two connections.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self, tickets: Tickets, authenticator: Authenticator, *, bind_client: bool = False
+    ) -> None:
+        if not isinstance(tickets, Tickets):
+            raise ConfigurationError(f"tickets: {tickets!r} is no Tickets")
+        self.tickets = tickets
+        self.authenticator = check_authenticator(authenticator)
+        verifiers = self.authenticator.verifiers
+        if verifiers and all(isinstance(verifier, Tickets) for verifier in verifiers):
+            raise ConfigurationError(
+                "authenticator: it knows nothing but tickets, and a ticket buys no ticket; add the "
+                "verifier of your login"
+            )
+        self.bind_client = bind_client
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await try_send(send, {"type": "websocket.close"})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        admission = Admission(scope, self.authenticator)
+        try:
+            answer = await self._issue(admission, receive)
+        except Denied as denied:
+            answer = self._refusal(admission, denied)
+        except Exception as exc:  # claims that no JSON can hold, for example
+            answer = self._refusal(admission, Denied.because("the ticket", exc))
+        else:
+            admission.tell(TicketIssued)
+        await try_send(send, *http_answer(answer))
+
+    def _refusal(self, admission: Admission, denied: Denied) -> HTTPAnswer:
+        admission.tell_refusal(denied)
+        status, headers, body = http_refusal(denied)
+        if isinstance(denied, _Unreadable):
+            status = denied.status
+        if status == 405:
+            headers.append((b"allow", b"POST"))
+        return status, headers, body
+
+    async def _issue(self, admission: Admission, receive: Receive) -> HTTPAnswer:
+        request = Request(admission.scope, receive)
+        if request.method != "POST":
+            admission.take_credential()
+            raise _Unreadable(405, f"{request.method} asks for no ticket")
+        session: Session = (await admission.admit())["wsauth"]
+        if session.method == "ticket":
+            raise Denied(Reason.FORBIDDEN, "a ticket buys no ticket")
+        with anyio.move_on_after(self.authenticator.timeout):
+            path = _path(await _body(request))
+            issued = {
+                "ticket": await self._ticket(session, request, path),
+                "expires_in": floor(self.tickets.lifetime(session.principal)),
+                "path": path,
+            }
+            return json_answer(201, issued)
+        raise Denied(Reason.UNAVAILABLE, f"no ticket within {self.authenticator.timeout:g} s")
+
+    async def _ticket(self, session: Session, request: Request, path: str | None) -> str:
+        if session.fingerprint is None:
+            # Nobody logged in, because authentication is off. Sockets look at no ticket then, and
+            # this one opens nothing when it is on again.
+            return new_ticket()
+        origins = request.headers.getlist("origin")
+        if len(origins) > 1:
+            raise Denied(Reason.ORIGIN, "two of them")
+        try:
+            return await self.tickets.mint(
+                session.principal,
+                path=path,
+                origin=origins[0] if origins else None,
+                client=session.client if self.bind_client else None,
+            )
+        except ValueError as exc:
+            raise _Unreadable(400, str(exc)) from exc
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        length = int(request.headers.get("content-length", "0"))
+    except ValueError:
+        raise _Unreadable(400, "the body's length is no number") from None
+    if length > _MAX_BODY:
+        raise _Unreadable(413, "the body is too large")
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_BODY:
+                raise _Unreadable(413, "the body is too large")
+    except ClientDisconnect:
+        raise _Unreadable(400, "the body broke off") from None
+    return body
+
+
+def _path(body: bytes) -> str | None:
+    """What a body asks for."""
+    if not body:
+        return None
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _Unreadable(400, "the body is no JSON") from None
+    if not isinstance(asked, dict) or not asked.keys() <= {"path"}:
+        raise _Unreadable(400, 'the body is not {"path": ...}')
+    path = asked.get("path")
+    if not isinstance(path, (str, type(None))):
+        raise _Unreadable(400, "path is no string")
+    return path

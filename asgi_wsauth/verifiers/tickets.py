@@ -1,0 +1,192 @@
+"""Tickets: what a page, which can set no header on a WebSocket, asks for over HTTP, where it is
+logged in, and opens the socket with. A ticket works once, for a short time, and so may travel in
+the address (OWASP WebSocket Security Cheat Sheet, "Token-based authentication").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.origins import parse_origin
+from asgi_wsauth.stores import TicketStore
+
+__all__ = ["Tickets", "new_ticket"]
+
+_TICKET = re.compile(r"wst_[A-Za-z0-9_-]{43}")
+
+
+class Tickets:
+    """Issues tickets, and is the verifier that takes them.
+
+    A ticket carries what the login behind it proved: identity, claims, scopes, and the moment when
+    that login ends, which is the socket's `expires_at`. Its principal's `method` is `ticket`. The
+    store gets only the SHA-256 of a ticket.
+
+    A ticket that was used, or never issued, is INVALID; one that comes too late is EXPIRED for as
+    long again as it worked, and INVALID afterwards. One that comes from another path, origin or
+    address than it was issued for is INVALID, and used up.
+
+    Args:
+        store: where tickets are kept until they are used: `MemoryStore()`, or one that several
+            processes share.
+        ttl: seconds for which a ticket works.
+        max_pending_per_user: how many unused tickets an identity may have; the oldest go.
+        clock: gives Unix time in seconds.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        store: TicketStore,
+        *,
+        ttl: float = 30.0,
+        max_pending_per_user: int = 5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for method in ("put_ticket", "take_ticket"):
+            if not callable(getattr(store, method, None)):
+                raise ConfigurationError(
+                    f"Tickets: store {store!r} has no method {method}(); try MemoryStore()"
+                )
+        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 86400:
+            raise ConfigurationError(
+                f"Tickets: ttl {ttl!r} is no number of seconds above 0 and within a day"
+            )
+        if type(max_pending_per_user) is not int or max_pending_per_user < 1:
+            raise ConfigurationError(
+                f"Tickets: max_pending_per_user {max_pending_per_user!r} is no whole number above 0"
+            )
+        self.ttl = ttl
+        self._store = store
+        self._limit = max_pending_per_user
+        self._clock = clock
+
+    def lifetime(self, principal: Principal) -> float:
+        """Seconds for which a ticket for `principal` works: `ttl`, or what is left of its login."""
+        if principal.expires_at is None:
+            return self.ttl
+        return min(self.ttl, principal.expires_at - self._clock())
+
+    async def mint(
+        self,
+        principal: Principal,
+        path: str | None = None,
+        origin: str | None = None,
+        client: str | None = None,
+    ) -> str:
+        """A new ticket for `principal`.
+
+        Args:
+            principal: whom the ticket lets in: `scope["wsauth"].principal`, for example. What a
+                subclass of `Principal` adds is not carried on.
+            path: the only path that it opens, decoded, as in the ASGI scope; None for any.
+            origin: the only origin whose pages may use it; None for any.
+            client: the only client address that may use it; None for any. Mind that a browser may
+                come by IPv4 for a request and by IPv6 for a socket.
+
+        Raises:
+            Denied: the login has ended (`Reason.EXPIRED`), or the store fails
+                (`Reason.UNAVAILABLE`).
+            ValueError: path or origin is none that a handshake could ever have.
+            TypeError: this is no `Principal`, or its claims are none that JSON could hold.
+        """
+        if not isinstance(principal, Principal):
+            raise TypeError(f"mint: a {type(principal).__qualname__} is no Principal")
+        if path is not None and not re.fullmatch(r"/[^?#]*", path):
+            raise ValueError(f"path: {path!r} is no path; write for example /ws/chat")
+        if origin not in (None, "null") and parse_origin(origin) is None:
+            raise ValueError(f"origin: {origin!r} is no origin; write https://chat.example")
+        lifetime = self.lifetime(principal)
+        if lifetime <= 0:
+            raise Denied(Reason.EXPIRED, "the login behind the ticket has ended")
+        record = json.dumps(
+            {
+                "until": self._clock() + lifetime,
+                "path": path,
+                "origin": origin,
+                "client": client,
+                "principal": {
+                    "identity": principal.identity,
+                    "display_name": principal.display_name,
+                    "scopes": principal.scopes,
+                    "claims": principal.claims,
+                    "issued_at": principal.issued_at,
+                    "expires_at": principal.expires_at,
+                    "token_id": principal.token_id,
+                    "session_id": principal.session_id,
+                },
+            }
+        )
+        ticket = new_ticket()
+        try:
+            # Kept for twice its time, so that a late one can be told from one that never was.
+            await self._store.put_ticket(
+                _digest(ticket),
+                record,
+                owner=principal.identity,
+                limit=self._limit,
+                ttl=2 * lifetime,
+            )
+        except Exception as exc:
+            raise self._store_failed(exc) from exc
+        return ticket
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        if not credential.value.startswith("wst_"):
+            return None
+        if not _TICKET.fullmatch(credential.value):
+            raise Denied(Reason.INVALID, "this is no ticket")
+        try:
+            record = await self._store.take_ticket(_digest(credential.value))
+        except Exception as exc:
+            raise self._store_failed(exc) from exc
+        if record is None:
+            raise Denied(Reason.INVALID, "the ticket is unknown, or was used before")
+        ticket = json.loads(record)
+        if ticket["until"] <= self._clock():
+            raise Denied(Reason.EXPIRED, "the ticket came too late")
+        _check_binding(ticket, conn)
+        return Principal(**ticket["principal"], method="ticket")
+
+    def _store_failed(self, exc: Exception) -> Denied:
+        return Denied(Reason.UNAVAILABLE, f"{self._store!r}: {type(exc).__qualname__}")
+
+    def __repr__(self) -> str:
+        return f"<Tickets in {self._store!r}>"
+
+
+def new_ticket() -> str:
+    """A ticket that nobody has issued yet: `wst_` and 32 random bytes in base64url."""
+    return f"wst_{token_urlsafe(32)}"
+
+
+def _digest(ticket: str) -> str:
+    return sha256(ticket.encode()).hexdigest()
+
+
+def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
+    path, origin, client = ticket["path"], ticket["origin"], ticket["client"]
+    if path is not None and path != conn.scope.get("path"):
+        raise Denied(Reason.INVALID, "the ticket is for another path")
+    if origin is not None and [*map(_comparable, conn.headers.getlist("origin"))] != [
+        _comparable(origin)
+    ]:
+        raise Denied(Reason.INVALID, "the ticket is for another origin")
+    if client is not None and (conn.client is None or conn.client.host != client):
+        raise Denied(Reason.INVALID, "the ticket is for another client address")
+
+
+def _comparable(origin: str) -> object:
+    return parse_origin(origin) or origin
