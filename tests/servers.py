@@ -160,16 +160,44 @@ class Server:
         tcp.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         return tcp
 
-    def get(self, path: str, **query: Any) -> Any:
-        """The JSON of a GET."""
+    def talk_at_once(self, times: int, path: str, **query: Any) -> list[Seen]:
+        """The same connection several times over, all of them begun before any has ended."""
+
+        async def all_of_them() -> list[Seen]:
+            target = _target(path, query)
+            return await asyncio.gather(*(self._talk(target, [], [], []) for _ in range(times)))
+
+        return asyncio.run(all_of_them())
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes | None = None,
+        **query: Any,
+    ) -> Seen:
+        """An HTTP request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * DEADLINE)
         try:
-            connection.request("GET", _target(path, query))
-            response = connection.getresponse()
-            assert response.status == 200, (response.status, response.read())
-            return json.loads(response.read())
+            connection.putrequest(method, _target(path, query))
+            for name, value in headers:
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Seen(answer.status, told, answer.read())
         finally:
             connection.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of a GET."""
+        seen = self.ask("GET", path, **query)
+        assert seen.status == 200, seen
+        return json.loads(seen.body)
 
     # What the apps in the process noted (see wire_apps.Notes).
 

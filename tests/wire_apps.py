@@ -33,12 +33,16 @@ from asgi_wsauth import (
     Cookie,
     Denied,
     Header,
+    HTTPAuthMiddleware,
     JWTVerifier,
+    MemoryStore,
     Principal,
     QueryParam,
     Reason,
     RedactCredentials,
     Subprotocol,
+    TicketEndpoint,
+    Tickets,
     WebSocketAuthMiddleware,
 )
 
@@ -106,9 +110,12 @@ async def verify(credential: Any, conn: Any) -> Principal | None:
     return None
 
 
+TICKETS = Tickets(MemoryStore())
+
+
 def authenticator(**options: Any) -> Authenticator:
     return Authenticator(
-        [JWTVerifier(SECRET, algorithms=["HS256"]), verify],
+        [JWTVerifier(SECRET, algorithms=["HS256"]), TICKETS, verify],
         **{
             "sources": [
                 QueryParam("token"),
@@ -300,18 +307,45 @@ async def page(request: Request) -> HTMLResponse:
     return HTMLResponse("<!doctype html><link rel=icon href=data:,><title>a page</title>")
 
 
+async def whoami(scope: Any, receive: Any, send: Any) -> None:
+    """Tells over HTTP what it was handed."""
+    NOTES.write(_query(scope, "test"), "app called")
+    user = getattr(scope.get("user"), "identity", None)
+    report = {"user": user, "everything": _everything_in({**scope, "app": None, "router": None})}
+    await JSONResponse(report)(scope, receive, send)
+
+
+GUARD = HTTPAuthMiddleware(whoami, AUTH)
+
 _http = Starlette(
     routes=[
         Route("/notes", notes),
         Route("/release", release),
         Route("/settle", settle),
         Route("/page", page),
+        Route("/guarded", GUARD),
+        Route("/ticket", TicketEndpoint(TICKETS, AUTH)),
+        Route("/behind/ticket", HTTPAuthMiddleware(TicketEndpoint(TICKETS, AUTH), AUTH)),
     ]
 )
 
 
+async def both(scope: Any, receive: Any, send: Any) -> None:
+    """One app, for both protocols."""
+    await (echo if scope["type"] == "websocket" else whoami)(scope, receive, send)
+
+
+# Guarded twice, the one middleware around the other in either order.
+BOTH: dict[str, ASGIApp] = {
+    "/both/socket-first": WebSocketAuthMiddleware(HTTPAuthMiddleware(both, AUTH), AUTH),
+    "/both/http-first": HTTPAuthMiddleware(WebSocketAuthMiddleware(both, AUTH), AUTH),
+}
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
+    if scope.get("path") in BOTH:
+        await BOTH[scope["path"]](scope, receive, send)
+    elif scope["type"] == "websocket":
         await WEBSOCKETS[scope["path"]](scope, receive, send)
     else:
         await _http(scope, receive, send)

@@ -1,0 +1,256 @@
+"""One policy for HTTP and WebSocket, on real servers: the same request comes to the same decision,
+and a ticket that was asked for over HTTP opens one socket.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from handshakes import mint, now
+from servers import VARIANTS, Seen, Server, server
+
+from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
+
+__all__ = ["server"]  # the fixture
+
+FOREIGN = "another key, which is long enough."
+
+
+def fresh_token(**claims: Any) -> str:
+    return mint(**{"exp": now() + 300, **claims})
+
+
+# Headers in which ORIGIN stands for the server's own origin, query, and the Reason; None is "in".
+REQUESTS: dict[str, tuple[list[tuple[str, str]], dict[str, str], Reason | None]] = {
+    "a token in the query": ([], {"token": fresh_token()}, None),
+    "a token in a header": ([("Authorization", f"Bearer {fresh_token()}")], {}, None),
+    "a token in a cookie": (
+        [("Cookie", f"a=1; session={fresh_token()}"), ("Origin", "ORIGIN")],
+        {},
+        None,
+    ),
+    "a token among the subprotocols": (
+        [("Sec-WebSocket-Protocol", f"bearer, {fresh_token()}")],
+        {},
+        None,
+    ),
+    "the same token in two places": (
+        [("Authorization", "Bearer opaque-1")],
+        {"token": "opaque-1"},
+        None,
+    ),
+    "a token and a bad cookie": ([("Cookie", "session=bad")], {"token": "opaque-1"}, None),
+    "an allowed origin": ([("Origin", "ORIGIN")], {"token": "opaque-1"}, None),
+    "nothing": ([], {}, Reason.MISSING),
+    "another scheme": ([("Authorization", "Basic YWxpY2U6eA==")], {}, Reason.MISSING),
+    "an empty token": ([], {"token": ""}, Reason.MISSING),
+    "two tokens": ([("Authorization", "Bearer opaque-2")], {"token": "opaque-1"}, Reason.MALFORMED),
+    "a token with a space": ([], {"token": "opaque 1"}, Reason.MALFORMED),
+    "no token of ours": ([], {"token": "unknown"}, Reason.INVALID),
+    "a foreign signature": ([], {"token": fresh_token(key=FOREIGN)}, Reason.INVALID),
+    "an expired token": ([], {"token": fresh_token(exp=now() - 300)}, Reason.EXPIRED),
+    "an unknown ticket": ([], {"token": "wst_" + 43 * "x"}, Reason.INVALID),
+    "a foreign origin": ([("Origin", "https://chat.example")], {"token": "opaque"}, Reason.ORIGIN),
+    "the origin null": ([("Origin", "null")], {"token": "opaque-1"}, Reason.ORIGIN),
+    "a cookie without an origin": ([("Cookie", "session=opaque-1")], {}, Reason.ORIGIN),
+    "a cookie of a foreign page": (
+        [("Cookie", "session=opaque-1"), ("Origin", "https://chat.example")],
+        {},
+        Reason.ORIGIN,
+    ),
+    "a bad header": ([("Authorization", "Bearer unknown")], {}, Reason.INVALID),
+    "a bad subprotocol": (
+        [("Sec-WebSocket-Protocol", "bearer, deny-REVOKED")],
+        {},
+        Reason.REVOKED,
+    ),
+    "a verifier that breaks": ([], {"token": "boom-1"}, Reason.ERROR),
+    **{f"{reason.name}": ([], {"token": f"deny-{reason.name}"}, reason) for reason in Reason},
+}
+
+
+def over_websocket(server: Server, path: str, headers: list[tuple[str, str]], **query: str) -> Seen:
+    """The same as a handshake. The client wants to be told of the subprotocols that it offers."""
+    offered = [value for name, value in headers if name == "Sec-WebSocket-Protocol"]
+    others = [(name, value) for name, value in headers if name != "Sec-WebSocket-Protocol"]
+    return server.talk(
+        path,
+        headers=others,
+        subprotocols=[word for value in offered for word in value.split(", ")],
+        **query,
+    )
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_the_same_request_comes_to_the_same_decision(server: Server, request_: str) -> None:
+    headers, query, reason = REQUESTS[request_]
+    headers = [(n, server.origin if v == "ORIGIN" else v) for n, v in headers]
+    if reason is Reason.ERROR:
+        server.excuse_trouble()  # the package logs the traceback of what broke
+    http = server.ask("GET", "/guarded", headers=headers, **query)
+    daphne = server.name == "daphne"
+    websocket = over_websocket(server, "/daphne" if daphne else "/guarded", headers, **query)
+    if reason is None:
+        assert http.status == 200
+        assert json.loads(http.body)["user"] == websocket.report["user"] == "alice"
+    else:
+        assert (http.status, json.loads(http.body)) == (
+            reason.http_status,
+            {"error": reason.phrase},
+        )
+        assert websocket.close == (
+            (DAPHNE_CLOSE_CODES.get(reason, reason.close_code), "")
+            if daphne
+            else (reason.close_code, reason.phrase)
+        )
+
+
+def test_that_table_has_every_reason_and_every_source() -> None:
+    assert {reason for _, _, reason in REQUESTS.values()} == {None, *Reason}
+    assert len(REQUESTS) >= 20
+
+
+@pytest.mark.parametrize("path", ["/both/socket-first", "/both/http-first"])
+def test_both_middlewares_around_one_app_in_either_order(server: Server, path: str) -> None:
+    assert json.loads(server.ask("GET", path, token="opaque-1").body)["user"] == "alice"
+    assert server.talk(path, token="opaque-1").report["user"] == "alice"
+    assert server.ask("GET", path, token="unknown").status == 401
+    code = DAPHNE_CLOSE_CODES[Reason.INVALID] if server.name == "daphne" else 1008
+    if server.name == "daphne":
+        server.excuse_trouble()  # the log names the exception that daphne raised
+    close = server.talk(path, token="unknown").close
+    assert close is not None
+    assert close[0] == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (Reason.MISSING, "Bearer"),
+        (Reason.INVALID, 'Bearer error="invalid_token"'),
+        (Reason.THROTTLED, None),
+    ],
+    ids=["missing", "invalid", "throttled"],
+)
+def test_an_http_refusal_has_its_headers(
+    server: Server, reason: Reason, expected: str | None
+) -> None:
+    seen = server.ask("GET", "/guarded", token=f"deny-{reason.name}")
+    assert seen.headers["content-type"] == "application/json"
+    assert seen.headers["cache-control"] == "no-store"
+    assert seen.headers.get("www-authenticate") == expected
+    assert seen.headers.get("retry-after") == ("7" if reason is Reason.THROTTLED else None)
+
+
+def test_row_25_the_http_app_finds_no_credential(server: Server) -> None:
+    for headers, query in (
+        ([], {"token": "opaque-in-the-query"}),
+        ([("Authorization", "Bearer opaque-in-a-header")], {}),
+        ([("Cookie", "a=1; session=opaque-in-a-cookie"), ("Origin", server.origin)], {}),
+        ([("Sec-WebSocket-Protocol", "bearer, opaque-in-the-offer")], {}),
+    ):
+        seen = server.ask("GET", "/guarded", headers=headers, **query, a="kept")
+        assert seen.status == 200
+        assert "opaque" not in seen.body.decode()
+        assert "kept" in seen.body.decode()
+
+
+def test_a_preflight_passes_and_loses_its_credential(server: Server) -> None:
+    asking = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "PUT")]
+    seen = server.ask("OPTIONS", "/both/http-first", headers=asking, token="opaque-preflight")
+    assert seen.status == 200
+    assert json.loads(seen.body)["user"] is None
+    assert "opaque" not in seen.body.decode()
+    assert server.ask("OPTIONS", "/both/http-first").status == 401
+
+
+# Tickets.
+
+
+def ticket_from(server: Server, path: str = "/ticket", **options: Any) -> str:
+    headers = [("Authorization", "Bearer opaque-1"), *options.pop("headers", ())]
+    seen = server.ask("POST", path, headers=headers, **options)
+    assert seen.status == 201, seen
+    assert seen.headers["cache-control"] == "no-store"
+    answer = json.loads(seen.body)
+    assert set(answer) == {"ticket", "expires_in", "path"}
+    assert answer["expires_in"] == 30
+    ticket: str = answer["ticket"]
+    return ticket
+
+
+def guarded(server: Server) -> str:
+    return "/daphne" if server.name == "daphne" else "/guarded"
+
+
+def refused(server: Server, reason: Reason) -> tuple[int, str]:
+    """The close that this refusal is, at `guarded(server)`."""
+    if server.name == "daphne":
+        return DAPHNE_CLOSE_CODES.get(reason, reason.close_code), ""
+    return reason.close_code, reason.phrase
+
+
+@pytest.mark.parametrize("path", ["/ticket", "/behind/ticket"])
+def test_a_ticket_opens_one_socket(server: Server, path: str) -> None:
+    ticket = ticket_from(server, path)
+    assert server.talk(guarded(server), token=ticket).report["user"] == "alice"
+    close = server.talk(guarded(server), token=ticket).close
+    assert close == refused(server, Reason.INVALID)
+
+
+def test_row_33_of_100_uses_of_one_ticket_at_once_one_is_admitted(server: Server) -> None:
+    ticket = ticket_from(server)
+    seen = server.talk_at_once(100, guarded(server), token=ticket)
+    assert sorted(s.close is None for s in seen) == [*[False] * 99, True]
+    assert {s.close for s in seen} == {None, refused(server, Reason.INVALID)}
+
+
+def test_a_ticket_for_another_path_is_refused_and_gone(server: Server) -> None:
+    ticket = ticket_from(server, body=b'{"path": "/nested/same"}')
+    for path in (guarded(server), "/nested/same"):
+        if server.name == "daphne":
+            server.excuse_trouble()  # without the preset, the log names what daphne raised
+        close = server.talk(path, token=ticket).close
+        assert close == refused(server, Reason.INVALID)
+    ticket = ticket_from(server, body=b'{"path": "/nested/same"}')
+    assert server.talk("/nested/same", token=ticket).report["user"] == "alice"
+
+
+def test_a_ticket_is_for_the_pages_of_the_origin_that_asked(server: Server) -> None:
+    page = [("Origin", server.origin)]
+    ticket = ticket_from(server, headers=page)
+    assert server.talk(guarded(server), headers=page, token=ticket).report["user"] == "alice"
+    ticket = ticket_from(server, headers=page)
+    close = server.talk(guarded(server), token=ticket).close
+    assert close == refused(server, Reason.INVALID)
+
+
+def test_row_29_a_foreign_origin_burns_no_ticket(server: Server) -> None:
+    ticket = ticket_from(server)
+    foreign = [("Origin", "https://chat.example")]
+    close = server.talk(guarded(server), headers=foreign, token=ticket).close
+    assert close == refused(server, Reason.ORIGIN)
+    assert server.talk(guarded(server), token=ticket).report["user"] == "alice"
+
+
+def test_a_ticket_buys_no_ticket(server: Server) -> None:
+    headers = [("Authorization", f"Bearer {ticket_from(server)}")]
+    seen = server.ask("POST", "/ticket", headers=headers)
+    assert (seen.status, json.loads(seen.body)) == (403, {"error": "forbidden"})
+
+
+def test_only_post_is_answered(server: Server) -> None:
+    seen = server.ask("GET", "/ticket", token="opaque-1")
+    assert (seen.status, seen.headers["allow"]) == (405, "POST")
+    assert json.loads(seen.body) == {"error": "token_malformed"}
+
+
+@pytest.mark.parametrize("server", [v for v in VARIANTS if v != "daphne"], indirect=True)
+def test_a_large_body_is_refused_unread(server: Server) -> None:
+    """The client announces it, and waits for the answer before it sends any of it. (Daphne calls
+    no app before it has all of a body.)"""
+    announced = [("Authorization", "Bearer opaque-1"), ("Content-Length", "4097")]
+    seen = server.ask("POST", "/ticket", headers=announced)
+    assert (seen.status, json.loads(seen.body)) == (413, {"error": "token_malformed"})
