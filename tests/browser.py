@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -70,6 +70,10 @@ class Tab:
         """Show a page; sockets are opened with its origin from now on."""
         if self._page.url != url:
             self._page.goto(url)
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        """What a script makes of an argument, on the page."""
+        return self._page.evaluate(script, argument)
 
     def open(self, url: str, protocols: Sequence[str] = ()) -> PageSaw:
         """Open a WebSocket from the page, and wait for its `onclose`."""

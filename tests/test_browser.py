@@ -52,6 +52,41 @@ def open_socket(tab: Tab, server: Server) -> Iterator[OnThePage]:
         yield OnThePage(tab, server)
 
 
+class Fetch:
+    """Asks over HTTP from a page, with the login cookie that the page's visitor has."""
+
+    def __init__(self, tab: Tab, server: Server) -> None:
+        self._tab = tab
+        self._server = server
+
+    def __call__(
+        self, method: str, path: str, *, host: str = "127.0.0.1", mode: str = "cors"
+    ) -> tuple[int, Any] | str:
+        """Status and JSON; or what a page sees of an answer that it may not read."""
+        self._tab.go(f"http://127.0.0.1:{self._server.port}/page")
+        self._tab.run("document.cookie = 'session=opaque-1'")
+        self._tab.go(f"http://{host}:{self._server.port}/page")
+        url = f"http://127.0.0.1:{self._server.port}{path}"
+        told = self._tab.run(_FETCH, [url, {"method": method, "mode": mode}])
+        return told if isinstance(told, str) else (told[0], told[1])
+
+
+_FETCH = """
+async ([url, options]) => {
+  try {
+    const answer = await fetch(url, {credentials: "include", ...options});
+    return answer.type === "opaque" ? "opaque" : [answer.status, await answer.json()];
+  } catch (error) { return error.name; }
+}
+"""
+
+
+@pytest.fixture
+def fetch(tab: Tab, server: Server) -> Iterator[Fetch]:
+    with server.must_stay_quiet():
+        yield Fetch(tab, server)
+
+
 def fresh_token() -> str:
     return mint(exp=now() + 300)
 
@@ -138,3 +173,45 @@ def test_fact_a_page_that_is_echoed_none_of_its_subprotocols_loses_the_code(
     bare = "/bare/accept_then_close"
     assert open_socket(bare, ["chat"], code="4001", echo="no").close == (1006, "")
     assert open_socket(bare, ["chat"], code="4001").close == (4001, "a reason")
+
+
+# Over HTTP, with a login cookie.
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_with_a_login_cookie_gets_in_over_http(fetch: Fetch, method: str) -> None:
+    """With a GET to its own origin, a browser sends no Origin."""
+    told = fetch(method, "/both/http-first")
+    assert (told[0], told[1]["user"]) == (200, "alice")
+
+
+def test_a_page_with_a_login_cookie_gets_a_ticket_and_opens_a_socket_with_it(
+    fetch: Fetch, open_socket: OnThePage
+) -> None:
+    status, answer = fetch("POST", "/ticket")
+    assert status == 201
+    assert open_socket("/guarded", token=answer["ticket"]).messages[1:] == ["hello"]
+    assert open_socket("/guarded", token=answer["ticket"]).close == (1008, "token_invalid")
+
+
+def test_whoever_types_the_address_gets_in_with_the_login_cookie(
+    fetch: Fetch, tab: Tab, server: Server
+) -> None:
+    fetch("GET", "/page")
+    tab.go(f"{server.origin}/guarded")
+    assert '"user":"alice"' in tab.run("document.body.innerText").replace(" ", "")
+
+
+@pytest.mark.parametrize("mode", ["cors", "no-cors"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/guarded", "/ticket"])
+def test_a_foreign_page_gets_nothing_with_its_visitors_cookie(
+    fetch: Fetch, server: Server, path: str, method: str, mode: str
+) -> None:
+    start = len(server.log())
+    told = fetch(method, path, host="localhost", mode=mode)
+    assert told == ("opaque" if mode == "no-cors" else "TypeError")
+    log = server.log_since(start)
+    assert " refused: " in log
+    assert "admitted" not in log
+    assert "issued" not in log

@@ -8,6 +8,7 @@ do stand in the log of a server without the one or the other is shown too.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from handshakes import mint, now
-from servers import UVICORN, Server, pooled, server
+from servers import UVICORN, VARIANTS, Server, pooled, server
 
 __all__ = ["server"]  # the fixture
 
@@ -43,8 +44,8 @@ LOGGED = {
 }
 
 
-def credential_for(outcome: str, way: str) -> str:
-    kind = OUTCOMES[outcome][1]
+def credential_for(outcome: str, way: str, kind: str = "") -> str:
+    kind = kind or OUTCOMES[outcome][1]
     unique = re.sub(r"\W+", "-", f"{way}-{outcome}")
     if "jwt" in kind:  # its header is made unique too, so that it can be searched for
         exp = now() + (-300 if "expired" in kind else 300)
@@ -93,6 +94,48 @@ def test_the_default_log_has_no_credential(server: Server, outcome: str, way: st
     log = log_of(server, outcome, way, credential)
     assert LOGGED.get(outcome, "websocket") in log
     assert pieces_in(log, credential) == []
+
+
+@pytest.mark.parametrize("kind", ["jwt", "expired jwt", "stranger-{}", "boom-{}", "ticket"])
+@WAYS
+def test_the_default_log_has_no_credential_over_http(server: Server, kind: str, way: str) -> None:
+    if kind == "ticket":
+        asked = server.ask("POST", "/ticket", headers=[("Authorization", "Bearer opaque-1")])
+        credential = json.loads(asked.body)["ticket"]
+    else:
+        credential = credential_for(kind, way, kind)
+    carried = carrying(credential, way, server)
+    headers = carried.pop("headers", [])
+    if offered := carried.pop("subprotocols", None):
+        headers = [("Sec-WebSocket-Protocol", ", ".join(offered))]
+    if kind == "boom-{}":
+        server.excuse_trouble()
+    start = len(server.log())
+    server.ask("GET", "/guarded", headers=headers, **carried)
+    log = server.log_since(start)
+    assert "http " in log
+    assert ("GET /guarded" in log) is (server.name in (*UVICORN, "daphne"))
+    # Daphne's access log has the request's target as it came; it takes `--access-log /dev/null`.
+    assert bool(pieces_in(log, credential)) is (server.name == "daphne" and way == "query")
+
+
+@pytest.mark.parametrize("server", [v for v in VARIANTS if v != "daphne"], indirect=True)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/ticket", "/both/http-first"])
+def test_nor_where_no_verifier_was_asked(server: Server, method: str, path: str) -> None:
+    """Another method than POST, a foreign page, a preflight."""
+    start = len(server.log())
+    foreign = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "PUT")]
+    server.ask(method, path, headers=foreign, token=SECRET)
+    assert pieces_in(server.log_since(start), SECRET) == []
+
+
+def test_fact_uvicorn_and_daphne_log_every_request_with_its_query(server: Server) -> None:
+    start = len(server.log())
+    server.get("/settle", token=SECRET)
+    log = server.log_since(start)
+    assert ("GET /settle" in log) is (server.name in (*UVICORN, "daphne"))
+    assert bool(pieces_in(log, SECRET)) is (server.name in (*UVICORN, "daphne"))
 
 
 SECRET = "stranger-c4f1d2e0b9.Zm9vYmFyYmF6"
