@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
+from starlette.routing import Route
 from starlette.types import ASGIApp
 from typing_extensions import assert_type
 
@@ -25,8 +26,10 @@ from asgi_wsauth import (
     Denied,
     Event,
     Header,
+    HTTPAuthMiddleware,
     InternalCredential,
     JWTVerifier,
+    MemoryStore,
     Principal,
     QueryParam,
     Reason,
@@ -35,6 +38,9 @@ from asgi_wsauth import (
     Session,
     Source,
     Subprotocol,
+    TicketEndpoint,
+    Tickets,
+    TicketStore,
     Verifier,
     WebSocketAuthMiddleware,
     log_event,
@@ -55,6 +61,14 @@ class Registry:
         return None
 
 
+class Shared:
+    async def put_ticket(
+        self, digest: str, record: str, /, *, owner: str, limit: int, ttl: float
+    ) -> None: ...
+
+    async def take_ticket(self, digest: str, /) -> str | None: ...
+
+
 class PathSegment:
     def extract(self, conn: HTTPConnection) -> str | None:
         return conn.scope["path"].partition("/ws/")[2] or None
@@ -65,6 +79,7 @@ class PathSegment:
 
 verifier: Verifier = legacy_session
 source: Source = PathSegment()
+store: TicketStore = Shared()
 
 
 async def load_user(principal: Principal, conn: HTTPConnection) -> dict[str, str] | None:
@@ -83,6 +98,8 @@ def count(event: Event) -> None:
 internal = InternalCredential()
 assert_type(internal.value, str)
 
+tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
+
 auth = Authenticator(
     [
         JWTVerifier(os.environ["SECRET"], algorithms=["HS256"], audience="chat"),
@@ -91,6 +108,7 @@ auth = Authenticator(
         APIKeyVerifier(lookup=find_key),
         APIKeyVerifier.from_env("API_KEY"),
         internal,
+        tickets,
         legacy_session,
         Registry(),
     ],
@@ -138,3 +156,12 @@ as_asgiref: ASGI3Application = WebSocketAuthMiddleware(
 starlette = Starlette(middleware=[Middleware(WebSocketAuthMiddleware, authenticator=auth)])
 starlette.add_middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/public/*"])
 wrapped = WebSocketAuthMiddleware(starlette, auth, required_scopes=["chat"])
+guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
+both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)
+starlette.add_middleware(HTTPAuthMiddleware, authenticator=auth)
+starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_client=True)))
+
+
+async def issue(principal: Principal) -> None:
+    assert_type(await tickets.mint(principal, path="/ws", origin="https://chat.example"), str)
+    assert_type(await Tickets(Shared()).mint(principal), str)
