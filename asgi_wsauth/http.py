@@ -90,11 +90,11 @@ class HTTPAuthMiddleware:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    names = {name for name, _ in scope.get("headers") or ()}
-    return scope.get("method") == "OPTIONS" and names >= {
-        b"origin",
-        b"access-control-request-method",
-    }
+    if scope.get("method") != "OPTIONS":
+        return False
+    headers: list[tuple[bytes, bytes]] = list(scope.get("headers") or ())
+    scope["headers"] = headers  # they may have been readable only once
+    return {name for name, _ in headers} >= {b"origin", b"access-control-request-method"}
 
 
 _MAX_BODY = 4096  # bytes

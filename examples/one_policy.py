@@ -1,0 +1,204 @@
+"""REST and WebSocket in one FastAPI app, with one login for both.
+
+    pip install fastapi
+    python examples/one_policy.py
+
+It prints tokens that are good for five minutes, and commands to try them with. The port is 8000, or
+what the environment variable PORT says. SECRET and DATABASE, a SQLite file, can be set too.
+
+What it shows:
+
+- One `Authenticator` decides for requests and for sockets, and `current_user` reads the user of
+  either.
+- `load_user` looks each of them up in the database. Disable somebody there while this runs, and the
+  next request is refused with 401, the next socket with 4004.
+- An expired login closes `/terminal` with 4001 and `/chat` with 1008.
+- Without a login, for development: `APP_AUTH_REQUIRED=false python examples/one_policy.py`.
+"""
+
+import os
+import secrets
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import Annotated
+
+import jwt
+import uvicorn
+from anyio import to_thread
+from fastapi import Body, Depends, FastAPI, Request, WebSocket
+from starlette.authentication import requires
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    Authenticator,
+    HTTPAuthMiddleware,
+    JWTVerifier,
+    Principal,
+    Reason,
+    WebSocketAuthMiddleware,
+)
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+scratch = tempfile.TemporaryDirectory()  # gone after Ctrl+C
+DATABASE = os.environ.get("DATABASE") or f"{scratch.name}/users.db"
+
+# The users
+
+
+@dataclass
+class User:
+    """What this app wants to know of a user. Starlette asks for these three names."""
+
+    identity: str
+    display_name: str
+    is_authenticated: bool = True
+
+
+def create_users() -> None:
+    people = [("alice", "Alice", True), ("bob", "Bob", True), ("mallory", "Mallory", False)]
+    with closing(sqlite3.connect(DATABASE)) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, name TEXT, active INT)")
+        db.executemany("INSERT OR IGNORE INTO users VALUES (?, ?, ?)", people)
+
+
+def find_user(identity: str) -> User | None:
+    with closing(sqlite3.connect(DATABASE)) as db:
+        query = "SELECT id, name FROM users WHERE id = ? AND active"
+        row = db.execute(query, [identity]).fetchone()
+    return User(*row) if row else None
+
+
+async def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
+    """Asked at every request and every handshake. None: no such user, or a disabled one."""
+    return await to_thread.run_sync(find_user, principal.identity)
+
+
+# The policy
+
+auth = Authenticator(
+    [JWTVerifier(SECRET, algorithms=["HS256"], audience="one-policy")],
+    load_user=load_user,
+    # Asked each time, too, so that a change of os.environ counts at once.
+    required=lambda: os.environ.get("APP_AUTH_REQUIRED") != "false",
+    # Who everybody is while no login is required. Without the scope nobody could write then.
+    anonymous=Principal("local", scopes=["chat:write"], method="none"),
+)
+
+# The clients of /chat were taught that 4001 means "the host has thrown you out". So the reasons
+# that have it in the table need another code there; the phrase says which one it was.
+CHAT_CODES = {Reason.EXPIRED: 1008, Reason.KEYS_UNAVAILABLE: 1013}
+
+
+# The app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await to_thread.run_sync(create_users)
+    yield
+
+
+app = FastAPI(
+    lifespan=lifespan,
+    # Around all of it, so that no route can be forgotten. Each guard for sockets leaves the other
+    # one's path to that; a path that neither of them names meets both, and is asked once.
+    middleware=[
+        Middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/health"]),
+        Middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/chat"]),
+        Middleware(
+            WebSocketAuthMiddleware,
+            authenticator=auth,
+            exclude=["/terminal"],
+            close_codes=CHAT_CODES,
+        ),
+    ],
+)
+
+
+# `async`, because FastAPI runs other functions in a thread. While no login is required, load_user
+# isn't asked, and the user is `anonymous`.
+async def current_user(conn: HTTPConnection) -> User | Principal:
+    user: User | Principal = conn.user
+    return user
+
+
+CurrentUser = Annotated[User | Principal, Depends(current_user)]
+
+
+def describe(user: User | Principal) -> dict[str, str]:
+    return {"identity": user.identity, "display_name": user.display_name}
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.get("/me")
+async def me(user: CurrentUser) -> dict[str, str]:
+    return describe(user)
+
+
+@app.post("/messages", status_code=201)
+@requires("chat:write")
+async def write(
+    request: Request, user: CurrentUser, text: Annotated[str, Body(embed=True)]
+) -> dict[str, str]:
+    return {"from": user.display_name, "text": text}
+
+
+@app.websocket("/chat")
+async def chat(websocket: WebSocket, user: CurrentUser) -> None:
+    await websocket.accept()
+    await websocket.send_json(describe(user))
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{user.display_name}: {text}")
+
+
+@app.websocket("/terminal")
+async def terminal(websocket: WebSocket, user: CurrentUser) -> None:
+    await websocket.accept()
+    await websocket.send_json(describe(user))
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{user.identity}$ {text}")
+
+
+# What to try
+
+
+def token(identity: str, scope: str = "", lifetime: int = 300) -> str:
+    exp = int(time.time()) + lifetime
+    claims = {"sub": identity, "aud": "one-policy", "scope": scope, "exp": exp}
+    return jwt.encode(claims, SECRET, algorithm="HS256")
+
+
+def hints(port: int) -> str:
+    return f"""
+Paste one of these into a shell, then any of the commands below.
+
+alice:
+TOKEN={token("alice", "chat:write")}
+bob, who may not write:
+TOKEN={token("bob")}
+mallory, who is disabled:
+TOKEN={token("mallory")}
+alice, expired:
+TOKEN={token("alice", "chat:write", lifetime=-300)}
+
+curl -i http://127.0.0.1:{port}/me -H "Authorization: Bearer $TOKEN"
+curl -i http://127.0.0.1:{port}/messages -H "Authorization: Bearer $TOKEN" --json '{{"text": "hi"}}'
+python -m websockets "ws://127.0.0.1:{port}/terminal?token=$TOKEN"
+python -m websockets "ws://127.0.0.1:{port}/chat?token=$TOKEN"
+sqlite3 {DATABASE} "UPDATE users SET active = 0 WHERE id = 'alice'"
+"""
+
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8000"))
+    print(hints(port), flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port)

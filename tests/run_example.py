@@ -1,0 +1,94 @@
+"""The examples, started as a person would start them and ended with Ctrl+C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Condition, Thread
+
+from servers import DEADLINE, free_port
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+# Settings of the examples that the developer's own shell may have.
+_SETTINGS = re.compile(r"APP_AUTH_REQUIRED|DATABASE|PASSWORD|PORT|SECRET|UVICORN_.*")
+
+
+class Running:
+    """A running example, and what it wrote."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+        self.origin = f"http://127.0.0.1:{port}"
+        self.written = ""
+        self._ended = False
+        self._heard = 0
+        self._changed = Condition()
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.written += line
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, text: str) -> str:
+        """What it wrote since the last time somebody waited, up to this text."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or text in self.written[self._heard :], 3 * DEADLINE
+            )
+            found = self.written.find(text, self._heard)
+            assert found >= 0, self.written
+            start, self._heard = self._heard, found + len(text)
+            return self.written[start : self._heard]
+
+    def end(self) -> None:
+        """Ctrl+C; all that it wrote is in `written` then."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(2 * DEADLINE)
+        finally:
+            self.process.kill()
+            self._reader.join()
+
+
+@contextmanager
+def running(*arguments: str, until: str = "Uvicorn running", **env: str) -> Iterator[Running]:
+    """Start an example on a free port, and wait until it has written `until`.
+
+    Args:
+        arguments: what Python is to run.
+        until: the text that says that it listens.
+        env: settings. PORT is made up.
+    """
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**inherited, "PORT": str(port), "PYTHONUNBUFFERED": "1", **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        example = Running(process, port)
+        try:
+            example.wait_for(until)
+            yield example
+        finally:
+            example.end()
+    assert "Traceback" not in example.written, example.written
