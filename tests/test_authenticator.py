@@ -164,6 +164,63 @@ async def test_2_origin_comes_before_the_credential() -> None:
     assert not verifier.asked  # row 29
 
 
+def http(method: str, *headers: tuple[str, str]) -> dict[str, Any]:
+    """The scope of a request with a cookie."""
+    return websocket(headers=[("cookie", "session=good"), *headers], type="http", method=method)
+
+
+SITE = "sec-fetch-site"
+
+
+@pytest.mark.parametrize(
+    ("scope", "admitted"),
+    [
+        # A browser sends no Origin with a GET to the page's own, but says what page it was
+        (http("GET", (SITE, "same-origin")), True),
+        (http("HEAD", (SITE, "same-origin")), True),
+        (http("GET", (SITE, "none")), True),  # somebody typed the address
+        (http("HEAD", (SITE, "none")), True),
+        (http("GET"), False),
+        (http("HEAD"), False),
+        (http("GET", (SITE, "")), False),
+        (http("GET", (SITE, "same-site")), False),
+        (http("GET", (SITE, "cross-site")), False),
+        (http("GET", (SITE, "Same-Origin")), False),
+        (http("GET", (SITE, "same-origin, same-origin")), False),
+        (http("GET", (SITE, "same-origin"), (SITE, "same-origin")), False),
+        (http("GET", (SITE, "same-origin"), (SITE, "cross-site")), False),
+        (http("GET", (SITE, "cross-site"), (SITE, "same-origin")), False),
+        (http("GET", ("sec-fetch-mode", "same-origin")), False),
+        *((http(m, (SITE, "same-origin")), False) for m in ("POST", "PUT", "DELETE", "OPTIONS")),
+        *((http(m, (SITE, "none")), False) for m in ("POST", "PATCH", "get", "")),
+        # An Origin is judged by itself, whatever else a browser says
+        (http("GET", (SITE, "same-origin"), ("origin", "https://evil.example")), False),
+        (http("GET", (SITE, "none"), ("origin", "null")), False),
+        (http("GET", (SITE, "cross-site"), ("origin", "https://chat.example")), True),
+        # A handshake always has an Origin where a browser sends it
+        (websocket(headers=[("cookie", "session=good"), (SITE, "same-origin")]), False),
+        (websocket(headers=[("cookie", "session=good"), (SITE, "none")]), False),
+    ],
+)
+async def test_2_a_cookie_without_an_origin_counts_only_where_a_page_reads_its_own_site(
+    scope: dict[str, Any], admitted: bool
+) -> None:
+    verifier = Knows(good=Principal("alice"))
+    auth = authenticator(
+        verifier, sources=[Cookie("session")], allowed_origins=["https://chat.example"]
+    )
+    result = await decide(auth, scope)
+    assert isinstance(result, Authentication) if admitted else result is Reason.ORIGIN
+    assert verifier.asked == (["good"] if admitted else [])
+
+
+async def test_2_reading_for_its_own_page_makes_no_cookie_good() -> None:
+    auth = authenticator(
+        Knows(), sources=[Cookie("session")], allowed_origins=["https://chat.example"]
+    )
+    assert await decide(auth, http("GET", (SITE, "same-origin"))) is Reason.INVALID
+
+
 # 4. Exactly one credential
 
 FOUR = [
