@@ -19,7 +19,8 @@ FOREIGN = "another key, which is long enough."
 
 
 def fresh_token(**claims: Any) -> str:
-    return mint(**{"exp": now() + 300, **claims})
+    """Good for an hour: some are made when the tests are collected."""
+    return mint(**{"exp": now() + 3600, **claims})
 
 
 # Headers in which ORIGIN stands for the server's own origin, query, and the Reason; None is "in".
