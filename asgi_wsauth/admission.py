@@ -65,7 +65,10 @@ class Admission:
         Raises:
             Denied: with `Reason.ERROR`, where a source broke.
         """
-        self.attempt = self.authenticator.collect(HTTPConnection(self.scope))
+        try:
+            self.attempt = self.authenticator.collect(HTTPConnection(self.scope))
+        except Exception as exc:  # a scope that no server should build
+            raise Denied.because("the scope", exc) from exc
         offered = self.scope.get("subprotocols")
         self.authenticator.redact(self.scope)
         self.offer_redacted = self.scope.get("subprotocols") != offered
@@ -117,12 +120,11 @@ class Admission:
     def tell(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is known by now."""
         credential, principal = self.attempt.credential, self.attempt.principal
-        origin = next((v for k, v in self.scope.get("headers") or () if k == b"origin"), None)
         event = kind(
             protocol=self.scope["type"],
             client=self.client,
             path=self.scope.get("path", ""),
-            origin=None if origin is None else origin.decode("latin-1"),
+            origin=_origin(self.scope),
             identity=None if principal is None else principal.identity,
             method=None if principal is None else principal.method,
             fingerprint=None if credential is None else credential.fingerprint,
@@ -153,6 +155,14 @@ class Admission:
             return text
         # All in one pass, so that no part of a mark is taken for a credential.
         return re.sub("|".join(map(re.escape, sorted(forms, key=len)[::-1])), "[redacted]", text)
+
+
+def _origin(scope: Scope) -> str | None:
+    try:
+        found: bytes = next(v for k, v in scope.get("headers") or () if k == b"origin")
+        return str(found, "latin-1")
+    except (StopIteration, TypeError, ValueError):  # none, or headers that no server should build
+        return None
 
 
 def check_authenticator(authenticator: object) -> Authenticator:

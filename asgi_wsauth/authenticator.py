@@ -302,8 +302,8 @@ def _reads_for_its_own_page(conn: HTTPConnection) -> bool:
     """Whether a browser vouches that no other site asks. It sends no `Origin` with a GET to a
     page's own origin, but `Sec-Fetch-Site`, which no page can set (W3C Fetch Metadata, section 2.4;
     `none` is an address that somebody typed)."""
-    site = conn.headers.getlist("sec-fetch-site")
-    return conn.scope.get("method") in ("GET", "HEAD") and site in (["same-origin"], ["none"])
+    reads = conn.scope["type"] == "http" and conn.scope.get("method") in ("GET", "HEAD")
+    return reads and conn.headers.getlist("sec-fetch-site") in (["same-origin"], ["none"])
 
 
 def _checked_str(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.authentication import BaseUser
 
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.denial import ConfigurationError, check_list
 
 __all__ = ["VISIBLE", "Credential", "Principal", "check_key", "check_scopes", "check_secret"]
 
@@ -169,10 +169,8 @@ def check_scopes(option: str, scopes: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: they are not.
     """
-    names = () if isinstance(scopes, str) else tuple(scopes)
-    if isinstance(scopes, str) or not all(
-        isinstance(n, str) and _SCOPE.fullmatch(n) for n in names
-    ):
+    names = check_list(option, scopes)
+    if not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in names):
         raise ConfigurationError(
             f'{option}: {scopes!r} is no list of scopes; write for example ["chat:write"]'
         )

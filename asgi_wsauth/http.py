@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import aclosing, suppress
 from math import floor
 from typing import Any, cast
 
@@ -74,12 +75,8 @@ class HTTPAuthMiddleware:
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
-        app_scope: Scope = scope
         try:
-            if _is_preflight(scope):
-                admission.take_credential()
-            else:
-                app_scope = await admission.admit()
+            app_scope = await self._admit(admission)
         except Denied as denied:
             admission.tell_refusal(denied)
             await try_send(send, *http_answer(http_refusal(denied)))
@@ -88,13 +85,23 @@ class HTTPAuthMiddleware:
             admission.tell(Admitted)
         await self.app(app_scope, receive, send)
 
+    async def _admit(self, admission: Admission) -> Scope:
+        if not _is_preflight(admission.scope):
+            return await admission.admit()
+        admission.take_credential()
+        return admission.scope
+
 
 def _is_preflight(scope: Scope) -> bool:
     if scope.get("method") != "OPTIONS":
         return False
-    headers: list[tuple[bytes, bytes]] = list(scope.get("headers") or ())
-    scope["headers"] = headers  # they may have been readable only once
-    return {name for name, _ in headers} >= {b"origin", b"access-control-request-method"}
+    try:
+        headers: list[tuple[bytes, bytes]] = list(scope.get("headers") or ())
+        scope["headers"] = headers  # they may have been readable only once
+        names = {header[0] for header in headers}
+    except (TypeError, IndexError):  # headers that no server should build: `admit` will say so
+        return False
+    return names >= {b"origin", b"access-control-request-method"}
 
 
 _MAX_BODY = 4096  # bytes
@@ -152,6 +159,8 @@ class TicketEndpoint:
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
         elif scope["type"] == "websocket":
+            with suppress(Denied):  # whatever it was: nobody is let in here
+                Admission(scope, self.authenticator).take_credential()
             await try_send(send, {"type": "websocket.close"})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,39 +186,44 @@ class TicketEndpoint:
 
     async def _issue(self, admission: Admission, receive: Receive) -> HTTPAnswer:
         request = Request(admission.scope, receive)
-        if request.method != "POST":
+        if admission.scope.get("method") != "POST":
             admission.take_credential()
-            raise _Unreadable(405, f"{request.method} asks for no ticket")
+            raise _Unreadable(405, "only POST asks for a ticket")
         session: Session = (await admission.admit())["wsauth"]
         if session.method == "ticket":
             raise Denied(Reason.FORBIDDEN, "a ticket buys no ticket")
         with anyio.move_on_after(self.authenticator.timeout):
             path = _path(await _body(request))
-            issued = {
-                "ticket": await self._ticket(session, request, path),
-                "expires_in": floor(self.tickets.lifetime(session.principal)),
-                "path": path,
-            }
-            return json_answer(201, issued)
+            ticket, expires_in = await self._ticket(session, request, path)
+            return json_answer(
+                201, {"ticket": ticket, "expires_in": floor(expires_in), "path": path}
+            )
         raise Denied(Reason.UNAVAILABLE, f"no ticket within {self.authenticator.timeout:g} s")
 
-    async def _ticket(self, session: Session, request: Request, path: str | None) -> str:
+    async def _ticket(
+        self, session: Session, request: Request, path: str | None
+    ) -> tuple[str, float]:
+        """A ticket, and the seconds for which it works."""
         if session.fingerprint is None:
             # Nobody logged in, because authentication is off. Sockets look at no ticket then, and
             # this one opens nothing when it is on again.
-            return new_ticket()
+            return new_ticket(), self.tickets.ttl
         origins = request.headers.getlist("origin")
         if len(origins) > 1:
             raise Denied(Reason.ORIGIN, "two of them")
         try:
-            return await self.tickets.mint(
+            ticket = await self.tickets.mint(
                 session.principal,
                 path=path,
                 origin=origins[0] if origins else None,
-                client=session.client if self.bind_client else None,
+                client=(session.client or "") if self.bind_client else None,
             )
         except ValueError as exc:
             raise _Unreadable(400, str(exc)) from exc
+        lifetime = self.tickets.lifetime(session.principal)
+        if lifetime <= 0:
+            raise Denied(Reason.EXPIRED, "the login ended while its ticket was stored")
+        return ticket, lifetime
 
 
 async def _body(request: Request) -> bytes:
@@ -221,10 +235,11 @@ async def _body(request: Request) -> bytes:
         raise _Unreadable(413, "the body is too large")
     body = b""
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_BODY:
-                raise _Unreadable(413, "the body is too large")
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    raise _Unreadable(413, "the body is too large")
     except ClientDisconnect:
         raise _Unreadable(400, "the body broke off") from None
     return body

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import jwt
 from starlette.requests import HTTPConnection
 
@@ -130,6 +131,42 @@ class App:
         """The scope of the one call there was."""
         ((scope, _, _),) = self.calls
         return scope
+
+
+class Knows:
+    """A verifier that knows some values, and remembers what it was asked."""
+
+    def __init__(self, **known: Any) -> None:
+        self.known = known
+        self.asked: list[str] = []
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection) -> Principal | None:
+        self.asked.append(credential.value)
+        answer = self.known.get(credential.value)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def connected() -> Callable[[], Any]:
+    """What a client says that connects and stays."""
+    messages = iter([CONNECT])
+
+    async def receive() -> Any:
+        for message in messages:
+            return message
+        return await anyio.sleep_forever()
+
+    return receive
 
 
 async def judged(verifier: Any, presented: str) -> Principal | None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from handshakes import NOW, authenticator, bearer, mint, nobody, websocket
+from handshakes import NOW, Knows, authenticator, bearer, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -35,21 +35,6 @@ async def decide(auth: Authenticator, scope: dict[str, Any]) -> Authentication |
         return await auth.authenticate(HTTPConnection(scope))
     except Denied as denied:
         return denied.reason
-
-
-class Knows:
-    """A verifier that knows some values, and remembers what it was asked."""
-
-    def __init__(self, **known: Any) -> None:
-        self.known = known
-        self.asked: list[str] = []
-
-    async def __call__(self, credential: Credential, conn: HTTPConnection) -> Principal | None:
-        self.asked.append(credential.value)
-        answer = self.known.get(credential.value)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
 
 
 async def test_a_good_token_is_admitted() -> None:

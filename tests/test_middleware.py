@@ -844,6 +844,7 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
         ({"exclude": "/public/*"}, "exclude"),
         ({"exclude": ["public"]}, "exclude"),
         ({"required_scopes": "admin"}, "required_scopes"),
+        ({"required_scopes": 5}, "required_scopes"),
         ({"required_scopes": ["a b"]}, "required_scopes"),
         ({"required_scopes": ['a"b']}, "required_scopes"),
         ({"required_scopes": [""]}, "required_scopes"),

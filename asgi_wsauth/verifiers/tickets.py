@@ -56,7 +56,7 @@ class Tickets:
         clock: Callable[[], float] = time.time,
     ) -> None:
         for method in ("put_ticket", "take_ticket"):
-            if not callable(getattr(store, method, None)):
+            if isinstance(store, type) or not callable(getattr(store, method, None)):
                 raise ConfigurationError(
                     f"Tickets: store {store!r} has no method {method}(); try MemoryStore()"
                 )
@@ -93,8 +93,8 @@ class Tickets:
                 subclass of `Principal` adds is not carried on.
             path: the only path that it opens, decoded, as in the ASGI scope; None for any.
             origin: the only origin whose pages may use it; None for any.
-            client: the only client address that may use it; None for any. Mind that a browser may
-                come by IPv4 for a request and by IPv6 for a socket.
+            client: the only client address that may use it, "" for an unknown one; None for any.
+                Mind that a browser may come by IPv4 for a request and by IPv6 for a socket.
 
         Raises:
             Denied: the login has ended (`Reason.EXPIRED`), or the store fails
@@ -111,23 +111,21 @@ class Tickets:
         lifetime = self.lifetime(principal)
         if lifetime <= 0:
             raise Denied(Reason.EXPIRED, "the login behind the ticket has ended")
-        record = json.dumps(
-            {
-                "until": self._clock() + lifetime,
-                "path": path,
-                "origin": origin,
-                "client": client,
-                "principal": {
-                    "identity": principal.identity,
-                    "display_name": principal.display_name,
-                    "scopes": principal.scopes,
-                    "claims": principal.claims,
-                    "issued_at": principal.issued_at,
-                    "expires_at": principal.expires_at,
-                    "token_id": principal.token_id,
-                    "session_id": principal.session_id,
-                },
-            }
+        record = _record(
+            until=self._clock() + lifetime,
+            path=path,
+            origin=origin,
+            client=client,
+            principal={
+                "identity": principal.identity,
+                "display_name": principal.display_name,
+                "scopes": principal.scopes,
+                "claims": principal.claims,
+                "issued_at": principal.issued_at,
+                "expires_at": principal.expires_at,
+                "token_id": principal.token_id,
+                "session_id": principal.session_id,
+            },
         )
         ticket = new_ticket()
         try:
@@ -176,6 +174,13 @@ def _digest(ticket: str) -> str:
     return sha256(ticket.encode()).hexdigest()
 
 
+def _record(**parts: Any) -> str:
+    try:
+        return json.dumps(parts)
+    except (ValueError, RecursionError) as exc:  # a circle, or hundreds of levels
+        raise TypeError(f"mint: the claims are none that JSON could hold: {exc}") from exc
+
+
 def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
     path, origin, client = ticket["path"], ticket["origin"], ticket["client"]
     if path is not None and path != conn.scope.get("path"):
@@ -184,7 +189,7 @@ def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
         _comparable(origin)
     ]:
         raise Denied(Reason.INVALID, "the ticket is for another origin")
-    if client is not None and (conn.client is None or conn.client.host != client):
+    if client is not None and client != (conn.client.host if conn.client else ""):
         raise Denied(Reason.INVALID, "the ticket is for another client address")
 
 

@@ -1,0 +1,334 @@
+"""MemoryStore: records that can be taken once, in memory that stays bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from handshakes import Clock
+
+from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
+
+pytestmark = pytest.mark.anyio
+
+
+async def put(
+    store: TicketStore,
+    *digests: str,
+    record: str = "record",
+    owner: str = "alice",
+    limit: int = 1_000,
+    ttl: float = 60.0,
+) -> None:
+    for digest in digests:
+        await store.put_ticket(digest, record, owner=owner, limit=limit, ttl=ttl)
+
+
+async def taken(store: TicketStore, digests: Iterable[str]) -> str:
+    """Those of the digests (letters) that could be taken."""
+    return "".join([digest for digest in digests if await store.take_ticket(digest) is not None])
+
+
+def kept(store: MemoryStore) -> dict[str, int]:
+    """How many things are in each of the store's own containers."""
+    return {name: len(value) for name, value in vars(store).items() if hasattr(value, "__len__")}
+
+
+# Once
+
+
+async def test_a_record_is_taken_as_it_was_put() -> None:
+    store = MemoryStore()
+    await put(store, "a", record='{"für": "\x00"}')
+    assert await store.take_ticket("a") == '{"für": "\x00"}'
+
+
+async def test_a_record_is_taken_once() -> None:
+    store = MemoryStore()
+    await put(store, "a", "b")
+    assert await taken(store, "aabab") == "ab"
+
+
+async def test_what_was_never_put_can_not_be_taken() -> None:
+    store = MemoryStore()
+    assert await store.take_ticket("a") is None
+    await put(store, "a")
+    assert await taken(store, ["A", "", "a "]) == ""
+
+
+async def test_what_was_put_again_is_the_new_record_and_the_new_owners() -> None:
+    store = MemoryStore()
+    await put(store, "a", record="old")
+    await put(store, "a", record="new", owner="bob")
+    await put(store, "b", owner="bob", limit=1)  # bob's second, so his first goes
+    assert await taken(store, "ab") == "b"
+    await put(store, "a", record="old")
+    await put(store, "a", record="new")
+    assert await store.take_ticket("a") == "new"
+    assert set(kept(store).values()) == {0}
+
+
+async def test_what_was_put_again_is_the_youngest() -> None:
+    store = MemoryStore()
+    await put(store, "a", "b", "a", limit=2)
+    await put(store, "c", limit=2)
+    assert await taken(store, "abc") == "ac"
+    store = MemoryStore(max_tickets=2)
+    await put(store, "a", "b", "a", "c")
+    assert await taken(store, "abc") == "ac"
+
+
+async def test_row_33_of_many_tasks_exactly_one_gets_it() -> None:
+    store = MemoryStore()
+    await put(store, "a")
+    got: list[str | None] = []
+
+    async def take() -> None:
+        await anyio.lowlevel.checkpoint()
+        got.append(await store.take_ticket("a"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(100):
+            group.start_soon(take)
+    assert Counter(got) == {None: 99, "record": 1}
+
+
+def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
+    """What `work` returned in each of so many threads, which begin it together."""
+    results: list[Any] = []
+    begin = threading.Barrier(count)
+
+    def run() -> None:
+        begin.wait()
+        results.append(work())
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_row_33_of_many_threads_exactly_one_gets_it() -> None:
+    store = MemoryStore()
+    for _ in range(20):
+        asyncio.run(put(store, "a"))
+        got = in_threads(16, lambda: asyncio.run(store.take_ticket("a")))
+        assert Counter(got) == {None: 15, "record": 1}
+
+
+def test_of_many_threads_only_one_is_at_work_at_any_moment() -> None:
+    """So each operation is whole: none finds the half of another."""
+    inside, most = 0, 0
+
+    def clock() -> float:  # is read in the middle of every operation
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0)  # no pause: whoever else can run, may
+        inside -= 1
+        return 0.0
+
+    store = MemoryStore(clock=clock)
+
+    async def use() -> None:
+        name = threading.current_thread().name
+        for digest in "abc" * 20:
+            await put(store, digest, f"{digest} of {name}", owner=name, limit=2)
+            await store.take_ticket(digest)
+
+    assert in_threads(8, lambda: asyncio.run(use())) == [None] * 8
+    assert most == 1
+
+
+# How many
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, "d"), (2, "cd"), (3, "bcd"), (4, "abcd")])
+async def test_past_an_owners_limit_the_oldest_of_that_owner_go(limit: int, expected: str) -> None:
+    store = MemoryStore()
+    await put(store, "y", owner="bob")
+    await put(store, "a", "b", "c", "d", limit=limit)
+    await put(store, "z", owner="bob")
+    assert await taken(store, "yabcdz") == f"y{expected}z"
+
+
+async def test_a_lower_limit_makes_as_many_go_as_it_takes() -> None:
+    store = MemoryStore()
+    await put(store, "a", "b", "c")
+    await put(store, "d", limit=2)
+    assert await taken(store, "abcd") == "cd"
+
+
+async def test_what_was_taken_or_has_expired_is_not_counted() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await put(store, "a", "b", limit=2)
+    await store.take_ticket("b")
+    await put(store, "c", limit=2)
+    assert await taken(store, "ac") == "ac"
+    await put(store, "a", "b", limit=2, ttl=10)
+    clock.now += 10
+    await put(store, "c", "d", limit=2)
+    assert await taken(store, "abcd") == "cd"
+
+
+async def test_past_the_cap_the_oldest_of_all_go() -> None:
+    store = MemoryStore(max_tickets=3)
+    for digest in "abcde":
+        await put(store, digest, owner=f"owner of {digest}")
+        assert len(store._tickets) <= 3
+    assert kept(store) == {"_tickets": 3, "_owners": 3}
+    assert await taken(store, "abcde") == "cde"
+
+
+async def test_a_cap_of_one_keeps_the_youngest() -> None:
+    store = MemoryStore(max_tickets=1)
+    await put(store, "a", "b")
+    assert await taken(store, "ab") == "b"
+
+
+async def test_what_has_expired_goes_before_the_cap_is_applied() -> None:
+    clock = Clock()
+    store = MemoryStore(max_tickets=2, clock=clock)
+    await put(store, "a", ttl=10)
+    await put(store, "b")
+    clock.now += 10
+    await put(store, "c")
+    assert await taken(store, "abc") == "bc"
+
+
+# How long
+
+
+@pytest.mark.parametrize(
+    ("passed", "there"),
+    [(0, True), (9.999, True), (10, False), (10.001, False), (1e9, False), (-5, True)],
+)
+async def test_a_record_can_be_taken_until_its_time_has_passed(passed: float, there: bool) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await put(store, "a", ttl=10)
+    clock.now += passed
+    assert (await store.take_ticket("a") is not None) is there
+
+
+@pytest.mark.parametrize("use", ["put", "take", "take of an expired one"])
+async def test_expired_records_go_when_the_store_is_used(use: str) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    for digest in "abc":
+        await put(store, digest, ttl=10, owner=f"owner of {digest}")
+    clock.now += 5
+    await put(store, "d", ttl=10)
+    clock.now += 5
+    if use == "put":
+        await put(store, "e")
+        assert kept(store) == {"_tickets": 2, "_owners": 1}
+    else:
+        assert await store.take_ticket("b" if "expired" in use else "e") is None
+        assert kept(store) == {"_tickets": 1, "_owners": 1}
+    assert await taken(store, "abcd") == "d"
+
+
+async def test_a_record_behind_one_that_lives_longer_can_not_be_taken_late() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await put(store, "a", ttl=100)
+    await put(store, "b", "c", ttl=10)
+    clock.now += 10
+    await put(store, "d", ttl=100)
+    assert await taken(store, "b") == ""  # it was still in the store
+    clock.now += 90
+    assert await taken(store, "acd") == "d"
+    assert set(kept(store).values()) == {0}
+
+
+async def test_the_default_clock_is_the_running_time() -> None:
+    store = MemoryStore()
+    await put(store, "a", ttl=1e-6)
+    await put(store, "b")
+    began = time.monotonic()
+    while time.monotonic() < began + 1e-5:
+        pass
+    assert await taken(store, "ab") == "b"
+
+
+# What remains
+
+
+@pytest.mark.parametrize("end", ["taken", "expired", "past the limit", "past the cap"])
+async def test_nothing_remains_of_a_record_or_its_owner(end: str) -> None:
+    clock = Clock()
+    store = MemoryStore(max_tickets=50, clock=clock)
+    for number in range(50):
+        await put(store, f"ticket {number}", record="R" * 99, owner=f"owner {number % 25}")
+    assert kept(store) == {"_tickets": 50, "_owners": 25}
+    if end == "taken":
+        assert len([n for n in range(50) if await store.take_ticket(f"ticket {n}")]) == 50
+    elif end == "expired":
+        clock.now += 60
+        await store.take_ticket("?")
+    elif end == "past the limit":
+        for number in range(25):
+            await put(store, "x", owner=f"owner {number}", limit=1)
+            await store.take_ticket("x")
+    else:
+        for number in range(50):
+            await put(store, f"z{number}", owner="zoe")
+        assert kept(store) == {"_tickets": 50, "_owners": 1}
+        assert await taken(store, [f"ticket {number}" for number in range(50)]) == ""
+        return
+    assert kept(store) == {"_tickets": 0, "_owners": 0}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it never waits, so once is enough
+async def test_after_a_flood_its_room_is_given_back_and_in_no_time(anyio_backend: str) -> None:
+    clock = Clock()
+    store = MemoryStore(max_tickets=20_000, clock=clock)
+
+    def room() -> int:  # of the containers themselves, in bytes
+        return sum(sys.getsizeof(value) for value in vars(store).values())
+
+    empty = room()
+    began = time.thread_time()
+    for number in range(20_000):
+        await put(store, f"ticket {number}", owner=f"owner {number}")
+    assert room() > empty + 500_000
+    clock.now += 60
+    ended = time.thread_time()
+    assert await store.take_ticket("?") is None
+    assert time.thread_time() - ended < ended - began
+    assert kept(store) == {"_tickets": 0, "_owners": 0}
+    assert room() < empty + 1_000
+
+
+async def test_its_repr_says_how_many_but_not_what() -> None:
+    store = MemoryStore()
+    await put(store, "digest a", "digest b", record="the record", owner="alice")
+    assert repr(store) == "<MemoryStore with 2 tickets>"
+
+
+async def test_two_stores_share_nothing() -> None:
+    one, other = MemoryStore(), MemoryStore()
+    await put(one, "a")
+    assert await taken(other, "a") == ""
+    assert await taken(one, "a") == "a"
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 20_000.0, "20000", None, True, False, float("inf")])
+def test_a_cap_that_is_no_number_of_tickets_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^MemoryStore: max_tickets .*above 0"):
+        MemoryStore(max_tickets=value)
