@@ -71,6 +71,10 @@ class Tab:
         if self._page.url != url:
             self._page.goto(url)
 
+    def forget(self) -> None:
+        """Have the browser lose its cookies."""
+        self._page.context.clear_cookies()
+
     def run(self, script: str, argument: Any = None) -> Any:
         """What a script makes of an argument, on the page."""
         return self._page.evaluate(script, argument)

@@ -85,6 +85,7 @@ async ([url, options]) => {
 def fetch(tab: Tab, server: Server) -> Iterator[Fetch]:
     with server.must_stay_quiet():
         yield Fetch(tab, server)
+    tab.forget()
 
 
 def fresh_token() -> str:
