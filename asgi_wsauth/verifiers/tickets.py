@@ -185,9 +185,8 @@ def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
     path, origin, client = ticket["path"], ticket["origin"], ticket["client"]
     if path is not None and path != conn.scope.get("path"):
         raise Denied(Reason.INVALID, "the ticket is for another path")
-    if origin is not None and [*map(_comparable, conn.headers.getlist("origin"))] != [
-        _comparable(origin)
-    ]:
+    origins = [_comparable(value) for value in conn.headers.getlist("origin")]
+    if origin is not None and origins != [_comparable(origin)]:
         raise Denied(Reason.INVALID, "the ticket is for another origin")
     if client is not None and client != (conn.client.host if conn.client else ""):
         raise Denied(Reason.INVALID, "the ticket is for another client address")
