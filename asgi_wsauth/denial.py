@@ -29,6 +29,7 @@ __all__ = [
     "InsufficientScope",
     "Reason",
     "check_close_codes",
+    "check_count",
     "check_list",
     "http_refusal",
     "json_answer",
@@ -113,6 +114,17 @@ def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
         what = "one string" if isinstance(given, str) else "no list"
         raise ConfigurationError(f"{option}: {what}; write it as a list: [{given!r}]")
     return tuple(given)
+
+
+def check_count(option: str, given: int) -> int:
+    """The number of things that was given for `option`.
+
+    Raises:
+        ConfigurationError: it is no whole number above 0.
+    """
+    if type(given) is not int or given < 1:
+        raise ConfigurationError(f"{option} {given!r} is no whole number above 0")
+    return given
 
 
 class Denied(Exception):

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.denial import check_count
 
 __all__ = ["MemoryStore", "TicketStore"]
 
@@ -64,11 +64,7 @@ class MemoryStore:
     def __init__(
         self, *, max_tickets: int = 20_000, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        if type(max_tickets) is not int or max_tickets < 1:
-            raise ConfigurationError(
-                f"MemoryStore: max_tickets {max_tickets!r} is no whole number above 0"
-            )
-        self._max_tickets = max_tickets
+        self._max_tickets = check_count("MemoryStore: max_tickets", max_tickets)
         self._clock = clock
         self._lock = threading.Lock()
         # The oldest first. An ordered dict, because finding a plain one's first key takes longer

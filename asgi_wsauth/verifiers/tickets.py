@@ -16,7 +16,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
 from asgi_wsauth.origins import parse_origin
 from asgi_wsauth.stores import TicketStore
 
@@ -64,13 +64,9 @@ class Tickets:
             raise ConfigurationError(
                 f"Tickets: ttl {ttl!r} is no number of seconds above 0 and within a day"
             )
-        if type(max_pending_per_user) is not int or max_pending_per_user < 1:
-            raise ConfigurationError(
-                f"Tickets: max_pending_per_user {max_pending_per_user!r} is no whole number above 0"
-            )
         self.ttl = ttl
         self._store = store
-        self._limit = max_pending_per_user
+        self._limit = check_count("Tickets: max_pending_per_user", max_pending_per_user)
         self._clock = clock
 
     def lifetime(self, principal: Principal) -> float:
