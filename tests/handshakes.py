@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import jwt
+import pytest
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import Authenticator, Credential, JWTVerifier, Principal
@@ -183,3 +184,31 @@ async def nobody(credential: Any, conn: Any) -> Principal | None:
 def now() -> int:
     """The real time, for tokens that another process judges."""
     return int(time.time())
+
+
+# What both middlewares promise.
+
+exclusions = pytest.mark.parametrize(  # by exclude=["/public/*", "/health"]
+    ("path", "passes"),
+    [
+        ("/public/x", True),
+        ("/health", True),
+        ("/public/../admin", False),  # row 41
+        ("//public/x", False),
+        ("/publicity", False),
+        ("/ws", False),
+        ("/api", False),
+    ],
+)
+
+scope_requirements = pytest.mark.parametrize(
+    ("required", "held", "admitted"),
+    [
+        ((), "", True),
+        (["chat:read"], "chat:read chat:write", True),
+        (["chat:write", "chat:read"], "chat:read", False),
+        (["chat:read", "chat:write"], "chat:read", False),
+        (["chat"], "chat:read", False),
+        (["chat:read"], "", False),
+    ],
+)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 
-from servers import DEADLINE, free_port
+from servers import DEADLINE, Client, free_port
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -20,13 +20,12 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _SETTINGS = re.compile(r"APP_AUTH_REQUIRED|DATABASE|PASSWORD|PORT|SECRET|UVICORN_.*")
 
 
-class Running:
-    """A running example, and what it wrote."""
+class Running(Client):
+    """A running example, what it wrote, and a program that talks to it."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        super().__init__(port)
         self.process = process
-        self.port = port
-        self.origin = f"http://127.0.0.1:{port}"
         self.written = ""
         self._ended = False
         self._heard = 0

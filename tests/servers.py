@@ -71,23 +71,22 @@ class Seen:
     close: tuple[int, str] | None = None  # the server's, where it closed
 
     @property
+    def json(self) -> Any:
+        """The JSON of an HTTP answer."""
+        return json.loads(self.body)
+
+    @property
     def report(self) -> dict[str, Any]:
         """What the echo app told of itself, in its first message."""
         assert self.messages, self
         return json.loads(self.messages[0])
 
 
-class Server:
-    """A server process that accepts connections."""
+class Client:
+    """A program that talks to a server on this machine."""
 
-    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.name = name
+    def __init__(self, port: int) -> None:
         self.port = port
-        self.process = process
-        self._log = log
-        self._excused = False
-
-    # The clients.
 
     @property
     def origin(self) -> str:
@@ -197,7 +196,18 @@ class Server:
         """The JSON of a GET."""
         seen = self.ask("GET", path, **query)
         assert seen.status == 200, seen
-        return json.loads(seen.body)
+        return seen.json
+
+
+class Server(Client):
+    """A server process that accepts connections."""
+
+    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        super().__init__(port)
+        self.name = name
+        self.process = process
+        self._log = log
+        self._excused = False
 
     # What the apps in the process noted (see wire_apps.Notes).
 

@@ -12,7 +12,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -20,10 +19,11 @@ import jwt
 import pytest
 from browser import chromium
 from playwright.sync_api import Browser, Page, expect
+from run_example import EXAMPLES, Running, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
+DEMO = EXAMPLES / "demo.py"
 
 MODES = ["accept_then_close", "http_response", "close"]
 
@@ -56,8 +56,7 @@ FAILED_HANDSHAKE = re.compile(
 
 class Demo(NamedTuple):
     url: str
-    process: subprocess.Popen[str]
-    stderr: Path
+    example: Running
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
@@ -71,27 +70,18 @@ class Demo(NamedTuple):
 
 
 @contextmanager
-def running_demo(directory: Path) -> Iterator[Demo]:
-    log = directory / "stderr"
-    command = [sys.executable, str(DEMO), "--port", "0"]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-            assert found, log.read_text()
-            yield Demo(found[0], process, log)
-        finally:
-            process.terminate()
+def running_demo() -> Iterator[Demo]:
+    with running(str(DEMO), "--port", "0", until="Ctrl+C ends it") as example:
+        found = re.search(r"http://127\.0\.0\.1:\d+", example.written)
+        assert found, example.written
+        yield Demo(found[0], example)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(tmp_path_factory.mktemp("demo")) as running:
-        yield running
-    assert not re.search(r"Traceback|eyJ|wsk_|token=", running.stderr.read_text())
+def demo() -> Iterator[Demo]:
+    with running_demo() as demo:
+        yield demo
+    assert not re.search(r"Traceback|eyJ|wsk_|token=", demo.example.written)
 
 
 @pytest.fixture(scope="module")
@@ -299,13 +289,13 @@ def test_the_page_as_localhost_is_no_foreign_origin(browser: Browser, demo: Demo
         assert shown(page, "foreign")["reason"] == "origin_not_allowed"
 
 
-def test_a_server_that_is_gone_is_said(browser: Browser, tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo, browser.new_page() as page:
+def test_a_server_that_is_gone_is_said(browser: Browser) -> None:
+    with running_demo() as demo, browser.new_page() as page:
         page.goto(demo.url)
         connect_with(page, "Good token")
-        demo.process.terminate()
+        demo.example.process.terminate()
         expect(page.locator("[data-case=good] [data-field=got-code]")).to_have_text("1012")
-        demo.process.wait(timeout=20)
+        demo.example.process.wait(timeout=20)
         page.get_by_role("button", name="Connect: No token").click()
         expect(page.get_by_role("status")).to_contain_text("Is the demo still running?")
 
@@ -390,8 +380,8 @@ def test_nothing_is_known_of_an_attempt_that_never_was(demo: Demo) -> None:
     assert demo.get(f"/decisions/{uuid4()}") == []
 
 
-def test_the_log_tells_every_decision_and_no_token(tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo:
+def test_the_log_tells_every_decision_and_no_token() -> None:
+    with running_demo() as demo:
         given = demo.get("/credentials")
         tokens = [given[name] for name in ("good", "expired", "forged", "api_key")]
         for mode in MODES:
@@ -403,9 +393,7 @@ def test_the_log_tells_every_decision_and_no_token(tmp_path: Path) -> None:
             with connect(url, subprotocols=["bearer", given["good"]]) as client:
                 assert client.subprotocol == "bearer"
                 client.recv(timeout=10)
-        demo.process.terminate()
-        assert demo.process.stdout is not None
-        log = demo.process.stdout.read() + demo.stderr.read_text()
+    log = demo.example.written
     assert log.count("websocket admitted") == log.count("websocket closed") == 3 * 3
     assert log.count("reason=token_expired") == log.count("reason=token_invalid") == 3
     assert log.count('"WebSocket /ws/') == 3 * 5  # the server's own lines, which carry the query
@@ -413,12 +401,14 @@ def test_the_log_tells_every_decision_and_no_token(tmp_path: Path) -> None:
     assert not re.search(r"eyJ|wsk_|token=", log)
 
 
-def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo:
-        with connect(demo.socket_url("close", demo.get("/credentials")["good"])[0]):
-            demo.process.send_signal(signal.SIGINT)
-            assert demo.process.wait(timeout=20) == 0
-        assert "Traceback" not in demo.stderr.read_text()
+def test_ctrl_c_ends_it_quietly() -> None:
+    with (
+        running_demo() as demo,
+        connect(demo.socket_url("close", demo.get("/credentials")["good"])[0]),
+    ):
+        demo.example.process.send_signal(signal.SIGINT)
+        assert demo.example.process.wait(timeout=20) == 0
+    assert "Traceback" not in demo.example.written
 
 
 def test_a_port_that_is_taken_is_said() -> None:

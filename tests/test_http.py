@@ -24,9 +24,11 @@ from handshakes import (
     authenticator,
     bearer,
     drive,
+    exclusions,
     jwt_verifier,
     mint,
     nobody,
+    scope_requirements,
     websocket,
 )
 from starlette.authentication import AuthCredentials, has_required_scope
@@ -172,17 +174,7 @@ async def test_other_scope_types_pass_untouched(scope: dict[str, Any]) -> None:
     assert list(scope) == ["type"]
 
 
-@pytest.mark.parametrize(
-    ("path", "passes"),
-    [
-        ("/public/x", True),
-        ("/health", True),
-        ("/public/../admin", False),  # row 41
-        ("//public/x", False),
-        ("/publicity", False),
-        ("/api", False),
-    ],
-)
+@exclusions
 async def test_excluded_paths_pass_untouched(path: str, passes: bool) -> None:
     app = Api()
     scope = request(query="token=theirs", path=path)
@@ -438,16 +430,7 @@ async def test_the_authenticator_decides(
     assert "good" not in verifier.asked or phrase is None
 
 
-@pytest.mark.parametrize(
-    ("required", "held", "admitted"),
-    [
-        ((), "", True),
-        (["chat:read"], "chat:read chat:write", True),
-        (["chat:write", "chat:read"], "chat:read", False),
-        (["chat"], "chat:read", False),
-        (["chat:read"], "", False),
-    ],
-)
+@scope_requirements
 async def test_required_scopes(required: Iterable[str], held: str, admitted: bool) -> None:
     app = Api()
     guarded = guard(app, required_scopes=required)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -13,8 +11,6 @@ from typing import Any
 
 import pytest
 from run_example import EXAMPLES, Running, running
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 EXAMPLE = EXAMPLES / "one_policy.py"
 
@@ -39,7 +35,7 @@ uvicorn.run(one_policy.app, host="127.0.0.1", port=int(os.environ["PORT"]))
 
 
 class Example:
-    """The running example, and a program that talks to it."""
+    """The running example, as its users talk to it."""
 
     def __init__(self, process: Running) -> None:
         self.process = process
@@ -51,27 +47,17 @@ class Example:
 
     def ask(self, method: str, path: str, whose: str | None = None) -> tuple[int, Any]:
         """The status and the JSON of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.process.port, timeout=10)
-        headers = {"Content-Type": "application/json"}
+        headers = [("Content-Type", "application/json")]
         if whose is not None:
-            headers["Authorization"] = f"Bearer {self.tokens[whose]}"
-        with closing(connection):
-            connection.request(method, path, '{"text": "hello"}', headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            headers.append(("Authorization", f"Bearer {self.tokens[whose]}"))
+        seen = self.process.ask(method, path, headers=headers, body=b'{"text": "hello"}')
+        return seen.status, seen.json
 
     def open(self, path: str, whose: str | None = None) -> tuple[Any, ...]:
         """What a socket gets: the user and the answer to a message, or the close."""
-        query = "" if whose is None else f"?token={self.tokens[whose]}"
-        url = f"ws://127.0.0.1:{self.process.port}{path}{query}"
-        with connect(url, proxy=None) as websocket:
-            try:
-                user = json.loads(websocket.recv(timeout=10))
-                websocket.send("hello")
-                return user, websocket.recv(timeout=10)
-            except ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                return closed.rcvd.code, closed.rcvd.reason
+        token = None if whose is None else self.tokens[whose]
+        seen = self.process.talk(path, say=["hello"], token=token)
+        return seen.close or (seen.report, *seen.messages[1:])
 
     def change_users(self, statement: str) -> None:
         with closing(sqlite3.connect(self.database)) as db, db:

@@ -8,7 +8,6 @@ do stand in the log of a server without the one or the other is shown too.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -101,7 +100,7 @@ def test_the_default_log_has_no_credential(server: Server, outcome: str, way: st
 def test_the_default_log_has_no_credential_over_http(server: Server, kind: str, way: str) -> None:
     if kind == "ticket":
         asked = server.ask("POST", "/ticket", headers=[("Authorization", "Bearer opaque-1")])
-        credential = json.loads(asked.body)["ticket"]
+        credential = asked.json["ticket"]
     else:
         credential = credential_for(kind, way, kind)
     carried = carrying(credential, way, server)

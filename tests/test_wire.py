@@ -133,7 +133,7 @@ def test_as_an_http_answer_a_refusal_has_status_body_and_headers(
 ) -> None:
     seen = server.talk("/http", token=f"deny-{reason.name}")
     assert seen.status == reason.http_status
-    assert json.loads(seen.body) == {"error": reason.phrase}
+    assert seen.json == {"error": reason.phrase}
     assert seen.headers["content-type"] == "application/json"
     assert seen.headers["cache-control"] == "no-store"
     challenge = {Reason.MISSING: "Bearer"}.get(reason, 'Bearer error="invalid_token"')
@@ -145,7 +145,7 @@ def test_as_an_http_answer_a_refusal_has_status_body_and_headers(
 @all_but("daphne")
 def test_as_an_http_answer_a_lack_of_scope_says_what_is_needed(server: Server) -> None:
     seen = server.talk("/scopes", token=fresh_token(scope="chat:read"))
-    assert (seen.status, json.loads(seen.body)) == (403, {"error": "forbidden"})
+    assert (seen.status, seen.json) == (403, {"error": "forbidden"})
     needed = 'Bearer error="insufficient_scope", scope="chat:write"'
     assert seen.headers["www-authenticate"] == needed
     assert server.talk("/scopes", token=fresh_token(scope="chat:write")).report["user"] == "alice"

@@ -4,7 +4,6 @@ and a ticket that was asked for over HTTP opens one socket.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -84,6 +83,17 @@ def over_websocket(server: Server, path: str, headers: list[tuple[str, str]], **
     )
 
 
+def guarded(server: Server) -> str:
+    return "/daphne" if server.name == "daphne" else "/guarded"
+
+
+def refused(server: Server, reason: Reason) -> tuple[int, str]:
+    """The close that this refusal is, at `guarded(server)`."""
+    if server.name == "daphne":
+        return DAPHNE_CLOSE_CODES.get(reason, reason.close_code), ""
+    return reason.close_code, reason.phrase
+
+
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_the_same_request_comes_to_the_same_decision(server: Server, request_: str) -> None:
     headers, query, reason = REQUESTS[request_]
@@ -91,21 +101,13 @@ def test_the_same_request_comes_to_the_same_decision(server: Server, request_: s
     if reason is Reason.ERROR:
         server.excuse_trouble()  # the package logs the traceback of what broke
     http = server.ask("GET", "/guarded", headers=headers, **query)
-    daphne = server.name == "daphne"
-    websocket = over_websocket(server, "/daphne" if daphne else "/guarded", headers, **query)
+    websocket = over_websocket(server, guarded(server), headers, **query)
     if reason is None:
         assert http.status == 200
-        assert json.loads(http.body)["user"] == websocket.report["user"] == "alice"
+        assert http.json["user"] == websocket.report["user"] == "alice"
     else:
-        assert (http.status, json.loads(http.body)) == (
-            reason.http_status,
-            {"error": reason.phrase},
-        )
-        assert websocket.close == (
-            (DAPHNE_CLOSE_CODES.get(reason, reason.close_code), "")
-            if daphne
-            else (reason.close_code, reason.phrase)
-        )
+        assert (http.status, http.json) == (reason.http_status, {"error": reason.phrase})
+        assert websocket.close == refused(server, reason)
 
 
 def test_that_table_has_every_reason_and_every_source() -> None:
@@ -115,7 +117,7 @@ def test_that_table_has_every_reason_and_every_source() -> None:
 
 @pytest.mark.parametrize("path", ["/both/socket-first", "/both/http-first"])
 def test_both_middlewares_around_one_app_in_either_order(server: Server, path: str) -> None:
-    assert json.loads(server.ask("GET", path, token="opaque-1").body)["user"] == "alice"
+    assert server.ask("GET", path, token="opaque-1").json["user"] == "alice"
     assert server.talk(path, token="opaque-1").report["user"] == "alice"
     assert server.ask("GET", path, token="unknown").status == 401
     code = DAPHNE_CLOSE_CODES[Reason.INVALID] if server.name == "daphne" else 1008
@@ -162,7 +164,7 @@ def test_a_preflight_passes_and_loses_its_credential(server: Server) -> None:
     asking = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "PUT")]
     seen = server.ask("OPTIONS", "/both/http-first", headers=asking, token="opaque-preflight")
     assert seen.status == 200
-    assert json.loads(seen.body)["user"] is None
+    assert seen.json["user"] is None
     assert "opaque" not in seen.body.decode()
     assert server.ask("OPTIONS", "/both/http-first").status == 401
 
@@ -175,22 +177,11 @@ def ticket_from(server: Server, path: str = "/ticket", **options: Any) -> str:
     seen = server.ask("POST", path, headers=headers, **options)
     assert seen.status == 201, seen
     assert seen.headers["cache-control"] == "no-store"
-    answer = json.loads(seen.body)
+    answer = seen.json
     assert set(answer) == {"ticket", "expires_in", "path"}
     assert answer["expires_in"] == 30
     ticket: str = answer["ticket"]
     return ticket
-
-
-def guarded(server: Server) -> str:
-    return "/daphne" if server.name == "daphne" else "/guarded"
-
-
-def refused(server: Server, reason: Reason) -> tuple[int, str]:
-    """The close that this refusal is, at `guarded(server)`."""
-    if server.name == "daphne":
-        return DAPHNE_CLOSE_CODES.get(reason, reason.close_code), ""
-    return reason.close_code, reason.phrase
 
 
 @pytest.mark.parametrize("path", ["/ticket", "/behind/ticket"])
@@ -239,13 +230,13 @@ def test_row_29_a_foreign_origin_burns_no_ticket(server: Server) -> None:
 def test_a_ticket_buys_no_ticket(server: Server) -> None:
     headers = [("Authorization", f"Bearer {ticket_from(server)}")]
     seen = server.ask("POST", "/ticket", headers=headers)
-    assert (seen.status, json.loads(seen.body)) == (403, {"error": "forbidden"})
+    assert (seen.status, seen.json) == (403, {"error": "forbidden"})
 
 
 def test_only_post_is_answered(server: Server) -> None:
     seen = server.ask("GET", "/ticket", token="opaque-1")
     assert (seen.status, seen.headers["allow"]) == (405, "POST")
-    assert json.loads(seen.body) == {"error": "token_malformed"}
+    assert seen.json == {"error": "token_malformed"}
 
 
 @pytest.mark.parametrize("server", [v for v in VARIANTS if v != "daphne"], indirect=True)
@@ -254,4 +245,4 @@ def test_a_large_body_is_refused_unread(server: Server) -> None:
     no app before it has all of a body.)"""
     announced = [("Authorization", "Bearer opaque-1"), ("Content-Length", "4097")]
     seen = server.ask("POST", "/ticket", headers=announced)
-    assert (seen.status, json.loads(seen.body)) == (413, {"error": "token_malformed"})
+    assert (seen.status, seen.json) == (413, {"error": "token_malformed"})
