@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from math import floor
 from typing import Any, cast
 
@@ -159,8 +159,12 @@ class TicketEndpoint:
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
         elif scope["type"] == "websocket":
-            with suppress(Denied):  # whatever it was: nobody is let in here
-                Admission(scope, self.authenticator).take_credential()
+            admission = Admission(scope, self.authenticator)
+            try:
+                admission.take_credential()
+                raise Denied(Reason.MALFORMED, "a socket can't ask for a ticket")
+            except Denied as denied:
+                admission.tell_refusal(denied)
             await try_send(send, {"type": "websocket.close"})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

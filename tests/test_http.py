@@ -1361,13 +1361,27 @@ async def test_claims_in_a_circle_are_an_error_of_the_servers() -> None:
 # Other scope types
 
 
-@pytest.mark.parametrize("sources", [[QueryParam("token")], [Half("token"), QueryParam("token")]])
-async def test_a_socket_at_the_endpoint_is_closed_and_redacted(sources: Any) -> None:
+@pytest.mark.parametrize(
+    ("sources", "reason"),
+    [
+        ([QueryParam("token")], Reason.MALFORMED),
+        ([Half("token"), QueryParam("token")], Reason.ERROR),
+    ],
+    ids=["a good source", "a broken source"],
+)
+async def test_a_socket_at_the_endpoint_is_closed_and_redacted(
+    sources: Any, reason: Reason
+) -> None:
+    seen: list[Event] = []
     scope = websocket("token=s3cr3t&a=1")
-    outcome = await drive(desk(sources=sources), scope)
+    outcome = await drive(desk(sources=sources, observers=[seen.append]), scope)
     assert outcome.sent == [{"type": "websocket.close"}]
     assert outcome.received == 0
     assert scope["query_string"] == b"a=1"
+    (event,) = seen
+    assert isinstance(event, Refused)
+    assert (event.protocol, event.reason) == ("websocket", reason)
+    assert "s3cr3t" not in repr(event)
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "other"])
