@@ -8,14 +8,18 @@
 The rooms, each of which imports only from rows above its own:
 
     0  denial        Reason, Denied, ConfigurationError, the one table of codes and statuses
-       tasks         two things about coroutines
+       tasks         three things about event loops
     1  credential    Credential, Principal
     2  sources       QueryParam, Header, Cookie, Subprotocol: where a credential travels
        origins       Origin
        paths         path patterns
        events        events, observers, the log
        stores        where tickets are kept: MemoryStore
-    3  verifiers/    one file per kind of credential
+       keys          what signatures are checked with
+       claims        what a token's claims prove
+       verdicts      VerdictCache
+       outbound      requests to other servers
+    3  verifiers/    one file per kind of credential, and jwks: keys from the network
     4  authenticator the policy, in one function
     5  session       one live socket
        redaction     RedactCredentials, a filter for logs
@@ -45,9 +49,12 @@ from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
 from asgi_wsauth.stores import MemoryStore, TicketStore
+from asgi_wsauth.verdicts import VerdictCache
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.api_key import APIKeyVerifier
 from asgi_wsauth.verifiers.internal import InternalCredential
+from asgi_wsauth.verifiers.introspection import TokenIntrospection
+from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.jwt import JWTVerifier
 from asgi_wsauth.verifiers.tickets import Tickets
 
@@ -55,6 +62,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DAPHNE_CLOSE_CODES",
+    "JWKS",
     "APIKeyVerifier",
     "Abandoned",
     "Admitted",
@@ -85,6 +93,8 @@ __all__ = [
     "TicketIssued",
     "TicketStore",
     "Tickets",
+    "TokenIntrospection",
+    "VerdictCache",
     "Verifier",
     "WebSocketAuthMiddleware",
     "log_event",

@@ -1,17 +1,21 @@
-"""Two things about coroutines that anyio has no words for. Knows nothing of authentication."""
+"""Three things about event loops that anyio has no words for. Knows nothing of authentication."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from itertools import count
 from types import coroutine
 from typing import Any, TypeVar
 
-__all__ = ["call_on_first_wait", "spawn"]
+from anyio.lowlevel import RunVar
+
+__all__ = ["call_on_first_wait", "run_var", "spawn"]
 
 T = TypeVar("T")
 
 _running: set[asyncio.Task[None]] = set()
+_numbers = count(1)
 
 
 @coroutine
@@ -60,3 +64,9 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         import trio
 
         trio.lowlevel.spawn_system_task(work)
+
+
+def run_var(name: str) -> RunVar[Any]:
+    """A variable that has one value for each event loop, and shares it with no other of its name:
+    older versions of anyio tell them apart by nothing else."""
+    return RunVar(f"asgi_wsauth.{name}.{next(_numbers)}")

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
-from asgi_wsauth.denial import InsufficientScope, check_close_codes, check_list, http_refusal
+from asgi_wsauth.denial import (
+    InsufficientScope,
+    check_close_codes,
+    check_list,
+    check_seconds,
+    http_refusal,
+)
 
 # Written out once more, and not read from the enum: a client's code depends on every one of these.
 TABLE = {
@@ -229,3 +235,20 @@ def test_what_is_no_list_is_named_with_its_mend(given: Any) -> None:
 
 def test_the_members_of_anything_that_has_some() -> None:
     assert check_list("exclude", (letter for letter in "ab")) == ("a", "b")
+
+
+@pytest.mark.parametrize("given", [0, -1, float("nan"), float("inf"), True, "5", None])
+def test_what_is_no_number_of_seconds_is_named(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^JWKS: ttl .* is no number of seconds above 0$"):
+        check_seconds("JWKS: ttl", given)
+
+
+@pytest.mark.parametrize(("least", "given"), [(None, 0.1), (None, 5), (0, 0), (2, 2)])
+def test_a_number_of_seconds(least: float | None, given: float) -> None:
+    assert check_seconds("JWKS: ttl", given, least=least) == given
+
+
+@pytest.mark.parametrize(("least", "given"), [(0, -0.1), (2, 1.9)])
+def test_too_few_seconds(least: float, given: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"seconds from {least} on$"):
+        check_seconds("JWKS: ttl", given, least=least)

@@ -15,10 +15,21 @@ ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
     {"denial", "tasks"},
     {"credential"},
-    {"sources", "origins", "paths", "events", "stores"},
     {
-        "verifiers",
+        "sources",
+        "origins",
+        "paths",
+        "events",
+        "stores",
+        "keys",
+        "claims",
+        "verdicts",
+        "outbound",
+    },
+    {"verifiers", "verifiers.jwks"},
+    {
         "verifiers.jwt",
+        "verifiers.introspection",
         "verifiers.api_key",
         "verifiers.internal",
         "verifiers.tickets",

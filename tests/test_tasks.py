@@ -1,4 +1,4 @@
-"""Work that is watched only once it waits, and tasks that nothing joins."""
+"""Work that is watched only once it waits, tasks that nothing joins, and variables of a loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asgi_wsauth.tasks import call_on_first_wait, spawn
+from asgi_wsauth.tasks import call_on_first_wait, run_var, spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -286,3 +286,17 @@ class TestSpawn:
             spawn(job())
         with anyio.fail_after(5):
             await all_ended.wait()
+
+
+def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> None:
+    one, other = run_var("same name"), run_var("same name")
+
+    async def use() -> tuple[object, object]:
+        before = one.get(None)
+        one.set("set")
+        await anyio.lowlevel.checkpoint()
+        assert one.get(None) == "set"
+        return before, other.get(None)
+
+    for _ in range(2):
+        assert anyio.run(use, backend=anyio_backend) == (None, None)

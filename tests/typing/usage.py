@@ -18,6 +18,7 @@ from typing_extensions import assert_type
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,
+    JWKS,
     APIKeyVerifier,
     Authentication,
     Authenticator,
@@ -41,6 +42,8 @@ from asgi_wsauth import (
     TicketEndpoint,
     Tickets,
     TicketStore,
+    TokenIntrospection,
+    VerdictCache,
     Verifier,
     WebSocketAuthMiddleware,
     log_event,
@@ -98,12 +101,18 @@ def count(event: Event) -> None:
 internal = InternalCredential()
 assert_type(internal.value, str)
 
+cache = VerdictCache(size=100, ttl=10)
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
 
 auth = Authenticator(
     [
         JWTVerifier(os.environ["SECRET"], algorithms=["HS256"], audience="chat"),
         JWTVerifier(["pem", b"pem", {"kty": "RSA"}], algorithms=["RS256"], issuer=["a", "b"]),
+        JWTVerifier(JWKS("https://id.example/keys", ttl=60), algorithms=["ES256"], cache=cache),
+        JWTVerifier.from_oidc(
+            "https://id.example", algorithms=["RS256"], audience=None, ttl=60, leeway=5, cache=cache
+        ),
+        TokenIntrospection("https://id.example/ask", client_id="a", client_secret="b", cache_ttl=5),
         APIKeyVerifier({"robot": "sha256:..."}),
         APIKeyVerifier(lookup=find_key),
         APIKeyVerifier.from_env("API_KEY"),

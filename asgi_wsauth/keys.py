@@ -1,0 +1,207 @@
+"""What signatures are checked with: keys that are prepared for their algorithms once, and then only
+looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from jwt.algorithms import Algorithm, AllowedPrivateKeys, HMACAlgorithm
+
+from asgi_wsauth.credential import check_secret
+from asgi_wsauth.denial import ConfigurationError
+
+__all__ = [
+    "CANNOT_LOAD",
+    "Key",
+    "KeySet",
+    "KeySource",
+    "PreparedKey",
+    "StaticKeys",
+    "check_algorithms",
+    "why_unusable",
+]
+
+Key: TypeAlias = "str | bytes | jwt.PyJWK | Mapping[str, Any]"
+"""A secret, a public key as PEM, or a JWK (RFC 7517) as a dict or a `jwt.PyJWK`."""
+
+CANNOT_LOAD = (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError)
+"""What a key that does not fit its algorithm makes PyJWT and cryptography raise."""
+
+
+def why_unusable(exc: Exception) -> str:
+    """Words for what a key made somebody raise. PyJWT's own about a JWK have all of it in them, and
+    with it a secret or the private part of a key."""
+    text = str(exc)
+    return type(exc).__name__ if "{" in text else text
+
+
+class PreparedKey(NamedTuple):
+    """A key that can verify signatures of one algorithm.
+
+    Attributes:
+        algorithm: its `alg`.
+        kid: its name; None where it has none, and so fits every token.
+        key: what PyJWT takes.
+        mark: tells it from all other keys, in whatever set it comes again.
+    """
+
+    algorithm: str
+    kid: str | None
+    key: Any
+    mark: object
+
+
+class KeySet:
+    """Keys that are valid together. Never changed; a newer set replaces it.
+
+    Attributes:
+        marks: those of its keys.
+        kids: the names that its keys have, whatever their algorithms.
+    """
+
+    def __init__(self, keys: Iterable[PreparedKey]) -> None:
+        self._by_algorithm: dict[str, list[PreparedKey]] = {}
+        for key in keys:
+            self._by_algorithm.setdefault(key.algorithm, []).append(key)
+        everything = [key for keys in self._by_algorithm.values() for key in keys]
+        self.marks = frozenset(key.mark for key in everything)
+        self.kids = frozenset(key.kid for key in everything if key.kid is not None)
+
+    def candidates(self, algorithm: str, kid: str | None) -> list[PreparedKey]:
+        """The keys that may have signed a token with this header (RFC 7515 section 4.1.4)."""
+        fitting = self._by_algorithm.get(algorithm, [])
+        return [key for key in fitting if None in (kid, key.kid) or kid == key.kid]
+
+
+class KeySource(Protocol):
+    """Where a verifier has its keys from."""
+
+    async def keys(self) -> KeySet:
+        """The keys that count now.
+
+        Raises:
+            Denied: with `Reason.KEYS_UNAVAILABLE`, if there are none.
+        """
+        ...
+
+    async def renewed(self, seen: KeySet, /) -> KeySet:
+        """The keys that count now that `seen` was found to lack one; maybe `seen` itself.
+
+        Raises:
+            Denied: as `keys()`.
+        """
+        ...
+
+
+class StaticKeys:
+    """Keys that are at hand.
+
+    Args:
+        key: one key, or a list of them.
+        algorithms: what `check_algorithms` returned.
+
+    Raises:
+        ConfigurationError: see `JWTVerifier`.
+    """
+
+    def __init__(self, key: Key | Sequence[Key], algorithms: Mapping[str, Algorithm]) -> None:
+        keys = [key] if isinstance(key, (str, bytes, jwt.PyJWK, Mapping)) else key
+        self._keys = KeySet(_prepare(keys, algorithms))
+
+    async def keys(self) -> KeySet:
+        return self._keys
+
+    async def renewed(self, seen: KeySet, /) -> KeySet:
+        return seen
+
+
+def check_algorithms(algorithms: Sequence[str]) -> dict[str, Algorithm]:
+    """PyJWT's algorithms of these names.
+
+    Raises:
+        ConfigurationError: one is unknown or `none`, or families are mixed.
+    """
+    if isinstance(algorithms, str) or not algorithms:
+        raise ConfigurationError(
+            f'algorithms: {algorithms!r} is no list of names; write for example ["RS256"]'
+        )
+    known = {name: _algorithm(name) for name in algorithms}
+    if len({isinstance(algorithm, HMACAlgorithm) for algorithm in known.values()}) > 1:
+        raise ConfigurationError(
+            "algorithms: HMAC and public-key algorithms in one verifier let a public key serve as "
+            "a secret (RFC 8725 section 3.1); build one verifier for each"
+        )
+    return known
+
+
+def _algorithm(name: str) -> Algorithm:
+    if isinstance(name, str) and name.lower() != "none":
+        try:
+            return jwt.get_algorithm_by_name(name)
+        except NotImplementedError:
+            pass
+    raise ConfigurationError(f'algorithms: {name!r} verifies nothing; use for example "ES256"')
+
+
+def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[PreparedKey]:
+    """The keys, once for each algorithm that they fit."""
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Sequence) or not keys:
+        raise ConfigurationError(
+            "key: there is none; give a secret, a public key as PEM, a JWK, a list of them, or a "
+            "JWKS"
+        )
+    prepared = []
+    for number, key in enumerate(keys, 1):
+        problems = []
+        for name, algorithm in algorithms.items():
+            try:
+                kid, usable = _prepare_one(key, name, algorithm)
+            except ConfigurationError:
+                raise
+            except CANNOT_LOAD as exc:
+                problems.append(f"{name}: {why_unusable(exc)}")
+            else:
+                prepared.append(PreparedKey(name, kid, usable, number))
+        if len(problems) == len(algorithms):
+            raise ConfigurationError(
+                f"key: number {number} fits none of the algorithms ({'; '.join(problems)})"
+            )
+    for name in algorithms:
+        if not any(key.algorithm == name for key in prepared):
+            raise ConfigurationError(f"algorithms: no key fits {name}; take it out, or add a key")
+    return prepared
+
+
+def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None, Any]:
+    """One key for one algorithm: its `kid`, and what PyJWT takes.
+
+    Raises:
+        ConfigurationError: the key is bad for whatever algorithm.
+        Exception: one of `CANNOT_LOAD`: it does not fit this one.
+    """
+    kid: str | None = None
+    raw: Any = key
+    if isinstance(key, Mapping):
+        key = jwt.PyJWK(dict(key), None if key.get("alg") else name)
+    if isinstance(key, jwt.PyJWK):
+        if key.algorithm_name != name:
+            raise ValueError(f"the key is for {key.algorithm_name}")
+        if key.public_key_use not in (None, "sig"):
+            raise ConfigurationError(f'key: its "use" is {key.public_key_use!r}, not "sig"')
+        kid, raw = key.key_id, key.key
+    if isinstance(algorithm, HMACAlgorithm):
+        raw = check_secret(f"key for {name}", raw, minimum=algorithm.hash_alg().digest_size)
+    usable = algorithm.prepare_key(raw)
+    if isinstance(usable, get_args(AllowedPrivateKeys)):
+        raise ConfigurationError(
+            "key: this is a private key, and whoever can read it can sign; verifying takes only "
+            "the public one: openssl pkey -in key.pem -pubout"
+        )
+    problem = algorithm.check_key_length(usable)
+    if problem is not None:
+        raise ConfigurationError(f"key for {name}: {problem}")
+    return kid, usable

@@ -1,0 +1,165 @@
+"""Requests to other servers, from which keys and verdicts come: `https` only, no redirect followed,
+bounded in time, size and number. Needs the extra `jwks` (httpx).
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+
+from asgi_wsauth.denial import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.tasks import run_var
+
+if TYPE_CHECKING:
+    import httpx
+    from anyio.lowlevel import RunVar
+
+    _Opened: TypeAlias = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient]
+
+__all__ = ["Outbound", "Unreachable"]
+
+
+class Unreachable(Exception):
+    """There is no answer that could be used. The text says why, in one printable line."""
+
+
+class Outbound:
+    """Asks servers, and gives the JSON of their answers.
+
+    Each event loop has a pool of connections of its own, which is closed when the loop ends.
+
+    Args:
+        part: whose requests these are, for error messages.
+        url: the first address to be asked.
+        timeout: seconds that a request may take in all, from the wait for a connection to the last
+            byte.
+        max_size: bytes that a body may have.
+        max_in_flight: requests that may be on their way at once; more wait.
+
+    Raises:
+        ConfigurationError: an option can't work, or httpx is not installed.
+    """
+
+    def __init__(
+        self, part: str, url: str, *, timeout: float, max_size: int, max_in_flight: int
+    ) -> None:
+        try:
+            import httpcore  # noqa: F401 - or httpx does it during the first request: half a second
+            import httpx
+        except ImportError:
+            raise ConfigurationError(
+                f"{part}: httpx is missing; pip install 'asgi-wsauth[jwks]'"
+            ) from None
+        self._httpx = httpx
+        self._timeout = check_seconds(f"{part}: timeout", timeout)
+        self._max_size = check_count(f"{part}: max_size", max_size)
+        self._max_in_flight = check_count(f"{part}: max_in_flight", max_in_flight)
+        self._loopback = False
+        parsed: object = url
+        try:
+            parsed = address = httpx.URL(url)
+            self._loopback = _is_loopback(address.host)
+            self._check(address)
+        except (httpx.InvalidURL, TypeError, Unreachable) as exc:
+            raise ConfigurationError(  # `parsed` hides a password
+                f"{part}: {parsed!r}: {exc}; write for example https://id.example/keys"
+            ) from None
+        # Made now: reading all authorities that the machine trusts takes as long as hundreds of
+        # handshakes.
+        self._ssl = _no_authorities() if address.scheme == "http" else httpx.create_ssl_context()
+        self._opened: RunVar[_Opened] = run_var("outbound")
+
+    async def get(self, url: str) -> Any:
+        """The JSON that is there.
+
+        Raises:
+            Unreachable: there is none.
+        """
+        return await self._ask("GET", url)
+
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
+        """The JSON of the answer to a form.
+
+        Raises:
+            Unreachable: there is none.
+        """
+        return await self._ask("POST", url, data=form, headers=headers)
+
+    async def _ask(self, method: str, url: str, **request: Any) -> Any:
+        try:
+            with anyio.fail_after(self._timeout):
+                self._check(self._httpx.URL(url))
+                return json.loads(await self._body(method, url, **request))
+        except Unreachable:
+            raise
+        except TimeoutError:
+            raise Unreachable(f"no answer within {self._timeout:g} s") from None
+        except Exception as exc:  # of httpx, of the sockets below it, of json
+            raise Unreachable(f"{type(exc).__name__}: {str(exc)[:200]!a}") from None
+
+    async def _body(self, method: str, url: str, **request: Any) -> bytes:
+        client = await self._client()
+        body = bytearray()
+        async with client.stream(method, url, **request) as response:
+            if response.status_code != 200:
+                followed = ", and redirects are not followed" if response.is_redirect else ""
+                raise Unreachable(f"HTTP {response.status_code}{followed}")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise Unreachable("it is compressed, which was not asked for")
+            with anyio.CancelScope() as reading:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > self._max_size:
+                        # Not raised here: httpx's generators end only by what happens inside them.
+                        reading.cancel()
+        if len(body) > self._max_size:
+            raise Unreachable(f"it has more than {self._max_size} bytes")
+        return bytes(body)
+
+    async def _client(self) -> httpx.AsyncClient:
+        """The client of the running event loop."""
+        opened = self._opened.get(None)
+        if opened is None:
+            clients = self._clients()
+            opened = clients, await clients.__anext__()
+            self._opened.set(opened)
+        return opened[1]
+
+    async def _clients(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+        # A generator, because that is what asyncio and trio close when they end. Nothing else tells
+        # a middleware that its event loop is about to.
+        async with self._httpx.AsyncClient(
+            verify=self._ssl,
+            trust_env=not self._loopback,  # a proxy elsewhere can't reach this machine
+            timeout=None,  # `_ask` has one for all of it
+            limits=self._httpx.Limits(max_connections=self._max_in_flight),
+            headers={"accept": "application/json", "accept-encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
+        ) as client:
+            yield client
+
+    def _check(self, url: httpx.URL) -> None:
+        """Raises `Unreachable` for an address that is not to be asked."""
+        on_this_machine = url.scheme == "http" and self._loopback and _is_loopback(url.host)
+        if not url.host or not (url.scheme == "https" or on_this_machine):
+            raise Unreachable("only https is safe, or http on this machine")
+        if url.userinfo:  # it would stand in logs
+            raise Unreachable("there is a password in it")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _no_authorities() -> ssl.SSLContext:
+    """For what never meets TLS: trusts nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,151 @@
+"""Opaque tokens, which only who issued them can read: OAuth 2.0 Token Introspection (RFC 7662)."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote_plus
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.claims import check_names, principal_of
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
+from asgi_wsauth.outbound import Outbound, Unreachable
+from asgi_wsauth.verdicts import VerdictCache
+
+__all__ = ["TokenIntrospection"]
+
+_JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
+_OURS = ("wst_", "wsi_", "wsk_")  # a ticket, an internal credential, a generated API key
+
+
+class TokenIntrospection:
+    """Asks the issuer about opaque tokens.
+
+    A JWT, and a credential of a kind that this package makes itself, is "not mine". It claims every
+    other one, so it stands last among the verifiers: what the issuer does not know is INVALID. An
+    answer that can't be had, or used, is UNAVAILABLE.
+
+    Args:
+        url: the issuer's introspection endpoint. `https`, or `http` on this machine. Redirects are
+            not followed.
+        client_id: who is asking, as the issuer knows it. Sent with HTTP Basic (RFC 6749 section
+            2.3.1).
+        client_secret: its password.
+        audience: the token's `aud` must contain it (or one of them). Without it, it is left to the
+            issuer to say `active` only of tokens that are meant for this client (RFC 7662 section
+            4).
+        scopes_claim: the member with the scopes: a string with spaces between them, or a list.
+        include_jwts: ask about JWTs too, for an issuer that knows when one was revoked.
+        cache_ttl: seconds for which an active token is not asked about again; its `exp` counts
+            meanwhile, too. A token that is revoked is good for so long. 0 asks each time.
+        cache_size: active tokens that are remembered, by a keyed hash.
+        max_in_flight: requests that may be on their way at once; more wait.
+        timeout: seconds that a token may take, the wait included.
+        max_size: bytes that an answer may have.
+        clock: gives Unix time in seconds.
+
+    Raises:
+        ConfigurationError: an option can't work, or httpx (the extra `jwks`) is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client_id: str,
+        client_secret: str,
+        audience: str | Sequence[str] | None = None,
+        scopes_claim: str = "scope",
+        include_jwts: bool = False,
+        cache_ttl: float = 30.0,
+        cache_size: int = 10_000,
+        max_in_flight: int = 20,
+        timeout: float = 3.0,
+        max_size: int = 65_536,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._url = url
+        self._outbound = Outbound(
+            "TokenIntrospection",
+            url,
+            timeout=timeout,
+            max_size=max_size,
+            max_in_flight=max_in_flight,
+        )
+        self._authorization = _basic(client_id, client_secret)
+        self._audience = check_names("audience", audience)
+        self._scopes_claim = scopes_claim
+        self._include_jwts = include_jwts
+        self._cache: VerdictCache | None = None
+        if check_seconds("TokenIntrospection: cache_ttl", cache_ttl, least=0) > 0:
+            self._cache = VerdictCache(cache_size, cache_ttl)
+        self._secret = secrets.token_bytes(32)
+        self._clock = clock
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        token = credential.value
+        if token.startswith(_OURS) or (not self._include_jwts and _JWT.fullmatch(token)):
+            return None
+        cached = None if self._cache is None else self._cache.get(self._secret, token)
+        if cached is not None:
+            return self._principal(json.loads(cached))
+        claims = await self._ask(token)
+        remembered = json.dumps(claims)  # before anybody can change what is in it
+        principal = self._principal(claims)
+        if self._cache is not None:
+            self._cache.put(self._secret, token, remembered)
+        return principal
+
+    async def _ask(self, token: str) -> dict[str, Any]:
+        """What the issuer says of a token that is active."""
+        try:
+            answer = await self._outbound.post(
+                self._url,
+                {"token": token, "token_type_hint": "access_token"},
+                {"authorization": self._authorization},
+            )
+        except Unreachable as exc:
+            raise Denied(Reason.UNAVAILABLE, f"{self!r}: {exc}") from None
+        active = answer.get("active") if isinstance(answer, dict) else None
+        if not isinstance(active, bool):
+            raise Denied(Reason.UNAVAILABLE, f"{self!r}: its answer does not say if it is active")
+        if not active:
+            raise Denied(Reason.INVALID, "it is not active")
+        claims: dict[str, Any] = answer
+        return claims
+
+    def _principal(self, claims: dict[str, Any]) -> Principal:
+        if self._audience is not None:
+            audience = claims.get("aud")
+            named = audience if isinstance(audience, list) else [audience]
+            if not any(name in self._audience for name in named):
+                raise Denied(Reason.INVALID, "it is for another audience")
+        return principal_of(
+            claims,
+            now=self._clock(),
+            leeway=0.0,
+            scopes_claim=self._scopes_claim,
+            method="introspection",
+        )
+
+    def __repr__(self) -> str:
+        return f"<TokenIntrospection {self._url.partition('?')[0]}>"
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """The header of a client that proves who it is: both parts are form-encoded first (RFC 6749
+    section 2.3.1)."""
+    for option, value in (("client_id", client_id), ("client_secret", client_secret)):
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(
+                f"TokenIntrospection: {option}: there is none; is the setting behind it set?"
+            )
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return f"Basic {b64encode(pair.encode()).decode()}"

@@ -1,0 +1,350 @@
+"""Keys that an identity provider publishes (RFC 7517), fetched so that no handshake waits that
+needs not.
+
+A set of keys has these ages, counted from the moment when it was asked for:
+
+    fresh     until 0.75 x ttl         it is used
+    due       until ttl                it is used, and a fetch begins in the background
+    old       until ttl + stale_for    it is used only after a fetch that has just failed
+    gone                               KEYS_UNAVAILABLE
+
+One fetch is on its way at a time, in each event loop, and belongs to no handshake. After one that
+failed, none begins for `cooldown` seconds; after any, none begins for `cooldown` seconds because of
+a key that is not in the set.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from functools import partial
+from hashlib import sha256
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, get_args
+
+import anyio
+import jwt
+from anyio import to_thread
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get_default_algorithms
+
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
+from asgi_wsauth.events import logger
+from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, why_unusable
+from asgi_wsauth.outbound import Outbound, Unreachable
+from asgi_wsauth.tasks import run_var, spawn
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import RunVar
+    from typing_extensions import Unpack
+
+__all__ = ["JWKS"]
+
+_DUE = 0.75  # of ttl
+
+
+class JWKSOptions(TypedDict, total=False):
+    """What `JWKS` takes besides its address."""
+
+    ttl: float
+    cooldown: float
+    stale_for: float
+    timeout: float
+    max_size: int
+    clock: Callable[[], float]
+
+
+class _Attempt(NamedTuple):
+    number: int
+    began_at: float
+    failure: str | None = None  # none while it is on its way, nor where it succeeded
+
+
+class _Fetched(NamedTuple):
+    keys: KeySet
+    attempt: _Attempt
+
+
+class JWKS:
+    """The public keys of an issuer, as a key for `JWTVerifier`. Several verifiers can share one.
+
+    Understands a JWK Set (RFC 7517 section 5), with keys that are given by parameters or only by a
+    certificate (`x5c`), and a JSON object of `kid` → X.509 certificate in PEM, as Firebase has it.
+    Certificates only carry keys here: what they say of names and dates is not judged, because it is
+    the address that is trusted. A key that can't be used is left out, and logged.
+
+    Args:
+        url: where the keys are. `https`, or `http` on this machine. Redirects are not followed.
+        ttl: seconds for which a set is used, however often; a new one is fetched before.
+        cooldown: seconds for which no fetch follows a failed one, and none is made because of a
+            `kid` that is not in the set.
+        stale_for: seconds for which a set is used after `ttl`, while fetches fail.
+        timeout: seconds that a fetch may take.
+        max_size: bytes that an answer may have.
+        clock: gives seconds, from any moment on.
+
+    Raises:
+        ConfigurationError: an option can't work, or httpx (the extra `jwks`) is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ttl: float = 600.0,
+        cooldown: float = 30.0,
+        stale_for: float = 3600.0,
+        timeout: float = 3.0,
+        max_size: int = 262_144,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._issuer: str | None = None
+        self._outbound = Outbound("JWKS", url, timeout=timeout, max_size=max_size, max_in_flight=1)
+        self._timeout = timeout
+        self._ttl = check_seconds("JWKS: ttl", ttl)
+        self._cooldown = check_seconds("JWKS: cooldown", cooldown, least=0)
+        self._stale_for = check_seconds("JWKS: stale_for", stale_for, least=0)
+        self._clock = clock
+        self._fetched: _Fetched | None = None
+        self._attempt = _Attempt(0, float("-inf"))
+        self._numbers = count(1)
+        self._lock = threading.Lock()
+        self._problems: list[str] = []
+        self._on_its_way: RunVar[anyio.Event | None] = run_var("jwks")
+
+    @classmethod
+    def from_oidc(cls, issuer: str, **options: Unpack[JWKSOptions]) -> JWKS:
+        """The keys of an OpenID Connect issuer, which its discovery document leads to. That is read
+        anew with each fetch of the keys.
+
+        Args:
+            issuer: exactly as the issuer writes it, for example `https://tenant.eu.auth0.com/`:
+                the document must name the same (OpenID Connect Discovery 1.0 section 4.3).
+            options: as for `JWKS`.
+
+        Raises:
+            ConfigurationError: as `JWKS`.
+        """
+        if not isinstance(issuer, str):
+            raise ConfigurationError(f"issuer: {issuer!r} is no address of an issuer")
+        keys = cls(f"{issuer.removesuffix('/')}/.well-known/openid-configuration", **options)
+        keys._issuer = issuer
+        return keys
+
+    async def keys(self) -> KeySet:
+        """The keys that count now. It waits only where there are none that do.
+
+        Raises:
+            Denied: with `Reason.KEYS_UNAVAILABLE`, if there are none.
+        """
+        now = self._clock()
+        age = self._age(now)
+        if self._fetched is not None and age < self._ttl:
+            if age >= self._ttl * _DUE and not self._failed_lately(now):
+                self._fetch()
+            return self._fetched.keys
+        if not self._failed_lately(now):
+            await self._fetch().wait()
+        return self._best()
+
+    async def renewed(self, seen: KeySet, /) -> KeySet:
+        """The keys that count now that `seen` lacks the key of a token: `seen` itself, if there was
+        a fetch less than `cooldown` seconds ago.
+
+        Raises:
+            Denied: with `Reason.KEYS_UNAVAILABLE`, if that fetch failed: nobody can say whether the
+                token is good.
+        """
+        if self._fetched is not None and self._fetched.keys is seen:
+            on_its_way = self._on_its_way.get(None)
+            if on_its_way is None and not self._cools_down(self._clock()):
+                on_its_way = self._fetch()
+            if on_its_way is not None:
+                await on_its_way.wait()
+            if self._attempt.failure is not None:
+                raise self._unavailable()
+        return self._best()
+
+    def _age(self, now: float) -> float:
+        """Seconds since the keys were asked for. Not since they came: the issuer may have withdrawn
+        one of them meanwhile."""
+        return float("inf") if self._fetched is None else now - self._fetched.attempt.began_at
+
+    def _cools_down(self, now: float) -> bool:
+        return now - self._attempt.began_at < self._cooldown
+
+    def _failed_lately(self, now: float) -> bool:
+        return self._attempt.failure is not None and self._cools_down(now)
+
+    def _best(self) -> KeySet:
+        """The keys, after a fetch."""
+        if self._fetched is None or self._age(self._clock()) >= self._ttl + self._stale_for:
+            raise self._unavailable()
+        return self._fetched.keys
+
+    def _unavailable(self) -> Denied:
+        return Denied(
+            Reason.KEYS_UNAVAILABLE,
+            f"{self!r}: {self._attempt.failure}",
+            retry_after=self._attempt.began_at + self._cooldown - self._clock(),
+        )
+
+    def _fetch(self) -> anyio.Event:
+        """The end of the fetch that is on its way, or of a new one."""
+        end = self._on_its_way.get(None)
+        if end is None:
+            end = anyio.Event()
+            self._on_its_way.set(end)
+            self._attempt = _Attempt(next(self._numbers), self._clock())
+            spawn(partial(self._run, self._attempt, end))
+        return end
+
+    async def _run(self, attempt: _Attempt, end: anyio.Event) -> None:
+        failure: str | None = "it was broken off"
+        try:
+            with anyio.fail_after(self._timeout):
+                keys, problems = await self._ask()
+            failure = None
+            self._take(_Fetched(keys, attempt), problems)
+        except Unreachable as exc:
+            failure = str(exc)
+        except TimeoutError:
+            failure = f"no answer within {self._timeout:g} s"
+        except Exception as exc:  # whatever an issuer sends: nothing that is raised here is heard
+            failure = type(exc).__qualname__
+        finally:
+            if failure is not None:
+                logger.warning("%r: %s", self, failure)
+            if self._attempt.number == attempt.number:
+                self._attempt = attempt._replace(failure=failure)
+            self._on_its_way.set(None)
+            end.set()
+
+    async def _ask(self) -> tuple[KeySet, list[str]]:
+        url = self._url
+        if self._issuer is not None:
+            url = _jwks_uri(await self._outbound.get(url), self._issuer)
+        # In a thread: hundreds of keys take longer than a handshake may be held up. With a limit of
+        # its own, because the app's other threads may all be busy.
+        document = await self._outbound.get(url)
+        return await to_thread.run_sync(_parse, document, limiter=anyio.CapacityLimiter(1))
+
+    def _take(self, fetched: _Fetched, problems: list[str]) -> None:
+        with self._lock:  # several event loops may each have asked
+            if self._fetched is not None and self._fetched.attempt.number > fetched.attempt.number:
+                return
+            self._fetched = fetched
+        if problems != self._problems:
+            logger.warning("%r: left out %s", self, "; ".join(problems[:10]) or "nothing any more")
+        self._problems = problems
+
+    def __repr__(self) -> str:
+        return f"<JWKS {self._url.partition('?')[0]}>"
+
+
+def _jwks_uri(document: Any, issuer: str) -> str:
+    """Where the issuer's keys are (OpenID Connect Discovery 1.0, sections 3 and 4.3).
+
+    Raises:
+        Unreachable: the document is another issuer's, or none.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("jwks_uri"), str):
+        raise Unreachable("this is no discovery document")
+    if document.get("issuer") != issuer:
+        named = str(document.get("issuer"))[:200]
+        raise Unreachable(f"its issuer is {named!a}, and not exactly {issuer!a}")
+    return str(document["jwks_uri"])
+
+
+# Sets of keys, in whatever state they come.
+
+_PUBLIC = {
+    name: algorithm
+    for name, algorithm in get_default_algorithms().items()
+    if not isinstance(algorithm, (HMACAlgorithm, NoneAlgorithm))
+}
+_FAMILY = ("kty", "crv")
+
+
+def _parse(document: Any) -> tuple[KeySet, list[str]]:
+    """The keys that can be used, and what was wrong with each other one.
+
+    Raises:
+        Unreachable: there is none.
+    """
+    keys, problems = [], []
+    for kid, entry in _entries(document):
+        try:
+            keys += _prepare(kid, entry)
+        except Exception as exc:
+            problems.append(f"{str(kid)[:80]!a} ({why_unusable(exc)[:200]!a})")
+    if not keys:
+        raise Unreachable(f"there is no key that can be used; {'; '.join(problems[:10])}")
+    return KeySet(keys), problems
+
+
+def _entries(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Each key with its name, whichever shape the set has."""
+    if not isinstance(document, dict):
+        raise Unreachable("this is no set of keys")
+    if isinstance(document.get("keys"), list):
+        for key in document["keys"]:
+            yield (key.get("kid") if isinstance(key, dict) else None), key
+    else:
+        yield from document.items()
+
+
+def _prepare(kid: object, entry: Any) -> list[PreparedKey]:
+    """One key, once for each algorithm that it can verify.
+
+    Raises:
+        Exception: it can't be used.
+    """
+    if not isinstance(kid, (str, type(None))):
+        raise ValueError("its kid is no string")
+    key = _load(entry)
+    declared = entry if isinstance(entry, dict) else {}
+    mark = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    prepared, problem = [], "no algorithm takes it, or not the one that it declares"
+    for name, algorithm in _PUBLIC.items():
+        if declared.get("alg") not in (None, name):
+            continue
+        try:
+            usable = algorithm.prepare_key(key)
+            made_known = algorithm.to_jwk(usable, as_dict=True)
+        except CANNOT_LOAD:
+            continue
+        too_short = algorithm.check_key_length(usable)
+        if too_short is not None:
+            problem = too_short
+        elif all(declared.get(member) in (None, made_known.get(member)) for member in _FAMILY):
+            prepared.append(PreparedKey(name, kid, usable, (name, kid, mark)))
+    if not prepared:
+        raise ValueError(problem)
+    return prepared
+
+
+def _load(entry: Any) -> Any:
+    """The public key of an entry.
+
+    Raises:
+        Exception: it has none.
+    """
+    if isinstance(entry, str):
+        return x509.load_pem_x509_certificate(entry.encode()).public_key()
+    if not isinstance(entry, dict):
+        raise ValueError("this is no key")
+    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+        raise ValueError("it is not for signatures")
+    if "x5c" in entry and not {"n", "x"} & entry.keys():  # RFC 7517 section 4.7
+        key = x509.load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
+    else:
+        without_alg = {name: value for name, value in entry.items() if name != "alg"}
+        key = jwt.PyJWK(without_alg).key
+    if isinstance(key, (bytes, *get_args(AllowedPrivateKeys))):
+        raise ValueError("it is a secret or a private key, which nobody should publish")
+    return key

@@ -1,0 +1,895 @@
+"""JWKS: keys that an issuer publishes, each promise against a real issuer (CHECKLIST 15 to 20)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from handshakes import (
+    NOW,
+    App,
+    Clock,
+    authenticator,
+    bearer,
+    connected,
+    drive,
+    judged,
+    mint,
+    websocket,
+)
+from issuer import Issuer, certificate, issuing, jwk, x5c
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from asgi_wsauth import (
+    JWKS,
+    ConfigurationError,
+    Denied,
+    HTTPAuthMiddleware,
+    JWTVerifier,
+    Principal,
+    Reason,
+    WebSocketAuthMiddleware,
+)
+
+pytestmark = pytest.mark.anyio
+
+INVALID, KEYS_UNAVAILABLE = Reason.INVALID, Reason.KEYS_UNAVAILABLE
+ADMITTED = "admitted"
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+P256_KEY, P384_KEY = (ec.generate_private_key(curve()) for curve in (ec.SECP256R1, ec.SECP384R1))
+ED_KEY = ed25519.Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with issuing() as issuer:
+        issuer.add_key("1", P256_KEY)
+        yield issuer
+
+
+class Guard:
+    """A verifier with the keys of an issuer, and the clock by which those age."""
+
+    def __init__(self, issuer: Issuer, path: str = "/jwks", **options: Any) -> None:
+        self.clock = Clock()
+        self.jwks = JWKS(f"{issuer.url}{path}", clock=self.clock, **options)
+        algorithms = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
+        self.verifier = JWTVerifier(self.jwks, algorithms=algorithms, clock=lambda: NOW)
+
+    async def judge(self, token: str) -> Any:
+        """ADMITTED, the reason of the refusal, or None for "not mine"."""
+        try:
+            return ADMITTED if isinstance(await judged(self.verifier, token), Principal) else None
+        except Denied as denied:
+            return denied.reason
+
+    async def judge_all(self, tokens: Any) -> Counter[Any]:
+        """The verdicts on many tokens at once."""
+        verdicts: Counter[Any] = Counter()
+
+        async def judge(token: str) -> None:
+            verdicts[await self.judge(token)] += 1
+
+        async with anyio.create_task_group() as group:
+            for token in tokens:
+                group.start_soon(judge, token)
+        return verdicts
+
+    async def fetched(self) -> None:
+        """Wait until no fetch is on its way."""
+        end = self.jwks._on_its_way.get(None)
+        if end is not None:
+            await end.wait()
+
+
+def unknown(number: int = 1) -> list[str]:
+    """Tokens whose `kid` no issuer has."""
+    return [
+        mint(P256_KEY, algorithm="ES256", headers={"kid": f"unknown-{n}"}) for n in range(number)
+    ]
+
+
+# The shapes of a set
+
+
+@pytest.mark.parametrize("path", ["/jwks", "/certificates", "/x5c"])
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(RSA_KEY, "RS256"), (RSA_KEY, "PS256"), (P384_KEY, "ES384")]
+)
+async def test_a_set_of_any_shape(issuer: Issuer, path: str, key: Any, algorithm: str) -> None:
+    issuer.add_key("2", key)
+    guard = Guard(issuer, path)
+    assert await guard.judge(mint(key, algorithm=algorithm, headers={"kid": "2"})) is ADMITTED
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert await guard.judge(mint(key, algorithm=algorithm, headers={"kid": "1"})) is INVALID
+    assert issuer.count(path) == 1
+
+
+async def test_a_key_of_every_family(issuer: Issuer) -> None:
+    okp = OKPAlgorithm.to_jwk(ED_KEY.public_key(), as_dict=True)
+    issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY, "r"), jwk(P384_KEY, "e"), {**okp, "kid": "o"}]}
+    guard = Guard(issuer)
+    for key, algorithm, kid in [
+        (RSA_KEY, "RS256", "r"),
+        (RSA_KEY, "PS256", "r"),
+        (P384_KEY, "ES384", "e"),
+        (ED_KEY, "EdDSA", "o"),
+    ]:
+        token = mint(key, algorithm=algorithm, headers={"kid": kid})
+        assert await guard.judge(token) is ADMITTED
+
+
+@pytest.mark.parametrize(
+    ("declared", "algorithm", "verdict"),
+    [
+        ({"alg": "RS256"}, "RS256", ADMITTED),
+        ({"alg": "RS256"}, "PS256", INVALID),
+        ({"alg": "PS256"}, "RS256", INVALID),
+        ({"alg": None}, "PS256", ADMITTED),
+        ({}, "PS256", ADMITTED),
+    ],
+)
+async def test_row_3_a_key_is_for_the_algorithm_that_it_declares(
+    issuer: Issuer, declared: Any, algorithm: str, verdict: Any
+) -> None:
+    issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY, "1", **declared)]}
+    guard = Guard(issuer, cooldown=0)
+    token = mint(RSA_KEY, algorithm=algorithm, headers={"kid": "1"})
+    assert await guard.judge(token) is verdict
+    assert issuer.count("/jwks") == 1  # its name is known: asking again would change nothing
+
+
+PRIVATE = RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True)
+SMALL = rsa.generate_private_key(65537, 1024)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        5,
+        "text",
+        [],
+        {},
+        {"kty": "RSA"},
+        {"kty": "RSA", "n": "!", "e": "AQAB"},
+        {"kty": "RSA", "n": 5, "e": []},
+        {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "OKP", "crv": "X25519", "x": "AA"},
+        {"kty": "XXX"},
+        {"kty": ["RSA"]},
+        {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ"},
+        {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ", "alg": "HS256"},
+        PRIVATE,
+        {**PRIVATE, "alg": "RSA-OAEP"},
+        jwk(SMALL),
+        jwk(RSA_KEY, use="enc"),
+        jwk(RSA_KEY, use=["sig"]),
+        jwk(RSA_KEY, key_ops=["encrypt"]),
+        jwk(RSA_KEY, key_ops=5),
+        jwk(RSA_KEY, alg="RSA-OAEP"),
+        jwk(RSA_KEY, alg="HS256"),
+        jwk(RSA_KEY, alg="none"),
+        jwk(RSA_KEY, alg="ES256"),
+        jwk(RSA_KEY, alg=["RS256"]),
+        jwk(P384_KEY, alg="ES256"),
+        jwk(RSA_KEY, kid=5),
+        jwk(RSA_KEY, kid=["2"]),
+        {"kty": "RSA", "x5c": []},
+        {"kty": "RSA", "x5c": "AAAA"},
+        {"kty": "RSA", "x5c": ["AAAA"]},
+        {"kty": "RSA", "x5c": [5]},
+        {"kty": "RSA", "x5c": {"0": "AAAA"}},
+        {**x5c(RSA_KEY), "kty": "EC"},
+        {**x5c(P384_KEY), "crv": "P-256"},
+        {"\x1b[31m": "\u202e\r\n"},
+    ],
+)
+async def test_row_19_a_key_that_cant_be_used_is_left_out_and_logged(
+    issuer: Issuer, entry: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    if isinstance(entry, dict):
+        entry = {"kid": "2", **entry}
+    issuer.pages["/jwks"] = {"keys": [entry, jwk(P256_KEY, "1")]}
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    for algorithm in ("RS256", "PS256"):
+        token = mint(RSA_KEY, algorithm=algorithm, headers={"kid": "2"})
+        assert await guard.judge(token) is INVALID
+    ((_, level, line),) = caplog.record_tuples
+    assert level == logging.WARNING
+    assert line.startswith(f"<JWKS {issuer.url}/jwks>: left out ")
+    assert line.isprintable()
+    assert PRIVATE["d"] not in line
+    assert "c2VjcmV0" not in line
+
+
+@pytest.mark.parametrize("text", ["", "text", 5, None, [], "-----BEGIN CERTIFICATE-----\nAAAA"])
+async def test_row_19_a_certificate_that_cant_be_read_is_left_out(
+    issuer: Issuer, text: Any
+) -> None:
+    pem = certificate(P256_KEY).public_bytes(Encoding.PEM).decode()
+    issuer.pages["/jwks"] = {"2": text, "1": pem}
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert await guard.judge(issuer.token("2", RSA_KEY)) is INVALID
+
+
+async def test_what_is_left_out_is_logged_when_it_changes(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(issuer)
+    for page in ([None], [None], [], [], [5, None]):
+        issuer.pages["/jwks"] = {"keys": [jwk(P256_KEY, "1"), *page]}
+        guard.clock.now += 600
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+    told = [line.partition(": left out ")[2] for line in caplog.messages]
+    assert told == [
+        "'None' ('this is no key')",
+        "nothing any more",
+        "'None' ('this is no key'); 'None' ('this is no key')",
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {},
+        [],
+        None,
+        5,
+        "keys",
+        {"keys": []},
+        {"keys": {}},
+        {"keys": [None]},
+        {"keys": [jwk(RSA_KEY, "1", use="enc")]},
+        {"error": "unavailable"},
+        b"",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"keys": ' + b"[" * 200_000,
+    ],
+)
+async def test_a_set_without_a_key_is_none(issuer: Issuer, page: Any) -> None:
+    issuer.pages["/jwks"] = page
+    assert await Guard(issuer).judge(issuer.token("1")) is KEYS_UNAVAILABLE
+
+
+async def test_an_empty_set_does_not_replace_a_good_one(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.pages["/jwks"] = {"keys": []}
+    guard.clock.now += 600
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert issuer.count("/jwks") == 2
+
+
+async def test_tokens_and_keys_without_a_kid(issuer: Issuer) -> None:
+    issuer.pages["/jwks"] = {"keys": [jwk(P384_KEY), jwk(P256_KEY)]}
+    guard = Guard(issuer)
+    for kid in (None, "any"):
+        assert await guard.judge(issuer.token(kid, P256_KEY)) is ADMITTED
+        # One that nobody verifies may have a key that came since: that is asked once, as for a kid.
+        assert await guard.judge(issuer.token(kid, ec.generate_private_key(ec.SECP256R1())))
+    assert issuer.count("/jwks") == 1
+    issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY)]}
+    guard.clock.now += 30
+    assert await guard.judge(issuer.token(None, RSA_KEY)) is ADMITTED
+    assert issuer.count("/jwks") == 2
+
+
+# What is fetched, and when
+
+
+async def test_nothing_is_fetched_for_what_is_refused_anyway(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    mine = JWTVerifier(guard.jwks, algorithms=["ES256"], issuer="https://id.example")
+    assert await judged(mine, issuer.token("1", iss="https://other.example")) is None
+    assert await judged(mine, "opaque") is None
+    for token in (
+        mint(),  # HS256
+        mint(P256_KEY, algorithm="ES256", headers={"kid": "../1"}),
+        mint(P256_KEY, algorithm="ES256", headers={"kid": "x" * 300}),
+    ):
+        assert await guard.judge(token) is INVALID
+    assert issuer.requests == []
+
+
+async def test_a_warm_set_never_waits(issuer: Issuer) -> None:
+    """Neither a fresh one nor one that is due: the first step is the last."""
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "hold"
+    for age in (0, 449, 450, 599):
+        guard.clock.now = NOW + age
+        with pytest.raises(StopIteration) as returned:
+            guard.judge(issuer.token("1")).send(None)
+        assert returned.value.value is ADMITTED
+    await issuer.asked("/jwks", 2)
+    issuer.let_go()
+    await guard.fetched()
+    assert issuer.count("/jwks") == 2
+
+
+async def test_it_is_refreshed_in_the_background_before_ttl_ends(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    for fetches in range(1, 6):
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        await guard.fetched()
+        assert issuer.count("/jwks") == fetches
+        guard.clock.now += 449
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        assert issuer.count("/jwks") == fetches
+        guard.clock.now += 1
+
+
+async def test_row_16_a_thousand_handshakes_on_a_cold_cache(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "hold"
+    guard = Guard(issuer)
+    async with anyio.create_task_group() as group:
+
+        async def release() -> None:
+            await issuer.asked("/jwks")
+            await anyio.wait_all_tasks_blocked()
+            issuer.let_go()
+
+        group.start_soon(release)
+        assert await guard.judge_all([issuer.token("1")] * 1000) == {ADMITTED: 1000}
+    assert issuer.count("/jwks") == 1
+
+
+async def test_row_15_a_thousand_unknown_kids(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    tokens = unknown(1000)
+    assert await guard.judge_all(tokens) == {INVALID: 1000}  # cold: all of them join one fetch
+    assert await guard.judge_all(tokens) == {INVALID: 1000}
+    guard.clock.now += 29.9
+    assert await guard.judge_all(tokens) == {INVALID: 1000}
+    assert issuer.count("/jwks") == 1
+    guard.clock.now += 0.1
+    assert await guard.judge_all(tokens) == {INVALID: 1000}
+    for token in tokens:  # and one after the other
+        assert await guard.judge(token) is INVALID
+    assert issuer.count("/jwks") == 2
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert issuer.count("/jwks") == 2
+
+
+async def test_row_15_failures_cool_down_too(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "fail"
+    for fetches in range(2, 5):
+        guard.clock.now += 30
+        # Nobody can say whether these are bad: an outage tells no client to give up
+        assert await guard.judge_all(unknown(1000)) == {KEYS_UNAVAILABLE: 1000}
+        for token in unknown(10):
+            assert await guard.judge(token) is KEYS_UNAVAILABLE
+        assert issuer.count("/jwks") == fetches
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+
+
+async def test_a_new_key_is_found_at_once(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    guard.clock.now += 30
+    issuer.add_key("2")
+    assert await guard.judge_all([issuer.token("2")] * 100) == {ADMITTED: 100}
+    assert issuer.count("/jwks") == 2
+
+
+async def test_a_token_waits_for_the_fetch_that_may_bring_its_key(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.add_key("2")
+    issuer.behaviour["/jwks"] = "hold"
+    guard.clock.now += 450
+    assert await guard.judge(issuer.token("1")) is ADMITTED  # begins the fetch
+    await issuer.asked("/jwks", 2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.wait_all_tasks_blocked)
+        verdicts: list[Any] = []
+
+        async def judge() -> None:
+            verdicts.append(await guard.judge(issuer.token("2")))
+
+        group.start_soon(judge)
+        await anyio.wait_all_tasks_blocked()
+        assert verdicts == []
+        issuer.let_go()
+    assert verdicts == [ADMITTED]
+    assert issuer.count("/jwks") == 2
+
+
+# Outages
+
+FAILURES = [
+    "fail",
+    "hang",
+    "hang_up",
+    "redirect",
+    "drip",
+    "drip_headers",
+    "flood",
+    "flood_compressed",
+    "rubbish",
+    "no_http",
+]
+
+
+@pytest.mark.parametrize("how", FAILURES)
+async def test_rows_17_and_19_whatever_fails_is_bounded(
+    issuer: Issuer, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Down and cold is KEYS_UNAVAILABLE; down and warm serves the keys that it has."""
+    cold, warm = Guard(issuer, timeout=0.5), Guard(issuer, timeout=0.5)
+    assert await warm.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = how
+    warm.clock.now += 600
+    for guard, verdict in ((cold, KEYS_UNAVAILABLE), (warm, ADMITTED)):
+        caplog.clear()
+        for _ in range(3):
+            assert await guard.judge(issuer.token("1")) is verdict
+        (line,) = [r.getMessage() for r in caplog.records if r.name == "asgi_wsauth"]
+        assert line.startswith(f"<JWKS {issuer.url}/jwks>: ")
+        assert line.isprintable()
+    assert issuer.count("/jwks") == 3  # the warm one's first, and one failure each
+    assert issuer.count("/elsewhere") == 0
+    issuer.behaviour.clear()
+    cold.clock.now += 30
+    assert await cold.judge(issuer.token("1")) is ADMITTED
+
+
+async def test_row_17_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
+    guard = Guard(issuer, ttl=100, cooldown=10, stale_for=50)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "fail"
+    for age, verdict, fetches in [
+        (99, ADMITTED, 2),  # in the background
+        (100, ADMITTED, 2),
+        (110, ADMITTED, 3),
+        (149.9, ADMITTED, 4),
+        (150, KEYS_UNAVAILABLE, 4),
+        (160, KEYS_UNAVAILABLE, 5),
+    ]:
+        guard.clock.now = NOW + age
+        for _ in range(3):
+            assert await guard.judge(issuer.token("1")) is verdict, age
+            await guard.fetched()
+        assert issuer.count("/jwks") == fetches, age
+    issuer.behaviour.clear()
+    guard.clock.now += 10
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+
+
+async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
+    """After hours without a handshake, an outage that is over excuses no old key."""
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "fail"
+    guard.clock.now += 599
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    await guard.fetched()
+    issuer.behaviour.clear()
+    withdrawn = issuer.keys.pop("1")
+    issuer.add_key("2")
+    guard.clock.now += 31
+    assert await guard.judge(issuer.token("1", withdrawn)) is INVALID
+    assert issuer.count("/jwks") == 3
+
+
+async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
+    issuer: Issuer,
+) -> None:
+    guard = Guard(issuer, ttl=100)
+    token = issuer.token("1")
+    assert await guard.judge(token) is ADMITTED
+    issuer.keys.clear()
+    issuer.add_key("2")
+    issuer.behaviour["/jwks"] = "hold"  # so that the fetch in the background brings nothing, too
+    for age in range(1, 100):
+        guard.clock.now = NOW + age
+        assert await guard.judge(token) is ADMITTED
+    issuer.let_go()
+    guard.clock.now = NOW + 100
+    assert await guard.judge(token) is INVALID
+    assert issuer.count("/jwks") == 2
+
+
+async def test_row_20_the_handshake_that_started_a_fetch_is_cancelled(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "hold"
+    guard = Guard(issuer)
+    verdicts: list[Any] = []
+
+    async def judge() -> None:
+        verdicts.append(await guard.judge(issuer.token("1")))
+
+    async with anyio.create_task_group() as others:
+        async with anyio.create_task_group() as first:
+            first.start_soon(judge)
+            await issuer.asked("/jwks")
+            for _ in range(10):
+                others.start_soon(judge)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
+        assert verdicts == []
+        issuer.let_go()
+    assert verdicts == [ADMITTED] * 10
+    assert issuer.count("/jwks") == 1
+
+
+async def test_row_20_the_deadline_of_a_handshake_does_not_end_the_fetch(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "hold"
+    guard = Guard(issuer)
+    auth = authenticator(guard.verifier, observers=(), timeout=0.01)
+    scope = websocket(f"token={issuer.token('1')}")
+    outcome = await drive(WebSocketAuthMiddleware(App(), auth), scope, receive=connected())
+    assert outcome.close == (1013, "verifier_unavailable")
+    await issuer.asked("/jwks")
+    issuer.let_go()
+    await guard.fetched()
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert issuer.count("/jwks") == 1
+
+
+async def test_what_clients_are_told(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "fail"
+    guard = Guard(issuer)
+    auth = authenticator(guard.verifier, observers=())
+    token = issuer.token("1")
+    scope = websocket(f"token={token}")
+    outcome = await drive(WebSocketAuthMiddleware(App(), auth), scope, receive=connected())
+    assert outcome.close == (4001, "keys_unavailable")
+    guard.clock.now += 20
+    request = websocket(headers=bearer(token), type="http", method="GET", scheme="http")
+    outcome = await drive(HTTPAuthMiddleware(App(), auth), request)
+    assert outcome.sent[0]["status"] == 503
+    assert (b"retry-after", b"10") in outcome.sent[0]["headers"]
+
+
+# Rotation
+
+
+async def test_rotation_without_a_refusal(issuer: Issuer) -> None:
+    """Handshakes run throughout while the key is rotated twice: the new one is published, then
+    used, then the old one is withdrawn."""
+    guard = Guard(issuer, ttl=100, cooldown=10)
+    auth = authenticator(guard.verifier, observers=())
+    refused: list[Any] = []
+
+    async def handshakes(kid: str, *, until: float) -> None:
+        """Ten at once, each second."""
+        token = issuer.token(kid)
+        while guard.clock.now < until:
+            guard.clock.now += 1
+
+            async def one() -> None:
+                app, scope = App(), websocket(f"token={token}")
+                guarded = WebSocketAuthMiddleware(app, auth)
+                outcome = await drive(guarded, scope, receive=connected())
+                if not app.calls:
+                    refused.append((kid, guard.clock.now - NOW, outcome.close))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(10):
+                    group.start_soon(one)
+
+    now = NOW
+    for old, new in (("1", "2"), ("2", "3")):
+        await handshakes(old, until=(now := now + 150))
+        issuer.add_key(new)
+        await handshakes(old, until=(now := now + 50))
+        await handshakes(new, until=(now := now + 50))
+        token, _ = issuer.token(old), issuer.keys.pop(old)
+        await handshakes(new, until=(now := now + 100))
+        assert await guard.judge(token) is INVALID
+        assert refused == []
+    # 700 seconds, a fetch every 75, and perhaps one for each new key
+    assert issuer.count("/jwks") <= 12
+
+
+async def test_a_late_older_answer_does_not_replace_a_newer_one(issuer: Issuer) -> None:
+    """Two event loops ask; the one that asked first hears last."""
+    guard = Guard(issuer)
+    issuer.behaviour["/jwks"] = "hold"
+    verdicts: list[Any] = []
+
+    def in_another_loop() -> None:
+        verdicts.append(anyio.run(guard.judge, issuer.token("1")))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(to_thread.run_sync, in_another_loop)
+        await issuer.asked("/jwks")
+        issuer.behaviour.clear()
+        issuer.add_key("2")
+        assert await guard.judge(issuer.token("2")) is ADMITTED
+        assert verdicts == []
+        issuer.let_go()
+    assert verdicts == [ADMITTED]
+    assert await guard.judge(issuer.token("2")) is ADMITTED
+    assert issuer.count("/jwks") == 2
+
+
+async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    issuer.pages["/jwks"] = None  # 404
+    issuer.behaviour["/jwks"] = "hold"
+    verdicts: list[Any] = []
+
+    def in_another_loop() -> None:
+        verdicts.append(anyio.run(guard.judge, issuer.token("1")))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(to_thread.run_sync, in_another_loop)
+        await issuer.asked("/jwks")
+        issuer.behaviour.clear()
+        issuer.pages.clear()
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        issuer.let_go()
+    assert verdicts == [ADMITTED]  # it waited for its own fetch, and then found the other's keys
+    assert await guard.judge(unknown()[0]) is INVALID
+
+
+# Event loops
+
+
+def test_one_set_serves_event_loops_one_after_the_other(issuer: Issuer, anyio_backend: str) -> None:
+    guard = Guard(issuer)
+
+    async def judge() -> None:
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        guard.clock.now += 600
+
+    for fetches in range(1, 4):
+        anyio.run(judge, backend=anyio_backend)
+        assert issuer.count("/jwks") == fetches
+
+
+def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
+    issuer: Issuer, anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(issuer)
+
+    async def leave_early() -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(guard.judge, issuer.token("1"))
+                await issuer.asked("/jwks")
+                scope.cancel()
+
+    issuer.behaviour["/jwks"] = "hang"
+    anyio.run(leave_early, backend=anyio_backend)
+    assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: it was broken off"]
+    issuer.behaviour.clear()
+    guard.clock.now += 30
+    assert anyio.run(guard.judge, issuer.token("1"), backend=anyio_backend) is ADMITTED
+
+
+def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> None:
+    """The longest time that a ticking task doesn't run, while a fetch hangs and 100 handshakes wait
+    for it, beside the same without the package. A fetch that blocks makes it as long as it hangs.
+    """
+    hang = 0.4
+
+    async def longest_gap(meanwhile: Callable[[], Awaitable[Any]]) -> float:
+        gaps = [0.0]
+
+        async def tick() -> None:
+            last = anyio.current_time()
+            while True:
+                await anyio.sleep(0.001)
+                last, gap = anyio.current_time(), anyio.current_time() - last
+                gaps.append(gap)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            await meanwhile()
+            group.cancel_scope.cancel()
+        return max(gaps)
+
+    async def compare() -> float:
+        guard = Guard(issuer, timeout=hang)
+        tokens = [issuer.token("1")] * 100
+
+        async def with_it() -> None:
+            assert await guard.judge_all(tokens) == {KEYS_UNAVAILABLE: 100}
+
+        without = await longest_gap(lambda: anyio.sleep(hang))
+        return await longest_gap(with_it) - without
+
+    issuer.behaviour["/jwks"] = "hang"
+    # The machine itself holds up a loop now and then, but not each time just here.
+    assert any(anyio.run(compare, backend=anyio_backend) < hang / 2 for _ in range(3))
+
+
+# OpenID Connect
+
+
+def oidc(issuer: Issuer, path: str = "", **options: Any) -> JWTVerifier:
+    return JWTVerifier.from_oidc(
+        f"{issuer.url}{path}",
+        algorithms=["ES256"],
+        audience="chat",
+        clock=lambda: NOW,
+        **options,
+    )
+
+
+async def verdict_of(verifier: JWTVerifier, token: str) -> Any:
+    try:
+        return await judged(verifier, token)
+    except Denied as denied:
+        return denied.reason
+
+
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+async def test_the_discovery_document_leads_to_the_keys(issuer: Issuer) -> None:
+    verifier = oidc(issuer)
+    token = issuer.token("1", iss=issuer.url, aud="chat")
+    for _ in range(3):
+        assert isinstance(await verdict_of(verifier, token), Principal)
+    assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
+    assert await verdict_of(verifier, issuer.token("1", iss=issuer.url, aud="mail")) is INVALID
+    assert await verdict_of(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
+
+
+async def test_the_discovery_document_is_read_again_with_the_keys(issuer: Issuer) -> None:
+    clock = Clock()
+    jwks = JWKS.from_oidc(issuer.url, clock=clock)
+    verifier = JWTVerifier(jwks, algorithms=["ES256"], clock=lambda: NOW)
+    assert await verdict_of(verifier, issuer.token("1"))
+    issuer.pages["/new"] = {"keys": [jwk(issuer.add_key("2"), "2")]}
+    issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/new"}
+    clock.now += 600
+    assert isinstance(await verdict_of(verifier, issuer.token("2")), Principal)
+    paths = [request.path for request in issuer.requests]
+    assert paths == [DISCOVERY, "/jwks", DISCOVERY, "/new"]
+
+
+async def test_the_keys_may_be_on_another_host(issuer: Issuer) -> None:
+    there = issuer.url.replace("127.0.0.1", "localhost")
+    issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{there}/jwks"}
+    token = issuer.token("1", iss=issuer.url, aud="chat")
+    assert isinstance(await verdict_of(oidc(issuer), token), Principal)
+
+
+@pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/"])
+async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
+    """The slash at its end counts in the name, and not in the address."""
+    name = f"{issuer.url}{path}"
+    at = f"{path.removesuffix('/')}{DISCOVERY}"
+    issuer.pages[at] = {"issuer": name, "jwks_uri": f"{issuer.url}/jwks"}
+    token = issuer.token("1", iss=name, aud="chat")
+    assert isinstance(await verdict_of(oidc(issuer, path), token), Principal)
+    assert issuer.count(at) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"issuer": "{issuer}"},
+        {"jwks_uri": "{issuer}/jwks"},
+        {"issuer": "{issuer}/", "jwks_uri": "{issuer}/jwks"},
+        {"issuer": "{ISSUER}", "jwks_uri": "{issuer}/jwks"},
+        {"issuer": "https://evil.example", "jwks_uri": "{issuer}/jwks"},
+        {"issuer": ["{issuer}"], "jwks_uri": "{issuer}/jwks"},
+        {"issuer": "{issuer}", "jwks_uri": ["{issuer}/jwks"]},
+        {"issuer": "{issuer}", "jwks_uri": "/jwks"},
+        {"issuer": "{issuer}", "jwks_uri": ""},
+        {"issuer": "{issuer}", "jwks_uri": "http://keys.example/jwks"},
+        {"issuer": "{issuer}", "jwks_uri": "file:///etc/passwd"},
+        {"issuer": "\x1b[31m\u202e\r\n", "jwks_uri": "{issuer}/jwks"},
+    ],
+)
+async def test_a_discovery_document_that_leads_nowhere(
+    issuer: Issuer, document: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def filled(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("{issuer}", issuer.url).replace("{ISSUER}", issuer.url.upper())
+        return [filled(part) for part in value]
+
+    if isinstance(document, dict):
+        document = {name: filled(value) for name, value in document.items()}
+    issuer.pages[DISCOVERY] = document
+    token = issuer.token("1", iss=issuer.url, aud="chat")
+    assert await verdict_of(oidc(issuer), token) is KEYS_UNAVAILABLE
+    assert [request.path for request in issuer.requests] == [DISCOVERY]
+    (line,) = caplog.messages
+    assert line.isprintable()
+
+
+async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "hang"
+    token = issuer.token("1", iss=issuer.url, aud="chat")
+    verifier = oidc(issuer, timeout=0.3)
+    with anyio.fail_after(30):
+        assert await verdict_of(verifier, token) is KEYS_UNAVAILABLE
+
+
+async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
+    evil = ec.generate_private_key(ec.SECP256R1())
+    issuer.pages["/evil"] = {"keys": [jwk(evil, "1")]}
+    public = ECAlgorithm.to_jwk(evil.public_key(), as_dict=True)
+    headers = {
+        "kid": "1",
+        "jku": f"{issuer.url}/evil",
+        "x5u": f"{issuer.url}/evil",
+        "jwk": public,
+        "x5c": x5c(evil)["x5c"],
+    }
+    token = mint(evil, algorithm="ES256", headers=headers, iss=issuer.url, aud="chat")
+    assert await verdict_of(oidc(issuer), token) is INVALID
+    assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "named"),
+    [
+        ("http://id.example/keys", {}, "only https"),
+        ("file:///etc/passwd", {}, "only https"),
+        ("id.example/keys", {}, "only https"),
+        ("", {}, "only https"),
+        (None, {}, "JWKS: None"),
+        (5, {}, "JWKS: 5"),
+        ("https://", {}, "only https"),
+        ("https://[::1", {}, "JWKS: 'https://[::1'"),
+        ("https://user:password@id.example", {}, "a password"),
+        ("https://id.example", {"ttl": 0}, "JWKS: ttl 0"),
+        ("https://id.example", {"ttl": float("nan")}, "JWKS: ttl nan"),
+        ("https://id.example", {"ttl": float("inf")}, "JWKS: ttl inf"),
+        ("https://id.example", {"ttl": True}, "JWKS: ttl True"),
+        ("https://id.example", {"ttl": "600"}, "JWKS: ttl '600'"),
+        ("https://id.example", {"cooldown": -1}, "JWKS: cooldown -1"),
+        ("https://id.example", {"stale_for": -1}, "JWKS: stale_for -1"),
+        ("https://id.example", {"timeout": 0}, "JWKS: timeout 0"),
+        ("https://id.example", {"max_size": 0}, "JWKS: max_size 0"),
+        ("https://id.example", {"max_size": 1.5}, "JWKS: max_size 1.5"),
+    ],
+)
+def test_bad_configuration(url: Any, options: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        JWKS(url, **options)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("issuer", [None, 5, "http://id.example", "id.example", ""])
+def test_an_issuer_that_is_no_address(issuer: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        JWTVerifier.from_oidc(issuer, algorithms=["RS256"], audience=None)
+
+
+@pytest.mark.parametrize("algorithms", [["HS256"], ["RS256", "HS256"], [], ["none"]])
+def test_only_public_keys_come_from_the_network(algorithms: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="algorithms"):
+        JWTVerifier(JWKS("http://localhost/keys"), algorithms=algorithms)
+
+
+def test_a_set_stands_alone() -> None:
+    with pytest.raises(ConfigurationError, match="key: number 2 fits none"):
+        JWTVerifier(
+            [jwk(P256_KEY), JWKS("http://localhost/keys")],  # type: ignore[list-item]
+            algorithms=["ES256"],
+        )
+
+
+def test_its_repr_has_no_query() -> None:
+    assert repr(JWKS("https://id.example/keys?secret=x")) == "<JWKS https://id.example/keys>"
