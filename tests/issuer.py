@@ -96,17 +96,21 @@ class Issuer:
     def count(self, path: str) -> int:
         """How often it was asked for this."""
         with self.changed:
-            return sum(request.path == path for request in self.requests)
+            return self._count(path)
+
+    def wait_for(self, path: str, times: int = 1) -> None:
+        """Wait until it was asked for this so often."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self._count(path) >= times, DEADLINE), (
+                self.requests
+            )
 
     async def asked(self, path: str, times: int = 1) -> None:
-        """Wait until it was asked for this so often."""
+        """The same, for the tests that an event loop runs."""
+        await to_thread.run_sync(self.wait_for, path, times)
 
-        def wait() -> None:
-            with self.changed:
-                enough = lambda: sum(r.path == path for r in self.requests) >= times  # noqa: E731
-                assert self.changed.wait_for(enough, DEADLINE), self.requests
-
-        await to_thread.run_sync(wait)
+    def _count(self, path: str) -> int:
+        return sum(request.path == path for request in self.requests)
 
     # How it answers
 

@@ -43,6 +43,7 @@ from asgi_wsauth import (
     Subprotocol,
     TicketEndpoint,
     Tickets,
+    TokenIntrospection,
     WebSocketAuthMiddleware,
 )
 
@@ -181,6 +182,25 @@ async def failing(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError(f"app broke with {scope!r}")
 
 
+# Guarded by what an issuer says: by its keys, or by its verdicts.
+
+_BY_ISSUER: dict[str, ASGIApp] = {}
+
+
+async def network(scope: Any, receive: Any, send: Any) -> None:
+    """Guarded by the issuer that `?issuer=` names; each test starts one of its own."""
+    issuer = _query(scope, "issuer")
+    if issuer not in _BY_ISSUER:
+        verifiers = [
+            JWTVerifier.from_oidc(issuer, algorithms=["ES256"], audience="chat"),
+            TokenIntrospection(f"{issuer}/introspect", client_id="chat", client_secret="secret"),
+        ]
+        _BY_ISSUER[issuer] = WebSocketAuthMiddleware(
+            echo, Authenticator(verifiers), close_codes=DAPHNE_CLOSE_CODES
+        )
+    await _BY_ISSUER[issuer](scope, receive, send)
+
+
 # Bare apps, without the middleware: what servers do is seen through these.
 
 
@@ -270,6 +290,7 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/nested/other": WebSocketAuthMiddleware(
         WebSocketAuthMiddleware(echo, authenticator(sources=[QueryParam("key")])), AUTH
     ),
+    "/network": network,
     "/bare/echo": echo,
     "/bare/close": bare_close,
     "/bare/accept_then_close": bare_accept_then_close,
