@@ -19,7 +19,7 @@ The rooms, each of which imports only from rows above its own:
        claims        what a token's claims prove
        verdicts      VerdictCache
        outbound      requests to other servers
-    3  verifiers/    one file per kind of credential, and jwks: keys from the network
+    3  verifiers/    one file per kind of credential, and JWKS: keys from the network
     4  authenticator the policy, in one function
     5  session       one live socket
        redaction     RedactCredentials, a filter for logs

@@ -143,6 +143,7 @@ _FEW_BYTES = gzip.compress(b" " * 50_000_000)  # that would become many
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits until the client acknowledged the headers
     issuer: Issuer
 
     def setup(self) -> None:

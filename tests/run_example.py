@@ -17,7 +17,11 @@ from servers import DEADLINE, Client, free_port
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 # Settings of the examples that the developer's own shell may have.
-_SETTINGS = re.compile(r"APP_AUTH_REQUIRED|DATABASE|PASSWORD|PORT|SECRET|UVICORN_.*")
+_SETTINGS = re.compile(
+    r"ACCOUNTS_URL|APP_AUTH_REQUIRED|AUDIENCE|CERTIFICATES_URL|DATABASE|FIREBASE_.*|ISSUER"
+    r"|PASSWORD|PORT|SECRET|UVICORN_.*"
+    r"|(?i:(all|https?)_proxy)"  # which can't reach this machine
+)
 
 
 class Running(Client):

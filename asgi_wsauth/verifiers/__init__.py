@@ -1,4 +1,7 @@
-"""The kinds of credential. One file each; none of them knows another, a close code or a socket."""
+"""The kinds of credential. One file each; none of them knows another, a close code or a socket.
+
+Only jwks.py is no kind of its own: it has keys for jwt.py.
+"""
 
 from __future__ import annotations
 
