@@ -16,14 +16,21 @@ _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, o
 
 
 def principal_of(
-    claims: dict[str, Any], *, now: float, leeway: float, scopes_claim: str, method: str
+    claims: dict[str, Any],
+    *,
+    now: float,
+    early: float,
+    late: float,
+    scopes_claim: str,
+    method: str,
 ) -> Principal:
     """The principal that these claims speak of.
 
     Args:
         claims: from a token whose signature is good, or from who issued it.
         now: Unix time in seconds.
-        leeway: seconds by which clocks may differ.
+        early: seconds by which it may come before its `iat` and `nbf`, because clocks differ.
+        late: seconds by which it may come after its `exp`.
         scopes_claim: the claim with the scopes.
         method: how the claims were proved.
 
@@ -33,11 +40,11 @@ def principal_of(
     """
     issued_at = _seconds(claims, "iat")
     for start in (issued_at, _seconds(claims, "nbf")):
-        if start is not None and start > now + leeway:
+        if start is not None and start > now + early:
             raise Denied(Reason.INVALID, "it is not valid yet")
     expires_at = _seconds(claims, "exp")
     if expires_at is not None:
-        expires_at += leeway
+        expires_at += late
     identity, session_id, token_id = (_text(claims, name) for name in ("sub", "sid", "jti"))
     scopes = _scopes(claims, scopes_claim)
     if not identity:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import httpx
     from anyio.lowlevel import RunVar
 
-    _Opened: TypeAlias = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient]
+    _Opened: TypeAlias = tuple[
+        AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient, anyio.CapacityLimiter
+    ]
 
 __all__ = ["Outbound", "Unreachable"]
 
@@ -63,10 +65,12 @@ class Outbound:
         self._loopback = False
         parsed: object = url
         try:
+            if not isinstance(url, str):
+                raise TypeError("this is no string")
             parsed = address = httpx.URL(url)
             self._loopback = _is_loopback(address.host)
             self._check(address)
-        except (httpx.InvalidURL, TypeError, Unreachable) as exc:
+        except (httpx.InvalidURL, TypeError, ValueError, Unreachable) as exc:
             raise ConfigurationError(  # `parsed` hides a password
                 f"{part}: {parsed!r}: {exc}; write for example https://id.example/keys"
             ) from None
@@ -95,16 +99,30 @@ class Outbound:
         try:
             with anyio.fail_after(self._timeout):
                 self._check(self._httpx.URL(url))
-                return json.loads(await self._body(method, url, **request))
+                client, limiter = await self._connections()
+                async with limiter:
+                    body = await self._body(client, method, url, **request)
         except Unreachable:
             raise
         except TimeoutError:
             raise Unreachable(f"no answer within {self._timeout:g} s") from None
-        except Exception as exc:  # of httpx, of the sockets below it, of json
-            raise Unreachable(f"{type(exc).__name__}: {str(exc)[:200]!a}") from None
+        except Exception as exc:  # of httpx, or of the sockets below it
+            raise Unreachable(self._why(exc)) from None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise Unreachable("it is no JSON") from None
 
-    async def _body(self, method: str, url: str, **request: Any) -> bytes:
-        client = await self._client()
+    def _why(self, exc: Exception) -> str:
+        """What went wrong, without a word of the server's: it may say the token again."""
+        said: BaseException | None = exc if isinstance(exc, self._httpx.ConnectError) else None
+        while said is not None and not str(said):  # on trio, the words are with the cause
+            said = said.__cause__ or said.__context__
+        return type(exc).__name__ + (f": {str(said)[:200]!a}" if said is not None else "")
+
+    async def _body(
+        self, client: httpx.AsyncClient, method: str, url: str, **request: Any
+    ) -> bytes:
         body = bytearray()
         async with client.stream(method, url, **request) as response:
             if response.status_code != 200:
@@ -122,14 +140,14 @@ class Outbound:
             raise Unreachable(f"it has more than {self._max_size} bytes")
         return bytes(body)
 
-    async def _client(self) -> httpx.AsyncClient:
-        """The client of the running event loop."""
+    async def _connections(self) -> tuple[httpx.AsyncClient, anyio.CapacityLimiter]:
+        """Those of the running event loop."""
         opened = self._opened.get(None)
         if opened is None:
             clients = self._clients()
-            opened = clients, await clients.__anext__()
+            opened = clients, await clients.__anext__(), anyio.CapacityLimiter(self._max_in_flight)
             self._opened.set(opened)
-        return opened[1]
+        return opened[1:]
 
     async def _clients(self) -> AsyncGenerator[httpx.AsyncClient, None]:
         # A generator, because that is what asyncio and trio close when they end. Nothing else tells
@@ -138,7 +156,9 @@ class Outbound:
             verify=self._ssl,
             trust_env=not self._loopback,  # a proxy elsewhere can't reach this machine
             timeout=None,  # `_ask` has one for all of it
-            limits=self._httpx.Limits(max_connections=self._max_in_flight),
+            # Who waits, waits for the limiter: a pool that is full loses the connection which it
+            # has just given to somebody who is cancelled (httpcore 1.0.9).
+            limits=self._httpx.Limits(max_connections=None),
             headers={"accept": "application/json", "accept-encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
         ) as client:

@@ -79,7 +79,7 @@ class VerdictCache:
 
 
 def _digest(secret: bytes, credential: str) -> bytes:
-    return blake2b(credential.encode(), key=secret, digest_size=32).digest()
+    return blake2b(credential.encode(errors="surrogatepass"), key=secret, digest_size=32).digest()
 
 
 def check_cache(cache: VerdictCache | None) -> VerdictCache | None:

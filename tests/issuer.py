@@ -282,7 +282,7 @@ def issuing(certificate_and_key: tuple[str, str] | None = None) -> Iterator[Issu
             server.socket = context.wrap_socket(server.socket, server_side=True)
         scheme = "http" if certificate_and_key is None else "https"
         issuer = handler.issuer = Issuer(scheme, server.server_address[1])  # type: ignore[attr-defined]
-        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread = Thread(target=server.serve_forever, args=(0.002,), daemon=True)
         thread.start()
         try:
             yield issuer

@@ -15,13 +15,14 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.claims import check_names, principal_of
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.verdicts import VerdictCache
 
 __all__ = ["TokenIntrospection"]
 
 _JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
+_EARLY = 30.0  # seconds by which the issuer's clock may be ahead
 _OURS = ("wst_", "wsi_", "wsk_")  # a ticket, an internal credential, a generated API key
 
 
@@ -83,9 +84,9 @@ class TokenIntrospection:
         self._audience = check_names("audience", audience)
         self._scopes_claim = scopes_claim
         self._include_jwts = include_jwts
-        self._cache: VerdictCache | None = None
-        if check_seconds("TokenIntrospection: cache_ttl", cache_ttl, least=0) > 0:
-            self._cache = VerdictCache(cache_size, cache_ttl)
+        size = check_count("TokenIntrospection: cache_size", cache_size)
+        ttl = check_seconds("TokenIntrospection: cache_ttl", cache_ttl, least=0)
+        self._cache = VerdictCache(size, ttl) if ttl > 0 else None
         self._secret = secrets.token_bytes(32)
         self._clock = clock
 
@@ -93,15 +94,24 @@ class TokenIntrospection:
         token = credential.value
         if token.startswith(_OURS) or (not self._include_jwts and _JWT.fullmatch(token)):
             return None
-        cached = None if self._cache is None else self._cache.get(self._secret, token)
-        if cached is not None:
-            return self._principal(json.loads(cached))
+        remembered = self._remembered(token)
+        if remembered is not None:
+            return self._principal(remembered)
         claims = await self._ask(token)
-        remembered = json.dumps(claims)  # before anybody can change what is in it
+        text = json.dumps(claims)  # before anybody can change what is in it
         principal = self._principal(claims)
         if self._cache is not None:
-            self._cache.put(self._secret, token, remembered)
+            self._cache.put(self._secret, token, text)
         return principal
+
+    def _remembered(self, token: str) -> dict[str, Any] | None:
+        """What the issuer said of a token lately. Past the `exp` it named it is to be asked again:
+        it may let a token live longer while it is used."""
+        text = None if self._cache is None else self._cache.get(self._secret, token)
+        if text is None:
+            return None
+        claims: dict[str, Any] = json.loads(text)
+        return claims if claims.get("exp", float("inf")) > self._clock() else None
 
     async def _ask(self, token: str) -> dict[str, Any]:
         """What the issuer says of a token that is active."""
@@ -130,7 +140,8 @@ class TokenIntrospection:
         return principal_of(
             claims,
             now=self._clock(),
-            leeway=0.0,
+            early=_EARLY,
+            late=0.0,
             scopes_claim=self._scopes_claim,
             method="introspection",
         )
@@ -147,5 +158,10 @@ def _basic(client_id: str, client_secret: str) -> str:
             raise ConfigurationError(
                 f"TokenIntrospection: {option}: there is none; is the setting behind it set?"
             )
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    try:
+        pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates
+        raise ConfigurationError(
+            "TokenIntrospection: client_id or client_secret is no text"
+        ) from None
     return f"Basic {b64encode(pair.encode()).decode()}"

@@ -232,7 +232,8 @@ class JWTVerifier:
         return principal_of(
             claims,
             now=self._clock(),
-            leeway=self._leeway,
+            early=self._leeway,
+            late=self._leeway,
             scopes_claim=self._scopes_claim,
             method="jwt",
         )
