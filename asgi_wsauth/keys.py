@@ -65,16 +65,20 @@ class KeySet:
 
     def __init__(self, keys: Iterable[PreparedKey]) -> None:
         self._by_algorithm: dict[str, list[PreparedKey]] = {}
+        self._by_name: dict[tuple[str, str | None], list[PreparedKey]] = {}
         for key in keys:
             self._by_algorithm.setdefault(key.algorithm, []).append(key)
+            self._by_name.setdefault((key.algorithm, key.kid), []).append(key)
         everything = [key for keys in self._by_algorithm.values() for key in keys]
         self.marks = frozenset(key.mark for key in everything)
         self.kids = frozenset(key.kid for key in everything if key.kid is not None)
 
     def candidates(self, algorithm: str, kid: str | None) -> list[PreparedKey]:
         """The keys that may have signed a token with this header (RFC 7515 section 4.1.4)."""
-        fitting = self._by_algorithm.get(algorithm, [])
-        return [key for key in fitting if None in (kid, key.kid) or kid == key.kid]
+        if kid is None:
+            return self._by_algorithm.get(algorithm, [])
+        named, nameless = ((algorithm, name) for name in (kid, None))
+        return [*self._by_name.get(named, ()), *self._by_name.get(nameless, ())]
 
 
 class KeySource(Protocol):

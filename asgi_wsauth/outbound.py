@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+import anyio.lowlevel
 
 from asgi_wsauth.denial import ConfigurationError, check_count, check_seconds
 from asgi_wsauth.tasks import run_var
@@ -130,11 +131,13 @@ class Outbound:
                 raise Unreachable(f"HTTP {response.status_code}{followed}")
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise Unreachable("it is compressed, which was not asked for")
+            # Nothing is raised in this loop: httpx's generators end only by what happens in them.
             with anyio.CancelScope() as reading:
                 async for chunk in response.aiter_raw():
                     body += chunk
+                    # Thousands of small chunks may come at once, and the event loop is to run on.
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
                     if len(body) > self._max_size:
-                        # Not raised here: httpx's generators end only by what happens inside them.
                         reading.cancel()
         if len(body) > self._max_size:
             raise Unreachable(f"it has more than {self._max_size} bytes")

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth import Authenticator, Credential, JWTVerifier, Principal
+from asgi_wsauth import Authenticator, Credential, Denied, JWTVerifier, Principal, Reason
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 NOW = 1_800_000_000.0  # the clock that is handed to whatever is under test
@@ -174,6 +174,21 @@ async def judged(verifier: Any, presented: str) -> Principal | None:
     """What a verifier makes of a credential."""
     result: Principal | None = await verifier(Credential(presented), HTTPConnection(websocket()))
     return result
+
+
+async def judge(verifier: Any, presented: str, **handshake: Any) -> Principal | Reason | None:
+    """The principal, the reason of the refusal, or None for "not mine"."""
+    conn = HTTPConnection(websocket(**handshake))
+    try:
+        principal: Principal | None = await verifier(Credential(presented), conn)
+        return principal
+    except Denied as denied:
+        assert presented not in str(denied)
+        return denied.reason
+
+
+async def admits(verifier: Any, presented: str, **handshake: Any) -> bool:
+    return isinstance(await judge(verifier, presented, **handshake), Principal)
 
 
 async def nobody(credential: Any, conn: Any) -> Principal | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from threading import Thread
 from typing import Any
 
 import anyio
+import jwt
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from handshakes import (
@@ -36,7 +39,10 @@ from asgi_wsauth import (
     Principal,
     Reason,
     WebSocketAuthMiddleware,
+    tasks,
 )
+from asgi_wsauth.keys import KeySet
+from asgi_wsauth.verifiers import jwks
 
 pytestmark = pytest.mark.anyio
 
@@ -84,9 +90,9 @@ class Guard:
 
     async def fetched(self) -> None:
         """Wait until no fetch is on its way."""
-        end = self.jwks._on_its_way.get(None)
-        if end is not None:
-            await end.wait()
+        fetch = self.jwks._on_its_way.get(None)
+        if fetch is not None:
+            await fetch.over.wait()
 
 
 def unknown(number: int = 1) -> list[str]:
@@ -110,6 +116,23 @@ async def test_a_set_of_any_shape(issuer: Issuer, path: str, key: Any, algorithm
     assert await guard.judge(issuer.token("1")) is ADMITTED
     assert await guard.judge(mint(key, algorithm=algorithm, headers={"kid": "1"})) is INVALID
     assert issuer.count(path) == 1
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [(RSA_KEY, "RS256"), (P384_KEY, "ES384")])
+@pytest.mark.parametrize("certificates", [["AAAA"], None, "other"])
+async def test_a_certificate_beside_a_key_is_not_read(
+    issuer: Issuer, key: Any, algorithm: str, certificates: Any
+) -> None:
+    beside = x5c(P256_KEY)["x5c"] if certificates == "other" else certificates
+    issuer.pages["/jwks"] = {"keys": [jwk(key, "2", x5c=beside)]}
+    token = mint(key, algorithm=algorithm, headers={"kid": "2"})
+    assert await Guard(issuer).judge(token) is ADMITTED
+
+
+async def test_of_a_chain_of_certificates_the_first_has_the_key(issuer: Issuer) -> None:
+    entry = x5c(RSA_KEY, "2")
+    issuer.pages["/jwks"] = {"keys": [{**entry, "x5c": entry["x5c"] + x5c(SMALL)["x5c"]}]}
+    assert await Guard(issuer).judge(issuer.token("2", RSA_KEY)) is ADMITTED
 
 
 async def test_a_key_of_every_family(issuer: Issuer) -> None:
@@ -146,7 +169,7 @@ async def test_row_3_a_key_is_for_the_algorithm_that_it_declares(
     assert issuer.count("/jwks") == 1  # its name is known: asking again would change nothing
 
 
-PRIVATE = RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True)
+PRIVATE = RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True) | {"key_ops": ["verify"]}
 SMALL = rsa.generate_private_key(65537, 1024)
 
 
@@ -165,6 +188,7 @@ SMALL = rsa.generate_private_key(65537, 1024)
         {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "OKP", "crv": "X25519", "x": "AA"},
         {"kty": "XXX"},
+        {"k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ"},
         {"kty": ["RSA"]},
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ"},
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ", "alg": "HS256"},
@@ -223,6 +247,12 @@ async def test_row_19_a_certificate_that_cant_be_read_is_left_out(
     assert await guard.judge(issuer.token("2", RSA_KEY)) is INVALID
 
 
+async def test_a_certificate_may_have_any_name(issuer: Issuer) -> None:
+    pem = certificate(P256_KEY).public_bytes(Encoding.PEM).decode()
+    issuer.pages["/jwks"] = {"keys": pem}
+    assert await Guard(issuer).judge(issuer.token("keys", P256_KEY)) is ADMITTED
+
+
 async def test_what_is_left_out_is_logged_when_it_changes(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,6 +267,39 @@ async def test_what_is_left_out_is_logged_when_it_changes(
         "nothing any more",
         "'None' ('this is no key'); 'None' ('this is no key')",
     ]
+
+
+@pytest.mark.parametrize("others", [[jwk(P256_KEY, "1")], []])
+async def test_row_19_however_much_is_left_out_the_line_is_short(
+    issuer: Issuer, others: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    long = [{"kid": "k" * 5000, "kty": "EC", "crv": "c" * 5000} for _ in range(20)]
+    issuer.pages["/jwks"] = {"keys": [*long, *others]}
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is (ADMITTED if others else KEYS_UNAVAILABLE)
+    (line,) = caplog.messages
+    assert len(line) < 10 * 300 + 100
+    assert line.count("Unsupported crv") == 10
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (jwk(SMALL), "The RSA key is 1024 bits long"),
+        (jwk(RSA_KEY, use="enc"), "it is not for signatures"),
+        (jwk(RSA_KEY, alg="RSA-OAEP"), "no algorithm takes it, or not the one that it declares"),
+        (jwk(P384_KEY, alg="ES256"), "no algorithm takes it, or not the one that it declares"),
+        (PRIVATE, "it is a secret or a private key"),
+        ({"kty": "oct", "k": "c2VjcmV0"}, "it is a secret or a private key"),
+    ],
+)
+async def test_row_19_the_log_says_what_is_wrong_with_a_key(
+    issuer: Issuer, entry: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.pages["/jwks"] = {"keys": [{**entry, "kid": "2"}, jwk(P256_KEY, "1")]}
+    assert await Guard(issuer).judge(issuer.token("1")) is ADMITTED
+    (line,) = caplog.messages
+    assert f": left out '2' ('{why}" in line
 
 
 @pytest.mark.parametrize(
@@ -283,8 +346,18 @@ async def test_tokens_and_keys_without_a_kid(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 1
     issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY)]}
     guard.clock.now += 30
+    assert await guard.judge(issuer.token("any", P256_KEY)) is ADMITTED
+    assert issuer.count("/jwks") == 1  # what has a key needs no other
     assert await guard.judge(issuer.token(None, RSA_KEY)) is ADMITTED
     assert issuer.count("/jwks") == 2
+
+
+async def test_keys_of_the_same_name_all_count(issuer: Issuer) -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    issuer.pages["/jwks"] = {"keys": [jwk(other, "1"), jwk(P256_KEY, "1")]}
+    guard = Guard(issuer)
+    for key in (P256_KEY, other):
+        assert await guard.judge(issuer.token("1", key)) is ADMITTED
 
 
 # What is fetched, and when
@@ -295,10 +368,12 @@ async def test_nothing_is_fetched_for_what_is_refused_anyway(issuer: Issuer) -> 
     mine = JWTVerifier(guard.jwks, algorithms=["ES256"], issuer="https://id.example")
     assert await judged(mine, issuer.token("1", iss="https://other.example")) is None
     assert await judged(mine, "opaque") is None
+    no_name = urlsafe_b64encode(b'{"alg": "ES256", "kid": null} ')
     for token in (
         mint(),  # HS256
         mint(P256_KEY, algorithm="ES256", headers={"kid": "../1"}),
         mint(P256_KEY, algorithm="ES256", headers={"kid": "x" * 300}),
+        f"{no_name.decode()}.{issuer.token('1').partition('.')[2]}",
     ):
         assert await guard.judge(token) is INVALID
     assert issuer.requests == []
@@ -330,6 +405,33 @@ async def test_it_is_refreshed_in_the_background_before_ttl_ends(issuer: Issuer)
         assert await guard.judge(issuer.token("1")) is ADMITTED
         assert issuer.count("/jwks") == fetches
         guard.clock.now += 1
+
+
+async def test_a_refresh_needs_no_cooldown_to_be_over(issuer: Issuer) -> None:
+    guard = Guard(issuer, ttl=20, cooldown=30)
+    for fetches in range(1, 4):
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        await guard.fetched()
+        assert issuer.count("/jwks") == fetches
+        guard.clock.now += 15
+
+
+async def test_a_set_ages_from_when_it_was_asked_for(issuer: Issuer) -> None:
+    """Not from when it came: what the issuer withdrew meanwhile is in it."""
+    guard = Guard(issuer, ttl=100)
+    issuer.behaviour["/jwks"] = "hold"
+    token = issuer.token("1")
+    async with anyio.create_task_group() as group:
+        group.start_soon(guard.judge, token)
+        await issuer.asked("/jwks")
+        del issuer.keys["1"]
+        issuer.add_key("2")
+        guard.clock.now += 50
+        issuer.let_go()
+    assert await guard.judge(token) is ADMITTED
+    guard.clock.now += 50
+    assert await guard.judge(token) is INVALID
+    assert issuer.count("/jwks") == 2
 
 
 async def test_row_16_a_thousand_handshakes_on_a_cold_cache(issuer: Issuer) -> None:
@@ -378,12 +480,60 @@ async def test_row_15_failures_cool_down_too(issuer: Issuer) -> None:
         assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
+async def test_the_cooldown_begins_with_the_fetch(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    issuer.pages["/jwks"] = None
+    issuer.behaviour["/jwks"] = "hold"
+    async with anyio.create_task_group() as group:
+        group.start_soon(guard.judge, issuer.token("1"))
+        await issuer.asked("/jwks")
+        guard.clock.now += 10
+        issuer.let_go()
+    issuer.behaviour.clear()
+    issuer.pages.clear()
+    guard.clock.now += 19.9
+    assert await guard.judge(issuer.token("1")) is KEYS_UNAVAILABLE
+    guard.clock.now += 0.1
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert issuer.count("/jwks") == 2
+
+
+async def test_a_signature_is_checked_once_with_each_key(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, checks = jwt.decode, 0
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal checks
+        checks += 1
+        return decode(*args, **options)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    guard = Guard(issuer)
+    forged = issuer.token(None, ec.generate_private_key(ec.SECP256R1()))
+    for _ in range(3):  # without a kid; nothing newer comes
+        checks = 0
+        assert await guard.judge(forged) is INVALID
+        assert checks == 1
+
+
 async def test_a_new_key_is_found_at_once(issuer: Issuer) -> None:
     guard = Guard(issuer)
     assert await guard.judge(issuer.token("1")) is ADMITTED
     guard.clock.now += 30
     issuer.add_key("2")
     assert await guard.judge_all([issuer.token("2")] * 100) == {ADMITTED: 100}
+    assert issuer.count("/jwks") == 2
+
+
+async def test_nothing_is_fetched_in_place_of_a_set_that_was_replaced(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    seen = await guard.jwks.keys()
+    assert await guard.jwks.renewed(seen) is seen
+    guard.clock.now += 600
+    newer = await guard.jwks.keys()
+    guard.clock.now += 30
+    assert await guard.jwks.renewed(seen) is newer is not seen
     assert issuer.count("/jwks") == 2
 
 
@@ -471,6 +621,17 @@ async def test_row_17_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
     assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
+async def test_old_keys_need_not_serve_at_all(issuer: Issuer) -> None:
+    guard = Guard(issuer, ttl=100, stale_for=0)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "fail"
+    for age, verdict in ((99.9, ADMITTED), (100, KEYS_UNAVAILABLE), (130, KEYS_UNAVAILABLE)):
+        guard.clock.now = NOW + age
+        assert await guard.judge(issuer.token("1")) is verdict
+        await guard.fetched()
+    assert issuer.count("/jwks") == 3
+
+
 async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
     """After hours without a handshake, an outage that is over excuses no old key."""
     guard = Guard(issuer)
@@ -485,6 +646,26 @@ async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
     guard.clock.now += 31
     assert await guard.judge(issuer.token("1", withdrawn)) is INVALID
     assert issuer.count("/jwks") == 3
+
+
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bool) -> None:
+    guard = Guard(issuer, ttl=10, stale_for=5, cooldown=1)
+    if warm:
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        guard.clock.now += 1
+    issuer.behaviour["/jwks"] = "hold"
+    verdicts: list[Any] = []
+
+    async def judge() -> None:
+        verdicts.append(await guard.judge(unknown()[0]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(judge)
+        await issuer.asked("/jwks", 1 + warm)
+        guard.clock.now += 15
+        issuer.let_go()
+    assert verdicts == [KEYS_UNAVAILABLE]
 
 
 async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
@@ -556,6 +737,13 @@ async def test_what_clients_are_told(issuer: Issuer) -> None:
     assert (b"retry-after", b"10") in outcome.sent[0]["headers"]
 
 
+async def test_what_the_log_is_told(issuer: Issuer) -> None:
+    issuer.behaviour["/jwks"] = "fail"
+    with pytest.raises(Denied) as caught:
+        await Guard(issuer).jwks.keys()
+    assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: HTTP 500"
+
+
 # Rotation
 
 
@@ -619,6 +807,30 @@ async def test_a_late_older_answer_does_not_replace_a_newer_one(issuer: Issuer) 
     assert issuer.count("/jwks") == 2
 
 
+async def test_of_two_answers_at_one_moment_the_newer_counts() -> None:
+    """Two event loops, in two threads: the newer answer comes just when the older one was found to
+    be newer than what there is."""
+    kept = JWKS("http://localhost/keys")
+
+    def take(number: int) -> None:
+        kept._take(jwks._Fetched(KeySet([]), jwks._Fetch(number, NOW)), [])
+
+    newer = Thread(target=take, args=(3,))
+
+    class First(int):
+        def __gt__(self, other: int) -> bool:
+            if other == 2:
+                newer.start()
+                newer.join(0.2)  # it waits for its turn
+            return False
+
+    for number in (First(1), 2):
+        take(number)
+    newer.join()
+    assert kept._fetched is not None
+    assert kept._fetched.fetch.number == 3
+
+
 async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer: Issuer) -> None:
     guard = Guard(issuer)
     issuer.pages["/jwks"] = None  # 404
@@ -637,6 +849,27 @@ async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer
         issuer.let_go()
     assert verdicts == [ADMITTED]  # it waited for its own fetch, and then found the other's keys
     assert await guard.judge(unknown()[0]) is INVALID
+
+
+async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    guard.clock.now += 30
+    issuer.add_key("2")
+    issuer.behaviour["/jwks"] = "hold"
+    verdicts: list[Any] = []
+
+    def in_another_loop() -> None:
+        verdicts.append(anyio.run(guard.judge, issuer.token("2")))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(to_thread.run_sync, in_another_loop)
+        await issuer.asked("/jwks", 2)
+        assert await guard.judge(issuer.token("2")) is KEYS_UNAVAILABLE  # and not INVALID
+        issuer.let_go()
+    assert verdicts == [ADMITTED]
+    assert await guard.judge(issuer.token("2")) is ADMITTED
+    assert issuer.count("/jwks") == 2
 
 
 # Event loops
@@ -670,8 +903,18 @@ def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
     anyio.run(leave_early, backend=anyio_backend)
     assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: it was broken off"]
     issuer.behaviour.clear()
-    guard.clock.now += 30
     assert anyio.run(guard.judge, issuer.token("1"), backend=anyio_backend) is ADMITTED
+
+
+async def test_nothing_is_kept_of_a_fetch_that_is_over(issuer: Issuer) -> None:
+    guard = Guard(issuer)
+    before = len(tasks._running)
+    for how in ("serve", "fail", "hang_up"):
+        issuer.behaviour["/jwks"] = how
+        assert await guard.judge(issuer.token("1")) is ADMITTED
+        guard.clock.now += 600
+    await anyio.wait_all_tasks_blocked()
+    assert len(tasks._running) == before
 
 
 def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> None:
@@ -709,6 +952,35 @@ def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> 
     issuer.behaviour["/jwks"] = "hang"
     # The machine itself holds up a loop now and then, but not each time just here.
     assert any(anyio.run(compare, backend=anyio_backend) < hang / 2 for _ in range(3))
+
+
+async def test_keys_are_read_in_a_thread_that_no_app_can_take(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = jwks._parse
+
+    def in_a_thread(document: Any) -> Any:
+        from_thread.run_sync(lambda: None)  # the event loop does it: nothing holds that up
+        return read(document)
+
+    monkeypatch.setattr(jwks, "_parse", in_a_thread)
+    threads = to_thread.current_default_thread_limiter()
+    threads.total_tokens = 1
+    async with threads:  # the app has them all
+        assert await Guard(issuer).judge(issuer.token("1")) is ADMITTED
+
+
+async def test_whatever_breaks_in_a_fetch_holds_up_nobody(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(document: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jwks, "_parse", broken)
+    guard = Guard(issuer)
+    assert await guard.judge_all([issuer.token("1")] * 10) == {KEYS_UNAVAILABLE: 10}
+    assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: ZeroDivisionError"]
+    assert issuer.count("/jwks") == 1
 
 
 # OpenID Connect
@@ -764,7 +1036,7 @@ async def test_the_keys_may_be_on_another_host(issuer: Issuer) -> None:
     assert isinstance(await verdict_of(oidc(issuer), token), Principal)
 
 
-@pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/"])
+@pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/", "/realms//"])
 async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
     """The slash at its end counts in the name, and not in the address."""
     name = f"{issuer.url}{path}"
@@ -794,6 +1066,7 @@ async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
         {"issuer": "{issuer}", "jwks_uri": "http://keys.example/jwks"},
         {"issuer": "{issuer}", "jwks_uri": "file:///etc/passwd"},
         {"issuer": "\x1b[31m\u202e\r\n", "jwks_uri": "{issuer}/jwks"},
+        {"issuer": "x" * 100_000, "jwks_uri": "{issuer}/jwks"},
     ],
 )
 async def test_a_discovery_document_that_leads_nowhere(
@@ -812,12 +1085,16 @@ async def test_a_discovery_document_that_leads_nowhere(
     assert [request.path for request in issuer.requests] == [DISCOVERY]
     (line,) = caplog.messages
     assert line.isprintable()
+    assert len(line) < 500
+    assert not line.endswith("Error")  # it says what is wrong
 
 
 async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hang"
     token = issuer.token("1", iss=issuer.url, aud="chat")
     verifier = oidc(issuer, timeout=0.3)
+    assert isinstance(verifier._keys, JWKS)
+    verifier._keys._outbound._timeout = 60  # so that it is not that of the second one
     with anyio.fail_after(30):
         assert await verdict_of(verifier, token) is KEYS_UNAVAILABLE
 
@@ -875,6 +1152,13 @@ def test_bad_configuration(url: Any, options: Any, named: str) -> None:
 def test_an_issuer_that_is_no_address(issuer: Any) -> None:
     with pytest.raises(ConfigurationError):
         JWTVerifier.from_oidc(issuer, algorithms=["RS256"], audience=None)
+
+
+@pytest.mark.parametrize("option", ["ttl", "cooldown", "stale_for", "timeout", "max_size"])
+def test_an_issuers_keys_take_the_options_of_a_set(option: str) -> None:
+    options: Any = {option: -1}
+    with pytest.raises(ConfigurationError, match=f"JWKS: {option} -1"):
+        JWTVerifier.from_oidc("https://id.example", algorithms=["RS256"], audience=None, **options)
 
 
 @pytest.mark.parametrize("algorithms", [["HS256"], ["RS256", "HS256"], [], ["none"]])

@@ -116,6 +116,15 @@ async def test_secrets(algorithm: str) -> None:
         assert await judge(verifier, mint(SECRET * 3, algorithm=algorithm)) is INVALID
 
 
+@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+async def test_row_14_a_secret_may_be_as_short_as_its_hash(algorithm: str, size: int) -> None:
+    secret = (SECRET * 2)[:size]
+    verifier = jwt_verifier(secret, algorithms=[algorithm])
+    assert await admits(verifier, mint(secret, algorithm=algorithm))
+    with pytest.raises(ConfigurationError, match=f"key for {algorithm}: {size - 1} bytes"):
+        jwt_verifier(secret[1:], algorithms=[algorithm])
+
+
 @pytest.mark.parametrize(
     ("jwk", "algorithm", "key"),
     [
@@ -185,6 +194,24 @@ async def test_a_kid_names_the_key() -> None:
     assert await admits(verifier, mint(RSA_KEY, algorithm="RS256"))  # none given: all are tried
     unnamed = jwt_verifier(public(RSA_KEY), algorithms=["RS256"])
     assert await admits(unnamed, mint(RSA_KEY, algorithm="RS256", headers={"kid": "anything"}))
+
+
+@pytest.mark.parametrize(
+    ("kid", "detail"),
+    [
+        ("a", "no key verifies its signature"),
+        ("b", "no key has its kid"),
+        (None, "no key verifies"),
+    ],
+)
+async def test_the_log_is_told_what_the_keys_made_of_it(kid: str | None, detail: str) -> None:
+    verifier = jwt_verifier(RSA_JWK | {"kid": "a"}, algorithms=["RS256"])
+    headers = {"kid": kid} if kid else None
+    with pytest.raises(Denied, match=detail):
+        await verifier(Credential(mint(RSA_OTHER, algorithm="RS256", headers=headers)), CONN)
+    unnamed = jwt_verifier(public(RSA_KEY), algorithms=["RS256"])
+    with pytest.raises(Denied, match="no key verifies its signature"):
+        await unnamed(Credential(mint(RSA_OTHER, algorithm="RS256", headers=headers)), CONN)
 
 
 async def test_it_never_waits() -> None:
@@ -284,6 +311,12 @@ async def test_row_5_a_kid_that_no_key_could_have(kid: Any) -> None:
     assert caught.value.reason is INVALID
     assert len(caught.value.detail) < 100
     assert not kid or str(kid)[:8] not in caught.value.detail
+
+
+async def test_row_5_the_longest_kid() -> None:
+    longest = "k" * 256
+    assert await admits(jwt_verifier(), mint(headers={"kid": longest}))
+    assert await judge(jwt_verifier(), mint(headers={"kid": f"{longest}k"})) is INVALID
 
 
 def _sign(parts: str) -> str:
@@ -405,6 +438,8 @@ async def test_row_8_required_claims() -> None:
     [
         ({"exp": int(NOW) - 29}, None),
         ({"exp": int(NOW) - 30}, EXPIRED),
+        ({"exp": 253402300799}, None),  # the last second of the year 9999
+        ({"exp": 253402300800}, INVALID),
         ({"exp": int(NOW) - 3000}, EXPIRED),
         ({"nbf": int(NOW) + 30}, None),
         ({"nbf": int(NOW) + 31}, INVALID),
@@ -519,6 +554,7 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         ({}, {}, "key: number 1 fits none"),
         (RSA_JWK | {"alg": "RS256"}, {"algorithms": ["RS512"]}, "the key is for RS256"),
         (RSA_JWK | {"use": "enc"}, {"algorithms": ["RS256"]}, '"use"'),
+        (RSA_JWK | {"use": "tls"}, {"algorithms": ["RS256"]}, '"use"'),
         (public(RSA_KEY), {"algorithms": ["RS256", "ES256"]}, "algorithms: no key fits ES256"),
         (private(RSA_KEY), {"algorithms": ["RS256"]}, "private key"),
         (private(P256_KEY), {"algorithms": ["ES256"]}, "private key"),
@@ -531,7 +567,7 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         ),
         # Algorithms
         (SECRET, {"algorithms": []}, "algorithms"),
-        (SECRET, {"algorithms": "HS256"}, "algorithms"),
+        (SECRET, {"algorithms": "HS256"}, "algorithms: 'HS256' is no list"),
         (SECRET, {"algorithms": ["none"]}, "algorithms: 'none'"),
         (SECRET, {"algorithms": ["None"]}, "algorithms: 'None'"),
         (SECRET, {"algorithms": ["HS1"]}, "algorithms: 'HS1'"),
@@ -551,6 +587,12 @@ def test_bad_configuration(key: Any, options: Any, named: str) -> None:
     assert named in str(caught.value)
     for secret in key if isinstance(key, list) else [key]:
         assert not isinstance(secret, str) or len(secret) < 10 or secret not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_key_is_told_without_it() -> None:
+    with pytest.raises(ConfigurationError, match="key: number 1 fits none") as caught:
+        jwt_verifier({"k": OCT_JWK["k"]})
+    assert OCT_JWK["k"][:8] not in str(caught.value)
 
 
 def test_its_repr_names_algorithms_and_no_key() -> None:

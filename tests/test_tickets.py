@@ -21,9 +21,11 @@ from handshakes import (
     NOW,
     App,
     Clock,
+    admits,
     authenticator,
     connected,
     drive,
+    judge,
     jwt_verifier,
     mint,
     websocket,
@@ -63,19 +65,6 @@ UNKNOWN = "wst_" + "A" * 43
 def issuer(clock: Callable[[], float] = lambda: NOW, **options: Any) -> Tickets:
     """Tickets in a store of their own, both with this clock."""
     return Tickets(**{"store": MemoryStore(clock=clock), "clock": clock, **options})
-
-
-async def judge(tickets: Tickets, presented: str, **handshake: Any) -> Principal | Reason | None:
-    """The principal, the reason of the refusal, or None for "not mine"."""
-    try:
-        return await tickets(Credential(presented), HTTPConnection(websocket(**handshake)))
-    except Denied as denied:
-        assert presented not in str(denied)
-        return denied.reason
-
-
-async def admits(tickets: Tickets, presented: str, **handshake: Any) -> bool:
-    return isinstance(await judge(tickets, presented, **handshake), Principal)
 
 
 class Recording:

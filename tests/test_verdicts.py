@@ -11,7 +11,18 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from handshakes import NOW, SECRET, Clock, authenticator, bearer, jwt_verifier, mint, websocket
+from handshakes import (
+    NOW,
+    SECRET,
+    Clock,
+    admits,
+    authenticator,
+    bearer,
+    judge,
+    jwt_verifier,
+    mint,
+    websocket,
+)
 from issuer import Issuer, issuing, jwk
 from starlette.requests import HTTPConnection
 
@@ -50,19 +61,6 @@ def kept(cache: VerdictCache) -> int:
     """How many verdicts take up room."""
     (count,) = (len(value) for value in vars(cache).values() if hasattr(value, "__len__"))
     return count
-
-
-async def judge(verifier: JWTVerifier, token: str) -> Principal | Reason | None:
-    """The principal, the reason of the refusal, or None for "not mine"."""
-    try:
-        return await verifier(Credential(token), CONN)
-    except Denied as denied:
-        assert token not in denied.detail
-        return denied.reason
-
-
-async def admits(verifier: JWTVerifier, token: str) -> bool:
-    return isinstance(await judge(verifier, token), Principal)
 
 
 # By itself

@@ -19,6 +19,7 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -57,15 +58,19 @@ class JWKSOptions(TypedDict, total=False):
     clock: Callable[[], float]
 
 
-class _Attempt(NamedTuple):
-    number: int
-    began_at: float
-    failure: str | None = None  # none while it is on its way, nor where it succeeded
+class _Fetch:
+    """One fetch, on its way or over. Who waits for it goes by its end, whatever began since."""
+
+    def __init__(self, number: int, began_at: float) -> None:
+        self.number = number
+        self.began_at = began_at
+        self.over = anyio.Event()
+        self.failure: str | None = None  # none while it is on its way, nor where it succeeded
 
 
 class _Fetched(NamedTuple):
     keys: KeySet
-    attempt: _Attempt
+    fetch: _Fetch
 
 
 class JWKS:
@@ -110,11 +115,11 @@ class JWKS:
         self._stale_for = check_seconds("JWKS: stale_for", stale_for, least=0)
         self._clock = clock
         self._fetched: _Fetched | None = None
-        self._attempt = _Attempt(0, float("-inf"))
+        self._latest: _Fetch | None = None
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._problems: list[str] = []
-        self._on_its_way: RunVar[anyio.Event | None] = run_var("jwks")
+        self._on_its_way: RunVar[_Fetch | None] = run_var("jwks")
 
     @classmethod
     def from_oidc(cls, issuer: str, **options: Unpack[JWKSOptions]) -> JWKS:
@@ -147,9 +152,11 @@ class JWKS:
             if age >= self._ttl * _DUE and not self._failed_lately(now):
                 self._fetch()
             return self._fetched.keys
-        if not self._failed_lately(now):
-            await self._fetch().wait()
-        return self._best()
+        fetch = self._latest
+        if fetch is None or not self._failed_lately(now):
+            fetch = self._fetch()
+            await fetch.over.wait()
+        return self._best(fetch)
 
     async def renewed(self, seen: KeySet, /) -> KeySet:
         """The keys that count now that `seen` lacks the key of a token: `seen` itself, if there was
@@ -159,70 +166,75 @@ class JWKS:
             Denied: with `Reason.KEYS_UNAVAILABLE`, if that fetch failed: nobody can say whether the
                 token is good.
         """
-        if self._fetched is not None and self._fetched.keys is seen:
-            on_its_way = self._on_its_way.get(None)
-            if on_its_way is None and not self._cools_down(self._clock()):
-                on_its_way = self._fetch()
-            if on_its_way is not None:
-                await on_its_way.wait()
-            if self._attempt.failure is not None:
-                raise self._unavailable()
-        return self._best()
+        if self._fetched is not None and self._fetched.keys is not seen:
+            return self._fetched.keys
+        fetch = self._on_its_way.get(None)
+        if fetch is None and not self._cools_down(self._clock()):
+            fetch = self._fetch()
+        if fetch is not None:
+            await fetch.over.wait()
+        fetch = fetch or self._latest
+        if fetch is None or fetch.failure is not None or not fetch.over.is_set():
+            raise self._unavailable(fetch)
+        return self._best(fetch)
 
     def _age(self, now: float) -> float:
         """Seconds since the keys were asked for. Not since they came: the issuer may have withdrawn
         one of them meanwhile."""
-        return float("inf") if self._fetched is None else now - self._fetched.attempt.began_at
+        return float("inf") if self._fetched is None else now - self._fetched.fetch.began_at
 
     def _cools_down(self, now: float) -> bool:
-        return now - self._attempt.began_at < self._cooldown
+        return self._latest is not None and now - self._latest.began_at < self._cooldown
 
     def _failed_lately(self, now: float) -> bool:
-        return self._attempt.failure is not None and self._cools_down(now)
+        failed = self._latest is not None and self._latest.failure is not None
+        return failed and self._cools_down(now)
 
-    def _best(self) -> KeySet:
-        """The keys, after a fetch."""
+    def _best(self, fetch: _Fetch) -> KeySet:
+        """The keys, after this fetch."""
         if self._fetched is None or self._age(self._clock()) >= self._ttl + self._stale_for:
-            raise self._unavailable()
+            raise self._unavailable(fetch)
         return self._fetched.keys
 
-    def _unavailable(self) -> Denied:
-        return Denied(
-            Reason.KEYS_UNAVAILABLE,
-            f"{self!r}: {self._attempt.failure}",
-            retry_after=self._attempt.began_at + self._cooldown - self._clock(),
-        )
+    def _unavailable(self, fetch: _Fetch | None) -> Denied:
+        if fetch is None or not fetch.over.is_set():
+            return Denied(Reason.KEYS_UNAVAILABLE, f"{self!r}: another event loop is asking")
+        why = fetch.failure or "the fetch took longer than its keys may be used"
+        wait = fetch.began_at + self._cooldown - self._clock()
+        return Denied(Reason.KEYS_UNAVAILABLE, f"{self!r}: {why}", retry_after=wait)
 
-    def _fetch(self) -> anyio.Event:
-        """The end of the fetch that is on its way, or of a new one."""
-        end = self._on_its_way.get(None)
-        if end is None:
-            end = anyio.Event()
-            self._on_its_way.set(end)
-            self._attempt = _Attempt(next(self._numbers), self._clock())
-            spawn(partial(self._run, self._attempt, end))
-        return end
+    def _fetch(self) -> _Fetch:
+        """The fetch that is on its way, or a new one."""
+        fetch = self._on_its_way.get(None)
+        if fetch is None:
+            fetch = _Fetch(next(self._numbers), self._clock())
+            spawn(partial(self._run, fetch))
+            self._on_its_way.set(fetch)
+            self._latest = fetch
+        return fetch
 
-    async def _run(self, attempt: _Attempt, end: anyio.Event) -> None:
-        failure: str | None = "it was broken off"
+    async def _run(self, fetch: _Fetch) -> None:
+        failure: str | None = None
         try:
             with anyio.fail_after(self._timeout):
                 keys, problems = await self._ask()
-            failure = None
-            self._take(_Fetched(keys, attempt), problems)
+            self._take(_Fetched(keys, fetch), problems)
         except Unreachable as exc:
             failure = str(exc)
         except TimeoutError:
             failure = f"no answer within {self._timeout:g} s"
         except Exception as exc:  # whatever an issuer sends: nothing that is raised here is heard
             failure = type(exc).__qualname__
+        except BaseException:  # the event loop ends; the next one may ask at once
+            failure, fetch.began_at = "it was broken off", float("-inf")
+            raise
         finally:
-            if failure is not None:
-                logger.warning("%r: %s", self, failure)
-            if self._attempt.number == attempt.number:
-                self._attempt = attempt._replace(failure=failure)
+            fetch.failure = failure
             self._on_its_way.set(None)
-            end.set()
+            fetch.over.set()
+            if failure is not None:
+                with suppress(Exception):  # of a filter, which nobody would hear of either
+                    logger.warning("%r: %s", self, failure)
 
     async def _ask(self) -> tuple[KeySet, list[str]]:
         url = self._url
@@ -235,7 +247,7 @@ class JWKS:
 
     def _take(self, fetched: _Fetched, problems: list[str]) -> None:
         with self._lock:  # several event loops may each have asked
-            if self._fetched is not None and self._fetched.attempt.number > fetched.attempt.number:
+            if self._fetched is not None and self._fetched.fetch.number > fetched.fetch.number:
                 return
             self._fetched = fetched
         if problems != self._problems:
