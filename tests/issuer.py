@@ -41,6 +41,11 @@ from handshakes import mint
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from servers import DEADLINE
 
+# How it can be told to fail: see `_Handler.answer_...`.
+FAILURES = (
+    "fail hang hang_up redirect drip drip_headers flood flood_compressed rubbish no_http".split()
+)
+
 
 class Request(NamedTuple):
     """What the issuer was asked."""

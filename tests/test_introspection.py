@@ -26,7 +26,7 @@ from handshakes import (
     mint,
     websocket,
 )
-from issuer import Issuer, issuing
+from issuer import FAILURES, Issuer, issuing
 from servers import DEADLINE
 from starlette.requests import HTTPConnection
 
@@ -305,21 +305,7 @@ async def test_no_status_but_200_is_an_answer(issuer: Issuer) -> None:
     assert {request.path for request in issuer.requests} == {"/introspect"}
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "fail",
-        "hang",
-        "hang_up",
-        "redirect",
-        "drip",
-        "drip_headers",
-        "flood",
-        "flood_compressed",
-        "rubbish",
-        "no_http",
-    ],
-)
+@pytest.mark.parametrize("how", FAILURES)
 async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str) -> None:
     timeout = SOON if how in ("hang", "drip", "drip_headers") else DEADLINE
     verifier = introspection(issuer, timeout=timeout, max_in_flight=1)

@@ -23,11 +23,11 @@ from handshakes import (
     bearer,
     connected,
     drive,
-    judged,
+    judge,
     mint,
     websocket,
 )
-from issuer import Issuer, certificate, issuing, jwk, x5c
+from issuer import FAILURES, Issuer, certificate, issuing, jwk, x5c
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from asgi_wsauth import (
@@ -71,10 +71,8 @@ class Guard:
 
     async def judge(self, token: str) -> Any:
         """ADMITTED, the reason of the refusal, or None for "not mine"."""
-        try:
-            return ADMITTED if isinstance(await judged(self.verifier, token), Principal) else None
-        except Denied as denied:
-            return denied.reason
+        verdict = await judge(self.verifier, token)
+        return ADMITTED if isinstance(verdict, Principal) else verdict
 
     async def judge_all(self, tokens: Any) -> Counter[Any]:
         """The verdicts on many tokens at once."""
@@ -366,8 +364,8 @@ async def test_keys_of_the_same_name_all_count(issuer: Issuer) -> None:
 async def test_nothing_is_fetched_for_what_is_refused_anyway(issuer: Issuer) -> None:
     guard = Guard(issuer)
     mine = JWTVerifier(guard.jwks, algorithms=["ES256"], issuer="https://id.example")
-    assert await judged(mine, issuer.token("1", iss="https://other.example")) is None
-    assert await judged(mine, "opaque") is None
+    assert await judge(mine, issuer.token("1", iss="https://other.example")) is None
+    assert await judge(mine, "opaque") is None
     no_name = urlsafe_b64encode(b'{"alg": "ES256", "kid": null} ')
     for token in (
         mint(),  # HS256
@@ -561,19 +559,6 @@ async def test_a_token_waits_for_the_fetch_that_may_bring_its_key(issuer: Issuer
 
 
 # Outages
-
-FAILURES = [
-    "fail",
-    "hang",
-    "hang_up",
-    "redirect",
-    "drip",
-    "drip_headers",
-    "flood",
-    "flood_compressed",
-    "rubbish",
-    "no_http",
-]
 
 
 @pytest.mark.parametrize("how", FAILURES)
@@ -996,13 +981,6 @@ def oidc(issuer: Issuer, path: str = "", **options: Any) -> JWTVerifier:
     )
 
 
-async def verdict_of(verifier: JWTVerifier, token: str) -> Any:
-    try:
-        return await judged(verifier, token)
-    except Denied as denied:
-        return denied.reason
-
-
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -1010,21 +988,21 @@ async def test_the_discovery_document_leads_to_the_keys(issuer: Issuer) -> None:
     verifier = oidc(issuer)
     token = issuer.token("1", iss=issuer.url, aud="chat")
     for _ in range(3):
-        assert isinstance(await verdict_of(verifier, token), Principal)
+        assert isinstance(await judge(verifier, token), Principal)
     assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
-    assert await verdict_of(verifier, issuer.token("1", iss=issuer.url, aud="mail")) is INVALID
-    assert await verdict_of(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
+    assert await judge(verifier, issuer.token("1", iss=issuer.url, aud="mail")) is INVALID
+    assert await judge(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
 
 
 async def test_the_discovery_document_is_read_again_with_the_keys(issuer: Issuer) -> None:
     clock = Clock()
     jwks = JWKS.from_oidc(issuer.url, clock=clock)
     verifier = JWTVerifier(jwks, algorithms=["ES256"], clock=lambda: NOW)
-    assert await verdict_of(verifier, issuer.token("1"))
+    assert await judge(verifier, issuer.token("1"))
     issuer.pages["/new"] = {"keys": [jwk(issuer.add_key("2"), "2")]}
     issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/new"}
     clock.now += 600
-    assert isinstance(await verdict_of(verifier, issuer.token("2")), Principal)
+    assert isinstance(await judge(verifier, issuer.token("2")), Principal)
     paths = [request.path for request in issuer.requests]
     assert paths == [DISCOVERY, "/jwks", DISCOVERY, "/new"]
 
@@ -1033,7 +1011,7 @@ async def test_the_keys_may_be_on_another_host(issuer: Issuer) -> None:
     there = issuer.url.replace("127.0.0.1", "localhost")
     issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{there}/jwks"}
     token = issuer.token("1", iss=issuer.url, aud="chat")
-    assert isinstance(await verdict_of(oidc(issuer), token), Principal)
+    assert isinstance(await judge(oidc(issuer), token), Principal)
 
 
 @pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/", "/realms//"])
@@ -1043,7 +1021,7 @@ async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
     at = f"{path.removesuffix('/')}{DISCOVERY}"
     issuer.pages[at] = {"issuer": name, "jwks_uri": f"{issuer.url}/jwks"}
     token = issuer.token("1", iss=name, aud="chat")
-    assert isinstance(await verdict_of(oidc(issuer, path), token), Principal)
+    assert isinstance(await judge(oidc(issuer, path), token), Principal)
     assert issuer.count(at) == 1
 
 
@@ -1081,7 +1059,7 @@ async def test_a_discovery_document_that_leads_nowhere(
         document = {name: filled(value) for name, value in document.items()}
     issuer.pages[DISCOVERY] = document
     token = issuer.token("1", iss=issuer.url, aud="chat")
-    assert await verdict_of(oidc(issuer), token) is KEYS_UNAVAILABLE
+    assert await judge(oidc(issuer), token) is KEYS_UNAVAILABLE
     assert [request.path for request in issuer.requests] == [DISCOVERY]
     (line,) = caplog.messages
     assert line.isprintable()
@@ -1096,7 +1074,7 @@ async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
     assert isinstance(verifier._keys, JWKS)
     verifier._keys._outbound._timeout = 60  # so that it is not that of the second one
     with anyio.fail_after(30):
-        assert await verdict_of(verifier, token) is KEYS_UNAVAILABLE
+        assert await judge(verifier, token) is KEYS_UNAVAILABLE
 
 
 async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
@@ -1111,7 +1089,7 @@ async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
         "x5c": x5c(evil)["x5c"],
     }
     token = mint(evil, algorithm="ES256", headers=headers, iss=issuer.url, aud="chat")
-    assert await verdict_of(oidc(issuer), token) is INVALID
+    assert await judge(oidc(issuer), token) is INVALID
     assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
 
 

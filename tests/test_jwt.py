@@ -20,7 +20,18 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from handshakes import NOW, SECRET, App, authenticator, drive, jwt_verifier, mint, websocket
+from handshakes import (
+    NOW,
+    SECRET,
+    App,
+    admits,
+    authenticator,
+    drive,
+    judge,
+    jwt_verifier,
+    mint,
+    websocket,
+)
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from starlette.requests import HTTPConnection
 
@@ -28,7 +39,6 @@ from asgi_wsauth import (
     ConfigurationError,
     Credential,
     Denied,
-    JWTVerifier,
     Principal,
     Reason,
     WebSocketAuthMiddleware,
@@ -58,19 +68,6 @@ P521_KEY = ec.generate_private_key(ec.SECP521R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 RSA_JWK = RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True)
 OCT_JWK = {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()}
-
-
-async def judge(verifier: JWTVerifier, token: str) -> Principal | Reason | None:
-    """The principal, the reason of the refusal, or None for "not mine"."""
-    try:
-        return await verifier(Credential(token), CONN)
-    except Denied as denied:
-        assert token not in denied.detail
-        return denied.reason
-
-
-async def admits(verifier: JWTVerifier, token: str) -> bool:
-    return isinstance(await judge(verifier, token), Principal)
 
 
 def assemble(header: Any, payload: Any, signature: bytes = b"") -> str:
