@@ -19,6 +19,7 @@ from handshakes import (
     NOW,
     App,
     Clock,
+    admits,
     authenticator,
     bearer,
     connected,
@@ -340,7 +341,8 @@ async def test_tokens_and_keys_without_a_kid(issuer: Issuer) -> None:
     for kid in (None, "any"):
         assert await guard.judge(issuer.token(kid, P256_KEY)) is ADMITTED
         # One that nobody verifies may have a key that came since: that is asked once, as for a kid.
-        assert await guard.judge(issuer.token(kid, ec.generate_private_key(ec.SECP256R1())))
+        stranger = ec.generate_private_key(ec.SECP256R1())
+        assert await guard.judge(issuer.token(kid, stranger)) is INVALID
     assert issuer.count("/jwks") == 1
     issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY)]}
     guard.clock.now += 30
@@ -988,7 +990,7 @@ async def test_the_discovery_document_leads_to_the_keys(issuer: Issuer) -> None:
     verifier = oidc(issuer)
     token = issuer.token("1", iss=issuer.url, aud="chat")
     for _ in range(3):
-        assert isinstance(await judge(verifier, token), Principal)
+        assert await admits(verifier, token)
     assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
     assert await judge(verifier, issuer.token("1", iss=issuer.url, aud="mail")) is INVALID
     assert await judge(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
@@ -998,11 +1000,11 @@ async def test_the_discovery_document_is_read_again_with_the_keys(issuer: Issuer
     clock = Clock()
     jwks = JWKS.from_oidc(issuer.url, clock=clock)
     verifier = JWTVerifier(jwks, algorithms=["ES256"], clock=lambda: NOW)
-    assert await judge(verifier, issuer.token("1"))
+    assert await admits(verifier, issuer.token("1"))
     issuer.pages["/new"] = {"keys": [jwk(issuer.add_key("2"), "2")]}
     issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/new"}
     clock.now += 600
-    assert isinstance(await judge(verifier, issuer.token("2")), Principal)
+    assert await admits(verifier, issuer.token("2"))
     paths = [request.path for request in issuer.requests]
     assert paths == [DISCOVERY, "/jwks", DISCOVERY, "/new"]
 
@@ -1011,7 +1013,7 @@ async def test_the_keys_may_be_on_another_host(issuer: Issuer) -> None:
     there = issuer.url.replace("127.0.0.1", "localhost")
     issuer.pages[DISCOVERY] = {"issuer": issuer.url, "jwks_uri": f"{there}/jwks"}
     token = issuer.token("1", iss=issuer.url, aud="chat")
-    assert isinstance(await judge(oidc(issuer), token), Principal)
+    assert await admits(oidc(issuer), token)
 
 
 @pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/", "/realms//"])
@@ -1021,7 +1023,7 @@ async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
     at = f"{path.removesuffix('/')}{DISCOVERY}"
     issuer.pages[at] = {"issuer": name, "jwks_uri": f"{issuer.url}/jwks"}
     token = issuer.token("1", iss=name, aud="chat")
-    assert isinstance(await judge(oidc(issuer, path), token), Principal)
+    assert await admits(oidc(issuer, path), token)
     assert issuer.count(at) == 1
 
 
