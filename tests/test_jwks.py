@@ -25,6 +25,7 @@ from handshakes import (
     connected,
     drive,
     judge,
+    judged,
     mint,
     websocket,
 )
@@ -480,6 +481,30 @@ async def test_row_15_failures_cool_down_too(issuer: Issuer) -> None:
         assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
+@pytest.mark.parametrize(("how", "verdict"), [("serve", INVALID), ("fail", KEYS_UNAVAILABLE)])
+async def test_who_waited_is_told_what_came_of_it_whatever_began_since(
+    issuer: Issuer, how: str, verdict: Reason
+) -> None:
+    guard = Guard(issuer, cooldown=0)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    if how == "fail":
+        issuer.pages["/jwks"] = None
+    issuer.behaviour["/jwks"] = "hold"
+    verdicts: Counter[Any] = Counter()
+
+    async def judge_twice(token: str) -> None:
+        for _ in range(2):  # the first to be told begins the next fetch, before the others are
+            verdicts[await guard.judge(token)] += 1
+
+    async with anyio.create_task_group() as group:
+        for token in unknown(10):
+            group.start_soon(judge_twice, token)
+        await issuer.asked("/jwks", 2)
+        await anyio.wait_all_tasks_blocked()
+        issuer.let_go()
+    assert verdicts == {verdict: 20}
+
+
 async def test_the_cooldown_begins_with_the_fetch(issuer: Issuer) -> None:
     guard = Guard(issuer)
     issuer.pages["/jwks"] = None
@@ -642,17 +667,17 @@ async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bo
         assert await guard.judge(issuer.token("1")) is ADMITTED
         guard.clock.now += 1
     issuer.behaviour["/jwks"] = "hold"
-    verdicts: list[Any] = []
 
-    async def judge() -> None:
-        verdicts.append(await guard.judge(unknown()[0]))
+    async def refuse() -> None:
+        with pytest.raises(Denied, match="took longer than its keys may be used") as caught:
+            await judged(guard.verifier, unknown()[0])
+        assert caught.value.reason is KEYS_UNAVAILABLE
 
     async with anyio.create_task_group() as group:
-        group.start_soon(judge)
+        group.start_soon(refuse)
         await issuer.asked("/jwks", 1 + warm)
         guard.clock.now += 15
         issuer.let_go()
-    assert verdicts == [KEYS_UNAVAILABLE]
 
 
 async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
@@ -852,7 +877,9 @@ async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer
     async with anyio.create_task_group() as group:
         group.start_soon(to_thread.run_sync, in_another_loop)
         await issuer.asked("/jwks", 2)
-        assert await guard.judge(issuer.token("2")) is KEYS_UNAVAILABLE  # and not INVALID
+        with pytest.raises(Denied, match="another event loop is asking") as caught:
+            await judged(guard.verifier, issuer.token("2"))
+        assert caught.value.reason is KEYS_UNAVAILABLE  # and not INVALID
         issuer.let_go()
     assert verdicts == [ADMITTED]
     assert await guard.judge(issuer.token("2")) is ADMITTED
@@ -968,6 +995,21 @@ async def test_whatever_breaks_in_a_fetch_holds_up_nobody(
     assert await guard.judge_all([issuer.token("1")] * 10) == {KEYS_UNAVAILABLE: 10}
     assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: ZeroDivisionError"]
     assert issuer.count("/jwks") == 1
+
+
+async def test_a_log_that_breaks_holds_up_nobody(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(logging.getLogger("asgi_wsauth"), "filters", [breaks])
+    issuer.behaviour["/jwks"] = "fail"
+    guard = Guard(issuer, cooldown=0)
+    with anyio.fail_after(30):
+        for _ in range(2):
+            assert await guard.judge(issuer.token("1")) is KEYS_UNAVAILABLE
+    assert issuer.count("/jwks") == 2
 
 
 # OpenID Connect
