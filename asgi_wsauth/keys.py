@@ -58,12 +58,17 @@ class PreparedKey(NamedTuple):
 class KeySet:
     """Keys that are valid together. Never changed; a newer set replaces it.
 
+    Args:
+        keys: the keys.
+        most: how many of them may be tried with one token, if nothing tells which one signed it.
+
     Attributes:
         marks: those of its keys.
         kids: the names that its keys have, whatever their algorithms.
     """
 
-    def __init__(self, keys: Iterable[PreparedKey]) -> None:
+    def __init__(self, keys: Iterable[PreparedKey], *, most: int | None = None) -> None:
+        self._most = most
         self._by_algorithm: dict[str, list[PreparedKey]] = {}
         self._by_name: dict[tuple[str, str | None], list[PreparedKey]] = {}
         for key in keys:
@@ -76,9 +81,9 @@ class KeySet:
     def candidates(self, algorithm: str, kid: str | None) -> list[PreparedKey]:
         """The keys that may have signed a token with this header (RFC 7515 section 4.1.4)."""
         if kid is None:
-            return self._by_algorithm.get(algorithm, [])
+            return self._by_algorithm.get(algorithm, [])[: self._most]
         named, nameless = ((algorithm, name) for name in (kid, None))
-        return [*self._by_name.get(named, ()), *self._by_name.get(nameless, ())]
+        return [*self._by_name.get(named, ()), *self._by_name.get(nameless, ())][: self._most]
 
 
 class KeySource(Protocol):

@@ -102,6 +102,19 @@ def unknown(number: int = 1) -> list[str]:
     ]
 
 
+def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that grows by one with each check of a signature."""
+    checks: list[Any] = []
+    decode = jwt.decode
+
+    def counted(*args: Any, **options: Any) -> Any:
+        checks.append(args)
+        return decode(*args, **options)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    return checks
+
+
 # The shapes of a set
 
 
@@ -127,6 +140,32 @@ async def test_a_certificate_beside_a_key_is_not_read(
     issuer.pages["/jwks"] = {"keys": [jwk(key, "2", x5c=beside)]}
     token = mint(key, algorithm=algorithm, headers={"kid": "2"})
     assert await Guard(issuer).judge(token) is ADMITTED
+
+
+async def test_what_is_null_is_not_there(issuer: Issuer) -> None:
+    nulls = dict.fromkeys(["use", "key_ops", "alg", "d", "x5c", "crv"])
+    issuer.pages["/jwks"] = {"keys": [{**jwk(RSA_KEY, "2"), **nulls}]}
+    assert await Guard(issuer).judge(issuer.token("2", RSA_KEY)) is ADMITTED
+
+
+async def test_a_token_without_a_kid_costs_no_more_than_ten_checks(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can send one, and a set can have hundreds of keys."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(12)]
+    guard, named = Guard(issuer), Guard(issuer, "/named")
+    issuer.pages["/jwks"] = {"keys": [jwk(key) for key in keys]}
+    issuer.pages["/named"] = {"keys": [jwk(key, str(n)) for n, key in enumerate(keys)]}
+    checks = count_checks(monkeypatch)
+    for kid in (None, "any"):
+        assert await guard.judge(issuer.token(kid, keys[9])) is ADMITTED
+        checks.clear()
+        assert await guard.judge(issuer.token(kid, keys[10])) is INVALID
+        assert len(checks) == 10
+    assert await named.judge(issuer.token("11", keys[11])) is ADMITTED
+    checks.clear()
+    assert await named.judge(issuer.token(None, keys[10])) is INVALID
+    assert len(checks) == 10
 
 
 async def test_of_a_chain_of_certificates_the_first_has_the_key(issuer: Issuer) -> None:
@@ -173,6 +212,20 @@ PRIVATE = RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True) | {"key_ops": ["verify"]}
 SMALL = rsa.generate_private_key(65537, 1024)
 
 
+def rsa_jwk(modulus: int, exponent: int) -> dict[str, Any]:
+    """A public key that nobody has the private one of."""
+    parts = {"n": modulus, "e": exponent}
+    encoded = {
+        name: urlsafe_b64encode(number.to_bytes(-(-number.bit_length() // 8), "big"))
+        for name, number in parts.items()
+    }
+    return {"kty": "RSA", **{name: text.decode().rstrip("=") for name, text in encoded.items()}}
+
+
+LONG = rsa_jwk((1 << 8192) + 1, 65537)
+SLOW = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 64) + 1)
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -195,6 +248,8 @@ SMALL = rsa.generate_private_key(65537, 1024)
         PRIVATE,
         {**PRIVATE, "alg": "RSA-OAEP"},
         jwk(SMALL),
+        LONG,
+        SLOW,
         jwk(RSA_KEY, use="enc"),
         jwk(RSA_KEY, use=["sig"]),
         jwk(RSA_KEY, key_ops=["encrypt"]),
@@ -280,12 +335,15 @@ async def test_row_19_however_much_is_left_out_the_line_is_short(
     (line,) = caplog.messages
     assert len(line) < 10 * 300 + 100
     assert line.count("Unsupported crv") == 10
+    assert line.endswith("; and 10 more")
 
 
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
         (jwk(SMALL), "The RSA key is 1024 bits long"),
+        (LONG, "it is an RSA key with 8193 bits and an exponent with 17"),
+        (SLOW, "it is an RSA key with 2048 bits and an exponent with 65"),
         (jwk(RSA_KEY, use="enc"), "it is not for signatures"),
         (jwk(RSA_KEY, alg="RSA-OAEP"), "no algorithm takes it, or not the one that it declares"),
         (jwk(P384_KEY, alg="ES256"), "no algorithm takes it, or not the one that it declares"),
@@ -526,20 +584,13 @@ async def test_the_cooldown_begins_with_the_fetch(issuer: Issuer) -> None:
 async def test_a_signature_is_checked_once_with_each_key(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, checks = jwt.decode, 0
-
-    def counted(*args: Any, **options: Any) -> Any:
-        nonlocal checks
-        checks += 1
-        return decode(*args, **options)
-
-    monkeypatch.setattr(jwt, "decode", counted)
+    checks = count_checks(monkeypatch)
     guard = Guard(issuer)
     forged = issuer.token(None, ec.generate_private_key(ec.SECP256R1()))
     for _ in range(3):  # without a kid; nothing newer comes
-        checks = 0
+        checks.clear()
         assert await guard.judge(forged) is INVALID
-        assert checks == 1
+        assert len(checks) == 1
 
 
 async def test_a_new_key_is_found_at_once(issuer: Issuer) -> None:

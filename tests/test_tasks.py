@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from types import coroutine
 from typing import Any
@@ -268,6 +269,20 @@ class TestSpawn:
         proceed.set()
         with anyio.fail_after(5):
             await ended.wait()
+
+    async def test_nobody_else_has_to_keep_it(self) -> None:
+        ended: list[bool] = []
+
+        async def work() -> None:
+            try:
+                await anyio.Event().wait()  # which nobody else knows
+            finally:
+                ended.append(True)
+
+        spawn(work)
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+        assert ended == []
 
     async def test_several_run_side_by_side(self) -> None:
         count, all_ended = 0, anyio.Event()

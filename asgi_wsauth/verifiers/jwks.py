@@ -29,6 +29,7 @@ import anyio
 import jwt
 from anyio import to_thread
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get_default_algorithms
 
@@ -79,7 +80,8 @@ class JWKS:
     Understands a JWK Set (RFC 7517 section 5), with keys that are given by parameters or only by a
     certificate (`x5c`), and a JSON object of `kid` → X.509 certificate in PEM, as Firebase has it.
     Certificates only carry keys here: what they say of names and dates is not judged, because it is
-    the address that is trusted. A key that can't be used is left out, and logged.
+    the address that is trusted. A key that can't be used is left out, and logged. A token that
+    names no key is tried with ten of them at most.
 
     Args:
         url: where the keys are. `https`, or `http` on this machine. Redirects are not followed.
@@ -89,7 +91,7 @@ class JWKS:
         stale_for: seconds for which a set is used after `ttl`, while fetches fail.
         timeout: seconds that a fetch may take.
         max_size: bytes that an answer may have.
-        clock: gives seconds, from any moment on.
+        clock: gives seconds, from any moment on, and never goes back.
 
     Raises:
         ConfigurationError: an option can't work, or httpx (the extra `jwks`) is not installed.
@@ -118,7 +120,7 @@ class JWKS:
         self._latest: _Fetch | None = None
         self._numbers = count(1)
         self._lock = threading.Lock()
-        self._problems: list[str] = []
+        self._problems = ""
         self._on_its_way: RunVar[_Fetch | None] = run_var("jwks")
 
     @classmethod
@@ -208,9 +210,9 @@ class JWKS:
         fetch = self._on_its_way.get(None)
         if fetch is None:
             fetch = _Fetch(next(self._numbers), self._clock())
-            spawn(partial(self._run, fetch))
             self._on_its_way.set(fetch)
             self._latest = fetch
+            spawn(partial(self._run, fetch))
         return fetch
 
     async def _run(self, fetch: _Fetch) -> None:
@@ -236,7 +238,7 @@ class JWKS:
                 with suppress(Exception):  # of a filter, which nobody would hear of either
                     logger.warning("%r: %s", self, failure)
 
-    async def _ask(self) -> tuple[KeySet, list[str]]:
+    async def _ask(self) -> tuple[KeySet, str]:
         url = self._url
         if self._issuer is not None:
             url = _jwks_uri(await self._outbound.get(url), self._issuer)
@@ -245,13 +247,13 @@ class JWKS:
         document = await self._outbound.get(url)
         return await to_thread.run_sync(_parse, document, limiter=anyio.CapacityLimiter(1))
 
-    def _take(self, fetched: _Fetched, problems: list[str]) -> None:
+    def _take(self, fetched: _Fetched, problems: str) -> None:
         with self._lock:  # several event loops may each have asked
             if self._fetched is not None and self._fetched.fetch.number > fetched.fetch.number:
                 return
             self._fetched = fetched
         if problems != self._problems:
-            logger.warning("%r: left out %s", self, "; ".join(problems[:10]) or "nothing any more")
+            logger.warning("%r: left out %s", self, problems or "nothing any more")
         self._problems = problems
 
     def __repr__(self) -> str:
@@ -280,23 +282,27 @@ _PUBLIC = {
     if not isinstance(algorithm, (HMACAlgorithm, NoneAlgorithm))
 }
 _FAMILY = ("kty", "crv")
+_MOST_TRIES = 10  # for a token that doesn't say which key signed it; anybody can send one
+_LONGEST_RSA = 8192, 64  # bits of modulus and exponent; checking takes longer with each
 
 
-def _parse(document: Any) -> tuple[KeySet, list[str]]:
-    """The keys that can be used, and what was wrong with each other one.
+def _parse(document: Any) -> tuple[KeySet, str]:
+    """The keys that can be used, and what was wrong with the others.
 
     Raises:
         Unreachable: there is none.
     """
-    keys, problems = [], []
+    keys: list[PreparedKey] = []
+    problems: list[str] = []
     for kid, entry in _entries(document):
         try:
             keys += _prepare(kid, entry)
         except Exception as exc:
             problems.append(f"{str(kid)[:80]!a} ({why_unusable(exc)[:200]!a})")
+    told = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" * (len(problems) > 10))
     if not keys:
-        raise Unreachable(f"there is no key that can be used; {'; '.join(problems[:10])}")
-    return KeySet(keys), problems
+        raise Unreachable(f"there is no key that can be used; {told}")
+    return KeySet(keys, most=_MOST_TRIES), told
 
 
 def _entries(document: Any) -> Iterator[tuple[Any, Any]]:
@@ -318,8 +324,10 @@ def _prepare(kid: object, entry: Any) -> list[PreparedKey]:
     """
     if not isinstance(kid, (str, type(None))):
         raise ValueError("its kid is no string")
+    declared = {}
+    if isinstance(entry, dict):  # what is null is not there
+        declared = entry = {name: value for name, value in entry.items() if value is not None}
     key = _load(entry)
-    declared = entry if isinstance(entry, dict) else {}
     mark = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
     prepared, problem = [], "no algorithm takes it, or not the one that it declares"
     for name, algorithm in _PUBLIC.items():
@@ -359,4 +367,9 @@ def _load(entry: Any) -> Any:
         key = jwt.PyJWK(without_alg).key
     if isinstance(key, (bytes, *get_args(AllowedPrivateKeys))):
         raise ValueError("it is a secret or a private key, which nobody should publish")
+    if isinstance(key, RSAPublicKey):
+        numbers = key.public_numbers()
+        bits = numbers.n.bit_length(), numbers.e.bit_length()
+        if any(given > longest for given, longest in zip(bits, _LONGEST_RSA, strict=True)):
+            raise ValueError(f"it is an RSA key with {bits[0]} bits and an exponent with {bits[1]}")
     return key
