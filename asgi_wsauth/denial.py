@@ -128,6 +128,24 @@ def check_count(option: str, given: int) -> int:
     return given
 
 
+def check_seconds(option: str, given: float, *, least: float | None = None) -> float:
+    """The number of seconds that was given for `option`.
+
+    Args:
+        option: its name, for the error.
+        given: the number.
+        least: the least that it may be; None for anything above 0.
+
+    Raises:
+        ConfigurationError: it is none, or infinite, or less.
+    """
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if is_number and isfinite(given) and (given > 0 if least is None else given >= least):
+        return given
+    bound = "above 0" if least is None else f"from {least:g} on"
+    raise ConfigurationError(f"{option} {given!r} is no number of seconds {bound}")
+
+
 class Denied(Exception):
     """A client is refused.
 
@@ -196,24 +214,6 @@ def http_refusal(denied: Denied) -> HTTPAnswer:
     if denied.retry_after is not None and isfinite(denied.retry_after):
         headers.append((b"retry-after", str(max(0, ceil(denied.retry_after))).encode()))
     return answer
-
-
-def check_seconds(option: str, given: float, *, least: float | None = None) -> float:
-    """The number of seconds that was given for `option`.
-
-    Args:
-        option: its name, for the error.
-        given: the number.
-        least: the least that it may be; None for anything above 0.
-
-    Raises:
-        ConfigurationError: it is none, or infinite, or less.
-    """
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if is_number and isfinite(given) and (given > 0 if least is None else given >= least):
-        return given
-    bound = "above 0" if least is None else f"from {least:g} on"
-    raise ConfigurationError(f"{option} {given!r} is no number of seconds {bound}")
 
 
 def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from threading import Thread
 from typing import Any
 
@@ -87,6 +88,19 @@ class Guard:
             for token in tokens:
                 group.start_soon(judge, token)
         return verdicts
+
+    @asynccontextmanager
+    async def judging_elsewhere(self, token: str) -> AsyncIterator[list[Any]]:
+        """Judge it on another event loop, in a thread; the list gets the verdict, at the end of the
+        block at the latest."""
+        verdicts: list[Any] = []
+
+        def judge_there() -> None:
+            verdicts.append(anyio.run(self.judge, token))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(to_thread.run_sync, judge_there)
+            yield verdicts
 
     async def fetched(self) -> None:
         """Wait until no fetch is on its way."""
@@ -852,13 +866,7 @@ async def test_a_late_older_answer_does_not_replace_a_newer_one(issuer: Issuer) 
     """Two event loops ask; the one that asked first hears last."""
     guard = Guard(issuer)
     issuer.behaviour["/jwks"] = "hold"
-    verdicts: list[Any] = []
-
-    def in_another_loop() -> None:
-        verdicts.append(anyio.run(guard.judge, issuer.token("1")))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(to_thread.run_sync, in_another_loop)
+    async with guard.judging_elsewhere(issuer.token("1")) as verdicts:
         await issuer.asked("/jwks")
         issuer.behaviour.clear()
         issuer.add_key("2")
@@ -876,7 +884,7 @@ async def test_of_two_answers_at_one_moment_the_newer_counts() -> None:
     kept = JWKS("http://localhost/keys")
 
     def take(number: int) -> None:
-        kept._take(jwks._Fetched(KeySet([]), jwks._Fetch(number, NOW)), [])
+        kept._take(jwks._Fetched(KeySet([]), jwks._Fetch(number, NOW)), "")
 
     newer = Thread(target=take, args=(3,))
 
@@ -898,13 +906,7 @@ async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer
     guard = Guard(issuer)
     issuer.pages["/jwks"] = None  # 404
     issuer.behaviour["/jwks"] = "hold"
-    verdicts: list[Any] = []
-
-    def in_another_loop() -> None:
-        verdicts.append(anyio.run(guard.judge, issuer.token("1")))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(to_thread.run_sync, in_another_loop)
+    async with guard.judging_elsewhere(issuer.token("1")) as verdicts:
         await issuer.asked("/jwks")
         issuer.behaviour.clear()
         issuer.pages.clear()
@@ -920,13 +922,7 @@ async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer
     guard.clock.now += 30
     issuer.add_key("2")
     issuer.behaviour["/jwks"] = "hold"
-    verdicts: list[Any] = []
-
-    def in_another_loop() -> None:
-        verdicts.append(anyio.run(guard.judge, issuer.token("2")))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(to_thread.run_sync, in_another_loop)
+    async with guard.judging_elsewhere(issuer.token("2")) as verdicts:
         await issuer.asked("/jwks", 2)
         with pytest.raises(Denied, match="another event loop is asking") as caught:
             await judged(guard.verifier, issuer.token("2"))
