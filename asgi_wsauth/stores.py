@@ -8,13 +8,57 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from asgi_wsauth.denial import check_count
+import anyio
 
-__all__ = ["MemoryStore", "TicketStore"]
+from asgi_wsauth.denial import ConfigurationError, check_count
+from asgi_wsauth.tasks import from_any_thread
+
+__all__ = [
+    "MemoryStore",
+    "Notice",
+    "RevocationStore",
+    "Slot",
+    "SlotStore",
+    "Subject",
+    "TakenSlot",
+    "TicketStore",
+    "check_store",
+]
+
+Subject: TypeAlias = "tuple[Literal['user', 'token', 'session', 'slot'], str]"
+"""What can be revoked: a user by his identity, a token by its id, a session by its id; and a slot
+for a connection, which is lost to a newer one."""
+
+Slot: TypeAlias = "tuple[str, str]"
+"""A place for one connection: whose it is, and its own name, which no other slot ever has."""
+
+
+class Notice(NamedTuple):
+    """Something was revoked.
+
+    Attributes:
+        subject: what.
+        until: Unix time in seconds; what was issued up to then is meant.
+    """
+
+    subject: Subject
+    until: float
+
+
+class TakenSlot(NamedTuple):
+    """What came of taking a slot.
+
+    Attributes:
+        taken: whether it was free.
+        revoked: for each subject that was asked about, until when it is revoked.
+    """
+
+    taken: bool
+    revoked: Sequence[float | None]
 
 
 class TicketStore(Protocol):
@@ -40,6 +84,78 @@ class TicketStore(Protocol):
         ...
 
 
+class RevocationStore(Protocol):
+    """Keeps what was revoked, and tells whoever watches."""
+
+    async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """Keep a revocation, and tell of it.
+
+        Args:
+            notice: what is revoked. Of two for one subject, the later `until` counts.
+            ttl: seconds after which it may be forgotten.
+        """
+        ...
+
+    async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
+        """For each subject, until when it is revoked; None where it isn't."""
+        ...
+
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """What is revoked from now on, by whichever process, slots that are lost included.
+
+        The first item is None and says that the watch has begun: whatever was revoked before may
+        have been missed. The iterator raises where it is cut off; somebody will begin another.
+        """
+        ...
+
+
+class SlotStore(Protocol):
+    """Keeps count of connections."""
+
+    lease: float | None
+    """Seconds for which a slot is kept unless it is renewed; None for as long as it is not given
+    back."""
+
+    async def take_slot(
+        self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
+    ) -> TakenSlot:
+        """Take a slot, unless its owner has `limit` of them.
+
+        Args:
+            slot: which.
+            limit: how many an owner may have.
+            evict: take it in any case, and let the owner's oldest go, each with a notice.
+            subjects: what to look up among the revocations on the same way.
+        """
+        ...
+
+    async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
+        """Keep these for another lease, or take them again; those that were lost to newer ones
+        meanwhile are returned."""
+        ...
+
+    async def give_slot(self, slot: Slot, /) -> None:
+        """Give it back."""
+        ...
+
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """See `RevocationStore`."""
+        ...
+
+
+def check_store(part: str, store: object, *methods: str) -> None:
+    """Check that `store` has these methods.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    for method in methods:
+        if isinstance(store, type) or not callable(getattr(store, method, None)):
+            raise ConfigurationError(
+                f"{part}: store {store!r} has no method {method}(); try MemoryStore()"
+            )
+
+
 class _Entry(NamedTuple):
     record: str
     owner: str
@@ -47,14 +163,15 @@ class _Entry(NamedTuple):
 
 
 class MemoryStore:
-    """A store in the memory of this process, for tasks and threads alike. Several processes need a
-    store that they share.
+    """A store in the memory of this process, for tasks and threads alike: tickets, revocations and
+    connections. Several processes need a store that they share.
 
-    Its memory is bounded: past `max_tickets` the oldest records go, and those whose time has passed
-    go whenever the store is used.
+    Its memory is bounded: past `max_tickets` the oldest tickets go, and those whose time has passed
+    go whenever the store is used. Revocations stay for their time, because one that is forgotten
+    would let somebody in again: about 400 bytes each.
 
     Args:
-        max_tickets: how many records it may keep. With usual claims, 20,000 are about 20 MB.
+        max_tickets: how many tickets it may keep. With usual claims, 20,000 are about 20 MB.
         clock: gives seconds, from any moment on.
 
     Raises:
@@ -71,6 +188,10 @@ class MemoryStore:
         # with every key that was taken out before it.
         self._tickets: OrderedDict[str, _Entry] = OrderedDict()
         self._owners: dict[str, dict[str, None]] = {}  # their digests, the oldest first
+        self._revocations: dict[Subject, _Revocation] = {}
+        self._room = 1000  # how many of them there may be before those that are over are looked for
+        self._slots: dict[str, dict[str, None]] = {}  # by owner, the oldest first
+        self._watches: list[_Watch] = []
 
     async def put_ticket(
         self, digest: str, record: str, /, *, owner: str, limit: int, ttl: float
@@ -118,5 +239,109 @@ class MemoryStore:
             self._tickets = OrderedDict(self._tickets)
             self._owners = dict(self._owners)
 
+    async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """See `RevocationStore`."""
+        with self._lock:
+            now = self._clock()
+            known = self._revocations.get(notice.subject, _Revocation(notice.until, 0.0))
+            self._revocations[notice.subject] = _Revocation(
+                max(notice.until, known.until), max(now + ttl, known.gone_at)
+            )
+            if len(self._revocations) > self._room:
+                kept = {s: r for s, r in self._revocations.items() if r.gone_at > now}
+                self._revocations, self._room = kept, max(1000, 2 * len(kept))
+            self._tell(notice)
+
+    async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
+        """See `RevocationStore`."""
+        with self._lock:
+            return self._revoked(subjects)
+
+    def _revoked(self, subjects: Sequence[Subject]) -> list[float | None]:
+        now = self._clock()
+        found = map(self._revocations.get, subjects)
+        return [None if r is None or r.gone_at <= now else r.until for r in found]
+
+    lease = None
+    """See `SlotStore`: slots end with the process."""
+
+    async def take_slot(
+        self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
+    ) -> TakenSlot:
+        """See `SlotStore`."""
+        owner, name = slot
+        with self._lock:
+            held = self._slots.get(owner, {})
+            taken = evict or len(held) < limit
+            if taken:
+                self._slots[owner] = held
+                held[name] = None
+            while evict and len(held) > limit:
+                oldest = next(iter(held))
+                del held[oldest]
+                self._tell(Notice(("slot", oldest), 0.0))
+            return TakenSlot(taken, self._revoked(subjects))
+
+    async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
+        """See `SlotStore`."""
+        with self._lock:
+            return [slot for slot in slots if slot[1] not in self._slots.get(slot[0], ())]
+
+    async def give_slot(self, slot: Slot, /) -> None:
+        """See `SlotStore`."""
+        owner, name = slot
+        with self._lock:
+            held = self._slots.get(owner, {})
+            held.pop(name, None)
+            if not held:
+                self._slots.pop(owner, None)
+
+    async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """See `RevocationStore`."""
+        watch = _Watch()
+        with self._lock:
+            self._watches.append(watch)
+        try:
+            yield None
+            while True:
+                yield await watch.next()
+        finally:
+            with self._lock:
+                self._watches = [other for other in self._watches if other is not watch]
+
+    def _tell(self, notice: Notice) -> None:
+        self._watches = [watch for watch in self._watches if watch.put(notice)]
+
     def __repr__(self) -> str:
         return f"<MemoryStore with {len(self._tickets)} tickets>"
+
+
+class _Revocation(NamedTuple):
+    until: float
+    gone_at: float
+
+
+class _Watch:
+    """Takes notices from any thread, and gives them to one event loop."""
+
+    def __init__(self) -> None:
+        self._notices: deque[Notice] = deque()
+        self._some = anyio.Event()
+        self._call = from_any_thread()
+
+    def put(self, notice: Notice) -> bool:
+        """Whether anybody listens still: that event loop may have ended."""
+        self._notices.append(notice)
+        try:
+            self._call(self._wake)
+        except RuntimeError:
+            return False
+        return True
+
+    def _wake(self) -> None:
+        self._some.set()
+
+    async def next(self) -> list[Notice]:
+        await self._some.wait()
+        self._some = anyio.Event()
+        return [self._notices.popleft() for _ in range(len(self._notices))]

@@ -1,16 +1,21 @@
-"""Three things about event loops that anyio has no words for. Knows nothing of authentication."""
+"""What anyio has no words for, or none that are cheap enough to be said for each message. Knows
+nothing of authentication."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from itertools import count
-from types import coroutine
-from typing import Any, TypeVar
+from types import TracebackType, coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio.lowlevel import RunVar
 
-__all__ = ["call_on_first_wait", "run_var", "spawn"]
+if TYPE_CHECKING:
+    import trio
+
+__all__ = ["Breakable", "call_on_first_wait", "from_any_thread", "run_var", "spawn"]
 
 T = TypeVar("T")
 
@@ -52,11 +57,7 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     one costs every handshake more than the handshake itself. So nothing joins this task: `work`
     must handle its own errors, and end when it is told to.
     """
-    try:
-        on_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        on_asyncio = False
-    if on_asyncio:
+    if _current_task() is not None:
         task = asyncio.get_running_loop().create_task(work())
         _running.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(_running.discard)
@@ -64,6 +65,85 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         import trio
 
         trio.lowlevel.spawn_system_task(work)
+
+
+def from_any_thread() -> Callable[[Callable[[], None]], object]:
+    """What calls a function on the running event loop, soon, and may itself be called from any
+    thread. It raises a RuntimeError once the loop has ended."""
+    if _current_task() is not None:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    import trio
+
+    return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """None on trio."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+class Breakable:
+    """A stretch of a task's work that can be broken off from outside:
+
+        with Breakable() as stretch:
+            await something()
+        if stretch.broken: ...
+
+    It is what a cancel scope is. But each message that a guarded socket receives is waited for in
+    one, and each such socket has one or two of them all the time: anyio's scope costs 7 µs and
+    1.2 kB on asyncio, this one 0.5 µs and 60 bytes.
+
+    Attributes:
+        broken: whether it was broken off. What was awaited may have ended well all the same.
+    """
+
+    __slots__ = ("_breaks", "_scope", "_task")
+
+    def __init__(self) -> None:
+        self._breaks = 0
+        self._scope: trio.CancelScope | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    @property
+    def broken(self) -> bool:
+        return self._breaks > 0
+
+    def break_off(self) -> None:
+        """Cancel what is awaited. To be called from another task, or from a callback; once more if
+        what is awaited would not end."""
+        self._breaks += 1
+        if self._task is not None:
+            self._task.cancel()
+        elif self._scope is not None:
+            self._scope.cancel()
+
+    def __enter__(self) -> Breakable:
+        self._task = _current_task()
+        if self._task is None:
+            import trio
+
+            self._scope = trio.CancelScope()
+            self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._scope is not None:
+            return bool(self._scope.__exit__(kind, exc, traceback))
+        task, self._task = self._task, None
+        others = 0
+        if task is not None and sys.version_info >= (3, 11):  # before that, nobody counts
+            for _ in range(self._breaks):
+                others = task.uncancel()
+        # Whoever else cancelled the task is to see that it was.
+        return self.broken and isinstance(exc, asyncio.CancelledError) and not others
 
 
 def run_var(name: str) -> RunVar[Any]:

@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
 from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.stores import TicketStore
+from asgi_wsauth.stores import TicketStore, check_store
 
 __all__ = ["Tickets", "new_ticket"]
 
@@ -55,11 +55,7 @@ class Tickets:
         max_pending_per_user: int = 5,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for method in ("put_ticket", "take_ticket"):
-            if isinstance(store, type) or not callable(getattr(store, method, None)):
-                raise ConfigurationError(
-                    f"Tickets: store {store!r} has no method {method}(); try MemoryStore()"
-                )
+        check_store("Tickets", store, "put_ticket", "take_ticket")
         if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 86400:
             raise ConfigurationError(
                 f"Tickets: ttl {ttl!r} is no number of seconds above 0 and within a day"

@@ -1,0 +1,120 @@
+"""Calls at a given time: one sleeping task for each event loop and clock, whatever their number."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+import anyio
+import anyio.lowlevel
+
+from asgi_wsauth.events import log_failure
+from asgi_wsauth.tasks import run_var, spawn
+
+__all__ = ["Timer", "Timers", "timers"]
+
+# Seconds. The clock is a wall clock, which may be set, or stand still while the machine sleeps.
+_LONGEST_SLEEP = 0.5
+
+_AT_ONCE = 20  # calls between two turns of the event loop
+
+_by_clock = run_var("timers")
+
+
+class Timer:
+    """One call that is to come; `call` is None once it was called, or cancelled."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None] | None) -> None:
+        self.call = call
+
+
+class Timers:
+    """The timers of one event loop.
+
+    Args:
+        clock: gives Unix time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._numbers = count()
+        self._cancelled = 0
+        self._runs = False
+        self._earlier = anyio.Event()
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def call_in(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """See `call_at`."""
+        return self.call_at(self._clock() + seconds, call)
+
+    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+        """Call `call`, which must be quick, at Unix time `when`, or soon if that has passed."""
+        timer = Timer(call)
+        heapq.heappush(self._heap, (when, next(self._numbers), timer))
+        if not self._runs:
+            self._runs = True
+            spawn(self._run)
+        elif self._heap[0][2] is timer:
+            self._earlier.set()
+        return timer
+
+    def cancel(self, timer: Timer | None) -> None:
+        """Forget a timer. One that was called, or None, is no error."""
+        if timer is None or timer.call is None:
+            return
+        timer.call = None
+        self._cancelled += 1
+        if self._cancelled > 100 and self._cancelled > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def run_due(self) -> bool:
+        """Call what is due, not all of it at once; whether there was any."""
+        now, called = self._clock(), 0
+        while self._heap and called < _AT_ONCE and self._heap[0][0] <= now:
+            timer = heapq.heappop(self._heap)[2]
+            call, timer.call = timer.call, None
+            if call is None:
+                self._cancelled -= 1
+            else:
+                called += 1
+                call()
+        return called > 0
+
+    async def _run(self) -> None:
+        try:
+            while self._heap:
+                await self._wait()
+        finally:
+            self._runs = False
+
+    async def _wait(self) -> None:
+        try:
+            if self.run_due() or not self._heap:
+                await anyio.lowlevel.checkpoint()
+                return
+            left = self._heap[0][0] - self._clock()
+        except Exception as exc:  # the clock's
+            log_failure("clock %r failed", self._clock, exc)
+            left = _LONGEST_SLEEP
+        self._earlier = anyio.Event()
+        with anyio.move_on_after(min(left, _LONGEST_SLEEP)):
+            await self._earlier.wait()
+
+
+def timers(clock: Callable[[], float]) -> Timers:
+    """Those of the running event loop."""
+    found: dict[Callable[[], float], Timers] | None = _by_clock.get(None)
+    if found is None:
+        found = {}
+        _by_clock.set(found)
+    if clock not in found:
+        found[clock] = Timers(clock)
+    return found[clock]
