@@ -8,28 +8,36 @@
 The rooms, each of which imports only from rows above its own:
 
     0  denial        Reason, Denied, ConfigurationError, the one table of codes and statuses
-       tasks         three things about event loops
+       tasks         about event loops, what anyio has no words for
     1  credential    Credential, Principal
-    2  sources       QueryParam, Header, Cookie, Subprotocol: where a credential travels
+    2  sources       QueryParam, Header, Cookie, ...: where a credential travels
        origins       Origin
        paths         path patterns
        events        events, observers, the log
-       stores        where tickets are kept: MemoryStore
+       stores        where tickets, revocations and slots are kept: MemoryStore
        keys          what signatures are checked with
        claims        what a token's claims prove
        verdicts      VerdictCache
        outbound      requests to other servers
     3  verifiers/    one file per kind of credential, and JWKS: keys from the network
+       answers       the messages that tell a client no
+       handshake     the messages of one handshake
+       timers        calls at a given time
+       listener      hears what a store tells of
+       revocation    Revocations
+       limits        ConnectionLimit, FailureThrottle
     4  authenticator the policy, in one function
-    5  session       one live socket
+    5  session       one live socket: Session, and what may end it
        redaction     RedactCredentials, a filter for logs
     6  admission     what both middlewares do with a connection
     7  middleware    WebSocketAuthMiddleware
        http          HTTPAuthMiddleware, TicketEndpoint
+    8  redis         RedisStore, imported by nobody
 
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """
 
+from asgi_wsauth.answers import Rejection
 from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
@@ -39,16 +47,28 @@ from asgi_wsauth.events import (
     Closed,
     Event,
     Observer,
+    Refreshed,
     Refused,
     TicketIssued,
     log_event,
 )
 from asgi_wsauth.http import HTTPAuthMiddleware, TicketEndpoint
-from asgi_wsauth.middleware import Rejection, WebSocketAuthMiddleware
+from asgi_wsauth.limits import ConnectionLimit, FailureThrottle, Overflow
+from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.redaction import RedactCredentials
+from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.session import Session
-from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
-from asgi_wsauth.stores import MemoryStore, TicketStore
+from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
+from asgi_wsauth.stores import (
+    MemoryStore,
+    Notice,
+    RevocationStore,
+    Slot,
+    SlotStore,
+    Subject,
+    TakenSlot,
+    TicketStore,
+)
 from asgi_wsauth.verdicts import VerdictCache
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.api_key import APIKeyVerifier
@@ -70,25 +90,37 @@ __all__ = [
     "Authenticator",
     "Closed",
     "ConfigurationError",
+    "ConnectionLimit",
     "Cookie",
     "Credential",
     "Denied",
     "Event",
+    "FailureThrottle",
+    "FirstMessage",
     "HTTPAuthMiddleware",
     "Header",
     "InternalCredential",
     "JWTVerifier",
     "MemoryStore",
+    "Notice",
     "Observer",
+    "Overflow",
     "Principal",
     "QueryParam",
     "Reason",
     "RedactCredentials",
+    "Refreshed",
     "Refused",
     "Rejection",
+    "RevocationStore",
+    "Revocations",
     "Session",
+    "Slot",
+    "SlotStore",
     "Source",
+    "Subject",
     "Subprotocol",
+    "TakenSlot",
     "TicketEndpoint",
     "TicketIssued",
     "TicketStore",

@@ -10,21 +10,25 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 from urllib.parse import quote, quote_plus
 
 from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential
-from asgi_wsauth.denial import ConfigurationError, Denied, HTTPAnswer, InsufficientScope, Reason
-from asgi_wsauth.events import Event, Refused, logger
+from asgi_wsauth.denial import ConfigurationError, Denied, InsufficientScope, Reason
+from asgi_wsauth.events import Event, Refreshed, Refused
+from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.session import Session
+from asgi_wsauth.sources import FirstMessage
 
-__all__ = ["Admission", "check_authenticator", "http_answer", "try_send"]
+__all__ = ["Admission", "check_authenticator"]
+
+FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]"], Awaitable[str]]
 
 
 class Admission:
@@ -73,23 +77,33 @@ class Admission:
         self.authenticator.redact(self.scope)
         self.offer_redacted = self.scope.get("subprotocols") != offered
 
-    async def admit(self, on_wait: Callable[[Callable[[], None]], None] | None = None) -> Scope:
+    async def admit(
+        self,
+        on_wait: Callable[[Callable[[], None]], None] | None = None,
+        first_message: FirstMessageReader | None = None,
+    ) -> Scope:
         """The scope for the app: the one that came in, where an instance further out has made it.
 
         Args:
             on_wait: see `Authenticator.authenticate`.
+            first_message: what gets a socket's first message, from a source and the subprotocols to
+                accept with; None over HTTP.
 
         Raises:
             Denied: the client is refused.
         """
         try:
-            return await self._admit(on_wait)
+            return await self._admit(on_wait, first_message)
         except Denied:
             raise
         except Exception as exc:  # a scope that no server should build, or a clock that fails
             raise Denied.because("the handshake", exc) from exc
 
-    async def _admit(self, on_wait: Callable[[Callable[[], None]], None] | None) -> Scope:
+    async def _admit(
+        self,
+        on_wait: Callable[[Callable[[], None]], None] | None,
+        first_message: FirstMessageReader | None,
+    ) -> Scope:
         scope = self.scope
         outer = scope.get("wsauth")
         if not isinstance(outer, Session):
@@ -97,12 +111,15 @@ class Admission:
         if outer is not None and outer._authenticator is self.authenticator:
             self.attempt = outer._attempt
             self._check_scopes(outer.principal.scopes)
+            outer._required_scopes |= self.required_scopes
             return scope
         self.take_credential()
         if outer is not None and not self.attempt.findings:
             self.attempt = Attempt(outer._attempt.findings)
+        if first_message is not None and not self.attempt.findings:
+            scope = await self._ask_for_message(first_message)
         authentication = await self.authenticator.authenticate(
-            HTTPConnection(scope), attempt=self.attempt, on_wait=on_wait
+            HTTPConnection(self.scope), attempt=self.attempt, on_wait=on_wait
         )
         principal, user, _ = authentication
         self._check_scopes(principal.scopes)
@@ -110,12 +127,64 @@ class Admission:
             **scope,
             "user": user,
             "auth": AuthCredentials(["authenticated", *principal.scopes]),
-            "wsauth": Session(self.authenticator, self.attempt, authentication, client=self.client),
+            "wsauth": Session(
+                self.authenticator,
+                self.attempt,
+                authentication,
+                client=self.client,
+                required_scopes=self.required_scopes,
+                renew=self._renew,
+            ),
         }
+
+    async def _ask_for_message(self, first_message: FirstMessageReader) -> Scope:
+        """Have the client send its credential, if there is a source for that; the scope then."""
+        source = next((s for s in self.authenticator.sources if isinstance(s, FirstMessage)), None)
+        conn = HTTPConnection(self.scope)
+        if source is None or not await self.authenticator.screen(conn, self.attempt):
+            return self.scope
+        protocols = source.protocols(self.scope)
+        found: Credential | Denied
+        try:
+            found = Credential(await first_message(source, protocols), repr(source))
+        except Denied as denied:  # to be judged when its turn comes
+            found = denied
+        self.attempt = Attempt([(source, found)])
+        return accepted_scope(self.scope, protocols)
 
     def _check_scopes(self, scopes: Iterable[str]) -> None:
         if not self.required_scopes.issubset(scopes):
             raise InsufficientScope(sorted(self.required_scopes))
+
+    async def _renew(self, session: Session, token: str) -> None:
+        renewal = Admission(self.scope, self.authenticator, session._required_scopes)
+        renewal.attempt = Attempt([(FirstMessage(), Credential(token, "refresh"))])
+        try:
+            await renewal._verify_again(session)
+        except Exception as exc:
+            denied = exc if isinstance(exc, Denied) else Denied.because("the refresh", exc)
+            renewal.tell_refusal(denied)
+            raise denied from denied.__cause__
+        renewal.tell(Refreshed, expires_at=session.expires_at)
+
+    async def _verify_again(self, session: Session) -> None:
+        new = await self.authenticator.authenticate(
+            HTTPConnection(self.scope), attempt=self.attempt
+        )
+        if new.principal.identity != session.principal.identity:
+            raise Denied(Reason.FORBIDDEN, "a refresh for somebody else")
+        self._check_scopes(new.principal.scopes)
+        if session.expires_at is None:
+            return
+        before = session._authentication, session.authenticated_at
+        session._set(new, self.authenticator.clock())
+        try:
+            if self.authenticator.revocations is not None:
+                # Once more, now that this is whom a notice is compared with.
+                await self.authenticator.revocations.check(new.principal)
+        except BaseException:
+            session._set(*before)
+            raise
 
     def tell(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is known by now."""
@@ -174,24 +243,3 @@ def check_authenticator(authenticator: object) -> Authenticator:
     if not isinstance(authenticator, Authenticator):
         raise ConfigurationError(f"authenticator: {authenticator!r} is no Authenticator")
     return authenticator
-
-
-def http_answer(answer: HTTPAnswer, prefix: str = "http.response") -> tuple[Message, Message]:
-    """The messages that send an HTTP answer."""
-    status, headers, body = answer
-    return (
-        {"type": f"{prefix}.start", "status": status, "headers": headers},
-        {"type": f"{prefix}.body", "body": body},
-    )
-
-
-async def try_send(send: Send, *messages: Message) -> Exception | None:
-    """Send an answer; what the server raises is returned. A client that is gone by now is nobody's
-    error."""
-    try:
-        for message in messages:
-            await send(message)
-    except Exception as exc:
-        logger.debug("the client could not be told: %s", type(exc).__qualname__)
-        return exc
-    return None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 from starlette.requests import HTTPConnection
@@ -19,12 +19,16 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.credential import VISIBLE, Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_list
 from asgi_wsauth.events import Event, Observer, log_event, log_failure, logger
+from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.origins import check_origins, parse_origin
+from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
 from asgi_wsauth.tasks import call_on_first_wait
 from asgi_wsauth.verifiers import Verifier
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
+
+T = TypeVar("T")
 
 LoadUser: TypeAlias = Callable[[Principal, HTTPConnection], Awaitable[Any]]
 
@@ -72,7 +76,9 @@ class Authenticator:
         load_user: an async function from the principal and the connection to what the app finds in
             `scope["user"]`; None from it means that there is no such user any more, or a disabled
             one: `Reason.REVOKED`.
-        timeout: seconds that verifiers and `load_user` have together.
+        revocations: logins that were ended before their time.
+        throttle: which addresses are locked out, because too many bad credentials came from them.
+        timeout: seconds that all of this has together, where it has to wait.
         max_token_size: characters that a credential may have.
         observers: callables that are told of every event.
         clock: gives Unix time in seconds.
@@ -91,6 +97,8 @@ class Authenticator:
         anonymous: Principal = Principal("local", method="none"),  # noqa: B008 - never changed
         no_auth_networks: Iterable[str] = ("127.0.0.0/8", "::1/128"),
         load_user: LoadUser | None = None,
+        revocations: Revocations | None = None,
+        throttle: FailureThrottle | None = None,
         timeout: float = 5.0,
         max_token_size: int = 8192,
         observers: Iterable[Observer] = (log_event,),
@@ -103,6 +111,8 @@ class Authenticator:
         self.anonymous = anonymous
         self.no_auth_networks = _networks(no_auth_networks)
         self.load_user = load_user
+        self.revocations = revocations
+        self.throttle = throttle
         self.timeout = timeout
         self.max_token_size = max_token_size
         self.observers = check_list("observers", observers)
@@ -123,15 +133,17 @@ class Authenticator:
            no IP address (a Unix socket, a test client); any other peer is FORBIDDEN.
         2. An `Origin` that is not allowed, or two of them: ORIGIN. None at all passes, since only
            browsers send one, but not where the credential comes from a cookie.
-        3. (The place of a throttle by client address.)
+        3. An address that is locked out: THROTTLED.
         4. Exactly one credential: none is MISSING; two different ones, one given twice, or one that
            is too long or not visible ASCII is MALFORMED. A cookie counts only where nothing
            explicit is present.
-        5. The verifiers, in their order, until one claims it; if none does: INVALID. All that waits
-           from here on has `timeout` seconds together, then it is UNAVAILABLE. An exception other
-           than `Denied`, or a result that is no `Principal`, is ERROR.
-        6. (The place of a check for revocation.)
+        5. The verifiers, in their order, until one claims it; if none does: INVALID. An exception
+           other than `Denied`, or a result that is no `Principal`, is ERROR.
+        6. What was revoked: REVOKED.
         7. `load_user`; None from it is REVOKED.
+
+        All that waits, in 3 and from 5 on, has `timeout` seconds together, then it is UNAVAILABLE.
+        INVALID and MALFORMED count against the address.
 
         Args:
             conn: the connection. Verifiers and `load_user` get it as it is.
@@ -147,20 +159,53 @@ class Authenticator:
                 attempt.principal = self._anybody(conn)
                 return Authentication(attempt.principal, attempt.principal, None)
             self._check_origin(conn, attempt)  # 2
-            attempt.credential = self._choose(attempt.findings)  # 4
-            with anyio.CancelScope() as scope:
-
-                def on_first_wait() -> None:
-                    scope.deadline = anyio.current_time() + self.timeout
-                    if on_wait is not None:
-                        on_wait(scope.cancel)
-
-                work = self._vouch(attempt, attempt.credential, conn)
-                return await call_on_first_wait(work, on_first_wait)
-        except Denied:
+            return await self.within_timeout(self._vouch(attempt, conn), on_wait)
+        except Denied as denied:
+            if denied.reason in (Reason.INVALID, Reason.MALFORMED):
+                await self._count_failure(conn)
             raise
         except Exception as exc:  # whatever broke: nobody is admitted because of it
             raise Denied.because("the decision", exc) from exc
+
+    async def screen(self, conn: HTTPConnection, attempt: Attempt) -> bool:
+        """Steps 1 to 3 of `authenticate`; whether a credential is needed.
+
+        Raises:
+            Denied: the client is refused, whatever it presents.
+        """
+        try:
+            if not self._is_required():
+                return False
+            self._check_origin(conn, attempt)
+            await self.within_timeout(self._check_throttle(conn))
+            return True
+        except Denied:
+            raise
+        except Exception as exc:
+            raise Denied.because("the decision", exc) from exc
+
+    async def within_timeout(
+        self,
+        work: Coroutine[Any, Any, T],
+        on_wait: Callable[[Callable[[], None]], None] | None = None,
+    ) -> T:
+        """The result of `work`, which has `timeout` seconds from the moment when it first waits.
+
+        Args:
+            work: what is to be done.
+            on_wait: see `authenticate`.
+
+        Raises:
+            Denied: with `Reason.UNAVAILABLE`, where it takes longer.
+        """
+        with anyio.CancelScope() as scope:
+
+            def on_first_wait() -> None:
+                scope.deadline = anyio.current_time() + self.timeout
+                if on_wait is not None:
+                    on_wait(scope.cancel)
+
+            return await call_on_first_wait(work, on_first_wait)
         raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection) -> Attempt:
@@ -268,17 +313,32 @@ class Authenticator:
             raise Denied(Reason.MALFORMED, "it has characters that no credential has")
         return credential
 
-    async def _vouch(
-        self, attempt: Attempt, credential: Credential, conn: HTTPConnection
-    ) -> Authentication:
-        principal = await self._ask_verifiers(credential, conn)  # 5
-        attempt.principal = principal
+    async def _vouch(self, attempt: Attempt, conn: HTTPConnection) -> Authentication:
+        await self._check_throttle(conn)  # 3
+        credential = attempt.credential = self._choose(attempt.findings)  # 4
+        principal = attempt.principal = await self._ask_verifiers(credential, conn)  # 5
+        if self.revocations is not None:
+            await self.revocations.check(principal)  # 6
         if self.load_user is None:
             return Authentication(principal, principal, credential)
         user = await self.load_user(principal, conn)  # 7
         if user is None:
             raise Denied(Reason.REVOKED, "load_user returned None")
         return Authentication(principal, user, credential)
+
+    async def _check_throttle(self, conn: HTTPConnection) -> None:
+        if self.throttle is not None:
+            await self.throttle.check(conn.client.host if conn.client else None)
+
+    async def _count_failure(self, conn: HTTPConnection) -> None:
+        if self.throttle is None:
+            return
+        try:
+            # Whoever leaves at once is counted all the same.
+            with anyio.move_on_after(self.timeout, shield=True):
+                await self.throttle.count(conn.client.host if conn.client else None)
+        except Exception as exc:  # he is refused in any case
+            log_failure("%r could not count", self.throttle, exc)
 
     async def _ask_verifiers(self, credential: Credential, conn: HTTPConnection) -> Principal:
         for verifier in self.verifiers:
@@ -346,6 +406,12 @@ def _check(auth: Authenticator) -> None:
         for function in functions:
             if not callable(function):
                 raise ConfigurationError(f"{option}: {function!r} can't be called")
+    for option, part, kind in (
+        ("revocations", auth.revocations, Revocations),
+        ("throttle", auth.throttle, FailureThrottle),
+    ):
+        if part is not None and not isinstance(part, kind):
+            raise ConfigurationError(f"{option}: {part!r} is no {kind.__name__}")
     if any(map(iscoroutinefunction, auth.observers)):
         raise ConfigurationError("observers: an async one; take a plain function that is quick")
     for option, number in (("timeout", auth.timeout), ("max_token_size", auth.max_token_size)):

@@ -19,6 +19,7 @@ __all__ = [
     "Closed",
     "Event",
     "Observer",
+    "Refreshed",
     "Refused",
     "TicketIssued",
     "log_event",
@@ -91,9 +92,30 @@ class Abandoned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Closed(Event):
-    """The app is done with an admitted socket."""
+    """The app is done with an admitted socket.
+
+    Attributes:
+        reason: why the socket was closed by the middleware; None where the app or the client did.
+        close_code: the code that was sent for that.
+    """
 
     name: ClassVar[str] = "closed"
+
+    reason: Reason | None = None
+    close_code: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refreshed(Event):
+    """An open socket goes on with a new credential.
+
+    Attributes:
+        expires_at: Unix time in seconds from which that one is no longer accepted, or None.
+    """
+
+    name: ClassVar[str] = "refreshed"
+
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +150,8 @@ def log_event(event: Event, /) -> None:
     told: dict[str, object] = {"reason": None, "close_code": None}
     told |= {field.name: getattr(event, field.name) for field in fields(event)}
     traceback = told.pop("traceback", None)
-    if isinstance(event, Refused):
-        told["reason"] = event.reason.phrase
+    if isinstance(told["reason"], Reason):
+        told["reason"] = told["reason"].phrase
     protocol = told.pop("protocol")
     told = {name: _printable(value) for name, value in told.items()}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))

@@ -13,7 +13,8 @@ from asgiref.typing import ASGI3Application
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_wsauth.admission import Admission, check_authenticator, http_answer, try_send
+from asgi_wsauth.admission import Admission, check_authenticator
+from asgi_wsauth.answers import http_answer, try_send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.credential import check_scopes
 from asgi_wsauth.denial import (

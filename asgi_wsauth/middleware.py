@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias, cast, get_args
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast, get_args
 
 import anyio
 from asgiref.typing import ASGI3Application
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Scope, Send
 
-from asgi_wsauth.admission import Admission, check_authenticator, http_answer, try_send
+from asgi_wsauth.admission import Admission, check_authenticator
+from asgi_wsauth.answers import Rejection, close, refuse, try_send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.credential import check_scopes
 from asgi_wsauth.denial import (
-    DAPHNE_CLOSE_CODES,
     ConfigurationError,
     Denied,
     Reason,
     check_close_codes,
-    http_refusal,
+    check_seconds,
 )
-from asgi_wsauth.events import Abandoned, Admitted, Closed, logger
+from asgi_wsauth.events import Abandoned, Admitted, Closed
+from asgi_wsauth.handshake import Handshake
+from asgi_wsauth.limits import ConnectionLimit
 from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.revocation import check_revoked, subjects_of
+from asgi_wsauth.session import Guard, Session, Terms
 from asgi_wsauth.sources import answer
-from asgi_wsauth.tasks import spawn
 
-__all__ = ["Rejection", "WebSocketAuthMiddleware"]
-
-Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close"]
+__all__ = ["WebSocketAuthMiddleware"]
 
 # For a client that is gone. Without any answer, uvicorn would log an error.
 _GIVE_UP: Message = {"type": "websocket.close"}
+
+_PATIENCE = 1.0  # seconds that a store may take to get a slot back
+
+_MESSAGE_TYPE = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
 class WebSocketAuthMiddleware:
@@ -55,6 +63,18 @@ class WebSocketAuthMiddleware:
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
             one segment or a part of it, `/*` at the end for everything below.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
+        enforce_expiry: whether a socket is closed, with `Reason.EXPIRED`, when its credential
+            expires.
+        grace: seconds that an app has to end after its socket was closed here, because it expired,
+            was revoked or had to go for a newer one; then it is cancelled.
+        connection_limit: how many sockets a user may have. Who is nobody, because login is off, has
+            no limit.
+        refresh_message: the `type` of a message with which a client brings a new credential, as
+            text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
+            with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
+            socket; and 60 seconds before the end the client is sent
+            `{"type": "auth.refresh.due", "expires_at": ...}`. It works while the app receives. None
+            for no such message.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -69,6 +89,10 @@ class WebSocketAuthMiddleware:
         close_codes: Mapping[Reason, int] = {},
         exclude: Iterable[str] = (),
         required_scopes: Iterable[str] = (),
+        enforce_expiry: bool = True,
+        grace: float = 10.0,
+        connection_limit: ConnectionLimit | None = None,
+        refresh_message: str | None = None,
     ) -> None:
         if rejection not in get_args(Rejection):
             raise ConfigurationError(
@@ -80,145 +104,173 @@ class WebSocketAuthMiddleware:
         self.close_codes = check_close_codes(close_codes)
         self.exclude = PathPatterns("exclude", exclude)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
+        if not isinstance(enforce_expiry, bool):
+            raise ConfigurationError(
+                f"enforce_expiry: {enforce_expiry!r} is neither True nor False"
+            )
+        if connection_limit is not None and not isinstance(connection_limit, ConnectionLimit):
+            raise ConfigurationError(
+                f"connection_limit: {connection_limit!r} is no ConnectionLimit"
+            )
+        if refresh_message is not None and not (
+            isinstance(refresh_message, str) and _MESSAGE_TYPE.fullmatch(refresh_message)
+        ):
+            raise ConfigurationError(
+                f'refresh_message: {refresh_message!r} is no name; take for example "auth.refresh"'
+            )
+        self.connection_limit = connection_limit
+        self._terms = Terms(
+            self.close_codes,
+            grace=check_seconds("grace", grace, least=0),
+            enforce_expiry=enforce_expiry,
+            refresh_message=refresh_message,
+            refuse=self._refuse_unanswered,
+        )
+        self._inner_terms = replace(self._terms, enforce_expiry=False, refresh_message=None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket" or self.exclude.match(scope.get("path", "")):
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
-        handshake = _Handshake(receive, send)
-        denied: Denied | None = None
-        app_scope: Scope = scope
+        handshake = Handshake(receive, send)
         try:
-            app_scope = await admission.admit(handshake.watch)
-        except Denied as exc:
-            denied = exc
+            app_scope, guard = await self._enter(admission, handshake)
+        except Denied as denied:
+            await self._refuse(admission, handshake, denied)
+            return
+        try:
+            denied_since = None if guard is None else guard.denied
+            if handshake.client_left or denied_since is not None:
+                await self._refuse(admission, handshake, denied_since)
+            else:
+                await self._run_app(admission, handshake, app_scope, guard)
+        finally:
+            if guard is not None:
+                await self._release(guard)
+
+    async def _enter(
+        self, admission: Admission, handshake: Handshake
+    ) -> tuple[Scope, Guard | None]:
+        """The scope for the app, and a guard where something may end the socket.
+
+        Raises:
+            Denied: the client is refused; also where it has left.
+        """
+        guard: Guard | None = None
+        try:
+            app_scope = await admission.admit(handshake.watch, handshake.first_message)
+            guard = self._guard(admission, app_scope)
+            if guard is not None:
+                claim = self._claim(guard, new=app_scope is not admission.scope)
+                await self.authenticator.within_timeout(claim, handshake.watch)
+        except BaseException as exc:
+            if guard is not None:
+                await self._release(guard)
+            if isinstance(exc, Denied) or not isinstance(exc, Exception):
+                raise
+            raise Denied.because("the entry", exc) from exc
         finally:
             await handshake.stop_watching()
-        if handshake.client_left:
-            admission.tell(Abandoned)
-            await try_send(send, _GIVE_UP)
-        elif denied is not None:
-            await self._refuse(admission, handshake, denied)
-        elif app_scope is scope:  # the outer instance tells of this socket
-            await self.app(scope, receive, send)
-        else:
-            await self._run_app(admission, handshake, app_scope)
+        return app_scope, guard
 
-    async def _run_app(self, admission: Admission, handshake: _Handshake, scope: Scope) -> None:
+    # What a guarded socket holds while it is open.
+
+    def _guard(self, admission: Admission, app_scope: Scope) -> Guard | None:
+        session: Session = app_scope["wsauth"]
+        is_somebody = session.fingerprint is not None
+        guarded = is_somebody and self.connection_limit is not None
+        if app_scope is admission.scope:  # all else is the outer instance's
+            return Guard(session, self._inner_terms, admission.scope) if guarded else None
+        guarded |= is_somebody and self.authenticator.revocations is not None
+        guarded |= self._terms.enforce_expiry and session.expires_at is not None
+        guarded |= self._terms.refresh_message is not None
+        return Guard(session, self._terms, admission.scope) if guarded else None
+
+    async def _claim(self, guard: Guard, *, new: bool) -> None:
+        """Register, take a slot, and see once more whether the principal was revoked: before that,
+        a revocation is found in the store, and afterwards it is heard of."""
+        if guard.session.fingerprint is None:
+            return
+        revocations = self.authenticator.revocations if new else None
+        limit = self.connection_limit
+        if revocations is not None:
+            revocations.watch_over(guard)
+        if limit is None:
+            if revocations is not None:
+                await revocations.check(guard.principal)
+        elif revocations is not None and limit.counts_in(revocations.store):
+            revoked = await limit.take(guard, subjects_of(guard.principal))
+            check_revoked(guard.principal, revoked)
+        else:
+            await limit.take(guard)
+            if revocations is not None:
+                await revocations.check(guard.principal)
+
+    async def _release(self, guard: Guard) -> None:
+        if self.authenticator.revocations is not None:
+            self.authenticator.revocations.forget(guard)
+        if self.connection_limit is not None:
+            with anyio.move_on_after(_PATIENCE, shield=True):
+                await self.connection_limit.give(guard)
+
+    # What the app gets, and what a refused client gets.
+
+    async def _run_app(
+        self, admission: Admission, handshake: Handshake, scope: Scope, guard: Guard | None
+    ) -> None:
+        if scope is admission.scope:  # the outer instance tells of this socket
+            await self._run(handshake, scope, guard, None)
+            return
         marker = None
         if admission.offer_redacted:
             marker = answer(scope, self.authenticator.sources)
         admission.tell(Admitted)
         try:
-            await self.app(scope, handshake.app_receive(), handshake.app_send(marker))
+            await self._run(handshake, scope, guard, marker)
         finally:
-            admission.tell(Closed)
+            if guard is None or guard.denied is None:
+                admission.tell(Closed)
+            else:
+                reason = guard.denied.reason
+                admission.tell(Closed, reason=reason, close_code=self.close_codes[reason])
 
-    async def _refuse(self, admission: Admission, handshake: _Handshake, denied: Denied) -> None:
+    async def _run(
+        self, handshake: Handshake, scope: Scope, guard: Guard | None, marker: str | None
+    ) -> None:
+        receive, send = handshake.app_receive(), handshake.app_send(marker)
+        if guard is None:
+            scope["wsauth"]._end = scope["wsauth"]._end or partial(self._close, send)
+            await self.app(scope, receive, send)
+        else:
+            await guard.run(self.app, scope, receive, send, accepted=handshake.accepted)
+
+    async def _close(self, send: Send, denied: Denied) -> None:
+        await close(send, denied, self.close_codes[denied.reason])
+
+    async def _refuse(
+        self, admission: Admission, handshake: Handshake, denied: Denied | None
+    ) -> None:
+        if denied is None or handshake.client_left:
+            admission.tell(Abandoned)
+            await try_send(handshake.send, _GIVE_UP)
+            return
         code = self.close_codes[denied.reason]
         admission.tell_refusal(denied, close_code=code)
         await handshake.take_connect()
         if handshake.client_left:
             await try_send(handshake.send, _GIVE_UP)
+        elif handshake.accepted:
+            await close(handshake.send, denied, code)
         else:
-            await self._answer(admission.scope, handshake.send, denied, code)
+            await self._refuse_unanswered(admission.scope, handshake.send, denied)
 
-    async def _answer(self, scope: Scope, send: Send, denied: Denied, code: int) -> None:
-        close: Message = {"type": "websocket.close", "code": code, "reason": denied.reason.phrase}
-        extensions = scope.get("extensions") or {}
-        if self.rejection == "accept_then_close":
-            subprotocol = answer(scope, self.authenticator.sources)
-            accept: Message = {
-                "type": "websocket.accept",
-                "subprotocol": subprotocol,
-                "headers": [],
-            }
-            failure = await try_send(send, accept, close)
-            spare = DAPHNE_CLOSE_CODES.get(denied.reason, code)
-            if failure is not None and not isinstance(failure, OSError) and spare != code:
-                # Daphne raises for a code that it can't send, and would keep the socket open.
-                logger.warning("the server can't send %d: sent %d; see close_codes", code, spare)
-                await try_send(send, {**close, "code": spare})
-        elif self.rejection == "http_response" and "websocket.http.response" in extensions:
-            await try_send(send, *http_answer(http_refusal(denied), "websocket.http.response"))
-        else:
-            await try_send(send, close)
-
-
-class _Handshake:
-    """The messages of one handshake, and what has been taken of them."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self.client_left = False
-        self.send = send
-        self._receive = receive
-        self._taken: list[Message] = []
-        self._watching: anyio.CancelScope | None = None
-        self._watch_ended: anyio.Event | None = None
-
-    # The client's side, while the chain runs.
-
-    def watch(self, cancel: Callable[[], None]) -> None:
-        """Call `cancel` if the client leaves."""
-        watching, ended = self._watching, self._watch_ended = anyio.CancelScope(), anyio.Event()
-
-        async def watch() -> None:
-            try:
-                with watching:
-                    await self._take()
-                    if not self.client_left:
-                        await self._take()
-            finally:
-                ended.set()
-            if self.client_left:
-                cancel()
-
-        spawn(watch)
-
-    async def stop_watching(self) -> None:
-        """End the watch, so that nobody else waits for messages when the app does."""
-        if self._watching is not None and self._watch_ended is not None:
-            self._watching.cancel()
-            with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
-                await self._watch_ended.wait()
-
-    async def take_connect(self) -> None:
-        if not self._taken:
-            await self._take()
-
-    async def _take(self) -> None:
-        try:
-            message = await self._receive()
-        except Exception as exc:  # receive() itself failed: there is no client any more
-            logger.debug("the client could not be heard: %s", type(exc).__qualname__)
-            self.client_left = True
-            return
-        self._taken.append(message)
-        if message["type"] == "websocket.disconnect":
-            self.client_left = True
-
-    # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
-
-    def app_receive(self) -> Receive:
-        if not self._taken:
-            return self._receive
-        replay = iter(self._taken)
-
-        async def receive() -> Message:
-            message = next(replay, None)
-            return await self._receive() if message is None else message
-
-        return receive
-
-    def app_send(self, marker: str | None) -> Send:
-        """`marker` is the subprotocol to accept with where the app chooses none."""
-        if marker is None:
-            return self.send
-
-        async def send(message: Message) -> None:
-            if message["type"] == "websocket.accept" and not message.get("subprotocol"):
-                message = {**message, "subprotocol": marker}
-            await self.send(message)
-
-        return send
+    async def _refuse_unanswered(self, scope: Scope, send: Send, denied: Denied) -> None:
+        await refuse(
+            scope,
+            send,
+            denied,
+            self.close_codes[denied.reason],
+            rejection=self.rejection,
+            sources=self.authenticator.sources,
+        )

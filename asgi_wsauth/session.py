@@ -1,10 +1,45 @@
-"""One live socket: what is known of it, for the app and for a middleware further in."""
+"""One live socket: what is known of it (`Session`), and what may end it (`Guard`).
+
+A guard stands between the app and the server, and owns the socket's phase. This is all that can
+happen to it; in any other phase, a step changes nothing:
+
+    step     from                   to           what happened
+    -------  ---------------------  -----------  ----------------------------------------
+    start    ENTERING               HANDSHAKING  the app gets the handshake
+    accept   HANDSHAKING            OPEN         the app accepts
+    answer   HANDSHAKING, OPEN      ANSWERED     the app closes, or answers with HTTP
+    leave    HANDSHAKING, OPEN      LEFT         the client is gone
+    end      HANDSHAKING, OPEN      CLOSING      the login is over; so no close was sent before
+    closed   CLOSING                CLOSED       the close was sent, for the only time
+    finish   any                    OVER         the app is done
+"""
 
 from __future__ import annotations
 
-from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from math import isfinite
+from typing import TypeAlias
 
-__all__ = ["Session"]
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from asgi_wsauth.answers import close, try_send
+from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.sources import token_in
+from asgi_wsauth.tasks import Breakable, spawn
+from asgi_wsauth.timers import Timer, timers
+
+__all__ = ["Guard", "Session", "Terms"]
+
+Renew: TypeAlias = "Callable[[Session, str], Awaitable[None]]"
 
 
 class Session:
@@ -26,17 +61,421 @@ class Session:
         authentication: Authentication,
         *,
         client: str | None,
+        required_scopes: frozenset[str],
+        renew: Renew,
     ) -> None:
-        principal, _, credential = authentication
-        self.principal = principal
-        self.authenticated_at = authenticator.clock()
         self.client = client
+        # For an instance further in. None of it says a credential in its repr.
+        self._authenticator = authenticator
+        self._attempt = attempt
+        self._required_scopes = required_scopes
+        # For a socket; an HTTP request has no end.
+        self._renew = renew
+        self._end: Callable[[Denied], Awaitable[None]] | None = None
+        self._guard: Guard | None = None
+        self._set(authentication, authenticator.clock())
+
+    def _set(self, authentication: Authentication, authenticated_at: float) -> None:
+        principal, _, credential = self._authentication = authentication
+        self.principal = principal
+        self.authenticated_at = authenticated_at
         self.method = principal.method
         self.fingerprint = None if credential is None else credential.fingerprint
         self.expires_at = principal.expires_at
-        # For an instance further in. Neither says a credential in its repr.
-        self._authenticator = authenticator
-        self._attempt = attempt
+        if self._guard is not None:
+            self._guard.set_timers()
+
+    async def refresh(self, token: str) -> None:
+        """Go on with a new credential: the socket ends when that one does. `scope["user"]` and
+        `scope["auth"]` stay as they are; `principal` is the new one.
+
+        It is verified as in a handshake, and must have the scopes that the middleware asks for.
+        Where the present credential never expires, nothing changes.
+
+        Args:
+            token: a credential for the same identity.
+
+        Raises:
+            Denied: it is refused; with `Reason.FORBIDDEN`, where it is for somebody else. The
+                socket stays open until the present credential ends.
+            RuntimeError: this is no WebSocket.
+        """
+        self._check_is_socket()
+        await self._renew(self, token)
+
+    async def close(self, reason: Reason = Reason.REVOKED) -> None:
+        """Close the socket, with the code that `reason` has in this middleware.
+
+        The app receives `websocket.disconnect`, and is cancelled when it still runs after the
+        middleware's `grace`. Closing what is closed does nothing.
+
+        Args:
+            reason: what the client is told.
+
+        Raises:
+            RuntimeError: this is no WebSocket.
+        """
+        end = self._check_is_socket()
+        await end(Denied(reason, "closed by the app"))
+
+    def _check_is_socket(self) -> Callable[[Denied], Awaitable[None]]:
+        if self._end is None:
+            raise RuntimeError("an HTTP request has no socket that could be refreshed or closed")
+        return self._end
 
     def __repr__(self) -> str:
         return f"<Session of {self.principal!r}>"
+
+
+class Phase(Enum):
+    ENTERING = auto()
+    HANDSHAKING = auto()
+    OPEN = auto()
+    ANSWERED = auto()
+    LEFT = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+    OVER = auto()
+
+
+_STEPS = {
+    **{(phase, "finish"): Phase.OVER for phase in Phase},
+    (Phase.ENTERING, "start"): Phase.HANDSHAKING,
+    (Phase.HANDSHAKING, "accept"): Phase.OPEN,
+    (Phase.HANDSHAKING, "answer"): Phase.ANSWERED,
+    (Phase.HANDSHAKING, "leave"): Phase.LEFT,
+    (Phase.HANDSHAKING, "end"): Phase.CLOSING,
+    (Phase.OPEN, "answer"): Phase.ANSWERED,
+    (Phase.OPEN, "leave"): Phase.LEFT,
+    (Phase.OPEN, "end"): Phase.CLOSING,
+    (Phase.CLOSING, "closed"): Phase.CLOSED,
+}
+
+_ENDED = (Phase.CLOSING, Phase.CLOSED)
+
+_PATIENCE = 1.0  # seconds that a server may take to end a receive, or to send a close
+_NOTICE = 60.0  # seconds before the end when a client is told that it is due
+
+
+class _SocketClosed(OSError):
+    """What a send raises after the end (ASGI specification 2.4, "Disconnected client")."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a middleware has fixed for all of its sockets.
+
+    Attributes:
+        close_codes: the code for each reason.
+        grace: seconds that an app has after the end.
+        enforce_expiry: whether the end of a credential is the end of its socket.
+        refresh_message: the `type` of a message with a new credential, or None.
+        refuse: how a handshake that the app has not answered is refused.
+    """
+
+    close_codes: Mapping[Reason, int]
+    grace: float
+    enforce_expiry: bool
+    refresh_message: str | None
+    refuse: Callable[[Scope, Send, Denied], Awaitable[None]]
+
+
+class Guard:
+    """One live socket that may be closed from outside.
+
+    The server's `receive` is not waited for while the close is sent (Granian would send it with the
+    client's next message), and the app learns of the end only afterwards (an app that returns makes
+    the server close by itself, with a code of its own).
+
+    Args:
+        session: what is known of it.
+        terms: what the middleware has fixed.
+        scope: the handshake, redacted.
+
+    Attributes:
+        session: what is known of it.
+        denied: why it was ended; None as long as it wasn't.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_accepting",
+        "_app",
+        "_closed",
+        "_due",
+        "_expiry",
+        "_knows_of_connect",
+        "_phase",
+        "_receive",
+        "_scope",
+        "_send",
+        "_settled",
+        "_terms",
+        "_timers",
+        "_waits",
+        "denied",
+        "session",
+    )
+
+    def __init__(self, session: Session, terms: Terms, scope: Scope) -> None:
+        self.session = session
+        self.denied: Denied | None = None
+        self._terms = terms
+        self._timers = timers(session._authenticator.clock)
+        self._scope = scope
+        self._phase = Phase.ENTERING
+        self._accepted = self._accepting = self._knows_of_connect = False
+        self._app = Breakable()
+        self._waits: list[Breakable] = []  # the app's pending receives
+        self._expiry: Timer | None = None
+        self._due: Timer | None = None
+        self._closed: anyio.Event | None = None
+        self._settled: anyio.Event | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Whose socket it is."""
+        return self.session.principal
+
+    @property
+    def close_code(self) -> int | None:
+        """The code for which it was ended."""
+        return None if self.denied is None else self._terms.close_codes[self.denied.reason]
+
+    def _step(self, step: str) -> bool:
+        """Whether it changed anything."""
+        phase = _STEPS.get((self._phase, step))
+        if phase is None:
+            return False
+        self._phase = phase
+        return True
+
+    # From the first message to the last.
+
+    async def run(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, accepted: bool
+    ) -> None:
+        """Run the app behind this guard, until both are done with the socket.
+
+        Args:
+            app: the app.
+            scope: what it is told of the handshake.
+            receive: what it would receive with.
+            send: what it would send with.
+            accepted: whether the socket was accepted already.
+        """
+        self._receive, self._send, self._accepted = receive, send, accepted
+        if self.session._guard is None:  # else an instance further out has one
+            self.session._guard = self
+            self.session._end = self.close
+        self._step("start")
+        self.set_timers()
+        try:
+            with self._app:
+                await app(scope, self.receive, self.send)
+        except Exception as exc:
+            if self.denied is None or not _tells_of_end(exc):
+                raise
+            logger.debug("the app ended with its socket: %s", type(exc).__qualname__)
+        finally:
+            self._clear_timers()
+            if self._closed is not None:
+                # A server whose app returns closes by itself.
+                with anyio.CancelScope(shield=True):
+                    await self._closed.wait()
+            self._step("finish")
+
+    def set_timers(self) -> None:
+        """Set the timers to the credential's end."""
+        self._clear_timers()
+        expires_at = self._expires_at()
+        lives = self.denied is None and self._phase is not Phase.OVER
+        if lives and self._terms.enforce_expiry and expires_at is not None:
+            self._expiry = self._timers.call_at(expires_at, self._expire)
+            if self._terms.refresh_message is not None and self._phase is Phase.OPEN:
+                self._due = self._timers.call_at(expires_at - _NOTICE, self._tell_due)
+
+    def _clear_timers(self) -> None:
+        for timer in (self._expiry, self._due):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._due = None
+
+    def _expires_at(self) -> float | None:
+        """As far as a number says it: JSON has no word for infinity."""
+        expires_at = self.session.expires_at
+        return None if expires_at is None or not isfinite(expires_at) else expires_at
+
+    def _expire(self) -> None:
+        self.end(Denied(Reason.EXPIRED, "its time is over"))
+
+    # The app's side.
+
+    async def receive(self) -> Message:
+        """The next message for the app."""
+        while self._phase not in _ENDED:
+            message: Message | None = None
+            refused: Denied | None = None
+            wait = Breakable()
+            self._waits.append(wait)
+            try:
+                with wait:
+                    message = await self._receive()
+                    token = self._new_token(message)
+                    if token is not None:
+                        message = None
+                        refused = await self._refresh(token)
+            finally:
+                self._waits.remove(wait)
+                self._settle()
+            if refused is not None:
+                self.end(refused)
+            elif message is not None:
+                return self._noted(message)
+        return await self._disconnect()
+
+    def _noted(self, message: Message) -> Message:
+        if message["type"] == "websocket.connect":
+            self._knows_of_connect = True
+        elif message["type"] == "websocket.disconnect":
+            self._step("leave")
+        return message
+
+    async def _disconnect(self) -> Message:
+        if not self._knows_of_connect:
+            self._knows_of_connect = True
+            return {"type": "websocket.connect"}
+        assert self.denied is not None and self._closed is not None
+        await self._closed.wait()
+        reason = self.denied.reason
+        return {
+            "type": "websocket.disconnect",
+            "code": self._terms.close_codes[reason],
+            "reason": reason.phrase,
+        }
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the app's.
+
+        Raises:
+            OSError: the socket was closed.
+        """
+        kind = message["type"]
+        if self._phase in _ENDED or (
+            self._phase is Phase.ANSWERED and not kind.startswith("websocket.http.response")
+        ):
+            why = "by the app" if self.denied is None else self.denied.reason.phrase
+            raise _SocketClosed(f"the socket was closed: {why}")
+        if kind == "websocket.accept":
+            await self._accept(message)
+            return
+        if kind != "websocket.send":
+            self._step("answer")
+        await self._send(message)
+
+    async def _accept(self, message: Message) -> None:
+        self._step("accept")
+        self._accepting = True
+        try:
+            await self._send(message)
+        finally:
+            self._accepting = False
+            self._settle()
+        if self._terms.refresh_message is not None:
+            self.set_timers()
+
+    # New credentials.
+
+    def _new_token(self, message: Message) -> str | Denied | None:
+        kind = self._terms.refresh_message
+        if kind is None or self._phase is not Phase.OPEN:
+            return None
+        text = message.get("text")
+        # What doesn't even have the word in it, or is far too long, is not taken apart.
+        longest = self.session._authenticator.max_token_size + 1024
+        if not text or kind not in text or len(text) > longest:
+            return None
+        try:
+            return token_in(text, kind)
+        except Denied as denied:
+            return denied
+
+    async def _refresh(self, token: str | Denied) -> Denied | None:
+        try:
+            if isinstance(token, Denied):
+                raise token
+            await self.session.refresh(token)
+        except Denied as denied:
+            return denied
+        await self._tell("ok")
+        return None
+
+    def _tell_due(self) -> None:
+        spawn(partial(self._tell, "due"))
+
+    async def _tell(self, what: str) -> None:
+        told = {"type": f"{self._terms.refresh_message}.{what}", "expires_at": self._expires_at()}
+        if self._phase is Phase.OPEN:
+            await try_send(self._send, {"type": "websocket.send", "text": json.dumps(told)})
+
+    # The end.
+
+    def end(self, denied: Denied, /) -> None:
+        """End the socket: the client gets the code for `denied`, soon. The first end counts."""
+        if self.denied is not None or self._phase is Phase.OVER:
+            return
+        self.denied = denied
+        if self._phase is Phase.ENTERING:
+            return  # whoever is about to run the app will refuse
+        self._clear_timers()
+        # By a clock that nobody sets.
+        self._expiry = timers(anyio.current_time).call_in(self._terms.grace, self._end_app)
+        unanswered = self._phase is Phase.HANDSHAKING and not self._accepted
+        if self._step("end"):
+            self._closed = anyio.Event()
+            for wait in self._waits:
+                wait.break_off()
+            spawn(partial(self._close, denied, unanswered))
+
+    async def close(self, denied: Denied) -> None:
+        """`end`, and wait until the close was sent."""
+        self.end(denied)
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def _close(self, denied: Denied, unanswered: bool) -> None:
+        assert self._closed is not None
+        # Some servers wait for the client's answer, which may never come; the app isn't to wait.
+        wake = timers(anyio.current_time).call_in(_PATIENCE, self._closed.set)
+        try:
+            with anyio.move_on_after(_PATIENCE):
+                while self._waits or self._accepting:
+                    self._settled = anyio.Event()
+                    await self._settled.wait()
+            if unanswered:
+                await self._terms.refuse(self._scope, self._send, denied)
+            else:
+                await close(self._send, denied, self._terms.close_codes[denied.reason])
+        finally:
+            wake.cancel()
+            self._step("closed")
+            self._closed.set()
+
+    def _settle(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
+
+    def _end_app(self) -> None:
+        self._app.break_off()
+        # Once more, where the app holds on to its life.
+        self._expiry = timers(anyio.current_time).call_in(_PATIENCE, self._end_app)
+
+
+def _tells_of_end(exc: BaseException | None) -> bool:
+    """Whether an app ended with `exc` because its socket did."""
+    group = getattr(exc, "exceptions", None)  # an ExceptionGroup, which 3.10 doesn't have
+    if group:
+        return all(map(_tells_of_end, group))
+    while exc is not None and not isinstance(exc, (_SocketClosed, WebSocketDisconnect)):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None

@@ -9,18 +9,29 @@ other way changed: nothing is stripped of a NUL, folded to ASCII or decoded twic
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import unquote_plus
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
 
-__all__ = ["Cookie", "Header", "QueryParam", "Source", "Subprotocol", "answer"]
+__all__ = [
+    "Cookie",
+    "FirstMessage",
+    "Header",
+    "QueryParam",
+    "Source",
+    "Subprotocol",
+    "answer",
+    "token_in",
+]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
 _NAME = re.compile(f"{_TOKEN}+")
@@ -272,6 +283,105 @@ class Subprotocol:
 
     def __repr__(self) -> str:
         return f"subprotocol {self.prefix or self.marker}"
+
+
+class FirstMessage:
+    """The client's first message: `{"type": "auth", "token": "..."}`, as text.
+
+    A handshake in which no other source finds a credential is accepted, and the client has some
+    time to send it. The app sees an ordinary connect afterwards; the subprotocol that it accepts
+    with is not sent, because the socket is accepted by then. `allowed_origins` and the throttle are
+    judged before that. Over HTTP it finds nothing.
+
+    A client that sends nothing is MISSING; a message that is another one, or too long, is
+    MALFORMED. While `max_waiting` sockets wait, one more is TOO_MANY_CONNECTIONS.
+
+    Args:
+        timeout: seconds from the accept to the message.
+        max_size: characters that the message may have.
+        max_waiting: sockets that may be waiting at once, in this process.
+        subprotocol: what to accept with, where the client offers it.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 10.0,
+        max_size: int = 16_384,
+        max_waiting: int = 1_000,
+        subprotocol: str | None = None,
+    ) -> None:
+        self.timeout = check_seconds("FirstMessage: timeout", timeout)
+        self.max_size = check_count("FirstMessage: max_size", max_size)
+        self._max_waiting = check_count("FirstMessage: max_waiting", max_waiting)
+        if subprotocol is not None and not _NAME.fullmatch(subprotocol):
+            raise ConfigurationError(
+                f"FirstMessage: subprotocol {subprotocol!r} is no protocol name"
+            )
+        self._subprotocol = subprotocol
+        self._waiting = 0
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        return None
+
+    def redact(self, scope: Scope, /) -> None:
+        pass
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While one socket waits.
+
+        Raises:
+            Denied: with `Reason.TOO_MANY_CONNECTIONS`.
+        """
+        if self._waiting >= self._max_waiting:
+            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self._waiting} wait for a first message")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def protocols(self, scope: Scope) -> list[str]:
+        """What to accept a handshake with: one subprotocol, or none."""
+        return [word for word in _offered(scope) if word == self._subprotocol][:1]
+
+    def read(self, text: str | None) -> str:
+        """The credential in a message; None stands for one that is not text.
+
+        Raises:
+            Denied: with `Reason.MALFORMED`.
+        """
+        if text is None or len(text) > self.max_size:
+            raise Denied(Reason.MALFORMED, f"{self} is no text, or too long")
+        token = token_in(text, "auth")
+        if token is None:
+            raise Denied(Reason.MALFORMED, f"{self} is another one")
+        return token
+
+    def __repr__(self) -> str:
+        return "first message"
+
+
+def token_in(text: str, kind: str) -> str | None:
+    """The credential in a message `{"type": kind, "token": "..."}`; None for any other message.
+
+    Raises:
+        Denied: with `Reason.MALFORMED`, where it is such a message without one.
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or message.get("type") != kind:
+        return None
+    token = message.get("token")
+    if not isinstance(token, str):
+        raise Denied(Reason.MALFORMED, f'a message "{kind}" without a token')
+    return token
 
 
 _PROTOCOL_HEADER = b"sec-websocket-protocol"

@@ -14,7 +14,7 @@ from asgi_wsauth.tasks import run_var, spawn
 
 __all__ = ["Timer", "Timers", "timers"]
 
-# Seconds. The clock is a wall clock, which may be set, or stand still while the machine sleeps.
+# Seconds. A wall clock may be set, or go on while the machine sleeps.
 _LONGEST_SLEEP = 0.5
 
 _AT_ONCE = 20  # calls between two turns of the event loop
@@ -23,19 +23,26 @@ _by_clock = run_var("timers")
 
 
 class Timer:
-    """One call that is to come; `call` is None once it was called, or cancelled."""
+    """One call that is to come."""
 
-    __slots__ = ("call",)
+    __slots__ = ("_owner", "call")
 
-    def __init__(self, call: Callable[[], None] | None) -> None:
-        self.call = call
+    def __init__(self, owner: Timers, call: Callable[[], None]) -> None:
+        self._owner = owner
+        self.call: Callable[[], None] | None = call  # until it was called, or cancelled
+
+    def cancel(self) -> None:
+        """Forget it. One that was called is no error."""
+        if self.call is not None:
+            self.call = None
+            self._owner._one_was_cancelled()
 
 
 class Timers:
     """The timers of one event loop.
 
     Args:
-        clock: gives Unix time in seconds.
+        clock: gives seconds, from any moment on.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -50,12 +57,12 @@ class Timers:
         return len(self._heap) - self._cancelled
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """See `call_at`."""
+        """Call `call` in so many seconds; see `call_at`."""
         return self.call_at(self._clock() + seconds, call)
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Call `call`, which must be quick, at Unix time `when`, or soon if that has passed."""
-        timer = Timer(call)
+        """Call `call`, which must be quick, at `when`, or soon if that has passed."""
+        timer = Timer(self, call)
         heapq.heappush(self._heap, (when, next(self._numbers), timer))
         if not self._runs:
             self._runs = True
@@ -64,11 +71,7 @@ class Timers:
             self._earlier.set()
         return timer
 
-    def cancel(self, timer: Timer | None) -> None:
-        """Forget a timer. One that was called, or None, is no error."""
-        if timer is None or timer.call is None:
-            return
-        timer.call = None
+    def _one_was_cancelled(self) -> None:
         self._cancelled += 1
         if self._cancelled > 100 and self._cancelled > len(self._heap) // 2:
             self._heap = [entry for entry in self._heap if entry[2].call is not None]

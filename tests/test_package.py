@@ -26,18 +26,22 @@ ROWS = [
         "verdicts",
         "outbound",
     },
-    {"verifiers", "verifiers.jwks"},
+    {"verifiers", "verifiers.jwks", "answers", "listener", "timers"},
     {
         "verifiers.jwt",
         "verifiers.introspection",
         "verifiers.api_key",
         "verifiers.internal",
         "verifiers.tickets",
+        "revocation",
+        "handshake",
     },
+    {"limits"},
     {"authenticator"},
     {"session", "redaction"},
     {"admission"},
     {"middleware", "http"},
+    {"redis"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 FILES = {

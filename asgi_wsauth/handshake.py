@@ -1,0 +1,145 @@
+"""The messages of one handshake, and what has been taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from asgi_wsauth.answers import try_send
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.sources import FirstMessage
+from asgi_wsauth.tasks import spawn
+
+__all__ = ["Handshake", "accepted_scope"]
+
+
+class Handshake:
+    """One handshake, with the server's `receive` and `send`.
+
+    Attributes:
+        send: the server's.
+        accepted: whether it was accepted, to get the client's first message.
+        client_left: whether the client is known to be gone.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.send = send
+        self.accepted = False
+        self.client_left = False
+        self._receive = receive
+        self._taken: list[Message] = []
+        self._watching: anyio.CancelScope | None = None
+        self._watch_ended: anyio.Event | None = None
+
+    # The client's side, while the chain runs.
+
+    def watch(self, cancel: Callable[[], None]) -> None:
+        """Call `cancel` if the client leaves."""
+        watching, ended = self._watching, self._watch_ended = anyio.CancelScope(), anyio.Event()
+
+        async def watch() -> None:
+            try:
+                with watching:
+                    await self.take_connect()
+                    if not self.client_left:
+                        await self._take()
+            finally:
+                ended.set()
+            if self.client_left:
+                cancel()
+
+        spawn(watch)
+
+    async def stop_watching(self) -> None:
+        """End the watch, so that nobody else waits for messages when the app does."""
+        if self._watching is not None and self._watch_ended is not None:
+            self._watching.cancel()
+            with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
+                await self._watch_ended.wait()
+
+    async def take_connect(self) -> None:
+        """Take the connect, unless that has been done."""
+        if not self._taken:
+            await self._take()
+
+    async def _take(self) -> None:
+        try:
+            message = await self._receive()
+        except Exception as exc:  # receive() itself failed: there is no client any more
+            logger.debug("the client could not be heard: %s", type(exc).__qualname__)
+            self.client_left = True
+            return
+        self._taken.append(message)
+        if message["type"] == "websocket.disconnect":
+            self.client_left = True
+
+    async def first_message(self, source: FirstMessage, protocols: list[str]) -> str:
+        """Accept, and wait for the credential that `source` means.
+
+        Raises:
+            Denied: there is none; also where the client left.
+        """
+        with source.waiting():
+            await self.take_connect()
+            if not self.client_left:
+                accept: Message = {
+                    "type": "websocket.accept",
+                    "subprotocol": protocols[0] if protocols else None,
+                    "headers": [],
+                }
+                self.accepted = True
+                self.client_left = await try_send(self.send, accept) is not None
+            message: Message | None = None
+            if not self.client_left:
+                with anyio.move_on_after(source.timeout):
+                    await self._take()
+                    message = None if self.client_left else self._taken.pop()
+        if message is None:
+            raise Denied(Reason.MISSING, f"no {source} within {source.timeout:g} s")
+        return source.read(message.get("text"))
+
+    # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
+
+    def app_receive(self) -> Receive:
+        """What the app receives with."""
+        if not self._taken:
+            return self._receive
+        replay = iter(self._taken)
+
+        async def receive() -> Message:
+            message = next(replay, None)
+            return await self._receive() if message is None else message
+
+        return receive
+
+    def app_send(self, marker: str | None) -> Send:
+        """What the app sends with.
+
+        Args:
+            marker: the subprotocol to accept with where the app chooses none.
+        """
+        if marker is None and not self.accepted:
+            return self.send
+        accepted = self.accepted
+
+        async def send(message: Message) -> None:
+            nonlocal accepted
+            if message["type"] == "websocket.accept":
+                if accepted:
+                    accepted = False
+                    return
+                if not message.get("subprotocol"):
+                    message = {**message, "subprotocol": marker}
+            await self.send(message)
+
+        return send
+
+
+def accepted_scope(scope: Scope, protocols: list[str]) -> Scope:
+    """What the app is told of a handshake that was accepted with `protocols` before it saw it."""
+    extensions = dict(scope.get("extensions") or {})
+    extensions.pop("websocket.http.response", None)
+    return {**scope, "subprotocols": protocols, "extensions": extensions}

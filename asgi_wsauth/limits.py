@@ -1,0 +1,259 @@
+"""How many sockets a user may have, and how often an address may fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from inspect import isawaitable
+from ipaddress import IPv6Address, ip_address, ip_network
+from secrets import token_hex
+from typing import Any, Literal, TypeAlias, get_args
+
+import anyio
+
+from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
+from asgi_wsauth.events import logger
+from asgi_wsauth.listener import Listener
+from asgi_wsauth.revocation import LiveSocket
+from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject, check_store
+from asgi_wsauth.tasks import run_var, spawn
+
+__all__ = ["ConnectionLimit", "FailureThrottle", "Overflow"]
+
+Overflow: TypeAlias = Literal["reject", "evict_oldest"]
+
+
+class ConnectionLimit:
+    """How many sockets each user may have open at once, in all processes that share the store.
+
+    Args:
+        limit: how many.
+        store: where they are counted: `MemoryStore()`, or one that several processes share.
+        overflow: what happens to one more: `reject` refuses it, `evict_oldest` closes the user's
+            oldest one; the reason is TOO_MANY_CONNECTIONS either way.
+        name: limits that count separately in one store have different names.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self, limit: int, store: SlotStore, *, overflow: Overflow = "reject", name: str = ""
+    ) -> None:
+        methods = ("take_slot", "renew_slots", "give_slot", "watch")
+        check_store("ConnectionLimit", store, *methods)
+        if overflow not in get_args(Overflow):
+            raise ConfigurationError(
+                f"ConnectionLimit: overflow {overflow!r} is none of {', '.join(get_args(Overflow))}"
+            )
+        self.limit = check_count("ConnectionLimit: limit", limit)
+        self.store = store
+        self.overflow = overflow
+        self._name = name
+        self._here = run_var("connection_limit")
+
+    def counts_in(self, store: object) -> bool:
+        """Whether the slots are in this store."""
+        return self.store is store
+
+    async def take(
+        self, socket: LiveSocket, subjects: Sequence[Subject] = ()
+    ) -> Sequence[float | None]:
+        """Take a slot for `socket`, to be given back in any case.
+
+        Args:
+            socket: what it is for.
+            subjects: what to look up among the store's revocations on the same way.
+
+        Returns:
+            for each subject, until when it is revoked.
+
+        Raises:
+            Denied: there is none left (`Reason.TOO_MANY_CONNECTIONS`), or the store fails
+                (`Reason.UNAVAILABLE`).
+        """
+        here = self._slots_here()
+        slot = (f"{self._name}:{socket.principal.identity}", token_hex(8))
+        here.slots[socket] = slot
+        try:
+            taken, revoked = await self.store.take_slot(
+                slot, limit=self.limit, evict=self.overflow == "evict_oldest", subjects=subjects
+            )
+        except Exception as exc:
+            raise Denied(Reason.UNAVAILABLE, f"{self.store!r}: {type(exc).__qualname__}") from exc
+        if not taken:
+            del here.slots[socket]
+            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.limit} are open")
+        here.keep(socket)
+        return revoked
+
+    async def give(self, socket: LiveSocket) -> None:
+        """Give the slot of `socket` back, if it has one."""
+        slot = self._slots_here().remove(socket)
+        if slot is not None:
+            try:
+                await self.store.give_slot(slot)
+            except Exception as exc:  # it will end with its lease
+                logger.warning("a slot in %r stays: %s", self.store, type(exc).__qualname__)
+
+    def _slots_here(self) -> _Here:
+        here: _Here | None = self._here.get(None)
+        if here is None:
+            here = _Here(self.store, listens=self.overflow == "evict_oldest")
+            self._here.set(here)
+        return here
+
+    def __repr__(self) -> str:
+        return f"<ConnectionLimit of {self.limit} in {self.store!r}>"
+
+
+class _Here:
+    """The slots of one event loop.
+
+    Attributes:
+        slots: for each socket its slot, from before it is asked for.
+    """
+
+    def __init__(self, store: SlotStore, *, listens: bool) -> None:
+        self.slots: dict[LiveSocket, Slot] = {}
+        self._store = store
+        self._kept: dict[str, LiveSocket] = {}  # whose slot is taken for sure, by the slot's name
+        self._renews = False
+        if listens:
+            Listener(store, self._hear, self._renew)
+
+    def keep(self, socket: LiveSocket) -> None:
+        """The slot of `socket` is taken."""
+        self._kept[self.slots[socket][1]] = socket
+        if self._store.lease is not None and not self._renews:
+            self._renews = True
+            spawn(self._keep_renewing)
+
+    def remove(self, socket: LiveSocket) -> Slot | None:
+        """Let go of a socket; the slot that it had."""
+        slot = self.slots.pop(socket, None)
+        if slot is not None:
+            self._kept.pop(slot[1], None)
+        return slot
+
+    async def _hear(self, notices: Sequence[Notice]) -> None:
+        for (kind, name), _ in notices:
+            if kind == "slot":
+                self._evict(name)
+
+    def _evict(self, name: str) -> None:
+        socket = self._kept.get(name)
+        if socket is not None:
+            socket.end(Denied(Reason.TOO_MANY_CONNECTIONS, "a newer one took its place"))
+
+    async def _renew(self) -> None:
+        slots = [self.slots[socket] for socket in self._kept.values()]
+        for _, name in await self._store.renew_slots(slots):
+            self._evict(name)
+        for slot in slots:
+            if slot[1] not in self._kept:  # given back while it was renewed
+                await self._store.give_slot(slot)
+
+    async def _keep_renewing(self) -> None:
+        try:
+            while self._kept:
+                pause = (self._store.lease or 0.0) / 3
+                try:
+                    await self._renew()
+                except Exception as exc:
+                    logger.warning("%r can't be renewed: %s", self._store, type(exc).__qualname__)
+                    pause = min(1.0, pause)
+                await anyio.sleep(pause)
+        finally:
+            self._renews = False
+
+
+class FailureThrottle:
+    """Locks out client addresses from which too many bad credentials came.
+
+    INVALID and MALFORMED count; an expired token, an outage or a full house never do. Whoever is
+    locked out is THROTTLED, whatever he presents, and told when to come back. Of an IPv6 address
+    the first 64 bits count, because whoever has one has all of those (RFC 6177). A peer without an
+    address (a Unix socket) is never locked out.
+
+    Behind a proxy the server must take the client's address from it, or everybody has the proxy's.
+
+    Args:
+        rate: how many failures in what time, as in "10/minute" or "100 per 2 hours"; the time
+            begins with the first one.
+        storage: where they are counted: a storage of the library `limits`, for several processes
+            one of its asynchronous ones (`limits.aio.storage`). None for this process's memory.
+
+    Raises:
+        ConfigurationError: an option can't work, or `limits` is not installed.
+    """
+
+    def __init__(self, rate: str = "10/minute", *, storage: Any = None) -> None:
+        try:
+            import limits
+            import limits.aio
+        except ImportError:
+            raise ConfigurationError(
+                "FailureThrottle: limits is missing; pip install 'asgi-wsauth[throttle]'"
+            ) from None
+        try:
+            self._rate = limits.parse(rate)
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                f'FailureThrottle: rate {rate!r} is none; write for example "10/minute"'
+            ) from None
+        if storage is None:
+            storage = limits.storage.MemoryStorage()
+        self._limiter: Any
+        if isinstance(storage, limits.storage.MemoryStorage):
+            self._limiter = limits.strategies.FixedWindowRateLimiter(storage)
+        elif isinstance(storage, limits.aio.storage.Storage):
+            self._limiter = limits.aio.strategies.FixedWindowRateLimiter(storage)
+        else:
+            raise ConfigurationError(
+                f"FailureThrottle: storage {storage!r} is none that an event loop can use; take "
+                "one of limits.aio.storage"
+            )
+
+    async def check(self, client: str | None) -> None:
+        """Refuse an address that is locked out.
+
+        Raises:
+            Denied: with `Reason.THROTTLED`; or `Reason.UNAVAILABLE`, where the storage fails.
+        """
+        address = _address(client)
+        if address is None:
+            return
+        try:
+            if await _result(self._limiter.test(self._rate, "wsauth", address)):
+                return
+            window = await _result(self._limiter.get_window_stats(self._rate, "wsauth", address))
+        except Exception as exc:
+            raise Denied(
+                Reason.UNAVAILABLE, f"{self._limiter.storage!r}: {type(exc).__qualname__}"
+            ) from exc
+        left = max(window.reset_time - time.time(), 1.0)
+        raise Denied(Reason.THROTTLED, f"more than {self._rate}", retry_after=left)
+
+    async def count(self, client: str | None) -> None:
+        """Count a failure."""
+        address = _address(client)
+        if address is not None:
+            await _result(self._limiter.hit(self._rate, "wsauth", address))
+
+    def __repr__(self) -> str:
+        return f"<FailureThrottle at {self._rate}>"
+
+
+async def _result(answer: Any) -> Any:
+    return await answer if isawaitable(answer) else answer
+
+
+def _address(client: str | None) -> str | None:
+    try:
+        address = ip_address(client or "")
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)

@@ -1,0 +1,223 @@
+"""Logins that were ended before their time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Protocol
+
+import anyio.lowlevel
+
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, Reason, check_seconds
+from asgi_wsauth.listener import Listener
+from asgi_wsauth.stores import Notice, RevocationStore, Subject, check_store
+from asgi_wsauth.tasks import run_var
+
+__all__ = ["LiveSocket", "Revocations"]
+
+_DAY = 86400.0
+_MARGIN = 3600.0  # seconds; more than any leeway with which a token is still accepted
+
+# Sockets that are looked at, closed, or asked about between two turns of the event loop.
+_LOOKED_AT, _CLOSED, _ASKED_ABOUT = 500, 20, 100
+
+
+class LiveSocket(Protocol):
+    """An open socket, as those see it who may have to end it."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whose it is."""
+        ...
+
+    def end(self, denied: Denied, /) -> None:
+        """Close it, soon."""
+        ...
+
+
+class Revocations:
+    """Ends logins: by user, by token, or by session.
+
+    What is revoked is refused from now on, over HTTP and WebSocket, wherever an `Authenticator` has
+    these revocations, in this process or any other with the same store; open sockets are closed
+    with `Reason.REVOKED`, within a second.
+
+    Clocks of hosts that share a store, and of the tokens' issuer, should agree: a user's tokens are
+    revoked by comparing times. `iat` is often a whole second, so a token that was issued in the
+    same second counts as issued before.
+
+    Args:
+        store: where revocations are kept: `MemoryStore()`, or one that several processes share.
+        max_token_age: seconds for which a credential may be valid at most, from its issue on. A
+            revocation is kept for as long. Credentials that never expire, such as API keys, must be
+            taken out of their verifier's list within that time.
+        clock: gives Unix time in seconds.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        store: RevocationStore,
+        *,
+        max_token_age: float = 30 * _DAY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        methods = ("put_revocation", "get_revocations", "watch")
+        check_store("Revocations", store, *methods)
+        self.store = store
+        self._max_token_age = check_seconds("Revocations: max_token_age", max_token_age)
+        self._clock = clock
+        self._here = run_var("revocations")
+
+    async def revoke_user(self, identity: str) -> None:
+        """Revoke all that was issued to a user until now; what has no time of issue, too.
+
+        Args:
+            identity: as in `Principal.identity`: a JWT's `sub`, for example.
+
+        Raises:
+            Denied: with `Reason.UNAVAILABLE`, where the store fails: nothing may have been revoked.
+        """
+        await self._revoke(("user", identity), self._max_token_age)
+
+    async def revoke_token(self, token_id: str, expires_at: float | None = None) -> None:
+        """Revoke one token.
+
+        Args:
+            token_id: as in `Principal.token_id`: a JWT's `jti`.
+            expires_at: Unix time in seconds when it expires, its `exp`; None where that isn't
+                known. It is only for how long the revocation is kept.
+
+        Raises:
+            Denied: as in `revoke_user`.
+        """
+        ttl = self._max_token_age
+        if expires_at is not None:
+            ttl = min(ttl, max(expires_at - self._clock(), 0.0) + _MARGIN)
+        await self._revoke(("token", token_id), ttl)
+
+    async def revoke_session(self, session_id: str) -> None:
+        """Revoke a login, with all tokens that belong to it.
+
+        Args:
+            session_id: as in `Principal.session_id`: a JWT's `sid`.
+
+        Raises:
+            Denied: as in `revoke_user`.
+        """
+        await self._revoke(("session", session_id), self._max_token_age)
+
+    async def _revoke(self, subject: Subject, ttl: float) -> None:
+        kind, name = subject
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"revoke_{kind}: {name!r} names none")
+        try:
+            await self.store.put_revocation(Notice(subject, self._clock()), ttl=ttl)
+        except Exception as exc:
+            raise self._store_failed(exc) from exc
+
+    async def check(self, principal: Principal) -> None:
+        """Refuse who was revoked.
+
+        Raises:
+            Denied: with `Reason.REVOKED`; or `Reason.UNAVAILABLE`, where the store fails.
+        """
+        try:
+            revoked = await self.store.get_revocations(subjects_of(principal))
+        except Exception as exc:
+            raise self._store_failed(exc) from exc
+        check_revoked(principal, revoked)
+
+    def watch_over(self, socket: LiveSocket) -> None:
+        """End `socket` when its principal is revoked, from now on."""
+        here: _Here | None = self._here.get(None)
+        if here is None:
+            here = _Here(self.store)
+            self._here.set(here)
+        here.sockets[socket] = None
+
+    def forget(self, socket: LiveSocket) -> None:
+        """`socket` is closed."""
+        here: _Here | None = self._here.get(None)
+        if here is not None:
+            here.sockets.pop(socket, None)
+
+    def _store_failed(self, exc: Exception) -> Denied:
+        return Denied(Reason.UNAVAILABLE, f"{self.store!r}: {type(exc).__qualname__}")
+
+    def __repr__(self) -> str:
+        return f"<Revocations in {self.store!r}>"
+
+
+def subjects_of(principal: Principal) -> list[Subject]:
+    """All by which a principal can be revoked."""
+    subjects: list[Subject] = [("user", principal.identity)]
+    if principal.token_id is not None:
+        subjects.append(("token", principal.token_id))
+    if principal.session_id is not None:
+        subjects.append(("session", principal.session_id))
+    return subjects
+
+
+def check_revoked(principal: Principal, revoked: Sequence[float | None]) -> None:
+    """Refuse a principal by what the store said of each of `subjects_of` it.
+
+    Raises:
+        Denied: with `Reason.REVOKED`.
+    """
+    for (kind, _), until in zip(subjects_of(principal), revoked, strict=True):
+        if until is None:
+            continue
+        issued_at = principal.issued_at
+        if kind != "user" or issued_at is None or issued_at <= until:
+            raise Denied(Reason.REVOKED, f"the {kind} was revoked")
+
+
+class _Here:
+    """The live sockets of one event loop."""
+
+    def __init__(self, store: RevocationStore) -> None:
+        self.sockets: dict[LiveSocket, None] = {}
+        self._store = store
+        self._closed = 0
+        Listener(store, self._hear, self._catch_up)
+
+    async def _hear(self, notices: Sequence[Notice]) -> None:
+        revoked: dict[Subject, float] = {}
+        for subject, until in notices:
+            revoked[subject] = max(until, revoked.get(subject, until))
+        for sockets in _parts(self.sockets, _LOOKED_AT):
+            for socket in sockets:
+                principal = socket.principal
+                await self._judge(socket, principal, list(map(revoked.get, subjects_of(principal))))
+            await anyio.lowlevel.checkpoint()
+
+    async def _catch_up(self) -> None:
+        for sockets in _parts(self.sockets, _ASKED_ABOUT):
+            principals = [socket.principal for socket in sockets]
+            subjects = [subjects_of(principal) for principal in principals]
+            found = iter(await self._store.get_revocations(list(chain.from_iterable(subjects))))
+            for socket, principal, names in zip(sockets, principals, subjects, strict=True):
+                await self._judge(socket, principal, list(islice(found, len(names))))
+            await anyio.lowlevel.checkpoint()
+
+    async def _judge(
+        self, socket: LiveSocket, principal: Principal, revoked: Sequence[float | None]
+    ) -> None:
+        try:
+            check_revoked(principal, revoked)
+        except Denied as denied:
+            socket.end(denied)
+            self._closed += 1
+            if self._closed % _CLOSED == 0:
+                await anyio.lowlevel.checkpoint()
+
+
+def _parts(sockets: Iterable[LiveSocket], size: int) -> Iterator[list[LiveSocket]]:
+    rest = iter(list(sockets))  # a copy: sockets come and go while this goes on
+    while part := list(islice(rest, size)):
+        yield part
