@@ -190,7 +190,7 @@ class MemoryStore:
         self._owners: dict[str, dict[str, None]] = {}  # their digests, the oldest first
         self._revocations: dict[Subject, _Revocation] = {}
         self._room = 1000  # how many of them there may be before those that are over are looked for
-        self._slots: dict[str, dict[str, None]] = {}  # by owner, the oldest first
+        self._slots: dict[str, list[str]] = {}  # by owner, the oldest first
         self._watches: list[_Watch] = []
 
     async def put_ticket(
@@ -271,15 +271,12 @@ class MemoryStore:
         """See `SlotStore`."""
         owner, name = slot
         with self._lock:
-            held = self._slots.get(owner, {})
-            taken = evict or len(held) < limit
+            held = self._slots.setdefault(owner, [])
+            while evict and len(held) >= limit:
+                self._tell(Notice(("slot", held.pop(0)), 0.0))
+            taken = len(held) < limit
             if taken:
-                self._slots[owner] = held
-                held[name] = None
-            while evict and len(held) > limit:
-                oldest = next(iter(held))
-                del held[oldest]
-                self._tell(Notice(("slot", oldest), 0.0))
+                held.append(name)
             return TakenSlot(taken, self._revoked(subjects))
 
     async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
@@ -291,8 +288,9 @@ class MemoryStore:
         """See `SlotStore`."""
         owner, name = slot
         with self._lock:
-            held = self._slots.get(owner, {})
-            held.pop(name, None)
+            held = self._slots.get(owner, [])
+            if name in held:
+                held.remove(name)
             if not held:
                 self._slots.pop(owner, None)
 
