@@ -10,6 +10,10 @@ local lease, memory, channel = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local function live(key, ttl)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+end
+
 local function drop(other)
   redis.call('ZREM', order, other)
   redis.call('ZREM', lapse, other)
@@ -32,9 +36,8 @@ if evict and over > 0 then
     redis.call('ZADD', lost, now + memory, other)
     redis.call('PUBLISH', channel, '["slot",' .. other .. ',0.0]')
   end
-  redis.call('PEXPIRE', lost, memory)
+  live(lost, memory)
 end
-for _, key in ipairs({order, lapse}) do
-  if redis.call('PTTL', key) < lease then redis.call('PEXPIRE', key, lease) end
-end
+live(order, lease)
+live(lapse, lease)
 return 1
