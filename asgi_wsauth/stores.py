@@ -112,9 +112,11 @@ class RevocationStore(Protocol):
 class SlotStore(Protocol):
     """Keeps count of connections."""
 
-    lease: float | None
-    """Seconds for which a slot is kept unless it is renewed; None for as long as it is not given
-    back."""
+    @property
+    def lease(self) -> float | None:
+        """Seconds for which a slot is kept unless it is renewed; None for as long as it is not
+        given back."""
+        ...
 
     async def take_slot(
         self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()

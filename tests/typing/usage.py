@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+import limits.aio.storage
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials
 from starlette.middleware import Middleware
@@ -22,23 +24,35 @@ from asgi_wsauth import (
     APIKeyVerifier,
     Authentication,
     Authenticator,
+    Closed,
+    ConnectionLimit,
     Cookie,
     Credential,
     Denied,
     Event,
+    FailureThrottle,
+    FirstMessage,
     Header,
     HTTPAuthMiddleware,
     InternalCredential,
     JWTVerifier,
     MemoryStore,
+    Notice,
     Principal,
     QueryParam,
     Reason,
     RedactCredentials,
+    Refreshed,
     Refused,
+    Revocations,
+    RevocationStore,
     Session,
+    Slot,
+    SlotStore,
     Source,
+    Subject,
     Subprotocol,
+    TakenSlot,
     TicketEndpoint,
     Tickets,
     TicketStore,
@@ -48,6 +62,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
+from asgi_wsauth.redis import RedisStore
 
 
 # A third party's verifier and a third party's source
@@ -71,6 +86,26 @@ class Shared:
 
     async def take_ticket(self, digest: str, /) -> str | None: ...
 
+    async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None: ...
+
+    async def get_revocations(self, subjects: Sequence[Subject], /) -> list[float | None]:
+        return [None for _ in subjects]
+
+    lease = 10.0
+
+    async def take_slot(
+        self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
+    ) -> TakenSlot:
+        return TakenSlot(True, await self.get_revocations(subjects))
+
+    async def renew_slots(self, slots: Sequence[Slot], /) -> list[Slot]:
+        return []
+
+    async def give_slot(self, slot: Slot, /) -> None: ...
+
+    async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        yield None
+
 
 class PathSegment:
     def extract(self, conn: HTTPConnection) -> str | None:
@@ -83,6 +118,10 @@ class PathSegment:
 verifier: Verifier = legacy_session
 source: Source = PathSegment()
 store: TicketStore = Shared()
+revoked: RevocationStore = Shared()
+slots: SlotStore = Shared()
+memory: RevocationStore = MemoryStore()
+redis: SlotStore = RedisStore.from_url("redis://localhost", prefix="chat", lease=5)
 
 
 async def load_user(principal: Principal, conn: HTTPConnection) -> dict[str, str] | None:
@@ -96,6 +135,10 @@ async def find_key(digest: str) -> Principal | None:
 def count(event: Event) -> None:
     if isinstance(event, Refused):
         assert_type(event.reason, Reason)
+    elif isinstance(event, Closed):
+        assert_type(event.reason, Reason | None)
+    elif isinstance(event, Refreshed):
+        assert_type(event.expires_at, float | None)
 
 
 internal = InternalCredential()
@@ -103,6 +146,8 @@ assert_type(internal.value, str)
 
 cache = VerdictCache(size=100, ttl=10)
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
+revocations = Revocations(RedisStore(Redis()), max_token_age=3600)
+limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
 
 auth = Authenticator(
     [
@@ -126,11 +171,14 @@ auth = Authenticator(
         Header("x-api-key"),
         Cookie("session"),
         Subprotocol(),
+        FirstMessage(timeout=5, max_size=1000, max_waiting=10, subprotocol="chat.v1"),
         PathSegment(),
     ],
     allowed_origins=["https://chat.example"],
     required=lambda: os.environ.get("APP_AUTH_REQUIRED") != "false",
     load_user=load_user,
+    revocations=revocations,
+    throttle=FailureThrottle("10/minute", storage=limits.aio.storage.MemoryStorage()),
     observers=[log_event, count],
 )
 logging.getLogger("uvicorn").addFilter(RedactCredentials(auth))
@@ -150,6 +198,8 @@ async def starlette_app(scope: Any, receive: Any, send: Any) -> None:
     session: Session = scope["wsauth"]
     credentials: AuthCredentials = scope["auth"]
     print(session.fingerprint, session.expires_at, credentials.scopes)
+    await session.refresh("token")
+    await session.close(Reason.FORBIDDEN)
 
 
 async def asgiref_app(
@@ -164,11 +214,25 @@ as_asgiref: ASGI3Application = WebSocketAuthMiddleware(
 )
 starlette = Starlette(middleware=[Middleware(WebSocketAuthMiddleware, authenticator=auth)])
 starlette.add_middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/public/*"])
-wrapped = WebSocketAuthMiddleware(starlette, auth, required_scopes=["chat"])
+wrapped = WebSocketAuthMiddleware(
+    starlette,
+    auth,
+    required_scopes=["chat"],
+    enforce_expiry=True,
+    grace=5,
+    connection_limit=limit,
+    refresh_message="auth.refresh",
+)
 guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
 both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)
 starlette.add_middleware(HTTPAuthMiddleware, authenticator=auth)
 starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_client=True)))
+
+
+async def log_out(principal: Principal) -> None:
+    await revocations.revoke_user(principal.identity)
+    await revocations.revoke_token(principal.token_id or "", principal.expires_at)
+    await revocations.revoke_session(principal.session_id or "")
 
 
 async def issue(principal: Principal) -> None:
