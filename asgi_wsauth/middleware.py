@@ -100,7 +100,7 @@ class WebSocketAuthMiddleware:
             )
         self.app = cast(ASGIApp, app)
         self.authenticator = check_authenticator(authenticator)
-        self.rejection = rejection
+        self.rejection: Rejection = rejection
         self.close_codes = check_close_codes(close_codes)
         self.exclude = PathPatterns("exclude", exclude)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))

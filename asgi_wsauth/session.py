@@ -279,11 +279,11 @@ class Guard:
             logger.debug("the app ended with its socket: %s", type(exc).__qualname__)
         finally:
             self._clear_timers()
-            if self._closed is not None:
-                # A server whose app returns closes by itself.
-                with anyio.CancelScope(shield=True):
+            try:
+                if self._closed is not None:  # a server whose app returns closes by itself
                     await self._closed.wait()
-            self._step("finish")
+            finally:
+                self._step("finish")
 
     def set_timers(self) -> None:
         """Set the timers to the credential's end."""
@@ -471,11 +471,9 @@ class Guard:
         self._expiry = timers(anyio.current_time).call_in(_PATIENCE, self._end_app)
 
 
-def _tells_of_end(exc: BaseException | None) -> bool:
+def _tells_of_end(exc: BaseException) -> bool:
     """Whether an app ended with `exc` because its socket did."""
     group = getattr(exc, "exceptions", None)  # an ExceptionGroup, which 3.10 doesn't have
     if group:
         return all(map(_tells_of_end, group))
-    while exc is not None and not isinstance(exc, (_SocketClosed, WebSocketDisconnect)):
-        exc = exc.__cause__ or exc.__context__
-    return exc is not None
+    return isinstance(exc, (_SocketClosed, WebSocketDisconnect))
