@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 from starlette.types import Message, Receive, Scope, Send
@@ -31,34 +32,39 @@ class Handshake:
         self.client_left = False
         self._receive = receive
         self._taken: list[Message] = []
-        self._watching: anyio.CancelScope | None = None
-        self._watch_ended: anyio.Event | None = None
+        self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
+        self._cancel: Callable[[], None] | None = None
 
     # The client's side, while the chain runs.
 
     def watch(self, cancel: Callable[[], None]) -> None:
-        """Call `cancel` if the client leaves."""
-        watching, ended = self._watching, self._watch_ended = anyio.CancelScope(), anyio.Event()
+        """Call `cancel` if the client leaves; the last one that was given."""
+        self._cancel = cancel
+        if self._watch is None:
+            self._watch = anyio.CancelScope(), anyio.Event()
+            spawn(partial(self._wait_for_leave, *self._watch))
+        elif self.client_left:
+            cancel()
 
-        async def watch() -> None:
-            try:
-                with watching:
-                    await self.take_connect()
-                    if not self.client_left:
-                        await self._take()
-            finally:
-                ended.set()
-            if self.client_left:
-                cancel()
-
-        spawn(watch)
+    async def _wait_for_leave(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                await self.take_connect()
+                if not self.client_left:
+                    await self._take()
+        finally:
+            ended.set()
+        if self.client_left and self._cancel is not None:
+            self._cancel()
 
     async def stop_watching(self) -> None:
         """End the watch, so that nobody else waits for messages when the app does."""
-        if self._watching is not None and self._watch_ended is not None:
-            self._watching.cancel()
+        if self._watch is not None:
+            scope, ended = self._watch
+            scope.cancel()
             with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
-                await self._watch_ended.wait()
+                await ended.wait()
+        self._watch = self._cancel = None  # they would live as long as the socket
 
     async def take_connect(self) -> None:
         """Take the connect, unless that has been done."""
