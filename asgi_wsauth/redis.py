@@ -389,12 +389,14 @@ async def _execute(client: _Client, commands: Iterable[_Command]) -> list[Any]:
 
 
 async def _subscriber(client: _Client) -> PubSub:
-    from redis.asyncio import Redis
+    from redis.asyncio import ConnectionPool, Redis
 
-    await client.initialize()  # or a cluster's nodes are not known
     if isinstance(client, Redis):
         return client.pubsub()
-    return client.pubsub(node=client.get_random_node())  # each of them gets all messages
+    await client.initialize()  # or its nodes are not known
+    node = client.get_random_node()  # each of them gets all messages
+    pool = ConnectionPool(node.connection_class, **node.connection_kwargs)
+    return Redis(connection_pool=pool).pubsub()  # RedisCluster.pubsub() is new in redis-py 8
 
 
 async def _hear(pubsub: PubSub) -> tuple[list[Notice], bool]:
