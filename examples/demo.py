@@ -1,8 +1,10 @@
 """Run `python examples/demo.py` and open the URL that it prints.
 
-A page that connects to this server in eight ways, good and bad, and shows what the browser got
-beside what the server decided, in each of the three ways to tell a refusal. It needs the extra
-`demo` (`pip install "asgi-wsauth[demo]"`), no other server and no internet.
+A page in two parts. The first one connects to this server in eight ways, good and bad, and shows
+what the browser got beside what the server decided, in each of the three ways to tell a refusal.
+The second one logs in and keeps a socket open: it ends with its token unless that is refreshed in
+time, and at once when the login is revoked. It needs the extra `demo`
+(`pip install "asgi-wsauth[demo]"`), no other server and no internet.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import jwt
 import uvicorn
@@ -33,10 +36,13 @@ from asgi_wsauth import (
     Authenticator,
     Event,
     Header,
+    HTTPAuthMiddleware,
     JWTVerifier,
+    MemoryStore,
     QueryParam,
-    Refused,
+    Reason,
     Rejection,
+    Revocations,
     Subprotocol,
     WebSocketAuthMiddleware,
     log_event,
@@ -45,6 +51,9 @@ from asgi_wsauth import (
 # New ones at every start: nothing that this demo hands out is worth stealing.
 SECRET = secrets.token_urlsafe(32)
 API_KEY = f"wsk_{secrets.token_urlsafe(32)}"
+
+LIFETIMES = ("10", "90", "300")  # seconds that a token may be asked for; the page offers the same
+LOGIN_LIFETIME = 3600  # seconds for which a login can be refreshed
 
 PAGE = Path(__file__).with_name("demo.html")
 
@@ -64,14 +73,39 @@ addEventListener("message", ({ data: url, ports: [port] }) => {
 
 events: deque[Event] = deque(maxlen=500)
 
+# With several processes: a store that they share, such as RedisStore.
+revocations = Revocations(MemoryStore())
 
-def mint(key: str = SECRET, lifetime: int = 300) -> str:
-    claims = {"sub": "alice", "aud": "demo", "exp": int(time.time()) + lifetime}
+Policy: TypeAlias = "partial[Authenticator]"
+
+
+def mint(
+    key: str = SECRET, *, lifetime: float = 300, audience: str = "demo", login: str | None = None
+) -> str:
+    """A token for alice; `login` is the login that it belongs to, None for a new one."""
+    # Not rounded to seconds: a token that is issued right after a revocation is to be newer.
+    now = time.time()
+    claims = {
+        "sub": "alice",
+        "aud": audience,
+        "iat": now,
+        "exp": now + lifetime,
+        "sid": login or secrets.token_urlsafe(8),
+    }
     return jwt.encode(claims, key, algorithm="HS256")
+
+
+def tokens(audience: str = "demo") -> JWTVerifier:
+    """Verifies what `mint` makes. No leeway: both have the same clock, and ten seconds are to be
+    ten seconds."""
+    return JWTVerifier(SECRET, algorithms=["HS256"], audience=audience, leeway=0)
 
 
 async def page(request: Request) -> FileResponse:
     return FileResponse(PAGE)
+
+
+# The first part: opening a socket.
 
 
 async def frame(request: Request) -> HTMLResponse:
@@ -87,7 +121,7 @@ async def credentials(request: Request) -> JSONResponse:
         {
             "good": mint(),
             "expired": mint(lifetime=-300),
-            "forged": mint(key=secrets.token_urlsafe(32)),
+            "forged": mint(secrets.token_urlsafe(32)),
             "api_key": API_KEY,
             "foreign_origin": request.app.state.foreign_origin,
         },
@@ -104,8 +138,8 @@ async def decisions(request: Request) -> JSONResponse:
 def describe(event: Event) -> dict[str, Any]:
     """All of it, detail and all: here the client is also the one who reads the log."""
     told = {"event": event.name, **asdict(event)}
-    if isinstance(event, Refused):
-        reason = event.reason
+    reason = told.get("reason")
+    if isinstance(reason, Reason):
         told |= {"reason": reason.phrase, "status": reason.http_status, "advice": reason.advice}
     return told
 
@@ -121,18 +155,12 @@ async def echo(websocket: WebSocket) -> None:
             await websocket.send_text(await websocket.receive_text())
 
 
-def build(origin: str, foreign_origin: str) -> Starlette:
-    authenticator = Authenticator(
-        [
-            JWTVerifier(SECRET, algorithms=["HS256"], audience="demo"),
-            APIKeyVerifier({"nightly-report": API_KEY}),
-        ],
+def handshake_routes(policy: Policy) -> list[BaseRoute]:
+    authenticator = policy(
+        [tokens(), APIKeyVerifier({"nightly-report": API_KEY})],
         sources=(QueryParam("token"), Header("authorization", scheme="Bearer"), Subprotocol()),
-        allowed_origins=[origin, origin.replace("127.0.0.1", "localhost")],
-        observers=(log_event, events.append),
     )
     routes: list[BaseRoute] = [
-        Route("/", page),
         Route("/frame", frame),
         Route("/credentials", credentials),
         Route("/decisions/{attempt}", decisions),
@@ -140,13 +168,104 @@ def build(origin: str, foreign_origin: str) -> Starlette:
     for mode in get_args(Rejection):
         guard = Middleware(WebSocketAuthMiddleware, authenticator=authenticator, rejection=mode)
         routes.append(WebSocketRoute(f"/ws/{mode}/{{attempt}}", echo, middleware=[guard]))
-    app = Starlette(routes=routes)
+    return routes
+
+
+# The second part: an open socket, and how it ends.
+
+
+async def log_in(request: Request) -> JSONResponse:
+    """A new login. Here anybody may be alice; a real one asks for a password first."""
+    return grant(request, login=None)
+
+
+async def refresh(request: Request) -> JSONResponse:
+    """A new token for a login that lasts. This path takes refresh tokens, and no other ones."""
+    return grant(request, login=request.user.session_id)
+
+
+def grant(request: Request, login: str | None) -> JSONResponse:
+    lifetime = request.query_params.get("lifetime", "90")
+    if lifetime not in LIFETIMES:
+        return JSONResponse({"error": f"lifetime is none of {', '.join(LIFETIMES)}"}, 400)
+    login = login or secrets.token_urlsafe(8)
+    return JSONResponse(
+        {
+            "token": mint(lifetime=int(lifetime), login=login),
+            "refresh_token": mint(lifetime=LOGIN_LIFETIME, audience="demo-refresh", login=login),
+        },
+        headers={"cache-control": "no-store"},
+    )
+
+
+async def me(request: Request) -> JSONResponse:
+    return JSONResponse({"name": request.user.display_name})
+
+
+# Both want the token in a header: no other site's page has it, and there is no cookie that a
+# browser would add by itself.
+
+
+async def revoke_login(request: Request) -> JSONResponse:
+    await revocations.revoke_session(request.user.session_id)
+    return JSONResponse({"revoked": "this login"})
+
+
+async def revoke_user(request: Request) -> JSONResponse:
+    await revocations.revoke_user(request.user.identity)
+    return JSONResponse({"revoked": f"all logins of {request.user.identity}"})
+
+
+async def live(websocket: WebSocket) -> None:
+    """An app that only says hello. It does nothing about the end of a socket, nor about a refresh:
+    the middleware does."""
+    with contextlib.suppress(WebSocketDisconnect):
+        await websocket.accept()
+        await websocket.send_json(
+            {
+                "type": "hello",
+                "name": websocket.user.display_name,
+                "expires_at": websocket.scope["wsauth"].expires_at,
+            }
+        )
+        while True:
+            await websocket.receive_text()
+
+
+def live_routes(policy: Policy) -> list[BaseRoute]:
+    # The same authenticator for HTTP and for the socket: what is revoked is refused by both.
+    in_header = Header("authorization", scheme="Bearer")
+    logins = policy([tokens()], sources=(in_header, Subprotocol()))
+    refreshes = policy([tokens(audience="demo-refresh")], sources=(in_header,))
+    logged_in = Middleware(HTTPAuthMiddleware, authenticator=logins)
+    can_refresh = Middleware(HTTPAuthMiddleware, authenticator=refreshes)
+    guard = Middleware(
+        WebSocketAuthMiddleware, authenticator=logins, refresh_message="auth.refresh"
+    )
+    return [
+        Route("/login", log_in, methods=["POST"]),
+        Route("/refresh", refresh, methods=["POST"], middleware=[can_refresh]),
+        Route("/me", me, middleware=[logged_in]),
+        Route("/revoke", revoke_login, methods=["POST"], middleware=[logged_in]),
+        Route("/revoke/everywhere", revoke_user, methods=["POST"], middleware=[logged_in]),
+        WebSocketRoute("/live", live, middleware=[guard]),
+    ]
+
+
+def build(origin: str, foreign_origin: str) -> Starlette:
+    policy = partial(
+        Authenticator,
+        allowed_origins=[origin, origin.replace("127.0.0.1", "localhost")],
+        observers=(log_event, events.append),
+        revocations=revocations,
+    )
+    app = Starlette(routes=[Route("/", page), *handshake_routes(policy), *live_routes(policy)])
     app.state.foreign_origin = foreign_origin
     return app
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a refused WebSocket client sees.")
+    parser = argparse.ArgumentParser(description="Who may open a WebSocket, and for how long.")
     parser.add_argument("--port", type=int, default=8765, help="0 for any free one (default: 8765)")
     port = parser.parse_args().port
     try:

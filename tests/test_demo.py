@@ -11,17 +11,19 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import jwt
 import pytest
 from browser import chromium
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 from run_example import EXAMPLES, Running, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 DEMO = EXAMPLES / "demo.py"
 
@@ -52,6 +54,16 @@ FAILED_HANDSHAKE = re.compile(
     r"(Error during WebSocket handshake: Unexpected response code: 40[03]"
     r"|HTTP Authentication failed; no valid credentials available)"
 )
+# What Chromium writes where the page tries over HTTP what was closed on a socket.
+REFUSED_OVER_HTTP = re.compile(
+    r"Failed to load resource: the server responded with a status of 401 \(Unauthorized\)"
+    r" at http://127\.0\.0\.1:\d+/(me|refresh\?lifetime=\d+)"
+)
+
+
+class Tokens(NamedTuple):
+    token: str
+    refresh_token: str
 
 
 class Demo(NamedTuple):
@@ -67,6 +79,31 @@ class Demo(NamedTuple):
         attempt = uuid4()
         url = f"{self.url.replace('http', 'ws', 1)}/ws/{mode}/{attempt}"
         return url if token is None else f"{url}?token={token}", f"/decisions/{attempt}"
+
+    # Logins
+
+    def ask(
+        self, method: str, path: str, token: str | None = None, origin: str | None = None
+    ) -> tuple[int, Any]:
+        """The status of an answer, and its JSON."""
+        named = {"Authorization": token and f"Bearer {token}", "Origin": origin}
+        headers = {name: value for name, value in named.items() if value}
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        with closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        is_json = answer.headers.get_content_type() == "application/json"
+        return answer.status, json.loads(text) if is_json else None
+
+    def tokens(self, path: str, token: str | None = None) -> Tokens:
+        status, answer = self.ask("POST", path, token)
+        assert status == 200, answer
+        return Tokens(**answer)
+
+    def live(self, token: str) -> ClientConnection:
+        url = f"{self.url.replace('http', 'ws', 1)}/live"
+        return connect(url, additional_headers={"Authorization": f"Bearer {token}"})
 
 
 @contextmanager
@@ -101,17 +138,22 @@ class Watched(NamedTuple):
 def watched(browser: Browser, demo: Demo) -> Iterator[Watched]:
     """The demo's page. Nothing may go wrong on it, and nothing may be asked of another machine."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
-    page = context.new_page()
     failures: list[str] = []
     problems: list[str] = []
     hosts: set[str] = set()
 
-    def hear(text: str) -> None:
-        (failures if FAILED_HANDSHAKE.match(text) else problems).append(text)
+    def hear(message: ConsoleMessage) -> None:
+        said = f"{message.text} at {message.location['url']}"
+        if FAILED_HANDSHAKE.match(said):
+            failures.append(said)
+        elif not REFUSED_OVER_HTTP.fullmatch(said):
+            problems.append(said)
 
-    page.on("console", lambda message: hear(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split(":")[1]))
+    # Of every tab that it opens, too.
+    context.on("console", hear)
+    context.on("weberror", lambda error: problems.append(str(error.error)))
+    context.on("request", lambda request: hosts.add(request.url.split(":")[1]))
+    page = context.new_page()
     page.goto(demo.url)
     yield Watched(page, failures)
     context.close()
@@ -139,6 +181,70 @@ def shown(page: Page, case: str) -> dict[str, str]:
     fields = page.locator(f"[data-case={case}] [data-field]")
     pairs = fields.evaluate_all("all => all.map(one => [one.dataset.field, one.textContent])")
     return dict(pairs)
+
+
+# Of the second part
+
+
+def news(page: Page) -> Locator:
+    """What the page says of its login."""
+    return page.locator("#news")
+
+
+def ended(page: Page, field: str) -> Locator:
+    """What it shows of the end of its socket: code, reason, advice, or http."""
+    return page.locator(f"[data-field=live-{field}]")
+
+
+def time_left(page: Page) -> int:
+    """Seconds, as the countdown shows them."""
+    minutes, _, seconds = page.get_by_role("timer").inner_text().partition(":")
+    return 60 * int(minutes) + int(seconds)
+
+
+def click(page: Page, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def tokens_last(page: Page, lifetime: str) -> None:
+    page.get_by_text(lifetime, exact=True).click()
+    expect(page.get_by_role("radio", name=lifetime)).to_be_checked()
+
+
+def log_in(page: Page, lifetime: str = "5 minutes") -> None:
+    tokens_last(page, lifetime)
+    click(page, "Log in")
+    expect(news(page)).to_contain_text("Open: the server knows this socket as alice.")
+
+
+def expect_refreshed(page: Page) -> None:
+    """Refresh, and be told over the socket, which is therefore open."""
+    lines = page.locator("#wire li").filter(has_text="auth.refresh.ok")
+    before = lines.count()
+    click(page, "Refresh")
+    expect(lines).to_have_count(before + 1)
+    expect(news(page)).to_contain_text("Refreshed: the same socket goes on")
+
+
+def expect_revoked(page: Page) -> None:
+    """The socket was closed, and nothing had to be done on this page for it."""
+    expect(ended(page, "code")).to_have_text("4004")
+    expect(ended(page, "reason")).to_have_text("token_revoked")
+    expect(ended(page, "advice")).to_have_text("log in again")
+    expect(ended(page, "http")).to_have_text("401 token_revoked")
+    expect(news(page)).to_contain_text("Log in again")
+    expect(page.get_by_role("timer")).to_have_text("closed")
+    for button in ("Refresh", "Revoke me", "Log out everywhere"):
+        expect(page.get_by_role("button", name=button, exact=True)).to_be_disabled()
+
+
+def second_tab(page: Page) -> Page:
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Open a second tab").click()
+    tab = opened.value
+    expect(tab.get_by_text("This is a second tab")).to_be_visible()
+    expect(news(tab)).to_contain_text("Open: the server knows this socket as alice.")
+    return tab
 
 
 # In the browser
@@ -258,7 +364,99 @@ def test_another_mode_closes_the_open_socket(page: Page) -> None:
     assert shown(page, "good")["got-code"] == shown(page, "api_key")["got-code"] == "1000"
 
 
+def test_a_socket_ends_with_its_token_unless_that_is_refreshed(page: Page) -> None:
+    expect(news(page)).to_have_text("Nobody is logged in on this tab.")
+    page.evaluate(
+        """() => {
+          window.seen = [];
+          const timer = document.querySelector("[role=timer]");
+          new MutationObserver(() => window.seen.push(timer.textContent))
+            .observe(timer, { childList: true });
+        }"""
+    )
+    log_in(page, "10 seconds")
+    expect(news(page)).to_contain_text("A refresh is due")
+    other = page.context.new_page()
+    other.goto(page.url)
+    log_in(other, "10 seconds")
+    expect(ended(page, "code")).to_have_text("4001", timeout=30_000)
+    expect(ended(page, "reason")).to_have_text("token_expired")
+    expect(ended(page, "advice")).to_have_text("refresh")
+    expect(ended(page, "http")).to_have_text("401 token_expired")
+    expect(news(page)).to_contain_text("Refresh and come back")
+    expect(page.get_by_role("button", name="Log out everywhere")).to_be_disabled()
+
+    counted: list[str] = page.evaluate("window.seen")
+    assert counted[-1] == "closed"
+    down = [text for text in dict.fromkeys(counted) if ":" in text and text != "–:––"]
+    assert down == sorted(down, reverse=True)
+    assert set(down) <= {f"0:{seconds:02}" for seconds in range(11)}
+    assert len(down) > 1
+
+    # The login goes on: a new token, and a new socket, without another login.
+    tokens_last(page, "5 minutes")
+    click(page, "Refresh")
+    expect(news(page)).to_contain_text("Open: the server knows this socket as alice.")
+    assert time_left(page) > 90
+    expect(page.locator("#wire li").filter(has_text="POST /login")).to_have_count(1)
+
+    # A login that was revoked after its socket had ended: nothing has told the page.
+    expect(ended(other, "code")).to_have_text("4001", timeout=30_000)
+    click(page, "Log out everywhere")
+    expect_revoked(page)
+    click(other, "Refresh")
+    expect(ended(other, "code")).to_have_text("HTTP 401")
+    expect(ended(other, "reason")).to_have_text("token_revoked")
+    expect(other.get_by_role("button", name="Refresh", exact=True)).to_be_disabled()
+    log_in(other)
+
+
+def test_a_refresh_moves_the_end_of_the_open_socket(page: Page) -> None:
+    log_in(page, "90 seconds")
+    assert 0 < time_left(page) <= 90
+    tokens_last(page, "5 minutes")
+    expect_refreshed(page)
+    assert time_left(page) > 90
+    expect(page.locator("#wire li").filter(has_text="WebSocket /live")).to_have_count(1)
+    expect(page.locator("#wire")).to_contain_text('"type":"auth.refresh","token":"eyJhbG…"')
+
+
+def test_revoke_me_ends_this_login_only(page: Page) -> None:
+    log_in(page)
+    other = second_tab(page)
+    click(page, "Revoke me")
+    expect_revoked(page)
+    expect_refreshed(other)
+    log_in(page)
+    click(other, "Revoke me")
+    expect_revoked(other)
+    expect_refreshed(page)
+
+
+def test_log_out_everywhere_closes_the_sockets_of_every_tab(page: Page) -> None:
+    connect_with(page, "Good token")
+    connect_with(page, "API key")
+    log_in(page)
+    other = second_tab(page)
+    click(page, "Log out everywhere")
+    for tab in (page, other):
+        expect_revoked(tab)
+    # The first part's socket of alice, too, and not the one that is somebody else's.
+    expect(page.locator("[data-case=good] [data-field=got-code]")).to_have_text("4004")
+    assert shown(page, "api_key")["got-code"] == "open"
+    for tab in (page, other):
+        log_in(tab)
+        expect_refreshed(tab)
+    connect_with(page, "Good token")
+    expect(page.get_by_role("status")).to_have_text(
+        "Good token: admitted. The browser got an open socket."
+    )
+
+
 def test_a_keyboard_is_enough(page: Page) -> None:
+    for part in ("what a refused client sees", "how an open socket ends"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name=part)).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("radio", name="accept_then_close")).to_be_focused()
     page.keyboard.press("ArrowRight")
@@ -271,6 +469,21 @@ def test_a_keyboard_is_enough(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
 
+    page.get_by_role("link", name="how an open socket ends").press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="90 seconds")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="5 minutes")).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Log in")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(news(page)).to_contain_text("knows this socket as alice")
+    expect(page.get_by_role("button", name="Refresh")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(news(page)).to_contain_text("The login was revoked")
+    expect(page.get_by_role("button", name="Log in")).to_be_focused()
+
 
 @pytest.mark.parametrize("width", [320, 600, 1000])  # one, two and three columns
 def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
@@ -278,6 +491,9 @@ def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
     page.get_by_role("button", name="Try them all").click()
     expect(page.get_by_role("status")).to_contain_text("learned why in 5 of 5")
     connect_with(page, "Good token")
+    log_in(page)
+    click(page, "Revoke me")
+    expect(ended(page, "http")).to_have_text("401 token_revoked")
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
@@ -287,17 +503,24 @@ def test_the_page_as_localhost_is_no_foreign_origin(browser: Browser, demo: Demo
         page.get_by_role("button", name="Try them all").click()
         expect(page.get_by_role("status")).to_contain_text("3 admitted, 5 refused")
         assert shown(page, "foreign")["reason"] == "origin_not_allowed"
+        log_in(page)
 
 
 def test_a_server_that_is_gone_is_said(browser: Browser) -> None:
     with running_demo() as demo, browser.new_page() as page:
         page.goto(demo.url)
         connect_with(page, "Good token")
+        log_in(page)
         demo.example.process.terminate()
         expect(page.locator("[data-case=good] [data-field=got-code]")).to_have_text("1012")
+        expect(ended(page, "code")).to_have_text("1012")
+        expect(news(page)).to_contain_text("Is the demo still running?")
         demo.example.process.wait(timeout=20)
         page.get_by_role("button", name="Connect: No token").click()
         expect(page.get_by_role("status")).to_contain_text("Is the demo still running?")
+        click(page, "Log in")
+        expect(ended(page, "code")).to_have_text("no answer")
+        expect(news(page)).to_contain_text("Is the demo still running?")
 
 
 # Without a browser
@@ -378,6 +601,126 @@ def test_a_foreign_origin_is_refused_whatever_its_token(demo: Demo) -> None:
 
 def test_nothing_is_known_of_an_attempt_that_never_was(demo: Demo) -> None:
     assert demo.get(f"/decisions/{uuid4()}") == []
+
+
+def hello(client: ClientConnection) -> float:
+    """When the socket ends."""
+    told = json.loads(client.recv(timeout=10))
+    assert (told.pop("type"), told.pop("name")) == ("hello", "alice")
+    return float(told["expires_at"])
+
+
+def refresh(client: ClientConnection, token: str) -> float:
+    """Until when the socket lives now."""
+    client.send(json.dumps({"type": "auth.refresh", "token": token}))
+    while True:
+        told = json.loads(client.recv(timeout=10))
+        if told["type"] == "auth.refresh.ok":
+            return float(told["expires_at"])
+
+
+def close_of(client: ClientConnection) -> tuple[int, str]:
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            client.recv(timeout=20)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def claims(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def test_a_refreshed_socket_outlives_its_first_token(demo: Demo) -> None:
+    longer = demo.tokens("/login?lifetime=300").token  # at hand, since the ten seconds run
+    with demo.live(demo.tokens("/login?lifetime=10").token) as client:
+        first = hello(client)
+        assert refresh(client, longer) == pytest.approx(claims(longer)["exp"])
+        with suppress(TimeoutError):  # until then nothing comes, unless it is the close
+            while (left := first + 1 - time.time()) > 0:
+                client.recv(timeout=left)
+        refresh(client, longer)
+
+
+def test_a_refresh_stays_in_its_login(demo: Demo) -> None:
+    login = demo.tokens("/login?lifetime=90")
+    again = demo.tokens("/refresh?lifetime=300", login.refresh_token)
+    assert claims(again.token)["sid"] == claims(login.token)["sid"]
+    assert claims(again.token)["sid"] != claims(demo.tokens("/login").token)["sid"]
+    # Each kind of token is good for one thing.
+    for path, wrong in (("/refresh", login.token), ("/me", login.refresh_token)):
+        method = "GET" if path == "/me" else "POST"
+        assert demo.ask(method, path, wrong) == (401, {"error": "token_invalid"})
+    with demo.live(login.refresh_token) as client:
+        assert close_of(client) == (1008, "token_invalid")
+
+
+@pytest.mark.parametrize("path", ["/revoke", "/revoke/everywhere"])
+def test_what_was_revoked_is_refused_everywhere(demo: Demo, path: str) -> None:
+    mine, other = demo.tokens("/login?lifetime=300"), demo.tokens("/login?lifetime=300")
+    assert demo.ask("GET", "/me", mine.token) == (200, {"name": "alice"})
+    with demo.live(mine.token) as first, demo.live(other.token) as second:
+        hello(first)
+        hello(second)
+        assert demo.ask("POST", path, mine.token)[0] == 200
+        assert close_of(first) == (4004, "token_revoked")
+        if path == "/revoke":
+            refresh(second, other.token)
+        else:
+            assert close_of(second) == (4004, "token_revoked")
+    revoked = (401, {"error": "token_revoked"})
+    assert demo.ask("GET", "/me", mine.token) == revoked
+    assert demo.ask("POST", "/refresh", mine.refresh_token) == revoked
+    assert demo.ask("POST", path, mine.token) == revoked
+    others = (200, {"name": "alice"}) if path == "/revoke" else revoked
+    assert demo.ask("GET", "/me", other.token) == others
+    with demo.live(mine.token) as client:
+        assert close_of(client) == (4004, "token_revoked")
+    # Who logs in now is in.
+    with demo.live(demo.tokens("/login?lifetime=300").token) as client:
+        hello(client)
+
+
+@pytest.mark.parametrize("path", ["/revoke", "/revoke/everywhere", "/refresh"])
+def test_no_other_site_logs_anybody_out(demo: Demo, path: str) -> None:
+    login = demo.tokens("/login?lifetime=300")
+    token = login.refresh_token if path == "/refresh" else login.token
+    foreign = demo.get("/credentials")["foreign_origin"]
+    # Not without the token, which a browser adds to no request by itself, nor in the URL.
+    assert demo.ask("POST", path, origin=demo.url) == (401, {"error": "token_missing"})
+    assert demo.ask("POST", f"{path}?token={token}") == (401, {"error": "token_missing"})
+    # Not even with it, from another origin; and a link is no POST.
+    assert demo.ask("POST", path, token, origin=foreign) == (403, {"error": "origin_not_allowed"})
+    assert demo.ask("GET", path, token) == (405, None)
+    assert demo.ask("GET", "/me", login.token, origin=demo.url) == (200, {"name": "alice"})
+
+
+def test_a_token_lasts_as_long_as_the_page_offers(demo: Demo) -> None:
+    offered = re.findall(
+        r'name="lifetime" value="(\d+)"', DEMO.with_suffix(".html").read_text(encoding="utf-8")
+    )
+    assert len(offered) == 3
+    for lifetime in offered:
+        given = claims(demo.tokens(f"/login?lifetime={lifetime}").token)
+        assert given["exp"] - given["iat"] == pytest.approx(int(lifetime))
+    for lifetime in ("9", "1e9", "-1", "", "x"):
+        assert demo.ask("POST", f"/login?lifetime={lifetime}")[0] == 400
+
+
+def test_the_decision_tells_why_a_socket_was_closed(demo: Demo) -> None:
+    token = demo.get("/credentials")["good"]
+    url, decisions = demo.socket_url("accept_then_close", token)
+    with connect(url) as client:
+        client.recv(timeout=10)
+        assert demo.ask("POST", "/revoke/everywhere", token)[0] == 200
+        assert close_of(client) == (4004, "token_revoked")
+    deadline = time.monotonic() + 10
+    while len(told := demo.get(decisions)) < 2:  # the client knows first
+        assert time.monotonic() < deadline, told
+    admitted, closed = told
+    assert (admitted["event"], closed["event"]) == ("admitted", "closed")
+    assert (closed["reason"], closed["close_code"]) == ("token_revoked", 4004)
+    assert closed["advice"] == "log in again"
 
 
 def test_the_log_tells_every_decision_and_no_token() -> None:
