@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
-from asgi_wsauth.credential import Credential
+from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused
 from asgi_wsauth.handshake import accepted_scope
@@ -175,15 +175,18 @@ class Admission:
         self._check_scopes(new.principal.scopes)
         if session.expires_at is None:
             return
-        before = session._authentication, session.authenticated_at
+        revocations = self.authenticator.revocations
+        if revocations is not None:
+            # As for a new socket: from here on it is heard of, and before it is found in the store.
+            candidate = _Candidate(new.principal)
+            revocations.watch_over(candidate)
+            try:
+                await self.authenticator.within_timeout(revocations.check(new.principal))
+            finally:
+                revocations.forget(candidate)
+            if candidate.denied is not None:
+                raise candidate.denied
         session._set(new, self.authenticator.clock())
-        try:
-            if self.authenticator.revocations is not None:
-                # Once more, now that this is whom a notice is compared with.
-                await self.authenticator.revocations.check(new.principal)
-        except BaseException:
-            session._set(*before)
-            raise
 
     def tell(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is known by now."""
@@ -225,6 +228,17 @@ class Admission:
         for form in sorted(forms, key=len)[::-1]:
             parts = [piece for part in parts for piece in part.split(form)]
         return "[redacted]".join(parts)
+
+
+class _Candidate:
+    """A principal that is about to take over a socket: a `LiveSocket` that nothing is sent to."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        self.denied: Denied | None = None
+
+    def end(self, denied: Denied, /) -> None:
+        self.denied = denied
 
 
 def _origin(scope: Scope) -> str | None:
