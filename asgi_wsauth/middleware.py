@@ -243,10 +243,11 @@ class WebSocketAuthMiddleware:
         if guard is not None:
             return guard.run(self.app, scope, receive, send, accepted=handshake.accepted)
         session: Session = scope["wsauth"]
-        session._end = session._end or partial(self._close, send)
+        session._end = session._end or partial(self._close, session, send)
         return self.app(scope, receive, send)
 
-    async def _close(self, send: Send, denied: Denied) -> None:
+    async def _close(self, session: Session, send: Send, denied: Denied) -> None:
+        session._end = _do_nothing
         await close(send, denied, self.close_codes[denied.reason])
 
     async def _refuse(
@@ -275,3 +276,7 @@ class WebSocketAuthMiddleware:
             rejection=self.rejection,
             sources=self.authenticator.sources,
         )
+
+
+async def _do_nothing(denied: Denied) -> None:
+    """The end of a socket that was ended before."""
