@@ -287,10 +287,11 @@ class Guard:
 
     def set_timers(self) -> None:
         """Set the timers to the credential's end."""
+        if self.denied is not None or self._phase is Phase.OVER:
+            return  # the app's grace is running, or nothing is
         self._clear_timers()
         expires_at = self._expires_at()
-        lives = self.denied is None and self._phase is not Phase.OVER
-        if lives and self._terms.enforce_expiry and expires_at is not None:
+        if self._terms.enforce_expiry and expires_at is not None:
             self._expiry = self._timers.call_at(expires_at, self._expire)
             if self._terms.refresh_message is not None and self._phase is Phase.OPEN:
                 self._due = self._timers.call_at(expires_at - _NOTICE, self._tell_due)
@@ -361,15 +362,14 @@ class Guard:
             OSError: the socket was closed.
         """
         kind = message["type"]
-        if self._phase in _ENDED or (
-            self._phase is Phase.ANSWERED and not kind.startswith("websocket.http.response")
-        ):
+        is_http = kind.startswith("websocket.http.response")
+        if self._phase in _ENDED or (self._phase is Phase.ANSWERED and not is_http):
             why = "by the app" if self.denied is None else self.denied.reason.phrase
             raise _SocketClosed(f"the socket was closed: {why}")
         if kind == "websocket.accept":
             await self._accept(message)
             return
-        if kind != "websocket.send":
+        if is_http or kind == "websocket.close":
             self._step("answer")
         await self._send(message)
 
@@ -422,16 +422,16 @@ class Guard:
 
     def end(self, denied: Denied, /) -> None:
         """End the socket: the client gets the code for `denied`, soon. The first end counts."""
+        if self._phase is Phase.ENTERING:
+            self.denied = self.denied or denied  # whoever is about to run the app will refuse
         if self.denied is not None or self._phase is Phase.OVER:
             return
-        self.denied = denied
-        if self._phase is Phase.ENTERING:
-            return  # whoever is about to run the app will refuse
         self._clear_timers()
         # By a clock that nobody sets.
         self._expiry = timers(anyio.current_time).call_in(self._terms.grace, self._end_app)
         unanswered = self._phase is Phase.HANDSHAKING and not self._accepted
         if self._step("end"):
+            self.denied = denied
             self._closed = anyio.Event()
             for wait in self._waits:
                 wait.break_off()
