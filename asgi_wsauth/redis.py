@@ -24,6 +24,7 @@ from hashlib import sha1, sha256
 from math import ceil
 from pathlib import Path
 from re import fullmatch
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -130,19 +131,26 @@ class RedisStore:
             ("SET", ticket, kept, "PX", left),
             _script("put_ticket", self._ticket_keys(owned), ticket, limit, left),
         )
-        if past:
-            await self._send(*[("DEL", other) for other in past])
+        await self._drop(owned, past)
 
     async def take_ticket(self, digest: str, /) -> str | None:
         """See `TicketStore`."""
         ticket = self._key("ticket", digest)
-        (kept,) = await self._send(("GETDEL", ticket))
+        call, memory = token_hex(16), _ms(2 * _DEADLINE)
+        (kept,) = await self._send(_script("take_ticket", [ticket], call, memory))
         if kept is None:
             return None
         owned, record = json.loads(kept)
-        # A second exchange, because only the record tells whose it was.
-        await self._send(*[("ZREM", key, ticket) for key in self._ticket_keys(owned)])
+        # A second exchange, because only what was kept tells whose it was.
+        await self._drop(owned, [ticket])
         return str(record)
+
+    async def _drop(self, owned: str, tickets: Sequence[str]) -> None:
+        keys = self._ticket_keys(owned)
+        await self._send(
+            *[("DEL", ticket) for ticket in tickets],
+            *[("ZREM", key, *tickets) for key in keys if tickets],
+        )
 
     def _ticket_keys(self, owned: str) -> list[str]:
         return [f"{self._prefix}:tickets:{{{owned}}}:{part}" for part in ("order", "gone")]
@@ -239,7 +247,8 @@ class RedisStore:
         return f"{self._prefix}:{kind}:{_digest(name)}"
 
     async def _send(self, *commands: _Command) -> list[Any]:
-        """The answers to commands, all of them in one exchange. They may be sent twice."""
+        """The answers to commands, all of them in one exchange. All are such that they may be sent
+        twice: redis-py does so where the answer got lost."""
         from redis.exceptions import NoScriptError
 
         if not commands:

@@ -138,7 +138,7 @@ def redis_cluster(kind: str | None = None) -> Iterator[Target]:
     Args:
         kind: one of BINARIES; None for any.
     """
-    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+    options = ["--cluster-enabled", "yes"]
     with ExitStack() as stack:
         servers = [stack.enter_context(_started(kind, _two_ports, options)) for _ in range(3)]
         clients = [stack.enter_context(redis.Redis.from_url(server.url)) for server in servers]
@@ -146,7 +146,8 @@ def redis_cluster(kind: str | None = None) -> Iterator[Target]:
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
             client.execute_command("CLUSTER ADDSLOTS", *range(*bounds[number : number + 2]))
-            client.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
+            for other in servers[:number]:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
         deadline = time.monotonic() + DEADLINE
         while not all(_is_whole(client) for client in clients):
             assert time.monotonic() < deadline, clients[0].execute_command("CLUSTER INFO")
@@ -238,6 +239,7 @@ class Proxy:
     Attributes:
         port: where clients connect.
         silent: whether it swallows what it should pass on, as a host does that has gone.
+        loses_answer: whether the next answer is lost, and the connection with it.
         turns: how often a client began to talk, at first or after an answer: its round trips.
         made: how many connections were made through it.
     """
@@ -246,7 +248,7 @@ class Proxy:
         self._target = port
         self._tls = tls
         self._links: set[socket.socket] = set()
-        self.silent = False
+        self.silent = self.loses_answer = False
         self.turns = self.made = 0
         self.port = free_port()
 
@@ -305,16 +307,22 @@ class Proxy:
             link = {client, server}
             self._links |= link
             talking = threading.Event()
-            back = threading.Thread(
-                target=self._pass_on, args=(server, client, talking.clear), daemon=True
-            )
-            back.start()
 
-            def said() -> None:
+            def asks() -> None:
                 self.turns += not talking.is_set()
                 talking.set()
 
-            self._pass_on(client, server, said)
+            def answers() -> None:
+                talking.clear()
+                if self.loses_answer:
+                    self.loses_answer = False
+                    raise ConnectionError
+
+            back = threading.Thread(
+                target=self._pass_on, args=(server, client, answers), daemon=True
+            )
+            back.start()
+            self._pass_on(client, server, asks)
             back.join()
             self._links -= link
 

@@ -636,22 +636,26 @@ USES: dict[str, Callable[[RedisStore], Any]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("trouble", ["refuses", "silent", "silent, and another is patient"])
-async def test_row_34_a_store_that_is_down_raises(
-    link: Proxy, prefix: str, trouble: str, use: str, monkeypatch: pytest.MonkeyPatch
+async def test_row_34_a_store_that_is_down_raises(link: Proxy, prefix: str, use: str) -> None:
+    link.cut()
+    with pytest.raises(sync_redis.ConnectionError):
+        await USES[use](store_at(link, prefix))
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("limit", ["socket", "deadline"])
+async def test_row_34_a_store_that_falls_silent_raises(
+    link: Proxy, prefix: str, limit: str, use: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = "patient" in trouble
-    impatient(monkeypatch, **{"deadline" if patient else "socket": 0.05})
     impatient(monkeypatch, quiet=0.05, answer=0.05)
-    client = Redis(port=link.port)  # tries again for a long time
-    store = RedisStore(client, prefix=prefix) if patient else store_at(link, prefix)
+    client = Redis(port=link.port)  # which goes on trying for a long time
+    store = RedisStore(client, prefix=prefix) if limit == "deadline" else store_at(link, prefix)
     try:
-        if not patient:
-            await store.get_revocations([ALICE])
-        if trouble == "refuses":
-            link.cut()
+        if limit == "deadline":
+            await store.get_revocations([ALICE])  # so there is a connection
+        impatient(monkeypatch, **{limit: 0.05})
         link.silent = True
-        with anyio.fail_after(DEADLINE), pytest.raises((OSError, sync_redis.RedisError)):
+        with anyio.fail_after(DEADLINE), pytest.raises((TimeoutError, sync_redis.TimeoutError)):
             await USES[use](store)
     finally:
         await client.aclose()
@@ -681,6 +685,37 @@ async def test_a_connection_that_was_lost_is_made_anew(link: Proxy, prefix: str)
         await use(store)
         link.break_off()
         await use(store)
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda store: store.take_ticket("a"), "record"),
+        (lambda store: store.take_ticket("none"), None),
+        (lambda store: put(store, "c", limit=2), None),
+        (lambda store: take(store, "c", 2), ""),
+        (lambda store: take(store, "c", 3), "c"),
+        (lambda store: take(store, "c", 2, evict=True), "c"),
+        (lambda store: lost(store, "ab"), ""),
+        (lambda store: store.give_slot(("alice", "a")), None),
+        (lambda store: store.get_revocations([ALICE]), [1.0]),
+    ],
+)
+async def test_where_an_answer_is_lost_it_is_asked_for_again(
+    link: Proxy, prefix: str, use: Any, expected: Any
+) -> None:
+    store, twin = store_at(link, prefix), store_at(link, f"{prefix}-twin")
+    for each in (store, twin):
+        await put(each, "a", "b")
+        await each.put_revocation(Notice(ALICE, 1.0), ttl=60)
+        assert await take(each, "ab", 2) == "ab"
+        assert await lost(each, "ab") == ""
+        link.loses_answer = each is store
+        assert await use(each) == expected
+        assert not link.loses_answer
+    # And all is as it is where no answer was lost.
+    after = [(await lost(each, "ab"), await taken(each, "abc")) for each in (store, twin)]
+    assert after[0] == after[1]
 
 
 async def test_an_error_of_the_server_raises(store: RedisStore, target: Target) -> None:
@@ -938,7 +973,8 @@ def test_a_given_client_stays_open(request: pytest.FixtureRequest, prefix: str) 
         client = Redis(port=link.port)
         loop.run_until_complete(put(RedisStore(client, prefix=prefix), "a"))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        assert link.open == 1
+        loop.run_until_complete(client.ping())
+        assert link.made == 1
         loop.run_until_complete(client.aclose())
         loop.close()
 
