@@ -222,8 +222,8 @@ class Admission:
             return text
         values = [f.value for _, f in self.attempt.findings if isinstance(f, Credential)]
         forms = {f for v in values if v for f in (v, quote(v), quote_plus(v), repr(v)[1:-1])}
-        # The marks come last, so that no part of one is taken for a credential. No regular expression
-        # finds them: to compile one of a long credential takes longer than all the rest.
+        # The marks come last, so that no part of one is taken for a credential. It takes no regular
+        # expression: to compile one of a long credential takes longer than all the rest.
         parts = [text]
         for form in sorted(forms, key=len)[::-1]:
             parts = [piece for part in parts for piece in part.split(form)]

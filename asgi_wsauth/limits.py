@@ -197,10 +197,12 @@ class FailureThrottle:
                 "FailureThrottle: limits is missing; pip install 'asgi-wsauth[throttle]'"
             ) from None
         try:
-            self._rate = limits.parse(rate)
+            (self._rate,) = limits.parse_many(rate)
+            if self._rate.amount < 1:
+                raise ValueError
         except (TypeError, ValueError):
             raise ConfigurationError(
-                f'FailureThrottle: rate {rate!r} is none; write for example "10/minute"'
+                f'FailureThrottle: rate {rate!r} is not one rate; write for example "10/minute"'
             ) from None
         if storage is None:
             storage = limits.storage.MemoryStorage()
