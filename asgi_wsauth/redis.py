@@ -326,11 +326,13 @@ def _connector(url: str, cluster: bool) -> Callable[[], _Client]:
     from redis.asyncio import Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError, TimeoutError
 
     def connect() -> _Client:
         return (RedisCluster if cluster else Redis).from_url(
             url,
             retry=Retry(NoBackoff(), 1),
+            retry_on_error=[ConnectionError, TimeoutError],  # redis-py 5 wants to be told
             socket_timeout=_SOCKET,
             socket_connect_timeout=_SOCKET,
         )

@@ -724,7 +724,7 @@ async def test_an_error_of_the_server_raises(store: RedisStore, target: Target) 
         for kind in ("tickets", "slots"):
             await client.set(f"{store._prefix}:{kind}:{{{owner}}}:order", "no sorted set", px=60000)
     for use in ("put_ticket", "take_slot", "renew_slots", "give_slot"):
-        with pytest.raises(sync_redis.ResponseError, match="WRONGTYPE"):
+        with pytest.raises(sync_redis.ResponseError):
             await USES[use](store)
 
 
@@ -769,7 +769,7 @@ async def test_a_watch_that_is_cut_off_raises(link: Proxy, prefix: str) -> None:
 async def test_a_watch_notices_that_nobody_is_there_any_more(
     link: Proxy, prefix: str, kind_of_client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch, quiet=0.02, answer=0.2)
+    impatient(monkeypatch, quiet=0.02, answer=1.0)
     check = {"health_check_interval": 0.01} if "health" in kind_of_client else {}
     client = Redis(port=link.port, **check)
     given = kind_of_client != "from_url"
@@ -821,10 +821,11 @@ async def test_a_watch_ignores_what_is_no_notice(
 ) -> None:
     caplog.set_level("DEBUG", "asgi_wsauth")
     store = store_at(target, prefix)
+    channel = f"{prefix}:notices:0"
     async with watching(store) as watch, client_of(target) as client:
         for message in GARBAGE:
-            await client.publish(f"{prefix}:notices:0", message)
-        await client.publish(f"{prefix}:notices:0", '["user", "alice", 1]')
+            await client.execute_command("PUBLISH", channel, message)
+        await client.execute_command("PUBLISH", channel, '["user", "alice", 1]')
         assert await heard(watch) == [Notice(ALICE, 1.0)]
     assert Counter(caplog.messages) == {
         "RedisStore: ignored a message that is no notice": len(GARBAGE)
@@ -1007,7 +1008,7 @@ def test_tls_and_a_password_by_url(certificate_files: tuple[Path, Path], prefix:
         with pytest.raises(sync_redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             asyncio.run(use(right))
         with pytest.raises(sync_redis.AuthenticationError):
-            asyncio.run(use(trusting.replace("55", "66")))
+            asyncio.run(use(trusting.replace("pa%2F55", "pa%2F66")))
         gc.collect()
 
 
