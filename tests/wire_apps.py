@@ -14,8 +14,11 @@ import inspect
 import json
 import logging
 import os
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
@@ -25,13 +28,17 @@ from handshakes import SECRET
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,
     Authenticator,
+    ConnectionLimit,
     Cookie,
     Denied,
+    FailureThrottle,
+    FirstMessage,
     Header,
     HTTPAuthMiddleware,
     JWTVerifier,
@@ -40,6 +47,7 @@ from asgi_wsauth import (
     QueryParam,
     Reason,
     RedactCredentials,
+    Revocations,
     Subprotocol,
     TicketEndpoint,
     Tickets,
@@ -89,6 +97,7 @@ async def verify(credential: Any, conn: Any) -> Principal | None:
     deny-NAME   is refused with that Reason, for THROTTLED with 7 seconds to wait
     wait        waits until the test releases it, and is admitted then
     boom-...    raises, with the credential in its message
+    until-N-NAME  is NAME for N seconds, or for ever where N is "ever"
     """
     word, _, rest = credential.value.partition("-")
     test = conn.query_params.get("test", "")
@@ -106,6 +115,16 @@ async def verify(credential: Any, conn: Any) -> Principal | None:
             NOTES.write(test, "verifier cancelled")
             raise
         return Principal("patience")
+    if word == "until":
+        seconds, _, identity = rest.partition("-")
+        issued_at = time.time()
+        return Principal(
+            identity,
+            issued_at=issued_at,
+            expires_at=None if seconds == "ever" else issued_at + float(seconds),
+            token_id=f"{identity}.token",
+            session_id=f"{identity}.session",
+        )
     if word == "boom":
         raise RuntimeError(f"verifier broke at {credential.value} ({credential!r})")
     return None
@@ -266,7 +285,210 @@ async def bare_redacting(scope: Any, receive: Any, send: Any) -> None:
     await echo(scope, receive, send)
 
 
+# Sockets that end before their clients want it.
+
+GRACE = 0.3  # seconds
+REVOCATIONS = Revocations(MemoryStore())
+_CODES = DAPHNE_CLOSE_CODES if "daphne" in sys.modules else {}
+
+
+def live(app: ASGIApp, auth: dict[str, Any] | None = None, **options: Any) -> ASGIApp:
+    """`app` behind a guard, with `gone` noted when all is over, the guard included."""
+    guarded = WebSocketAuthMiddleware(
+        app,
+        authenticator(**{"revocations": REVOCATIONS, **(auth or {})}),
+        **{"grace": GRACE, "close_codes": _CODES, **options},
+    )
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await guarded(scope, receive, send)
+        finally:
+            NOTES.write(_query(scope, "test"), "gone")
+
+    return noted
+
+
+async def _accept(scope: Any, receive: Any, send: Any) -> str:
+    """The name under which this app notes."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    NOTES.write(_query(scope, "test"), "accepted")
+    return _query(scope, "test")
+
+
+async def waits(scope: Any, receive: Any, send: Any) -> None:
+    """Echoes, and notes what tells it of the end."""
+    test = await _accept(scope, receive, send)
+    while (message := await receive())["type"] == "websocket.receive":
+        told = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
+        await send({"type": "websocket.send", **told})
+    NOTES.write(test, f"{message['type']} {message['code']}")
+
+
+async def sends(scope: Any, receive: Any, send: Any) -> None:
+    """Sends, in one loop, and never receives."""
+    test = await _accept(scope, receive, send)
+    try:
+        while True:
+            await send({"type": "websocket.send", "text": "more"})
+            await anyio.sleep(0.01)
+    except OSError:
+        NOTES.write(test, "OSError")
+        raise
+
+
+async def floods(scope: Any, receive: Any, send: Any) -> None:
+    """Sends 32 MB, and notes when nobody takes more; that a server without a bound takes it all is
+    the same."""
+    test = await _accept(scope, receive, send)
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        with suppress(OSError):
+            for _ in range(512):
+                await send({"type": "websocket.send", "bytes": bytes(1 << 16)})
+                await anyio.lowlevel.checkpoint()
+                sent += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flood)
+        before = -1
+        while sent > before:
+            before = sent
+            await anyio.sleep(0.1)
+        NOTES.write(test, "stuck")
+        await anyio.sleep_forever()
+
+
+async def neither(scope: Any, receive: Any, send: Any) -> None:
+    """Neither receives nor sends."""
+    await _accept(scope, receive, send)
+    await anyio.sleep_forever()
+
+
+async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+    """Does not end when it is cancelled for the first time."""
+    test = await _accept(scope, receive, send)
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        NOTES.write(test, "cancelled")
+    await anyio.sleep_forever()
+
+
+async def closes(scope: Any, receive: Any, send: Any) -> None:
+    """Closes by itself with 4321, at the moment at which its login ends: `?after=` so many seconds
+    after it expires, or so many turns of the event loop after the test began to revoke it."""
+    test = await _accept(scope, receive, send)
+    after = _query(scope, "after")
+    if scope["wsauth"].expires_at is not None:
+        await anyio.sleep(max(0.0, scope["wsauth"].expires_at + float(after) - time.time()))
+    else:
+        await NOTES.until("revoking", scope["user"].identity)
+        for _ in range(int(after)):
+            await anyio.lowlevel.checkpoint()
+    try:
+        await send({"type": "websocket.close", "code": 4321, "reason": "by itself"})
+        NOTES.write(test, "closed by itself")
+    except OSError:
+        NOTES.write(test, "OSError")
+        raise
+    await anyio.sleep_forever()
+
+
+async def hesitates(scope: Any, receive: Any, send: Any) -> None:
+    """Does not answer the handshake; with `?deaf=yes` it does not even receive it."""
+    test = _query(scope, "test")
+    NOTES.write(test, "app called")
+    if _query(scope, "deaf"):
+        await anyio.sleep_forever()
+    for _ in range(2):
+        message = await receive()
+        NOTES.write(test, f"{message['type']} {message.get('code')}")
+    await send({"type": "websocket.accept"})
+
+
+async def obeys(scope: Any, receive: Any, send: Any) -> None:
+    """Refreshes its session with the token, or closes it for the reason, that it is told."""
+    test = await _accept(scope, receive, send)
+    session = scope["wsauth"]
+    while (message := await receive())["type"] == "websocket.receive":
+        word, _, rest = message["text"].partition(" ")
+        if word == "close":
+            await session.close(Reason[rest])
+            NOTES.write(test, "closed")
+            continue
+        try:
+            await session.refresh(rest)
+            answer = f"until {session.expires_at}"
+        except Denied as denied:
+            answer = denied.reason.phrase
+        await send({"type": "websocket.send", "text": answer})
+    NOTES.write(test, f"{message['type']} {message['code']}")
+
+
+async def _reads(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
+
+
+async def _writes(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text("more")
+        await anyio.sleep(0.01)
+
+
+# As most are written: they never ask whether anybody is there still.
+plain = Starlette(
+    routes=[
+        WebSocketRoute("/live/starlette-reads", _reads),
+        WebSocketRoute("/live/starlette-writes", _writes),
+    ]
+)
+
+_THROTTLED: dict[str, ASGIApp] = {}
+
+
+async def throttled(scope: Any, receive: Any, send: Any) -> None:
+    """Locks out after two failures; each test has a throttle of its own, for each `?rejection=`."""
+    test, rejection = _query(scope, "test"), _query(scope, "rejection")
+    if test not in _THROTTLED:
+        auth = {
+            "throttle": FailureThrottle("2/minute"),
+            "sources": [QueryParam("token"), FirstMessage()],
+        }
+        _THROTTLED[test] = live(echo, auth, rejection=rejection)
+    await _THROTTLED[test](scope, receive, send)
+
+
+FIRST = {"sources": [QueryParam(), FirstMessage(timeout=0.3, max_size=200, subprotocol="chat")]}
+
+
 WEBSOCKETS: dict[str, ASGIApp] = {
+    "/live/waits": live(waits, grace=60),
+    "/live/sends": live(sends, grace=60),
+    "/live/floods": live(floods),
+    "/live/neither": live(neither),
+    "/live/stubborn": live(stubborn),
+    "/live/closes": live(closes),
+    "/live/starlette-reads": live(plain, grace=60),
+    "/live/starlette-writes": live(plain, grace=60),
+    "/live/hesitates": live(hesitates),
+    "/live/hesitates/http": live(hesitates, rejection="http_response"),
+    "/live/refresh": live(waits, refresh_message="auth.refresh"),
+    "/live/obeys": live(obeys),
+    "/live/obeys/unguarded": live(obeys, {"revocations": None}),
+    "/live/first": live(echo, FIRST),
+    "/live/first/http": live(echo, FIRST, rejection="http_response"),
+    "/live/throttled": throttled,
+    "/live/reject": live(waits, connection_limit=ConnectionLimit(2, MemoryStore())),
+    "/live/evict": live(
+        waits, connection_limit=ConnectionLimit(2, MemoryStore(), overflow="evict_oldest")
+    ),
     "/guarded": WebSocketAuthMiddleware(echo, AUTH),
     "/daphne": WebSocketAuthMiddleware(echo, AUTH, close_codes=DAPHNE_CLOSE_CODES),
     "/http": WebSocketAuthMiddleware(echo, AUTH, rejection="http_response"),
@@ -317,6 +539,14 @@ async def release(request: Request) -> JSONResponse:
     return JSONResponse("ok")
 
 
+async def revoke(request: Request) -> JSONResponse:
+    """Revokes the user, token or session (`?kind=`) of that name."""
+    kind, name = request.query_params["kind"], request.query_params["name"]
+    NOTES.write("revoking", name)
+    await getattr(REVOCATIONS, f"revoke_{kind}")(name)
+    return JSONResponse("ok")
+
+
 async def settle(request: Request) -> JSONResponse:
     """Collects what was dropped, so that a coroutine that nobody awaited is complained of now."""
     await anyio.lowlevel.checkpoint()
@@ -342,6 +572,7 @@ _http = Starlette(
     routes=[
         Route("/notes", notes),
         Route("/release", release),
+        Route("/revoke", revoke),
         Route("/settle", settle),
         Route("/page", page),
         Route("/guarded", GUARD),

@@ -1,0 +1,633 @@
+"""What real clients see of sockets that end before they want it, on every server variant.
+
+They are read as bytes, because a library would hide a second close, or what comes after the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+from collections.abc import Awaitable, Coroutine
+from statistics import median
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from servers import DEADLINE, Server, server
+
+from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
+
+__all__ = ["server"]  # the fixture
+
+TEXT, BINARY, CLOSE = 1, 2, 8
+
+Close = tuple[int, str]
+T = TypeVar("T")
+
+
+@pytest.fixture
+def test(server: Server) -> str:
+    """The name under which the apps note what happens in this test."""
+    return server.new_test()
+
+
+def close_for(server: Server, reason: Reason) -> Close:
+    """The code and the phrase that a client of this server gets."""
+    if server.name == "daphne":
+        return DAPHNE_CLOSE_CODES.get(reason, reason.close_code), ""
+    return reason.close_code, reason.phrase
+
+
+class Wire:
+    """One WebSocket, frame by frame."""
+
+    opened: ClassVar[list[Wire]] = []
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.head = ""
+        self.opened.append(self)
+
+    @classmethod
+    async def open(cls, server: Server, path: str, **handshake: Any) -> Wire:
+        """Send a handshake, and read how it is answered."""
+        sent = server.handshake(path, **handshake)
+        self = cls(*await asyncio.open_connection(sock=sent))
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), DEADLINE)
+        self.head = head.decode("latin-1").lower()
+        return self
+
+    @property
+    def status(self) -> int:
+        return int(self.head.split()[1])
+
+    def send(self, *messages: str | bytes) -> None:
+        """Send messages in one go."""
+        frames = [(TEXT, m.encode()) if isinstance(m, str) else (BINARY, m) for m in messages]
+        self._write(*frames)
+
+    def _write(self, *frames: tuple[int, bytes]) -> None:
+        data = b""
+        for opcode, payload in frames:
+            size = len(payload)
+            length = bytes([128 | size]) if size < 126 else struct.pack("!BH", 254, size)
+            # A mask of zeros is a mask.
+            data += bytes([128 | opcode]) + length + bytes(4) + payload
+        self._writer.write(data)
+
+    async def frame(self) -> tuple[int, bytes] | None:
+        """The next frame; None where the server has ended the connection."""
+        try:
+            first, size = await self._reader.readexactly(2)
+            if size > 125:
+                size = int.from_bytes(
+                    await self._reader.readexactly(2 if size == 126 else 8), "big"
+                )
+            return first & 15, await self._reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def message(self) -> str | bytes:
+        """The next message, which must be there."""
+        frame = await asyncio.wait_for(self.frame(), DEADLINE)
+        assert frame is not None and frame[0] in (TEXT, BINARY), frame
+        return frame[1].decode() if frame[0] == TEXT else frame[1]
+
+    async def close_frame(self) -> Close | None:
+        """The next close, whatever was sent before it; None where the connection ends."""
+        while (frame := await asyncio.wait_for(self.frame(), DEADLINE)) is not None:
+            opcode, payload = frame
+            if opcode == CLOSE:
+                return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+        return None
+
+    async def closes(self) -> list[Close]:
+        """All closes until the connection ends, the first of them answered."""
+        closes: list[Close] = []
+        while (found := await self.close_frame()) is not None:
+            if not closes:
+                self.close(found[0])
+            closes.append(found)
+        self.leave()
+        return closes
+
+    def close(self, code: int = 1000) -> None:
+        """Send a close."""
+        self._write((CLOSE, struct.pack("!H", code)))
+
+    def leave(self) -> None:
+        """Let go of the connection."""
+        self._writer.close()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """What came of the clients that `work` opened. None of them is left to another test."""
+
+    async def and_leave() -> T:
+        try:
+            return await asyncio.wait_for(work, 3 * DEADLINE)
+        finally:
+            while Wire.opened:
+                Wire.opened.pop().leave()
+            await asyncio.sleep(0)  # for the transports to see it
+
+    return asyncio.run(and_leave())
+
+
+def together(*clients: Awaitable[Any]) -> list[Any]:
+    """What came of clients that ran at the same time."""
+
+    async def gather() -> list[Any]:
+        return await asyncio.gather(*clients)
+
+    return run(gather())
+
+
+async def notes(server: Server, test: str, until: str) -> list[str]:
+    """While clients go on."""
+    return await asyncio.to_thread(server.notes, test, until=until)
+
+
+async def revoke(server: Server, kind: str, name: str) -> None:
+    await asyncio.to_thread(server.get, "/revoke", kind=kind, name=name)
+
+
+# The end.
+
+APPS = ("waits", "sends", "neither", "starlette-reads", "starlette-writes")
+ENDS = pytest.mark.parametrize("reason", [Reason.EXPIRED, Reason.REVOKED], ids=lambda r: r.name)
+LIFE = 0.3  # seconds of a login that expires
+
+
+class Ending:
+    """Sockets of one test, all of which end for one reason."""
+
+    def __init__(self, server: Server, test: str, reason: Reason) -> None:
+        self.server = server
+        self.test = test
+        self.reason = reason
+        self._name = f"{test}.{reason.name}"
+        self._opened: dict[Wire, float] = {}
+
+    async def open(self, path: str, name: str, **query: Any) -> Wire:
+        """A client whose app notes under `name`."""
+        seconds = LIFE if self.reason is Reason.EXPIRED else "ever"
+        token = f"until-{seconds}-{self._name}"
+        return await Wire.open(self.server, path, token=token, test=name, **query)
+
+    async def begin(self) -> float:
+        """Now that all are open, have them end; the time when it is due."""
+        if self.reason is Reason.EXPIRED:
+            return time.monotonic() + LIFE
+        begun = time.monotonic()
+        await revoke(self.server, "user", self._name)
+        return begun
+
+
+@ENDS
+def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_the_grace(
+    server: Server, test: str, reason: Reason
+) -> None:
+    ending = Ending(server, test, reason)
+
+    async def talk() -> tuple[list[list[Close]], float]:
+        clients = [
+            await ending.open(f"/live/{app}", f"{test}.{app}.{i}") for app in APPS for i in "ab"
+        ]
+        due = await ending.begin()
+        delays = []
+
+        async def one(client: Wire) -> list[Close]:
+            first = await client.close_frame()
+            delays.append(time.monotonic() - due)
+            assert first is not None, "the connection was ended without a close"
+            client.close(first[0])
+            return [first, *await client.closes()]
+
+        closes = await asyncio.gather(*map(one, clients))
+        return closes, median(delays)
+
+    closes, delay = run(talk())
+    assert closes == [[close_for(server, reason)]] * len(closes)
+    assert delay < 1
+    for app in APPS:
+        for i in "ab":
+            told = server.notes(f"{test}.{app}.{i}", until="gone")
+            assert told[-1] == "gone"
+            if app == "waits":
+                code = close_for(server, reason)[0]
+                assert told == ["accepted", f"websocket.disconnect {code}", "gone"]
+            elif app == "sends":
+                assert told == ["accepted", "OSError", "gone"]
+
+
+def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
+    server: Server, test: str
+) -> None:
+    ending = Ending(server, test, Reason.REVOKED)
+    names = {app: f"{test}.{app}" for app in (*APPS, "floods")}
+
+    async def closes(client: Wire) -> list[Close]:
+        closes: list[Close] = []
+        try:
+            while (close := await asyncio.wait_for(client.close_frame(), 0.2)) is not None:
+                closes.append(close)
+        except asyncio.TimeoutError:
+            pass  # the server still waits for an answer
+        client.leave()
+        return closes
+
+    async def talk() -> list[list[Close]]:
+        clients = [await ending.open(f"/live/{app}", name) for app, name in names.items()]
+        await notes(server, names["floods"], "stuck")
+        await ending.begin()
+        for app, name in names.items():
+            # On trio, hypercorn lets nobody cancel a send: there it takes a client that reads.
+            if (server.name, app) != ("hypercorn-trio", "floods"):
+                assert (await notes(server, name, "gone"))[-1] == "gone"
+        return await asyncio.gather(*map(closes, clients))
+
+    *all_closes, flooded = run(talk())
+    expected = [close_for(server, Reason.REVOKED)]
+    assert all_closes == [expected] * len(APPS)
+    assert flooded in (expected, [])  # a server may give up what nobody reads
+    assert server.notes(names["floods"], until="gone")[-1] == "gone"
+
+
+@ENDS
+def test_an_app_that_closes_by_itself_at_that_moment_makes_no_second_close(
+    server: Server, test: str, reason: Reason
+) -> None:
+    ending = Ending(server, test, reason)
+    afters = [-0.02, -0.005, 0, 0.005, 0.02] if reason is Reason.EXPIRED else range(8)
+    names = [f"{test}.{after}" for after in afters]
+
+    async def talk() -> list[list[Close]]:
+        clients = [
+            await ending.open("/live/closes", name, after=after)
+            for name, after in zip(names, afters, strict=True)
+        ]
+        await ending.begin()
+        return await asyncio.gather(*(client.closes() for client in clients))
+
+    by_itself = (4321, "" if server.name == "daphne" else "by itself")
+    for name, closes in zip(names, run(talk()), strict=True):
+        told = server.notes(name, until="gone")
+        assert told[1:] in (["closed by itself", "gone"], ["OSError", "gone"])
+        expected = by_itself if told[1] == "closed by itself" else close_for(server, reason)
+        assert closes == [expected]
+
+
+def test_an_app_that_ignores_its_cancellation_is_cancelled_once_more(
+    server: Server, test: str
+) -> None:
+    ending = Ending(server, test, Reason.REVOKED)
+
+    async def talk() -> list[Close]:
+        client = await ending.open("/live/stubborn", test)
+        await ending.begin()
+        return await client.closes()
+
+    assert run(talk()) == [close_for(server, Reason.REVOKED)]
+    assert server.notes(test, until="gone") == ["accepted", "cancelled", "gone"]
+
+
+@ENDS
+def test_clients_that_leave_at_that_moment_are_nobodys_error(
+    server: Server, test: str, reason: Reason
+) -> None:
+    ending = Ending(server, test, reason)
+
+    async def talk() -> None:
+        clients = [await ending.open("/live/waits", f"{test}.{i}") for i in range(8)]
+        due = await ending.begin()
+        await asyncio.sleep(due - time.monotonic() - 0.02)
+        for client in clients[::2]:
+            client.leave()
+            await asyncio.sleep(0.005)
+        for client in clients[1::2]:
+            client.close()
+            assert len(await client.closes()) == 1  # the server's answer, or the end
+
+    run(talk())
+    for i in range(8):
+        assert server.notes(f"{test}.{i}", until="gone")[-1] == "gone"
+
+
+@ENDS
+def test_a_login_that_ends_before_the_app_has_answered_is_refused(
+    server: Server, test: str, reason: Reason
+) -> None:
+    ending = Ending(server, test, reason)
+    ways = [(path, deaf) for path in ("", "/http") for deaf in (None, "yes")]
+
+    def name(path: str, deaf: str | None) -> str:
+        return f"{test}{path}.{deaf}"
+
+    async def one(path: str, deaf: str | None) -> tuple[int, list[Close]]:
+        client = await ending.open(f"/live/hesitates{path}", name(path, deaf), deaf=deaf)
+        return client.status, await client.closes() if client.status == 101 else []
+
+    async def end() -> None:
+        for way in ways:
+            await notes(server, name(*way), "app called")
+        await ending.begin()
+
+    *seen, _ = together(*(one(*way) for way in ways), end())
+    as_close = (101, [close_for(server, reason)])
+    as_answer = (403 if server.name == "daphne" else 401, [])
+    assert seen == [as_close, as_close, as_answer, as_answer]
+    for path, deaf in ways:
+        told = server.notes(name(path, deaf), until="gone")
+        learned = [
+            "websocket.connect None",
+            f"websocket.disconnect {close_for(server, reason)[0]}",
+        ]
+        assert told == ["app called", *([] if deaf else learned), "gone"]
+
+
+@pytest.mark.parametrize("kind", ["user", "token", "session"])
+def test_what_is_revoked_ends_its_own_sockets_and_no_others(
+    server: Server, test: str, kind: str
+) -> None:
+    async def talk() -> None:
+        mine, other = [
+            await Wire.open(server, "/live/waits", token=f"until-ever-{name}", test=name)
+            for name in (test, f"{test}.other")
+        ]
+        await revoke(server, kind, test if kind == "user" else f"{test}.{kind}")
+        assert await mine.closes() == [close_for(server, Reason.REVOKED)]
+        other.send("still here")
+        assert await other.message() == "still here"
+        other.close()
+        assert await other.closes() == [(1000, "")]
+
+    run(talk())
+
+
+# A credential in the first message.
+
+
+def auth(token: str) -> str:
+    return json.dumps({"type": "auth", "token": token})
+
+
+FIRST_MESSAGES: dict[str, tuple[str | bytes | None, Reason]] = {
+    "none": (None, Reason.MISSING),
+    "unknown": (auth("unknown"), Reason.INVALID),
+    "expired": (auth("deny-EXPIRED"), Reason.EXPIRED),
+    "forbidden": (auth("deny-FORBIDDEN"), Reason.FORBIDDEN),
+    "another": ("hello", Reason.MALFORMED),
+    "another type": (json.dumps({"type": "hello", "token": "opaque-1"}), Reason.MALFORMED),
+    "no token": (json.dumps({"type": "auth"}), Reason.MALFORMED),
+    "binary": (auth("opaque-1").encode(), Reason.MALFORMED),
+    "too long": (auth("opaque-" + "x" * 200), Reason.MALFORMED),
+}
+
+
+def test_a_first_message_that_is_no_good_credential_closes_with_its_reason(
+    server: Server, test: str
+) -> None:
+    async def one(name: str, message: str | bytes | None) -> list[Close]:
+        client = await Wire.open(server, "/live/first", test=f"{test}.{name}")
+        if message is not None:
+            client.send(message)
+        return await client.closes()
+
+    seen = together(*(one(name, message) for name, (message, _) in FIRST_MESSAGES.items()))
+    expected = [[close_for(server, reason)] for _, reason in FIRST_MESSAGES.values()]
+    assert seen == expected
+    for name in FIRST_MESSAGES:
+        assert server.notes(f"{test}.{name}", until="gone") == ["gone"]  # the app was not called
+
+
+def test_after_a_good_first_message_the_app_sees_an_ordinary_connect(
+    server: Server, test: str
+) -> None:
+    async def talk() -> dict[str, Any]:
+        offer = [("Sec-WebSocket-Protocol", "other, chat")]
+        client = await Wire.open(server, "/live/first", headers=offer, choose="other", test=test)
+        assert "sec-websocket-protocol: chat\r\n" in client.head
+        assert "app called" not in await asyncio.to_thread(
+            server.notes, test, until="app called", within=0
+        )
+        client.send(auth("opaque-1"), "right behind it", b"\x00\xff")
+        report: dict[str, Any] = json.loads(await client.message())
+        assert await client.message() == "right behind it"
+        assert await client.message() == b"\x00\xff"
+        client.close()
+        assert await client.closes() == [(1000, "")]
+        return report
+
+    report = run(talk())
+    assert (report["user"], report["offered"]) == ("alice", ["chat"])
+    assert "websocket.http.response" not in report["extensions"]
+    assert "opaque-1" not in report["everything"]
+
+
+def test_a_socket_that_its_first_message_opened_expires(server: Server, test: str) -> None:
+    async def talk() -> list[Close]:
+        client = await Wire.open(server, "/live/first", test=test)
+        client.send(auth(f"until-{LIFE}-{test}"))
+        return await client.closes()
+
+    assert run(talk()) == [close_for(server, Reason.EXPIRED)]
+
+
+def test_a_credential_elsewhere_is_not_waited_for(server: Server) -> None:
+    assert server.talk("/live/first", token="opaque-1", say=["hello"]).messages[1:] == ["hello"]
+
+
+def test_where_the_origin_is_refused_no_message_is_waited_for(server: Server) -> None:
+    seen = server.talk("/live/first/http", headers=[("Origin", "https://evil.example")])
+    assert seen.status == 403
+
+
+# A failing client is locked out.
+
+
+def test_after_too_many_failures_a_client_is_locked_out(server: Server, test: str) -> None:
+    def attempt(token: str | None) -> Close | None:
+        seen = server.talk("/live/throttled", token=token, test=test, rejection="accept_then_close")
+        return seen.close
+
+    refused, locked_out = close_for(server, Reason.INVALID), close_for(server, Reason.THROTTLED)
+    assert [attempt("unknown"), attempt("deny-EXPIRED")] == [
+        refused,
+        close_for(server, Reason.EXPIRED),
+    ]
+    assert [attempt("unknown"), attempt("opaque-1"), attempt(None)] == [
+        refused,
+        locked_out,
+        locked_out,  # and is not asked for a first message
+    ]
+
+
+def test_as_an_http_answer_a_lockout_says_when_it_is_over(server: Server, test: str) -> None:
+    answers = [
+        server.talk("/live/throttled", token=token, test=test, rejection="http_response")
+        for token in ("unknown", "unknown", "opaque-1", None)
+    ]
+    if server.name == "daphne":
+        assert [answer.status for answer in answers] == [403] * 4
+        return
+    assert [answer.status for answer in answers] == [401, 401, 429, 429]
+    for answer in answers[2:]:
+        assert answer.json == {"error": "too_many_failures"}
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+# A new credential on a socket.
+
+
+def refresh(token: Any) -> str:
+    return json.dumps({"type": "auth.refresh", "token": token})
+
+
+# Messages of the app's, all of them.
+NEAR_MISSES: list[str | bytes] = [
+    "hello",
+    "",
+    '{"type": "auth.refresh.ok", "token": "unknown"}',
+    '{"type": "other", "token": "auth.refresh"}',
+    '["auth.refresh"]',
+    '"auth.refresh"',
+    '{"type": "auth.refresh", "token": ',
+    ' { "type" : "auth" , "a" : 1.0 } ',
+    refresh("unknown").encode(),
+    b"\x00\xff auth.refresh",
+    b"",
+]
+
+
+def test_a_socket_that_was_refreshed_outlives_its_first_login(server: Server, test: str) -> None:
+    async def talk() -> None:
+        begun, life = time.time(), 3 * LIFE
+        token = f"until-{life}-{test}"
+        client = await Wire.open(server, "/live/refresh", token=token, test=test)
+        due = json.loads(await client.message())
+        assert due["type"] == "auth.refresh.due"
+        assert begun + life <= due["expires_at"] <= time.time() + life
+        # Daphne sends no empty messages.
+        others = [other for other in NEAR_MISSES if other or server.name != "daphne"]
+        client.send(*others)
+        assert [await client.message() for _ in others] == others
+        client.send(refresh(f"until-3600-{test}"), "right behind it")
+        told = json.loads(await client.message())
+        assert told["type"] == "auth.refresh.ok"
+        assert begun + 3600 <= told["expires_at"] <= time.time() + 3600
+        assert await client.message() == "right behind it"
+        await asyncio.sleep(due["expires_at"] + 0.1 - time.time())
+        client.send("still here")
+        assert await client.message() == "still here"
+        client.send(refresh(f"until-{LIFE}-{test}"))
+        told, due = [json.loads(await client.message()) for _ in range(2)]
+        assert (told["type"], due["type"]) == ("auth.refresh.ok", "auth.refresh.due")
+        assert await client.closes() == [close_for(server, Reason.EXPIRED)]
+
+    run(talk())
+
+
+REFUSED_REFRESHES = {
+    "unknown": Reason.INVALID,
+    "deny-EXPIRED": Reason.EXPIRED,
+    "deny-UNAVAILABLE": Reason.UNAVAILABLE,
+    "until-60-somebody else": Reason.MALFORMED,
+    "until-60-somebody_else": Reason.FORBIDDEN,
+    None: Reason.MALFORMED,
+}
+
+
+def test_a_refresh_that_is_refused_closes_the_socket(server: Server, test: str) -> None:
+    async def one(number: int, token: Any) -> list[Close]:
+        first = {"token": f"until-3600-{test}", "test": f"{test}.{number}"}
+        client = await Wire.open(server, "/live/refresh", **first)
+        client.send(refresh(token))
+        return await client.closes()
+
+    seen = together(*(one(i, token) for i, token in enumerate(REFUSED_REFRESHES)))
+    assert seen == [[close_for(server, reason)] for reason in REFUSED_REFRESHES.values()]
+    for i in range(len(REFUSED_REFRESHES)):
+        assert server.notes(f"{test}.{i}", until="gone")[-1] == "gone"
+
+
+# What the app does with its session.
+
+
+def test_the_app_can_refresh_the_session_itself(server: Server, test: str) -> None:
+    async def talk() -> None:
+        begun = time.time()
+        token = f"until-{2 * LIFE}-{test}"
+        client = await Wire.open(server, "/live/obeys", token=token, test=test)
+        for bad, reason in (("unknown", Reason.INVALID), ("until-60-another", Reason.FORBIDDEN)):
+            client.send(f"refresh {bad}")
+            assert await client.message() == reason.phrase  # and the socket stays
+        client.send(f"refresh until-{3 * LIFE}-{test}")
+        word, until = str(await client.message()).split()
+        assert (word, float(until) >= begun + 3 * LIFE) == ("until", True)
+        assert await client.closes() == [close_for(server, Reason.EXPIRED)]
+        assert time.time() >= float(until)
+
+    run(talk())
+
+
+@pytest.mark.parametrize("reason", [Reason.REVOKED, Reason.FORBIDDEN], ids=lambda r: r.name)
+@pytest.mark.parametrize("guard", ["", "/unguarded"])
+def test_the_app_can_close_its_socket_for_a_reason(
+    server: Server, test: str, guard: str, reason: Reason
+) -> None:
+    async def talk() -> list[Close]:
+        path = f"/live/obeys{guard}"
+        client = await Wire.open(server, path, token=f"until-ever-{test}", test=test)
+        client.send(f"close {reason.name}")
+        return await client.closes()
+
+    assert run(talk()) == [close_for(server, reason)]
+    told = server.notes(test, until="gone")
+    assert told[:2] == ["accepted", "closed"]
+    assert told[-1] == "gone"
+    if not guard:
+        assert told[2:] == [f"websocket.disconnect {close_for(server, reason)[0]}", "gone"]
+
+
+# As many sockets as a user may have.
+
+
+async def _three(server: Server, test: str, path: str) -> list[Wire]:
+    token = f"until-ever-{test}"
+    return [await Wire.open(server, path, token=token, test=f"{test}.{i}") for i in range(3)]
+
+
+def test_one_socket_too_many_is_refused_until_another_has_ended(server: Server, test: str) -> None:
+    async def talk() -> None:
+        first, second, third = await _three(server, test, "/live/reject")
+        assert await third.closes() == [close_for(server, Reason.TOO_MANY_CONNECTIONS)]
+        for client in first, second:
+            client.send("still here")
+            assert await client.message() == "still here"
+        first.leave()
+        await notes(server, f"{test}.0", "gone")
+        token = f"until-ever-{test}"
+        fourth = await Wire.open(server, "/live/reject", token=token, test=f"{test}.3")
+        fourth.send("in its place")
+        assert await fourth.message() == "in its place"
+        for client in second, fourth:
+            client.close()
+            assert await client.closes() == [(1000, "")]
+
+    run(talk())
+
+
+def test_one_socket_too_many_takes_the_place_of_the_oldest(server: Server, test: str) -> None:
+    async def talk() -> None:
+        first, *others = await _three(server, test, "/live/evict")
+        assert await first.closes() == [close_for(server, Reason.TOO_MANY_CONNECTIONS)]
+        for client in others:
+            client.send("still here")
+            assert await client.message() == "still here"
+            client.close()
+            assert await client.closes() == [(1000, "")]
+
+    run(talk())
