@@ -388,12 +388,12 @@ class Guard:
 
     def _new_token(self, message: Message) -> str | Denied | None:
         kind = self._terms.refresh_message
-        if kind is None or self._phase is not Phase.OPEN:
-            return None
         text = message.get("text")
+        if kind is None or not text:
+            return None
         # What doesn't even have the word in it, or is far too long, is not taken apart.
         longest = self.session._authenticator.max_token_size + 1024
-        if not text or kind not in text or len(text) > longest:
+        if kind not in text or len(text) > longest:
             return None
         try:
             return token_in(text, kind)

@@ -1424,17 +1424,23 @@ async def test_without_the_option_such_a_message_is_the_apps() -> None:
     assert app.got == [CONNECT, asks(), LEFT]
 
 
-async def test_before_the_accept_such_a_message_is_the_apps() -> None:
-    """Some servers let it through; nothing could be answered."""
+@CASES("when", ["before its accept", "after its close"])
+async def test_row_25_the_app_sees_no_refresh_when_none_can_be_answered_either(when: str) -> None:
     got = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        got.extend([await receive(), await receive()])
+        if "close" in when:
+            await closes(scope, receive, send)
+        else:
+            await receive()
+        got.append(await receive())
 
-    async with running(Door(app, refresh_message=TELL), "token=a", asks()) as wire:
+    door = Door(app, known={"a": alice(), "b": alice(500)}, refresh_message=TELL)
+    async with running(door, "token=a", asks(), LEFT) as wire:
         pass
-    assert got == [CONNECT, asks()]
-    assert wire.sent == []
+    assert got == [LEFT]
+    assert wire.kinds == (["accept", "close"] if "close" in when else [])
+    assert door.left_over == []
 
 
 async def test_the_end_comes_while_a_refresh_is_verified() -> None:
