@@ -17,6 +17,7 @@ from asgi_wsauth import (
     Event,
     Principal,
     Reason,
+    Refreshed,
     Refused,
     TicketIssued,
     WebSocketAuthMiddleware,
@@ -63,12 +64,14 @@ FULL: dict[str, Any] = {
     "duration": 0.00123,
 }
 
-KINDS: tuple[type[Event], ...] = (Admitted, Refused, Abandoned, Closed, TicketIssued)
+KINDS: list[type[Event]] = [Admitted, Refused, Abandoned, Closed, Refreshed, TicketIssued]
 
 LEVELS: list[tuple[Event, int]] = [
     (Admitted(), logging.INFO),
     (Abandoned(), logging.INFO),
     (Closed(), logging.INFO),
+    (Closed(reason=Reason.REVOKED, close_code=4004), logging.INFO),
+    (Refreshed(expires_at=5.0), logging.INFO),
     (TicketIssued(), logging.INFO),
     *(
         (Refused(reason=reason), level)
@@ -115,10 +118,11 @@ class TestEvents:
 
     def test_each_kind_has_its_name(self) -> None:
         names = [kind.name for kind in KINDS]
-        assert names == ["admitted", "refused", "abandoned", "closed", "ticket_issued"]
+        told = "admitted", "refused", "abandoned", "closed", "refreshed", "ticket_issued"
+        assert names == list(told)
 
     def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
-        allowed = {*FULL, "reason", "close_code", "detail", "traceback"}
+        allowed = {*FULL, "reason", "close_code", "detail", "traceback", "expires_at"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 
@@ -148,6 +152,23 @@ class TestLogEvent:
             "WARNING websocket refused: reason=token_expired close_code=4001 path=/ws "
             'duration=0.0000 detail="since 5 s"'
         ]
+
+    def test_a_close_says_why_where_it_was_forced(self, log: Lines) -> None:
+        log_event(Closed(reason=Reason.REVOKED, close_code=4004, identity="alice"))
+        assert log.texts == [
+            "INFO websocket closed: reason=token_revoked close_code=4004 identity=alice "
+            "duration=0.0000"
+        ]
+        assert vars(log.records[0])["reason"] == "token_revoked"
+
+    @pytest.mark.parametrize(
+        ("expires_at", "told"), [(None, ""), (1.8e9, " expires_at=1800000000.0000")]
+    )
+    def test_a_refresh_says_until_when(
+        self, log: Lines, expires_at: float | None, told: str
+    ) -> None:
+        log_event(Refreshed(identity="alice", expires_at=expires_at))
+        assert log.texts == [f"INFO websocket refreshed: identity=alice duration=0.0000{told}"]
 
     def test_what_is_not_known_is_left_out(self, log: Lines) -> None:
         log_event(Closed(client=None, path=""))

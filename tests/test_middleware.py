@@ -37,11 +37,13 @@ from asgi_wsauth import (
     Admitted,
     Closed,
     ConfigurationError,
+    ConnectionLimit,
     Cookie,
     Credential,
     Denied,
     Event,
     Header,
+    MemoryStore,
     Principal,
     QueryParam,
     Reason,
@@ -231,7 +233,11 @@ async def test_an_unguarded_app_gets_the_servers_own_objects() -> None:
 
     async def send(message: Any) -> None: ...
 
-    await guard(app)(websocket(f"token={mint()}"), receive, send)
+    # One that never expires; what guards a socket is in test_session.py.
+    async def forever(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        return Principal("alice")
+
+    await guard(app, forever)(websocket("token=x"), receive, send)
     assert app.calls[0][1:] == (receive, send)
 
 
@@ -833,6 +839,21 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
         ({"required_scopes": ["a b"]}, "required_scopes"),
         ({"required_scopes": ['a"b']}, "required_scopes"),
         ({"required_scopes": [""]}, "required_scopes"),
+        ({"enforce_expiry": None}, "enforce_expiry"),
+        ({"enforce_expiry": 1}, "enforce_expiry"),
+        ({"grace": -1}, "grace"),
+        ({"grace": float("inf")}, "grace"),
+        ({"grace": float("nan")}, "grace"),
+        ({"grace": None}, "grace"),
+        ({"grace": "10 s"}, "grace"),
+        ({"connection_limit": 3}, "connection_limit"),
+        ({"connection_limit": MemoryStore()}, "connection_limit"),
+        ({"refresh_message": ""}, "refresh_message"),
+        ({"refresh_message": True}, "refresh_message"),
+        ({"refresh_message": 'auth"refresh'}, "refresh_message"),
+        ({"refresh_message": "auth refresh"}, "refresh_message"),
+        ({"refresh_message": "auth.refresh\n"}, "refresh_message"),
+        ({"refresh_message": "aktualisieré"}, "refresh_message"),
         ({"authenticator": "auth"}, "authenticator"),
         ({"authenticator": None}, "authenticator"),
     ],
@@ -840,6 +861,21 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
 def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{named}"):
         WebSocketAuthMiddleware(App(), **{"authenticator": authenticator(), **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grace": 0},
+        {"grace": 1.5},
+        {"refresh_message": "auth.refresh"},
+        {"refresh_message": "https://chat.example/refresh-1_a:b"},
+        {"connection_limit": ConnectionLimit(1, MemoryStore())},
+        {"enforce_expiry": False},
+    ],
+)
+def test_good_configuration_is_not(options: dict[str, Any]) -> None:
+    WebSocketAuthMiddleware(App(), authenticator(), **options)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from asgi_wsauth import (
     ConfigurationError,
     Cookie,
     Denied,
+    FirstMessage,
     Header,
     Principal,
     QueryParam,
@@ -26,7 +27,7 @@ from asgi_wsauth import (
     Subprotocol,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.sources import answer
+from asgi_wsauth.sources import answer, token_in
 
 MALFORMED = Reason.MALFORMED
 
@@ -1015,3 +1016,110 @@ def test_row_25_a_list_that_a_server_left_empty_hides_nothing() -> None:
     scope = websocket(subprotocols=["bearer", "abc"]) | {"subprotocols": []}
     assert extract(Subprotocol(), scope) == "abc"
     assert b"abc" not in b"".join(value for _, value in redacted(Subprotocol(), scope)["headers"])
+
+
+# FirstMessage: what is done with it is in test_handshake.py
+
+
+def read(source: FirstMessage, text: str | None) -> str | Reason:
+    try:
+        return source.read(text)
+    except Denied as denied:
+        return denied.reason
+
+
+class TestFirstMessage:
+    def test_in_the_handshake_it_finds_nothing_and_takes_nothing(self) -> None:
+        scope = websocket("token=x", headers=bearer("x"), subprotocols=["bearer", "x"])
+        before = copy.deepcopy(scope)
+        assert extract(FirstMessage(), scope) is None
+        assert redacted(FirstMessage(), scope) == before
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ('{"type": "auth", "token": "abc"}', "abc"),
+            ('{"token":"abc","type":"auth","more":[1]}', "abc"),
+            (' {"type": "auth", "token": "a b"} ', "a b"),
+            ('{"type": "auth", "token": ""}', ""),
+            ('{"type": "auth", "token": "\\u0061bc"}', "abc"),
+            ('{"type": "\\u0061uth", "token": "abc"}', "abc"),
+            ('{"type": "auth"}', MALFORMED),
+            ('{"type": "auth", "token": null}', MALFORMED),
+            ('{"type": "auth", "token": 5}', MALFORMED),
+            ('{"type": "auth", "token": ["abc"]}', MALFORMED),
+            ('{"type": "Auth", "token": "abc"}', MALFORMED),
+            ('{"type": ["auth"], "token": "abc"}', MALFORMED),
+            ('{"token": "abc"}', MALFORMED),
+            ('["auth", "abc"]', MALFORMED),
+            ('"auth"', MALFORMED),
+            ("null", MALFORMED),
+            ("abc", MALFORMED),
+            ("", MALFORMED),
+            ("{", MALFORMED),
+            ("[" * 10_000, MALFORMED),
+            ('{"a":' * 3_000, MALFORMED),
+            (None, MALFORMED),
+        ],
+    )
+    def test_what_it_reads(self, text: str | None, found: str | Reason) -> None:
+        assert read(FirstMessage(), text) == found
+
+    def test_how_long_it_may_be(self) -> None:
+        text = '{"type": "auth", "token": "abc"}'
+        assert read(FirstMessage(max_size=len(text)), text) == "abc"
+        assert read(FirstMessage(max_size=len(text) - 1), text) is MALFORMED
+        message = '{"type": "auth", "token": "' + "x" * 16_000 + '"}'
+        assert read(FirstMessage(), message) == "x" * 16_000
+        assert read(FirstMessage(), message + " " * 500) is MALFORMED
+
+    def test_how_many_may_wait(self) -> None:
+        source = FirstMessage(max_waiting=2)
+        for _ in range(2):
+            with source.waiting(), source.waiting():
+                with pytest.raises(Denied) as caught, source.waiting():
+                    pass
+                assert caught.value.reason is Reason.TOO_MANY_CONNECTIONS
+        with pytest.raises(LookupError), source.waiting():
+            raise LookupError
+        assert source._waiting == 0
+
+    @pytest.mark.parametrize(
+        ("subprotocol", "offered", "answered"),
+        [
+            (None, [], []),
+            (None, ["chat"], []),
+            ("chat", [], []),
+            ("chat", ["voice", "chat", "chat"], ["chat"]),
+            ("chat", ["Chat", "chat2"], []),
+        ],
+    )
+    def test_what_it_accepts_with(
+        self, subprotocol: str | None, offered: list[str], answered: list[str]
+    ) -> None:
+        source = FirstMessage(subprotocol=subprotocol)
+        assert source.protocols(websocket(subprotocols=offered)) == answered
+
+    @pytest.mark.parametrize(
+        ("options", "named"),
+        [
+            ({"timeout": 0}, "timeout"),
+            ({"timeout": float("inf")}, "timeout"),
+            ({"timeout": None}, "timeout"),
+            ({"max_size": 0}, "max_size"),
+            ({"max_size": 1e4}, "max_size"),
+            ({"max_waiting": 0}, "max_waiting"),
+            ({"max_waiting": None}, "max_waiting"),
+            ({"subprotocol": ""}, "subprotocol"),
+            ({"subprotocol": "a b"}, "subprotocol"),
+        ],
+    )
+    def test_bad_configuration_is_named(self, options: dict[str, Any], named: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"^FirstMessage: {named}"):
+            FirstMessage(**options)
+
+    def test_its_name(self) -> None:
+        assert repr(FirstMessage()) == "first message"
+
+    def test_another_message_is_none_of_it(self) -> None:
+        assert token_in('{"type": "auth.refresh", "token": "a"}', "auth") is None

@@ -1,4 +1,5 @@
-"""MemoryStore: records that can be taken once, in memory that stays bounded."""
+"""MemoryStore: records that can be taken once, revocations, and slots, in memory that stays
+bounded."""
 
 from __future__ import annotations
 
@@ -7,15 +8,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from handshakes import Clock
+from sockets import until
 
 from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
+from asgi_wsauth.stores import Notice, Subject, _Watch, check_store
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +42,8 @@ async def taken(store: TicketStore, digests: Iterable[str]) -> str:
 
 
 def kept(store: MemoryStore) -> dict[str, int]:
-    """How many things are in each of the store's own containers."""
-    return {name: len(value) for name, value in vars(store).items() if hasattr(value, "__len__")}
+    """How many things are in each of the containers for tickets."""
+    return {"_tickets": len(store._tickets), "_owners": len(store._owners)}
 
 
 # Once
@@ -297,7 +301,7 @@ async def test_after_a_flood_its_room_is_given_back(anyio_backend: str) -> None:
     store = MemoryStore(max_tickets=20_000, clock=clock)
 
     def room() -> int:  # of the containers themselves, in bytes
-        return sum(sys.getsizeof(value) for value in vars(store).values())
+        return sys.getsizeof(store._tickets) + sys.getsizeof(store._owners)
 
     empty = room()
     for number in range(20_000):
@@ -322,7 +326,185 @@ async def test_two_stores_share_nothing() -> None:
     assert await taken(one, "a") == "a"
 
 
+# Revocations
+
+
+ALICE: Subject = ("user", "alice")
+
+
+async def test_a_revocation_is_found_for_its_time() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await store.put_revocation(Notice(ALICE, 5.0), ttl=10)
+    asked: list[Subject] = [("user", "bob"), ALICE, ("token", "alice"), ALICE]
+    for passed, moment in ((0, 5.0), (9.9, 5.0), (0.1, None)):
+        clock.now += passed
+        assert await store.get_revocations(asked) == [None, moment, None, moment]
+    assert await store.get_revocations([]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "until", "kept"),
+    [
+        ((5.0, 10.0), (7.0, 10.0), 7.0, 10.0),
+        ((7.0, 10.0), (5.0, 10.0), 7.0, 10.0),
+        ((5.0, 10.0), (7.0, 1.0), 7.0, 10.0),
+        ((7.0, 1.0), (5.0, 10.0), 7.0, 10.0),
+    ],
+)
+async def test_of_two_for_one_subject_the_later_one_counts_for_the_longer_time(
+    first: tuple[float, float], second: tuple[float, float], until: float, kept: float
+) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    for moment, ttl in (first, second):
+        await store.put_revocation(Notice(ALICE, moment), ttl=ttl)
+    clock.now += kept - 0.1
+    assert await store.get_revocations([ALICE]) == [until]
+    clock.now += 0.1
+    assert await store.get_revocations([ALICE]) == [None]
+
+
+async def test_revocations_that_are_over_take_no_room() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    for number in range(5_000):
+        await store.put_revocation(Notice(("token", str(number)), 0.0), ttl=100)
+        clock.now += 1
+        assert len(store._revocations) <= 1_001
+    last: list[Subject] = [("token", str(number)) for number in range(4_899, 5_000)]
+    found = await store.get_revocations(last)
+    assert found == [None, None, *[0.0] * 99]
+
+
+async def test_revocations_that_are_not_over_stay_however_many() -> None:
+    store = MemoryStore(clock=Clock())
+    for number in range(3_000):
+        await store.put_revocation(Notice(("token", str(number)), 1.0), ttl=1)
+    every: list[Subject] = [("token", str(number)) for number in range(3_000)]
+    assert await store.get_revocations(every) == [1.0] * 3_000
+
+
+# Slots
+
+
+async def slot(store: MemoryStore, name: str, *, limit: int = 2, evict: bool = False) -> bool:
+    answer = await store.take_slot(("alice", name), limit=limit, evict=evict)
+    assert answer.revoked == []
+    return answer.taken
+
+
+async def test_an_owner_has_as_many_slots_as_the_limit_says() -> None:
+    store = MemoryStore()
+    assert [await slot(store, name) for name in "abc"] == [True, True, False]
+    assert (await store.take_slot(("bob", "x"), limit=2, evict=False)).taken
+    for name in "acaz":
+        await store.give_slot(("alice", name))  # what is not held is no error
+    assert [await slot(store, name) for name in "de"] == [True, False]
+    for owner, name in (("alice", "b"), ("alice", "d"), ("bob", "x"), ("zoe", "x")):
+        await store.give_slot((owner, name))
+    assert store._slots == {}
+
+
+async def test_a_refused_slot_leaves_nothing() -> None:
+    store = MemoryStore()
+    assert not await slot(store, "a", limit=0)
+    await store.give_slot(("alice", "a"))
+    assert store._slots == {}
+
+
+async def test_the_oldest_slots_make_room_and_are_told_of() -> None:
+    store = MemoryStore()
+    async with watching(store) as heard:
+        assert [await slot(store, name, limit=3, evict=True) for name in "abc"] == [True] * 3
+        assert await slot(store, "d", limit=2, evict=True)
+        await until(lambda: len(heard) == 2)
+    assert heard == [Notice(("slot", "a"), 0.0), Notice(("slot", "b"), 0.0)]
+    every = [("alice", name) for name in "abcd"]
+    assert await store.renew_slots(every) == every[:2]
+    assert await store.renew_slots([("bob", "c")]) == [("bob", "c")]
+    assert store.lease is None
+
+
+async def test_with_a_slot_come_revocations() -> None:
+    store = MemoryStore(clock=Clock())
+    await store.put_revocation(Notice(ALICE, 5.0), ttl=10)
+    for taken in (True, False):
+        answer = await store.take_slot(
+            ("alice", "a"), limit=1, evict=False, subjects=[("user", "bob"), ALICE]
+        )
+        assert answer == (taken, [None, 5.0])
+
+
+# Watching
+
+
+@asynccontextmanager
+async def watching(store: MemoryStore) -> AsyncIterator[list[Notice]]:
+    """All notices from the moment on at which the watch has begun."""
+    heard: list[Notice] = []
+    begun = anyio.Event()
+
+    async def watch() -> None:
+        async with aclosing(store.watch()) as notices:
+            async for some in notices:
+                if some is None:
+                    begun.set()
+                else:
+                    assert some
+                    heard.extend(some)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await begun.wait()
+        yield heard
+        group.cancel_scope.cancel()
+
+
+async def test_all_who_watch_are_told_in_order() -> None:
+    store = MemoryStore()
+    await store.put_revocation(Notice(ALICE, 0.0), ttl=1)
+    async with watching(store) as one, watching(store) as other:
+        for moment in (1.0, 2.0):
+            await store.put_revocation(Notice(ALICE, moment), ttl=1)
+        await until(lambda: len(one) == len(other) == 2)
+        await store.put_revocation(Notice(ALICE, 3.0), ttl=1)
+        await until(lambda: len(one) == len(other) == 3)
+    assert one == other == [Notice(ALICE, moment) for moment in (1.0, 2.0, 3.0)]
+    assert store._watches == []
+
+
+async def test_a_revocation_in_another_thread_is_heard_of() -> None:
+    store = MemoryStore()
+
+    def revoke() -> None:
+        asyncio.run(store.put_revocation(Notice(ALICE, 1.0), ttl=1))
+
+    async with watching(store) as heard:
+        await anyio.to_thread.run_sync(revoke)
+        await until(lambda: heard)
+    assert heard == [Notice(ALICE, 1.0)]
+
+
+def test_whoever_watched_on_an_event_loop_that_has_ended_is_forgotten(anyio_backend: str) -> None:
+    store = MemoryStore()
+
+    async def watch() -> None:
+        store._watches = [_Watch()]  # which could not end itself
+
+    anyio.run(watch, backend=anyio_backend)
+    asyncio.run(store.put_revocation(Notice(ALICE, 1.0), ttl=1))
+    assert store._watches == []
+
+
 # Configuration
+
+
+@pytest.mark.parametrize("store", [None, MemoryStore, {}, "memory"])
+def test_what_is_no_store_is_named(store: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^Part: store .* has no method put_ticket\(\)"):
+        check_store("Part", store, "put_ticket")
+    check_store("Part", MemoryStore(), "put_ticket", "watch")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, 20_000.0, "20000", None, True, False, float("inf")])
