@@ -18,10 +18,13 @@ from asgi_wsauth import (
     Cookie,
     Credential,
     Denied,
+    FailureThrottle,
     Header,
+    MemoryStore,
     Principal,
     QueryParam,
     Reason,
+    Revocations,
     Subprotocol,
 )
 
@@ -206,6 +209,126 @@ async def test_2_reading_for_its_own_page_makes_no_cookie_good() -> None:
     assert await decide(auth, http("GET", (SITE, "same-origin"))) is Reason.INVALID
 
 
+# 3. Throttle: how it counts is in test_limits.py
+
+
+def throttled(*verifiers: Any, rate: str = "1/hour", **options: Any) -> Authenticator:
+    return authenticator(*verifiers, throttle=FailureThrottle(rate), **options)
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+async def test_3_only_what_is_invalid_or_malformed_counts(reason: Reason) -> None:
+    auth = throttled(Knows(x=Denied(reason), good=Principal("alice")))
+    for _ in range(3):
+        result = await decide(auth, websocket("token=x"))
+        assert result in (reason, Reason.THROTTLED)
+    counts = reason in (Reason.INVALID, Reason.MALFORMED)
+    after = await decide(auth, websocket("token=good"))
+    assert after is Reason.THROTTLED if counts else isinstance(after, Authentication)
+
+
+@pytest.mark.parametrize(
+    ("query", "counts"),
+    [
+        ("token=rubbish", True),
+        ("token=a&token=a", True),
+        ("token=" + "x" * 9_000, True),
+        ("token=%00", True),
+        ("", False),
+        ("token=", False),
+        ("token=expired", False),
+        ("token=broken", False),
+    ],
+)
+async def test_3_what_counts(query: str, counts: bool) -> None:
+    known = {"expired": Principal("alice", expires_at=NOW), "broken": ZeroDivisionError()}
+    auth = throttled(Knows(good=Principal("alice"), **known))
+    await decide(auth, websocket(query))
+    after = await decide(auth, websocket("token=good"))
+    assert after is Reason.THROTTLED if counts else isinstance(after, Authentication)
+
+
+async def test_3_nor_do_other_refusals_count() -> None:
+    async def no_user(principal: Principal, conn: HTTPConnection) -> None: ...
+
+    revocations = Revocations(MemoryStore(), clock=lambda: NOW)
+    await revocations.revoke_user("bob")
+    throttle = FailureThrottle("1/hour")
+    knows = Knows(bob=Principal("bob"), carol=Principal("carol"))
+    parts: dict[str, Any] = {"throttle": throttle, "revocations": revocations}
+    refusals = [
+        (authenticator(knows, **parts), websocket("token=bob"), Reason.REVOKED),
+        (authenticator(knows, load_user=no_user, **parts), websocket("token=carol"), ...),
+        (
+            authenticator(knows, allowed_origins=["https://a.example"], **parts),
+            websocket("token=rubbish", headers=[("origin", "null")]),
+            Reason.ORIGIN,
+        ),
+        (
+            authenticator(knows, required=False, no_auth_networks=[], **parts),
+            websocket(),
+            Reason.FORBIDDEN,
+        ),
+    ]
+    for auth, scope, reason in refusals:
+        assert await decide(auth, scope) is (Reason.REVOKED if reason is ... else reason)
+    result = await decide(authenticator(knows, **parts), websocket("token=carol"))
+    assert isinstance(result, Authentication)
+
+
+async def test_3_who_is_locked_out_is_told_so_whatever_he_presents() -> None:
+    knows = Knows(good=Principal("alice"), bad=Denied(Reason.INVALID))
+    auth = throttled(knows)
+    assert await decide(auth, websocket("token=bad")) is Reason.INVALID
+    for query in ("token=good", "token=bad", "", "token=a&token=b"):
+        with pytest.raises(Denied) as caught:
+            await auth.authenticate(HTTPConnection(websocket(query)))
+        assert caught.value.reason is Reason.THROTTLED
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after > 3000
+    assert knows.asked == ["bad"]
+    other = await decide(auth, websocket("token=good", client=("192.0.2.7", 5)))
+    assert isinstance(other, Authentication)
+
+
+async def test_3_origin_comes_before_it_and_no_client_is_never_locked_out() -> None:
+    auth = throttled(Knows(good=Principal("alice")), allowed_origins=["https://a.example"])
+    foreign = [("origin", "https://evil.example")]
+    assert await decide(auth, websocket("token=bad")) is Reason.INVALID
+    assert await decide(auth, websocket("token=bad", headers=foreign)) is Reason.ORIGIN
+    for _ in range(2):
+        assert await decide(auth, websocket("token=bad", client=None)) is Reason.INVALID
+
+
+@pytest.mark.parametrize("where", ["check", "count"])
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_3_row_34_a_throttle_that_does_not_work_admits_nobody(
+    where: str, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: Any, client: Any) -> None:
+        if how == "hangs":
+            await anyio.sleep_forever()
+        raise ZeroDivisionError
+
+    auth = throttled(Knows(good=Principal("alice")), timeout=0.01)
+    monkeypatch.setattr(FailureThrottle, where, broken)
+    if where == "check":
+        result = await decide(auth, websocket("token=good"))
+        assert result is (Reason.ERROR if how == "fails" else Reason.UNAVAILABLE)
+    else:
+        assert await decide(auth, websocket("token=bad")) is Reason.INVALID
+        assert ("could not count" in caplog.text) is (how == "fails")
+        assert isinstance(await decide(auth, websocket("token=good")), Authentication)
+
+
+async def test_3_who_leaves_at_once_is_counted_all_the_same() -> None:
+    auth = throttled(Knows(good=Principal("alice")))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await decide(auth, websocket("token=bad"))
+    assert await decide(auth, websocket("token=good")) is Reason.THROTTLED
+
+
 # 4. Exactly one credential
 
 FOUR = [
@@ -375,6 +498,61 @@ async def test_5_a_verifiers_own_time_limit_is_its_own() -> None:
     assert isinstance(await decide(authenticator(verifier), websocket("token=x")), Authentication)
 
 
+# 6. Not revoked: who is meant is in test_revocation.py
+
+
+@pytest.mark.parametrize("kind", ["user", "token", "session"])
+async def test_6_what_was_revoked_is_refused_before_its_user_is_loaded(kind: str) -> None:
+    loaded = []
+
+    async def load(principal: Principal, conn: HTTPConnection) -> Any:
+        loaded.append(principal)
+        return principal
+
+    revocations = Revocations(MemoryStore(), clock=lambda: NOW)
+    principal = Principal("alice", token_id="t", session_id="s", issued_at=NOW - 60)
+    auth = authenticator(Knows(x=principal), revocations=revocations, load_user=load)
+    assert isinstance(await decide(auth, websocket("token=x")), Authentication)
+    await getattr(revocations, f"revoke_{kind}")({"user": "alice", "token": "t"}.get(kind, "s"))
+    assert await decide(auth, websocket("token=x")) is Reason.REVOKED
+    assert await decide(auth, websocket("token=y")) is Reason.INVALID
+    assert loaded == [principal]
+
+
+async def test_6_a_jwt_that_was_issued_since_is_good() -> None:
+    revocations = Revocations(MemoryStore(), clock=lambda: NOW)
+    auth = authenticator(revocations=revocations)
+    await revocations.revoke_user("alice")
+    await revocations.revoke_token("stolen")
+    for claims, good in (
+        ({}, False),
+        ({"iat": int(NOW)}, False),
+        ({"iat": int(NOW) + 1}, True),
+        ({"iat": int(NOW) + 1, "jti": "stolen"}, False),
+    ):
+        result = await decide(auth, websocket(f"token={mint(**claims)}"))
+        assert isinstance(result, Authentication) if good else result is Reason.REVOKED
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_6_row_34_a_store_that_does_not_answer_admits_nobody(how: str) -> None:
+    class Down(MemoryStore):
+        async def get_revocations(self, subjects: Any, /) -> Any:
+            if how == "hangs":
+                await anyio.sleep_forever()
+            raise OSError("down")
+
+    auth = authenticator(revocations=Revocations(Down()), timeout=0.01)
+    assert await decide(auth, websocket(f"token={mint()}")) is Reason.UNAVAILABLE
+
+
+async def test_6_while_authentication_is_off_nobody_is_revoked() -> None:
+    revocations = Revocations(MemoryStore())
+    await revocations.revoke_user("local")
+    auth = authenticator(required=False, revocations=revocations)
+    assert isinstance(await decide(auth, websocket()), Authentication)
+
+
 # 7. load_user
 
 
@@ -442,6 +620,9 @@ async def async_observer(event: Any) -> None: ...
         ([nobody], {"no_auth_networks": ["127.0.0.1/8"]}, "no_auth_networks"),
         ([nobody], {"no_auth_networks": ["localhost"]}, "no_auth_networks"),
         ([nobody], {"load_user": "users"}, "load_user"),
+        ([nobody], {"revocations": MemoryStore()}, "revocations"),
+        ([nobody], {"revocations": Revocations}, "revocations"),
+        ([nobody], {"throttle": "10/minute"}, "throttle"),
         ([nobody], {"timeout": 0}, "timeout"),
         ([nobody], {"timeout": float("nan")}, "timeout"),
         ([nobody], {"timeout": None}, "timeout"),

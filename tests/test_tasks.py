@@ -1,8 +1,11 @@
-"""Work that is watched only once it waits, tasks that nothing joins, and variables of a loop."""
+"""Work that is watched only once it waits, tasks that nothing joins, work that is broken off, calls
+from other threads, and variables of a loop."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from types import coroutine
 from typing import Any
@@ -11,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asgi_wsauth.tasks import call_on_first_wait, run_var, spawn
+from asgi_wsauth.tasks import Breakable, call_on_first_wait, from_any_thread, run_var, spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -315,3 +318,236 @@ def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> Non
 
     for _ in range(2):
         assert anyio.run(use, backend=anyio_backend) == (None, None)
+
+
+class TestBreakable:
+    """Two tasks: one works, the other one breaks it off."""
+
+    async def test_work_that_is_not_broken_off_goes_its_way(self) -> None:
+        with Breakable() as stretch:
+            await anyio.lowlevel.checkpoint()
+        assert not stretch.broken
+        with pytest.raises(LookupError), Breakable():
+            raise LookupError
+
+    async def test_what_is_awaited_is_cancelled_and_the_work_goes_on_behind_it(self) -> None:
+        journal, stretch = Journal(), Breakable()
+
+        async def work() -> None:
+            with stretch:
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    journal.append("cleaned up")
+            journal.append("behind it")
+            await anyio.lowlevel.checkpoint()
+            journal.append("not cancelled any more")
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await anyio.wait_all_tasks_blocked()
+                stretch.break_off()
+        assert stretch.broken
+        assert journal == ["cleaned up", "behind it", "not cancelled any more"]
+
+    async def test_what_ended_well_all_the_same_has_its_result(self) -> None:
+        stretch, event, results = Breakable(), anyio.Event(), []
+
+        async def work() -> None:
+            with stretch:
+                with anyio.CancelScope(shield=True):
+                    await event.wait()
+                results.append("result")
+            await anyio.lowlevel.checkpoint()
+            results.append("not cancelled any more")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            await anyio.wait_all_tasks_blocked()
+            event.set()
+            stretch.break_off()
+        assert stretch.broken
+        assert results[-1] == "not cancelled any more"
+
+    async def test_an_error_of_the_work_passes(self) -> None:
+        stretch, caught = Breakable(), []
+
+        async def work() -> None:
+            try:
+                with stretch:
+                    try:
+                        await anyio.sleep_forever()
+                    finally:
+                        raise LookupError("while it was cleaned up")
+            except LookupError as exc:
+                caught.append(exc)
+            await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            await anyio.wait_all_tasks_blocked()
+            stretch.break_off()
+        assert len(caught) == 1
+
+    async def test_work_that_holds_on_is_broken_off_again(self) -> None:
+        stretch, swallowed = Breakable(), 0
+
+        async def work() -> None:
+            nonlocal swallowed
+            with stretch:
+                while swallowed < 2:
+                    try:
+                        await anyio.sleep_forever()
+                    except anyio.get_cancelled_exc_class():
+                        swallowed += 1
+                await anyio.sleep_forever()
+            await anyio.lowlevel.checkpoint()
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                for _ in range(3):
+                    await anyio.wait_all_tasks_blocked()
+                    stretch.break_off()
+        assert swallowed == 2
+
+    async def test_breaking_off_too_late_or_too_early_does_nothing(self) -> None:
+        stretch = Breakable()
+        with stretch:
+            pass
+        stretch.break_off()
+        await anyio.lowlevel.checkpoint()
+        assert stretch.broken
+
+    async def test_inside_one_another_each_is_broken_off_by_itself(self) -> None:
+        outer, inner, journal = Breakable(), Breakable(), Journal()
+
+        async def work() -> None:
+            with outer:
+                with inner:
+                    await anyio.sleep_forever()
+                journal.append("behind the inner one")
+                await anyio.sleep_forever()
+            journal.append("behind the outer one")
+            await anyio.lowlevel.checkpoint()
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await anyio.wait_all_tasks_blocked()
+                inner.break_off()
+                await anyio.wait_all_tasks_blocked()
+                outer.break_off()
+        assert journal == ["behind the inner one", "behind the outer one"]
+
+    @pytest.mark.parametrize("order", ["inner first", "outer first"])
+    async def test_both_at_once_end_both(self, order: str) -> None:
+        outer, inner, journal = Breakable(), Breakable(), Journal()
+
+        async def work() -> None:
+            with outer:
+                with inner:
+                    await anyio.sleep_forever()
+                await anyio.lowlevel.checkpoint()
+                journal.append("between" if sys.version_info >= (3, 11) else "")
+            await anyio.lowlevel.checkpoint()
+            journal.append("behind both")
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await anyio.wait_all_tasks_blocked()
+                for stretch in (inner, outer) if "inner" in order else (outer, inner):
+                    stretch.break_off()
+        assert journal[-1] == "behind both"
+        assert "between" not in journal
+
+    @pytest.mark.parametrize("order", ["scope first", "scope last"])
+    @pytest.mark.parametrize("where", ["around it", "inside it"])
+    async def test_a_cancel_scope_at_the_same_time_keeps_its_word(
+        self, where: str, order: str
+    ) -> None:
+        stretch, scope, journal = Breakable(), anyio.CancelScope(), Journal()
+
+        async def work() -> None:
+            if where == "around it":
+                with scope:
+                    with stretch:
+                        await anyio.sleep_forever()
+                    await anyio.sleep_forever()
+            else:
+                with stretch, scope:
+                    await anyio.sleep_forever()
+            await anyio.lowlevel.checkpoint()
+            journal.append("not cancelled any more")
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await anyio.wait_all_tasks_blocked()
+                both = [scope.cancel, stretch.break_off]
+                for end in both if order == "scope first" else both[::-1]:
+                    end()
+        assert journal == ["not cancelled any more"]
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.parametrize("order", ["task first", "task last"])
+    async def test_a_task_that_is_cancelled_at_the_same_time_is_cancelled(
+        self, order: str, anyio_backend: str
+    ) -> None:
+        """Where Python counts: before 3.11 it can't tell the two, and takes it for its own."""
+        stretch, journal = Breakable(), Journal()
+
+        async def work() -> None:
+            with stretch:
+                await anyio.sleep_forever()
+            journal.append("goes on")
+
+        task = asyncio.create_task(work())
+        await anyio.wait_all_tasks_blocked()
+        both = [task.cancel, stretch.break_off]
+        for end in both if order == "task first" else both[::-1]:
+            end()
+        await asyncio.wait([task])
+        counts = sys.version_info >= (3, 11)
+        assert task.cancelled() is counts
+        assert journal == ([] if counts else ["goes on"])
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_a_time_limit_around_it_still_holds(self, anyio_backend: str) -> None:
+        """asyncio's own counts cancellations, too."""
+        stretch = Breakable()
+
+        async def work() -> None:
+            with stretch:
+                await anyio.sleep_forever()
+            await anyio.sleep_forever()
+
+        task = asyncio.create_task(asyncio.wait_for(work(), 0.02))
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        stretch.break_off()
+        with pytest.raises(asyncio.TimeoutError):
+            await task
+
+
+class TestFromAnyThread:
+    async def test_it_is_called_soon_on_the_event_loop(self) -> None:
+        called = anyio.Event()
+        call = from_any_thread()
+        call(called.set)
+        assert not called.is_set()
+        with anyio.fail_after(5):
+            await called.wait()
+            called = anyio.Event()
+            await anyio.to_thread.run_sync(lambda: call(lambda: called.set()))
+            await called.wait()
+
+    def test_after_the_event_loop_has_ended_it_raises(self, anyio_backend: str) -> None:
+        async def use() -> Any:
+            return from_any_thread()
+
+        call = anyio.run(use, backend=anyio_backend)
+        with pytest.raises(RuntimeError):
+            call(lambda: None)
