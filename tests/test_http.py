@@ -43,6 +43,7 @@ from asgi_wsauth import (
     Credential,
     Denied,
     Event,
+    FailureThrottle,
     Header,
     HTTPAuthMiddleware,
     MemoryStore,
@@ -50,6 +51,7 @@ from asgi_wsauth import (
     QueryParam,
     Reason,
     Refused,
+    Revocations,
     Session,
     TicketEndpoint,
     TicketIssued,
@@ -225,6 +227,46 @@ async def test_the_session() -> None:
     assert session.method == "jwt"
     assert session.fingerprint == Credential(token).fingerprint
     assert session.expires_at == NOW + 330
+
+
+async def test_a_revoked_login_is_refused() -> None:
+    revocations = Revocations(MemoryStore(), clock=lambda: NOW)
+    app = Api()
+    guarded = guard(app, auth={"revocations": revocations})
+    scope = request(headers=bearer(mint(iat=int(NOW) - 60, jti="one", sid="login")))
+    assert (await call(guarded, dict(scope))).status == 200
+    await revocations.revoke_session("login")
+    answer = await call(guarded, dict(scope))
+    assert (answer.status, answer.json) == (401, {"error": "token_revoked"})
+    assert answer.header("www-authenticate") == 'Bearer error="invalid_token"'
+    other = request(headers=bearer(mint(iat=int(NOW) - 60, jti="two", sid="another login")))
+    assert (await call(guarded, dict(other))).status == 200
+    await revocations.revoke_user("alice")
+    assert (await call(guarded, dict(other))).status == 401
+    assert len(app.calls) == 2
+
+
+async def test_who_is_locked_out_is_told_when_to_come_back() -> None:
+    guarded = guard(Api(), auth={"throttle": FailureThrottle("1/hour")})
+    assert (await call(guarded, request(headers=bearer("rubbish")))).status == 401
+    answer = await call(guarded, request(headers=bearer(mint())))
+    assert (answer.status, answer.json) == (429, {"error": "too_many_failures"})
+    assert 3500 < int(answer.header("retry-after") or 0) <= 3600
+
+
+@pytest.mark.parametrize("broken", ["revocations", "throttle"])
+async def test_row_34_a_store_that_fails_is_unavailable(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise Denied(Reason.UNAVAILABLE)
+
+    auth = {"revocations": Revocations(MemoryStore()), "throttle": FailureThrottle()}
+    monkeypatch.setattr(auth[broken], "check", fail)
+    app = Api()
+    answer = await call(guard(app, auth=auth), request(headers=bearer(mint())))
+    assert (answer.status, answer.json) == (503, {"error": "verifier_unavailable"})
+    assert not app.calls
 
 
 async def test_an_app_gets_the_servers_own_receive_and_send() -> None:
