@@ -51,14 +51,18 @@ class Wire:
         self._some.set()
 
     async def receive(self) -> dict[str, Any]:
+        try:
+            return await self._message()
+        except BaseException:
+            self.journal.append("receive ended")
+            raise
+
+    async def _message(self) -> dict[str, Any]:
         self.waiting += 1
         try:
             while not self._messages:
                 self._some = anyio.Event()
                 await self._some.wait()
-        except BaseException:
-            self.journal.append("receive ended")
-            raise
         finally:
             self.waiting -= 1
         return self._messages.popleft()

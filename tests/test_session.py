@@ -454,9 +454,27 @@ async def test_a_pending_receive_ends_first_then_the_close_goes_out_then_the_app
         await receive()
         wire.journal.append("the app is told")
 
-    door = Door(app)
-    async with running(door) as wire:
-        await until(lambda: wire.waiting)
+    class Slow(Wire):
+        """A server that takes its time to send, and twice that to end a receive."""
+
+        async def receive(self) -> dict[str, Any]:
+            try:
+                return await self._message()
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    for _ in range(2):
+                        await settled()
+                self.journal.append("receive ended")
+                raise
+
+        async def send(self, message: dict[str, Any]) -> None:
+            await settled()
+            await super().send(message)
+
+    door, wire = Door(app), Slow()
+    async with anyio.create_task_group() as group:
+        group.start_soon(door, websocket("token=a"), wire.receive, wire.send)
+        await until(lambda: wire.waiting and wire.kinds)
         await door.revocations.revoke_user("alice")
     assert wire.journal == ["receive ended", "close", "the app is told"]
 
