@@ -242,6 +242,7 @@ class Proxy:
         loses_answer: whether the next answer is lost, and the connection with it.
         turns: how often a client began to talk, at first or after an answer: its round trips.
         made: how many connections were made through it.
+        most: how many of them were open at once.
     """
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -249,7 +250,7 @@ class Proxy:
         self._tls = tls
         self._links: set[socket.socket] = set()
         self.silent = self.loses_answer = False
-        self.turns = self.made = 0
+        self.turns = self.made = self.most = 0
         self.port = free_port()
 
     @property
@@ -306,6 +307,7 @@ class Proxy:
             self.made += 1
             link = {client, server}
             self._links |= link
+            self.most = max(self.most, self.open)
             talking = threading.Event()
 
             def asks() -> None:
