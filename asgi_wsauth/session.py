@@ -203,6 +203,7 @@ class Guard:
         "_app",
         "_closed",
         "_due",
+        "_ending",
         "_expiry",
         "_knows_of_connect",
         "_phase",
@@ -224,7 +225,7 @@ class Guard:
         self._timers = timers(session._authenticator.clock)
         self._scope = scope
         self._phase = Phase.ENTERING
-        self._accepted = self._accepting = self._knows_of_connect = False
+        self._accepted = self._accepting = self._knows_of_connect = self._ending = False
         self._app = Breakable()
         self._waits: list[Breakable] = []  # the app's pending receives
         self._expiry: Timer | None = None
@@ -236,11 +237,6 @@ class Guard:
     def principal(self) -> Principal:
         """Whose socket it is."""
         return self.session.principal
-
-    @property
-    def close_code(self) -> int | None:
-        """The code for which it was ended."""
-        return None if self.denied is None else self._terms.close_codes[self.denied.reason]
 
     def _step(self, step: str) -> bool:
         """Whether it changed anything."""
@@ -287,7 +283,7 @@ class Guard:
 
     def set_timers(self) -> None:
         """Set the timers to the credential's end."""
-        if self.denied is not None or self._phase is Phase.OVER:
+        if self._ending or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
         self._clear_timers()
         expires_at = self._expires_at()
@@ -422,9 +418,11 @@ class Guard:
 
     def end(self, denied: Denied, /) -> None:
         """End the socket: the client gets the code for `denied`, soon. The first end counts."""
+        if self._ending or self._phase is Phase.OVER:
+            return
+        self._ending = True
         if self._phase is Phase.ENTERING:
-            self.denied = self.denied or denied  # whoever is about to run the app will refuse
-        if self.denied is not None or self._phase is Phase.OVER:
+            self.denied = denied  # whoever is about to run the app will refuse
             return
         self._clear_timers()
         # By a clock that nobody sets.
