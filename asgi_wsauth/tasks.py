@@ -4,7 +4,6 @@ nothing of authentication."""
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from types import TracebackType, coroutine
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Breakable", "call_on_first_wait", "from_any_thread", "run_var", "spawn"]
 
 T = TypeVar("T")
+
+# Before Python 3.11, nobody counts how often a task was cancelled.
+_uncancel: Callable[[Any], int] = getattr(asyncio.Task, "uncancel", lambda task: 0)
 
 _running: set[asyncio.Task[None]] = set()
 _numbers = count(1)
@@ -139,9 +141,8 @@ class Breakable:
             return bool(self._scope.__exit__(kind, exc, traceback))
         task, self._task = self._task, None
         others = 0
-        if task is not None and sys.version_info >= (3, 11):  # before that, nobody counts
-            for _ in range(self._breaks):
-                others = task.uncancel()
+        for _ in range(self._breaks):
+            others = _uncancel(task)
         # Whoever else cancelled the task is to see that it was.
         return self.broken and isinstance(exc, asyncio.CancelledError) and not others
 
