@@ -121,7 +121,7 @@ class SlotStore(Protocol):
     async def take_slot(
         self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
     ) -> TakenSlot:
-        """Take a slot, unless its owner has `limit` of them.
+        """Take a slot, unless its owner has `limit` of them. One that is held stays so.
 
         Args:
             slot: which.
@@ -206,6 +206,9 @@ class MemoryStore:
             self._tickets[digest] = _Entry(record, owner, now + ttl)
             owned = self._owners.setdefault(owner, {})
             owned[digest] = None
+            if len(owned) > limit:
+                for other in [d for d in owned if self._tickets[d].gone_at <= now]:
+                    self._drop(other)
             while len(owned) > limit:
                 self._drop(next(iter(owned)))
             if len(self._tickets) > self._max_tickets:
@@ -274,12 +277,12 @@ class MemoryStore:
         owner, name = slot
         with self._lock:
             held = self._slots.setdefault(owner, [])
-            while evict and len(held) >= limit:
-                self._tell(Notice(("slot", held.pop(0)), 0.0))
-            taken = len(held) < limit
-            if taken:
-                held.append(name)
-            return TakenSlot(taken, self._revoked(subjects))
+            if name not in held:
+                while evict and len(held) >= limit:
+                    self._tell(Notice(("slot", held.pop(0)), 0.0))
+                if len(held) < limit:
+                    held.append(name)
+            return TakenSlot(name in held, self._revoked(subjects))
 
     async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
         """See `SlotStore`."""

@@ -426,14 +426,35 @@ async def test_the_oldest_slots_make_room_and_are_told_of() -> None:
     assert store.lease is None
 
 
+@pytest.mark.parametrize("evict", [False, True])
+async def test_a_slot_that_is_held_is_taken_again_whatever_the_limit(evict: bool) -> None:
+    store = MemoryStore()
+    slots = [("alice", "a"), ("alice", "b"), ("alice", "a")]
+    for slot in slots:
+        assert (await store.take_slot(slot, limit=2, evict=evict)).taken
+    assert await store.renew_slots(slots) == []
+    await store.give_slot(("alice", "a"))
+    assert await store.renew_slots(slots) == [("alice", "a")] * 2
+
+
 async def test_with_a_slot_come_revocations() -> None:
     store = MemoryStore(clock=Clock())
     await store.put_revocation(Notice(ALICE, 5.0), ttl=10)
-    for taken in (True, False):
+    for name, taken in (("a", True), ("b", False)):
         answer = await store.take_slot(
-            ("alice", "a"), limit=1, evict=False, subjects=[("user", "bob"), ALICE]
+            ("alice", name), limit=1, evict=False, subjects=[("user", "bob"), ALICE]
         )
         assert answer == (taken, [None, 5.0])
+
+
+async def test_expired_records_do_not_count_against_their_owner() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await put(store, "a", ttl=60)
+    await put(store, "b", ttl=10, limit=2)
+    clock.now += 11
+    await put(store, "c", limit=2)
+    assert await taken(store, "abc") == "ac"
 
 
 # Watching
