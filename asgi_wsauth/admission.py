@@ -186,6 +186,9 @@ class Admission:
                 revocations.forget(candidate)
             if candidate.denied is not None:
                 raise candidate.denied
+        ended = None if session._guard is None else session._guard.denied
+        if ended is not None:
+            raise Denied(ended.reason, "the socket was closed meanwhile")
         session._set(new, self.authenticator.clock())
 
     def tell(self, kind: type[Event], **more: Any) -> None:

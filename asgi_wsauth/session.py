@@ -97,7 +97,8 @@ class Session:
 
         Raises:
             Denied: it is refused; with `Reason.FORBIDDEN`, where it is for somebody else. The
-                socket stays open until the present credential ends.
+                socket stays open until the present credential ends. Or the socket was closed here
+                meanwhile; then this is why.
             RuntimeError: this is no WebSocket.
         """
         self._check_is_socket()
@@ -382,7 +383,7 @@ class Guard:
 
     # New credentials.
 
-    def _new_token(self, message: Message) -> str | Denied | None:
+    def _new_token(self, message: Message) -> str | None:
         kind = self._terms.refresh_message
         text = message.get("text")
         if kind is None or not text:
@@ -393,13 +394,11 @@ class Guard:
             return None
         try:
             return token_in(text, kind)
-        except Denied as denied:
-            return denied
+        except Denied:
+            return ""  # to be refused as any other credential that is none
 
-    async def _refresh(self, token: str | Denied) -> Denied | None:
+    async def _refresh(self, token: str) -> Denied | None:
         try:
-            if isinstance(token, Denied):
-                raise token
             await self.session.refresh(token)
         except Denied as denied:
             return denied
