@@ -21,7 +21,7 @@ _DAY = 86400.0
 _MARGIN = 3600.0  # seconds; more than any leeway with which a token is still accepted
 
 # Sockets that are looked at, closed, or asked about between two turns of the event loop.
-_LOOKED_AT, _CLOSED, _ASKED_ABOUT = 500, 20, 100
+_LOOKED_AT, _CLOSED, _ASKED_ABOUT = 500, 5, 100
 
 
 class LiveSocket(Protocol):

@@ -152,6 +152,7 @@ _STEPS = {
     (Phase.CLOSING, "closed"): Phase.CLOSED,
 }
 
+_OPEN = Phase.OPEN
 _ENDED = (Phase.CLOSING, Phase.CLOSED)
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive, or to send a close
@@ -214,6 +215,7 @@ class Guard:
         "_settled",
         "_terms",
         "_timers",
+        "_wait",
         "_waits",
         "denied",
         "session",
@@ -228,6 +230,7 @@ class Guard:
         self._phase = Phase.ENTERING
         self._accepted = self._accepting = self._knows_of_connect = self._ending = False
         self._app = Breakable()
+        self._wait: Breakable | None = None  # for the next of them
         self._waits: list[Breakable] = []  # the app's pending receives
         self._expiry: Timer | None = None
         self._due: Timer | None = None
@@ -312,32 +315,37 @@ class Guard:
     async def receive(self) -> Message:
         """The next message for the app."""
         while self._phase not in _ENDED:
+            # One serves message after message; only who receives twice at once needs another.
+            wait, self._wait = self._wait or Breakable(), None
             message: Message | None = None
             refused: Denied | None = None
-            wait = Breakable()
             self._waits.append(wait)
             try:
                 with wait:
                     message = await self._receive()
-                    token = self._new_token(message)
-                    if token is not None:
-                        message = None
-                        refused = await self._refresh(token)
+                    if self._terms.refresh_message is not None:
+                        token = self._new_token(message)
+                        if token is not None:
+                            message = None
+                            refused = await self._refresh(token)
             finally:
                 self._waits.remove(wait)
-                self._settle()
+                if self._settled is not None:
+                    self._settled.set()
             if refused is not None:
                 self.end(refused)
             elif message is not None:
-                return self._noted(message)
+                self._wait = wait
+                if message["type"] != "websocket.receive":
+                    self._note(message)
+                return message
         return await self._disconnect()
 
-    def _noted(self, message: Message) -> Message:
+    def _note(self, message: Message) -> None:
         if message["type"] == "websocket.connect":
             self._knows_of_connect = True
         elif message["type"] == "websocket.disconnect":
             self._step("leave")
-        return message
 
     async def _disconnect(self) -> Message:
         if not self._knows_of_connect:
@@ -359,6 +367,9 @@ class Guard:
             OSError: the socket was closed.
         """
         kind = message["type"]
+        if kind == "websocket.send" and self._phase is _OPEN:  # as nearly all there ever is
+            await self._send(message)
+            return
         is_http = kind.startswith("websocket.http.response")
         if self._phase in _ENDED or (self._phase is Phase.ANSWERED and not is_http):
             why = "by the app" if self.denied is None else self.denied.reason.phrase

@@ -140,6 +140,8 @@ class Breakable:
         if self._scope is not None:
             return bool(self._scope.__exit__(kind, exc, traceback))
         task, self._task = self._task, None
+        if not self._breaks:
+            return False
         others = 0
         for _ in range(self._breaks):
             others = _uncancel(task)

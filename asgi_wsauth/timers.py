@@ -17,7 +17,7 @@ __all__ = ["Timer", "Timers", "timers"]
 # Seconds. A wall clock may be set, or go on while the machine sleeps.
 _LONGEST_SLEEP = 0.5
 
-_AT_ONCE = 20  # calls between two turns of the event loop
+_AT_ONCE = 5  # calls between two turns of the event loop
 
 _by_clock = run_var("timers")
 

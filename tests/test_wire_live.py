@@ -227,21 +227,28 @@ def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
     server: Server, test: str
 ) -> None:
     ending = Ending(server, test, Reason.REVOKED)
-    names = {app: f"{test}.{app}" for app in (*APPS, "floods")}
+    # Daphne holds nobody back who sends: there, a flood starves the whole process.
+    floods = [] if server.name == "daphne" else ["floods"]
+    names = {app: f"{test}.{app}" for app in (*APPS, *floods)}
+    clients: list[Wire] = []
 
     async def closes(client: Wire) -> list[Close]:
         closes: list[Close] = []
+        patience = DEADLINE if client in clients[: len(APPS)] else 0.2
         try:
-            while (close := await asyncio.wait_for(client.close_frame(), 0.2)) is not None:
+            while (close := await asyncio.wait_for(client.close_frame(), patience)) is not None:
                 closes.append(close)
+                patience = 0.2
         except asyncio.TimeoutError:
             pass  # the server still waits for an answer
         client.leave()
         return closes
 
     async def talk() -> list[list[Close]]:
-        clients = [await ending.open(f"/live/{app}", name) for app, name in names.items()]
-        await notes(server, names["floods"], "stuck")
+        for app, name in names.items():
+            clients.append(await ending.open(f"/live/{app}", name))
+        for app in floods:
+            await notes(server, names[app], "stuck")
         await ending.begin()
         for app, name in names.items():
             # On trio, hypercorn lets nobody cancel a send: there it takes a client that reads.
@@ -249,11 +256,12 @@ def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
                 assert (await notes(server, name, "gone"))[-1] == "gone"
         return await asyncio.gather(*map(closes, clients))
 
-    *all_closes, flooded = run(talk())
+    all_closes = run(talk())
     expected = [close_for(server, Reason.REVOKED)]
-    assert all_closes == [expected] * len(APPS)
-    assert flooded in (expected, [])  # a server may give up what nobody reads
-    assert server.notes(names["floods"], until="gone")[-1] == "gone"
+    assert all_closes[: len(APPS)] == [expected] * len(APPS)
+    for app, flooded in zip(floods, all_closes[len(APPS) :], strict=True):
+        assert flooded in (expected, [])  # a server may give up what nobody reads
+        assert server.notes(names[app], until="gone")[-1] == "gone"
 
 
 @ENDS
