@@ -48,8 +48,8 @@ class WebSocketAuthMiddleware:
     `AuthCredentials`) and `wsauth` (the `Session`). Other scope types pass untouched.
 
     Inside another instance that has the same authenticator, it reuses that one's decision and
-    applies only its own scopes and codes; with another authenticator it verifies the credential
-    that the outer one found, unless its own sources find one.
+    applies only its own scopes, connection limit and codes; with another authenticator it verifies
+    the credential that the outer one found, unless its own sources find one.
 
     Args:
         app: any ASGI 3 app.
@@ -72,7 +72,7 @@ class WebSocketAuthMiddleware:
         refresh_message: the `type` of a message with which a client brings a new credential, as
             text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
             with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
-            socket; and 60 seconds before the end the client is sent
+            socket; and 60 seconds before the end, or at once where less is left, the client is sent
             `{"type": "auth.refresh.due", "expires_at": ...}`. It works while the app receives. None
             for no such message.
 
