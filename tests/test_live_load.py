@@ -27,8 +27,10 @@ def crowd(request: pytest.FixtureRequest) -> Any:
 
 
 def test_a_guarded_socket_takes_1500_bytes_more_at_most_and_no_task(crowd: Any) -> None:
-    # On trio, two of its cancel scopes are half of it.
-    assert crowd["cost"]["bytes"] < (1500 if crowd["loop"] == "asyncio" else 3000)
+    # On trio, two of its cancel scopes are half of it. Before Python 3.11, whatever waits has a
+    # frame that is an object of its own, of some 400 bytes.
+    most = 1500 if crowd["loop"] == "asyncio" else 3000
+    assert crowd["cost"]["bytes"] < (most if sys.version_info >= (3, 11) else most + 1000)
     # One for all timers, one for each store that is listened to.
     assert crowd["cost"]["tasks"] <= 5
 
