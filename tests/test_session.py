@@ -1413,8 +1413,9 @@ async def test_the_client_refreshes_and_is_told_how_long_it_may_stay() -> None:
         text(""),
         {"type": "websocket.receive", "text": None, "bytes": b'{"type": "auth.refresh"}'},
         {"type": "websocket.receive", "bytes": b"\x00"},
+        {"type": "websocket.of.a.later.specification"},
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_any_other_message_is_the_apps_as_it_came(message: dict[str, Any]) -> None:
     app = Seat()
