@@ -130,11 +130,12 @@ async def watching(store: Any) -> AsyncIterator[AsyncGenerator[Any, None]]:
 
 
 async def heard(watch: AsyncGenerator[Any, None], least: int = 1) -> Any:
-    """The next item of a watch; or as many notices, whatever items they come in."""
+    """The next item of a watch; or as many notices, whatever items they come in. One that is told
+    twice counts once: a command whose answer is late is sent again."""
     with anyio.move_on_after(DEADLINE):
         item = await anext(watch)
         while item is not None and len(item) < least:
-            item = [*item, *(await anext(watch))]
+            item = list(dict.fromkeys([*item, *(await anext(watch))]))
         return item
     return pytest.fail("nothing is heard")  # a TimeoutError could be the watch's own
 
