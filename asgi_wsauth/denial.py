@@ -167,9 +167,10 @@ class Denied(Exception):
         self.retry_after = retry_after
 
     @classmethod
-    def because(cls, what: object, exc: Exception) -> Denied:
-        """`Reason.ERROR`, because `what` raised `exc`: whatever breaks refuses."""
-        denied = Denied(Reason.ERROR, f"{what}: {type(exc).__qualname__}")
+    def because(cls, what: object, exc: Exception, reason: Reason = Reason.ERROR) -> Denied:
+        """`Reason.ERROR`, because `what` raised `exc`: whatever breaks refuses. A store or a server
+        elsewhere that fails is `Reason.UNAVAILABLE`."""
+        denied = Denied(reason, f"{what}: {type(exc).__qualname__}")
         denied.__cause__ = exc
         return denied
 

@@ -80,7 +80,7 @@ class ConnectionLimit:
                 slot, limit=self.limit, evict=self.overflow == "evict_oldest", subjects=subjects
             )
         except Exception as exc:
-            raise Denied(Reason.UNAVAILABLE, f"{self.store!r}: {type(exc).__qualname__}") from exc
+            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
         if not taken:
             del here.slots[socket]
             raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.limit} are open")
@@ -231,9 +231,7 @@ class FailureThrottle:
                 return
             window = await _result(self._limiter.get_window_stats(self._rate, "wsauth", address))
         except Exception as exc:
-            raise Denied(
-                Reason.UNAVAILABLE, f"{self._limiter.storage!r}: {type(exc).__qualname__}"
-            ) from exc
+            raise Denied.because(repr(self._limiter.storage), exc, Reason.UNAVAILABLE) from exc
         left = max(window.reset_time - time.time(), 1.0)
         raise Denied(Reason.THROTTLED, f"more than {self._rate}", retry_after=left)
 

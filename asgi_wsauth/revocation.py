@@ -118,7 +118,7 @@ class Revocations:
         try:
             await self.store.put_revocation(Notice(subject, self._clock()), ttl=ttl)
         except Exception as exc:
-            raise self._store_failed(exc) from exc
+            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
 
     async def check(self, principal: Principal) -> None:
         """Refuse who was revoked.
@@ -129,7 +129,7 @@ class Revocations:
         try:
             revoked = await self.store.get_revocations(subjects_of(principal))
         except Exception as exc:
-            raise self._store_failed(exc) from exc
+            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
         check_revoked(principal, revoked)
 
     def watch_over(self, socket: LiveSocket) -> None:
@@ -145,9 +145,6 @@ class Revocations:
         here: _Here | None = self._here.get(None)
         if here is not None:
             here.sockets.pop(socket, None)
-
-    def _store_failed(self, exc: Exception) -> Denied:
-        return Denied(Reason.UNAVAILABLE, f"{self.store!r}: {type(exc).__qualname__}")
 
     def __repr__(self) -> str:
         return f"<Revocations in {self.store!r}>"

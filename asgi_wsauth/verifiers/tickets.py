@@ -130,7 +130,7 @@ class Tickets:
                 ttl=2 * lifetime,
             )
         except Exception as exc:
-            raise self._store_failed(exc) from exc
+            raise Denied.because(repr(self._store), exc, Reason.UNAVAILABLE) from exc
         return ticket
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
@@ -141,7 +141,7 @@ class Tickets:
         try:
             record = await self._store.take_ticket(_digest(credential.value))
         except Exception as exc:
-            raise self._store_failed(exc) from exc
+            raise Denied.because(repr(self._store), exc, Reason.UNAVAILABLE) from exc
         if record is None:
             raise Denied(Reason.INVALID, "the ticket is unknown, or was used before")
         ticket = json.loads(record)
@@ -149,9 +149,6 @@ class Tickets:
             raise Denied(Reason.EXPIRED, "the ticket came too late")
         _check_binding(ticket, conn)
         return Principal(**ticket["principal"], method="ticket")
-
-    def _store_failed(self, exc: Exception) -> Denied:
-        return Denied(Reason.UNAVAILABLE, f"{self._store!r}: {type(exc).__qualname__}")
 
     def __repr__(self) -> str:
         return f"<Tickets in {self._store!r}>"
