@@ -29,10 +29,15 @@ The rooms, each of which imports only from rows above its own:
     4  authenticator the policy, in one function
     5  session       one live socket: Session, and what may end it
        redaction     RedactCredentials, a filter for logs
+       testing       for users' own tests: as_principal, make_jwt
     6  admission     what both middlewares do with a connection
     7  middleware    WebSocketAuthMiddleware
        http          HTTPAuthMiddleware, TicketEndpoint
-    8  redis         RedisStore, imported by nobody
+    8  redis         RedisStore
+       contrib/      observers: Prometheus, OpenTelemetry
+       cli           the command line, and the probe behind it
+
+Nothing imports the last row; each of its files needs an extra.
 
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """

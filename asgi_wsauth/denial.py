@@ -22,12 +22,14 @@ from math import ceil, isfinite
 from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
+    "ADVICE_BY_CODE",
     "DAPHNE_CLOSE_CODES",
     "ConfigurationError",
     "Denied",
     "HTTPAnswer",
     "InsufficientScope",
     "Reason",
+    "advice",
     "check_close_codes",
     "check_count",
     "check_list",
@@ -95,6 +97,34 @@ DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
 }
 """`close_codes` for Daphne, which can send no code but 1000 and 3000 to 4999 and turns every other
 one into 1011. 3000 (Unauthorized) and 3003 (Forbidden) are IANA's, the others are private use."""
+
+ADVICE_BY_CODE: Mapping[int, str] = {
+    # The first row of a code counts: EXPIRED says more of 4001 than KEYS_UNAVAILABLE does.
+    **{reason.close_code: reason.advice for reason in reversed(Reason)},
+    **{code: reason.advice for reason, code in DAPHNE_CLOSE_CODES.items()},
+    # Not ours: a server that ends, one that is started again, and a socket that broke or never was.
+    1001: "retry later",
+    1012: "retry later",
+    1006: "refresh once, then retry later",
+}
+"""What a client should do after each code that says so by itself."""
+
+
+def advice(code: int, reason: str = "") -> str:
+    """What a client should do after its socket was closed.
+
+    One of `stop`, `refresh` (come back at once, with a new credential), `refresh, with backoff`,
+    `log in again`, `retry later` (with a delay that grows, and a random part) and, where nothing
+    said why, `refresh once, then retry later`.
+
+    Args:
+        code: the close code; 1006 where there was no close, or an HTTP answer in place of a socket
+            (RFC 6455 section 7.1.5).
+        reason: the close reason. A phrase of the table says more than the code, which means
+            different things in different systems.
+    """
+    by_phrase = {row.phrase: row.advice for row in Reason}
+    return by_phrase.get(reason) or ADVICE_BY_CODE.get(code, "stop")
 
 
 _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})

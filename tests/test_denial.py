@@ -11,6 +11,7 @@ import pytest
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
 from asgi_wsauth.denial import (
     InsufficientScope,
+    advice,
     check_close_codes,
     check_list,
     check_seconds,
@@ -72,6 +73,46 @@ class TestReason:
 
     def test_no_two_reasons_share_a_phrase(self) -> None:
         assert len({reason.phrase for reason in Reason}) == len(Reason)
+
+
+class TestAdvice:
+    """What a client should do after its socket was closed."""
+
+    @every_reason
+    def test_the_phrase_says_it_whatever_the_code(self, reason: Reason) -> None:
+        for code in (reason.close_code, DAPHNE.get(reason, 4001), 4499, 1006):
+            assert advice(code, reason.phrase) == reason.advice
+
+    @pytest.mark.parametrize(
+        ("code", "what"),
+        [
+            (1008, "stop"),
+            (3000, "stop"),
+            (3003, "stop"),
+            (4001, "refresh"),
+            (4004, "log in again"),
+            (1013, "retry later"),
+            (1011, "retry later"),
+            (4013, "retry later"),
+            (4011, "retry later"),
+            (1001, "retry later"),
+            (1012, "retry later"),
+            (1006, "refresh once, then retry later"),
+            (1000, "stop"),
+            (1005, "stop"),
+            (4999, "stop"),
+        ],
+    )
+    @pytest.mark.parametrize("words", ["", "bye", "TOKEN_EXPIRED"])
+    def test_without_a_phrase_the_code_says_it(self, code: int, what: str, words: str) -> None:
+        assert advice(code, words) == what
+
+    @every_reason
+    def test_daphnes_codes_say_the_same_as_the_tables(self, reason: Reason) -> None:
+        """It sends no reason."""
+        expected = "refresh" if reason is Reason.KEYS_UNAVAILABLE else reason.advice
+        assert advice(DAPHNE.get(reason, reason.close_code)) == expected
+        assert advice(reason.close_code) == expected
 
 
 class TestDenied:

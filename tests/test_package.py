@@ -38,7 +38,7 @@ ROWS = [
     },
     {"limits"},
     {"authenticator"},
-    {"session", "redaction"},
+    {"session", "redaction", "testing"},
     {"admission"},
     {"middleware", "http"},
     {"redis"},

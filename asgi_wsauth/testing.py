@@ -1,0 +1,99 @@
+"""For the tests of an app that is behind this package.
+
+    auth = Authenticator([...])                     # the app's own
+    app = WebSocketAuthMiddleware(..., auth)
+
+    with as_principal(auth, Principal("alice", scopes=["chat"])):
+        with TestClient(app).websocket_connect("/chat") as socket:
+            ...
+
+Mind what Starlette's `TestClient` (and Litestar's) shows of a refusal. It hides nothing of an
+accept followed by a close, the default here: `websocket_connect` succeeds, and the first `receive`
+raises `WebSocketDisconnect` with the code and the phrase. But it also reports the code of a close
+before the accept (`rejection="close"`), which no server sends: there, every real client gets a bare
+HTTP 403, and a browser makes 1006 of that. What clients see is proved with a server and a client:
+`python -m asgi_wsauth probe ws://127.0.0.1:8000/chat` shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+from unittest.mock import patch
+
+import jwt
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.authenticator import Attempt, Authenticator
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.sources import Header
+
+__all__ = ["as_principal", "make_jwt"]
+
+
+@contextmanager
+def as_principal(authenticator: Authenticator, principal: Principal) -> Iterator[None]:
+    """Within it, everybody who connects is `principal`, whatever credential they bring, or none.
+
+    Everything behind the verifiers stays as it is: required scopes, expiry, revocations, connection
+    limits, `load_user` and the events. Verifiers, `allowed_origins`, `throttle` and `required` are
+    not asked. It works for HTTP, too, and from whichever thread the app runs in; for all
+    connections of the authenticator at once, so not for two principals at the same time.
+
+    Args:
+        authenticator: the app's own.
+        principal: who everybody is. Each connection gets a copy of it.
+    """
+    collect = authenticator.collect
+
+    def find(conn: HTTPConnection) -> Attempt:
+        collect(conn)  # which also fills in what is missing in the scope
+        return Attempt([(Header(), Credential("as_principal", "as_principal"))])
+
+    async def vouch(credential: Credential, conn: HTTPConnection) -> Principal:
+        return copy(principal)
+
+    with patch.multiple(
+        authenticator,
+        collect=find,
+        verifiers=(vouch,),
+        allowed_origins=None,
+        throttle=None,
+        required=True,
+    ):
+        yield
+
+
+def make_jwt(
+    key: Any,
+    identity: str = "alice",
+    *,
+    algorithm: str = "HS256",
+    expires_in: float = 300.0,
+    scopes: Sequence[str] = (),
+    key_id: str | None = None,
+    clock: Callable[[], float] = time.time,
+    **claims: Any,
+) -> str:
+    """A JWT for a test, signed (RFC 7519).
+
+    Args:
+        key: the secret, or the private key as PEM or as an object of `cryptography`.
+        identity: its `sub`.
+        algorithm: how it is signed.
+        expires_in: seconds until its `exp`; below 0 for one that has expired. Mind the verifier's
+            leeway.
+        scopes: its `scope`; without any, it has none.
+        key_id: its `kid`.
+        clock: gives Unix time in seconds.
+        claims: any other claim, such as `aud`, or another value for one of these; None leaves it
+            out.
+    """
+    now = clock()
+    told = {"sub": identity, "iat": int(now), "exp": int(now + expires_in)}
+    told |= {"scope": " ".join(scopes) or None, **claims}
+    payload = {name: value for name, value in told.items() if value is not None}
+    return jwt.encode(payload, key, algorithm, headers=None if key_id is None else {"kid": key_id})
