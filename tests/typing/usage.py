@@ -62,7 +62,9 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
+from asgi_wsauth.denial import advice
 from asgi_wsauth.redis import RedisStore
+from asgi_wsauth.testing import as_principal, make_jwt
 
 
 # A third party's verifier and a third party's source
@@ -238,3 +240,12 @@ async def log_out(principal: Principal) -> None:
 async def issue(principal: Principal) -> None:
     assert_type(await tickets.mint(principal, path="/ws", origin="https://chat.example"), str)
     assert_type(await Tickets(Shared()).mint(principal), str)
+
+
+# A client, and a user's own tests
+assert_type(advice(4001, "token_expired"), str)
+
+
+def run_as_alice() -> None:
+    with as_principal(auth, Principal("alice", scopes=["chat"])):
+        assert_type(make_jwt("secret", "alice", expires_in=-60, aud="chat"), str)
