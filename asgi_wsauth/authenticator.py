@@ -18,7 +18,15 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import VISIBLE, Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_list
-from asgi_wsauth.events import Event, Observer, log_event, log_failure, logger
+from asgi_wsauth.events import (
+    Event,
+    Observer,
+    check_observers,
+    log_event,
+    log_failure,
+    logger,
+    tell,
+)
 from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.origins import check_origins, parse_origin
 from asgi_wsauth.revocation import Revocations
@@ -115,7 +123,7 @@ class Authenticator:
         self.throttle = throttle
         self.timeout = timeout
         self.max_token_size = max_token_size
-        self.observers = check_list("observers", observers)
+        self.observers = check_observers(observers)
         self.clock = clock
         self._warned = False
         _check(self)
@@ -247,11 +255,7 @@ class Authenticator:
 
     def emit(self, event: Event) -> None:
         """Tell every observer. One that raises is logged, and the next one is told."""
-        for observer in self.observers:
-            try:
-                observer(event)
-            except Exception as exc:  # whatever a user's observer does, the handshake goes on
-                log_failure("observer %r failed", observer, exc)
+        tell(self.observers, event)
 
     def _is_required(self) -> bool:
         required = self.required() if callable(self.required) else self.required
@@ -400,7 +404,6 @@ def _check(auth: Authenticator) -> None:
         raise ConfigurationError(f"anonymous: {auth.anonymous!r} is no Principal")
     for option, functions in (
         ("verifiers", auth.verifiers),
-        ("observers", auth.observers),
         ("load_user", [] if auth.load_user is None else [auth.load_user]),
     ):
         for function in functions:
@@ -412,8 +415,6 @@ def _check(auth: Authenticator) -> None:
     ):
         if part is not None and not isinstance(part, kind):
             raise ConfigurationError(f"{option}: {part!r} is no {kind.__name__}")
-    if any(map(iscoroutinefunction, auth.observers)):
-        raise ConfigurationError("observers: an async one; take a plain function that is quick")
     for option, number in (("timeout", auth.timeout), ("max_token_size", auth.max_token_size)):
         if not isinstance(number, (int, float)) or not number > 0:
             raise ConfigurationError(f"{option}: {number!r} is no number above 0")

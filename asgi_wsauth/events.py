@@ -7,24 +7,29 @@ quick; what it raises is logged and goes no further. No event ever carries a cre
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from inspect import iscoroutinefunction
 from traceback import format_exception
 from typing import ClassVar, Protocol
 
-from asgi_wsauth.denial import Reason
+from asgi_wsauth.denial import ConfigurationError, Reason, check_list
 
 __all__ = [
     "Abandoned",
     "Admitted",
     "Closed",
     "Event",
+    "KeysFetched",
     "Observer",
     "Refreshed",
     "Refused",
     "TicketIssued",
+    "check_observers",
     "log_event",
     "log_failure",
     "logger",
+    "tell",
 ]
 
 logger = logging.getLogger("asgi_wsauth")
@@ -70,7 +75,8 @@ class Refused(Event):
 
     Attributes:
         reason: the row of the table.
-        close_code: the code that this refusal has in this middleware; None over HTTP.
+        close_code: the code that this refusal has in this middleware; None over HTTP, and for a
+            credential that an open socket brought: that closes no socket by itself.
         detail: why, in words, for the log only.
         traceback: where something broke; the credential is cut out of it.
     """
@@ -125,10 +131,52 @@ class TicketIssued(Event):
     name: ClassVar[str] = "ticket_issued"
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeysFetched(Event):
+    """A `JWKS` asked for its keys. That is no client's doing, so nothing is told of one; `duration`
+    is that of the fetch.
+
+    Attributes:
+        url: where it was told to ask, without the query.
+        keys: how many came that can be used.
+        failure: why there are none, or None.
+    """
+
+    name: ClassVar[str] = "keys_fetched"
+
+    protocol: str = "http"
+    url: str
+    keys: int = 0
+    failure: str | None = None
+
+
 class Observer(Protocol):
     """Is told of every event, on the event loop."""
 
     def __call__(self, event: Event, /) -> None: ...
+
+
+def tell(observers: Iterable[Observer], event: Event) -> None:
+    """Tell every observer. One that raises is logged, and the next one is told."""
+    for observer in observers:
+        try:
+            observer(event)
+        except Exception as exc:  # whatever a user's observer does, the work goes on
+            log_failure("observer %r failed", observer, exc)
+
+
+def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    """The observers, if they are some.
+
+    Raises:
+        ConfigurationError: one of them can't be called, or is async.
+    """
+    for observer in (members := check_list("observers", observers)):
+        if not callable(observer):
+            raise ConfigurationError(f"observers: {observer!r} can't be called")
+        if iscoroutinefunction(observer):
+            raise ConfigurationError("observers: an async one; take a plain function that is quick")
+    return members
 
 
 _LONGEST = 200  # characters of one field in a log line
@@ -138,13 +186,12 @@ _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 def log_event(event: Event, /) -> None:
     """The default observer: one line on the logger `asgi_wsauth`, the fields also in `extra`.
 
-    Admissions and closes are INFO, refusals WARNING, UNAVAILABLE and ERROR are ERROR. Control
-    characters, bidirectional overrides and whatever else doesn't print are escaped, so that nothing
-    that a client sends can end the line or rewrite it.
+    Admissions and closes are INFO, refusals WARNING, UNAVAILABLE and ERROR are ERROR; a fetch of
+    keys is DEBUG, or WARNING where it failed. Control characters, bidirectional overrides and
+    whatever else doesn't print are escaped, so that nothing that a client sends can end the line or
+    rewrite it.
     """
-    level = logging.INFO
-    if isinstance(event, Refused):
-        level = logging.ERROR if event.reason in _LOUD else logging.WARNING
+    level = _level(event)
     if not logger.isEnabledFor(level):
         return
     told: dict[str, object] = {"reason": None, "close_code": None}
@@ -157,6 +204,14 @@ def log_event(event: Event, /) -> None:
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
     extra = {**told, "event": event.name, "protocol": protocol}
     _log(level, f"{protocol} %s: %s", (event.name, line), str(traceback or ""), extra)
+
+
+def _level(event: Event) -> int:
+    if isinstance(event, Refused):
+        return logging.ERROR if event.reason in _LOUD else logging.WARNING
+    if isinstance(event, KeysFetched):
+        return logging.DEBUG if event.failure is None else logging.WARNING
+    return logging.INFO
 
 
 def log_failure(message: str, what: object, exc: Exception) -> None:

@@ -11,10 +11,13 @@ import pytest
 from handshakes import App, authenticator, bearer, drive, nobody, websocket
 
 from asgi_wsauth import (
+    JWKS,
     Abandoned,
     Admitted,
     Closed,
+    ConfigurationError,
     Event,
+    KeysFetched,
     Principal,
     Reason,
     Refreshed,
@@ -64,7 +67,15 @@ FULL: dict[str, Any] = {
     "duration": 0.00123,
 }
 
-KINDS: list[type[Event]] = [Admitted, Refused, Abandoned, Closed, Refreshed, TicketIssued]
+KINDS: list[type[Event]] = [
+    Admitted,
+    Refused,
+    Abandoned,
+    Closed,
+    Refreshed,
+    TicketIssued,
+    KeysFetched,
+]
 
 LEVELS: list[tuple[Event, int]] = [
     (Admitted(), logging.INFO),
@@ -73,6 +84,8 @@ LEVELS: list[tuple[Event, int]] = [
     (Closed(reason=Reason.REVOKED, close_code=4004), logging.INFO),
     (Refreshed(expires_at=5.0), logging.INFO),
     (TicketIssued(), logging.INFO),
+    (KeysFetched(url="https://id.example/keys", keys=2), logging.DEBUG),
+    (KeysFetched(url="https://id.example/keys", failure="HTTP 500"), logging.WARNING),
     *(
         (Refused(reason=reason), level)
         for reason, level in {
@@ -118,11 +131,12 @@ class TestEvents:
 
     def test_each_kind_has_its_name(self) -> None:
         names = [kind.name for kind in KINDS]
-        told = "admitted", "refused", "abandoned", "closed", "refreshed", "ticket_issued"
-        assert names == list(told)
+        told = "admitted refused abandoned closed refreshed ticket_issued keys_fetched"
+        assert names == told.split()
 
     def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "detail", "traceback", "expires_at"}
+        allowed |= {"url", "keys", "failure"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 
@@ -169,6 +183,20 @@ class TestLogEvent:
     ) -> None:
         log_event(Refreshed(identity="alice", expires_at=expires_at))
         assert log.texts == [f"INFO websocket refreshed: identity=alice duration=0.0000{told}"]
+
+    @pytest.mark.parametrize(
+        ("outcome", "told"),
+        [
+            ({"keys": 2}, "DEBUG {} keys=2"),
+            ({"failure": "HTTP 500"}, 'WARNING {} keys=0 failure="HTTP 500"'),
+        ],
+    )
+    def test_a_fetch_of_keys_says_from_where_and_what_became_of_it(
+        self, log: Lines, outcome: Any, told: str
+    ) -> None:
+        log_event(KeysFetched(url="https://id.example/keys", duration=0.25, **outcome))
+        line = "http keys_fetched: duration=0.2500 url=https://id.example/keys"
+        assert log.texts == [told.format(line)]
 
     def test_what_is_not_known_is_left_out(self, log: Lines) -> None:
         log_event(Closed(client=None, path=""))
@@ -355,6 +383,13 @@ class TestTraceback:
 
 
 class TestRow42Observers:
+    @pytest.mark.parametrize("build", [JWKS, authenticator], ids=["JWKS", "Authenticator"])
+    @pytest.mark.parametrize("observers", [print, "log", ["log"], [None], [nobody]])
+    def test_what_is_no_observer_is_an_error(self, build: Any, observers: Any) -> None:
+        given = ["https://id.example/keys"] if build is JWKS else []
+        with pytest.raises(ConfigurationError, match="observers: "):
+            build(*given, observers=observers)
+
     def test_every_observer_is_told_in_order(self) -> None:
         told: list[tuple[str, Event]] = []
         observers = [lambda e: told.append(("first", e)), lambda e: told.append(("second", e))]

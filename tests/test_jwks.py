@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -37,8 +38,10 @@ from asgi_wsauth import (
     JWKS,
     ConfigurationError,
     Denied,
+    Event,
     HTTPAuthMiddleware,
     JWTVerifier,
+    KeysFetched,
     Principal,
     Reason,
     WebSocketAuthMiddleware,
@@ -107,6 +110,15 @@ class Guard:
         fetch = self.jwks._on_its_way.get(None)
         if fetch is not None:
             await fetch.over.wait()
+
+
+def failure(line: str, issuer: Issuer, path: str = "/jwks") -> str:
+    """What the log says of a fetch that failed."""
+    told = re.fullmatch(
+        rf"http keys_fetched: duration=[\d.]+ url={issuer.url}{path} keys=0 failure=(.+)", line
+    )
+    assert told, line
+    return told[1].strip('"')
 
 
 def unknown(number: int = 1) -> list[str]:
@@ -348,8 +360,8 @@ async def test_row_19_however_much_is_left_out_the_line_is_short(
     assert await guard.judge(issuer.token("1")) is (ADMITTED if others else KEYS_UNAVAILABLE)
     (line,) = caplog.messages
     assert len(line) < 10 * 300 + 100
-    assert line.count("Unsupported crv") == 10
-    assert line.endswith("; and 10 more")
+    assert "Unsupported crv" in line
+    assert line.endswith("; and 10 more") == bool(others)  # a field of an event is cut
 
 
 @pytest.mark.parametrize(
@@ -666,9 +678,10 @@ async def test_rows_17_and_19_whatever_fails_is_bounded(
         caplog.clear()
         for _ in range(3):
             assert await guard.judge(issuer.token("1")) is verdict
-        (line,) = [r.getMessage() for r in caplog.records if r.name == "asgi_wsauth"]
-        assert line.startswith(f"<JWKS {issuer.url}/jwks>: ")
-        assert line.isprintable()
+        (record,) = [r for r in caplog.records if r.name == "asgi_wsauth"]
+        assert record.levelno == logging.WARNING
+        assert failure(record.getMessage(), issuer)
+        assert record.getMessage().isprintable()
     assert issuer.count("/jwks") == 3  # the warm one's first, and one failure each
     assert issuer.count("/elsewhere") == 0
     issuer.behaviour.clear()
@@ -962,7 +975,8 @@ def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
 
     issuer.behaviour["/jwks"] = "hang"
     anyio.run(leave_early, backend=anyio_backend)
-    assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: it was broken off"]
+    (line,) = caplog.messages
+    assert failure(line, issuer) == "it was broken off"
     issuer.behaviour.clear()
     assert anyio.run(guard.judge, issuer.token("1"), backend=anyio_backend) is ADMITTED
 
@@ -1040,7 +1054,8 @@ async def test_whatever_breaks_in_a_fetch_holds_up_nobody(
     monkeypatch.setattr(jwks, "_parse", broken)
     guard = Guard(issuer)
     assert await guard.judge_all([issuer.token("1")] * 10) == {KEYS_UNAVAILABLE: 10}
-    assert caplog.messages == [f"<JWKS {issuer.url}/jwks>: ZeroDivisionError"]
+    (line,) = caplog.messages
+    assert failure(line, issuer) == "ZeroDivisionError"
     assert issuer.count("/jwks") == 1
 
 
@@ -1155,7 +1170,7 @@ async def test_a_discovery_document_that_leads_nowhere(
     (line,) = caplog.messages
     assert line.isprintable()
     assert len(line) < 500
-    assert not line.endswith("Error")  # it says what is wrong
+    assert not failure(line, issuer, DISCOVERY).endswith("Error")  # it says what is wrong
 
 
 async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
@@ -1246,3 +1261,55 @@ def test_a_set_stands_alone() -> None:
 
 def test_its_repr_has_no_query() -> None:
     assert repr(JWKS("https://id.example/keys?secret=x")) == "<JWKS https://id.example/keys>"
+
+
+# What observers are told
+
+
+async def test_every_fetch_is_told_once(issuer: Issuer) -> None:
+    told: list[Event] = []
+    guard = Guard(issuer, "/jwks?secret=x", observers=[told.append])
+    issuer.pages["/jwks?secret=x"] = {"keys": [jwk(RSA_KEY, "2"), jwk(P256_KEY, "1"), None]}
+    assert await guard.judge_all([issuer.token("1")] * 10) == {ADMITTED: 10}
+    issuer.behaviour["*"] = "fail"
+    guard.clock.now += 600
+    assert await guard.judge_all([issuer.token("1")] * 10) == {ADMITTED: 10}
+    seen = [event for event in told if isinstance(event, KeysFetched)]
+    assert seen == told
+    assert [(e.url, e.keys, e.failure) for e in seen] == [
+        (f"{issuer.url}/jwks", 2, None),
+        (f"{issuer.url}/jwks", 0, "HTTP 500"),
+    ]
+    assert all(event.duration > 0 and event.client is None for event in seen)
+
+
+async def test_a_fetch_that_works_is_logged_for_who_wants_to_know(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "asgi_wsauth")
+    assert await Guard(issuer).judge(issuer.token("1")) is ADMITTED
+    ((_, level, line),) = [told for told in caplog.record_tuples if told[0] == "asgi_wsauth"]
+    assert level == logging.DEBUG
+    assert line.endswith(f" url={issuer.url}/jwks keys=1")
+
+
+async def test_row_42_an_observer_that_raises_is_logged_and_the_keys_are_there(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("no room for it")
+
+    guard = Guard(issuer, observers=[broken, told.append])
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    assert len(told) == 1
+    (line,) = caplog.messages
+    assert "broken" in line
+
+
+async def test_the_observers_of_an_issuers_keys(issuer: Issuer) -> None:
+    told: list[Event] = []
+    token = issuer.token("1", iss=issuer.url, aud="chat")
+    assert await admits(oidc(issuer, observers=[told.append]), token)
+    assert [getattr(event, "url", None) for event in told] == [f"{issuer.url}{DISCOVERY}"]

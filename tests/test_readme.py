@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,24 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
+SETTINGS = {
+    name: "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz" for name in ("SECRET", "API_KEY", "TOKEN")
+}
+
+
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.split("(")[0][-30:].strip())
-def test_every_python_block_runs_by_itself(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SECRET", "API_KEY"):
-        monkeypatch.setenv(name, "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz")
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+def test_every_python_block_runs_in_an_empty_file(code: str, tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(code)
+    run = subprocess.run(
+        [sys.executable, file.name],
+        cwd=tmp_path,
+        env={**os.environ, **SETTINGS},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_first_screen_has_the_two_commands() -> None:
@@ -50,5 +66,5 @@ def test_the_table_of_reasons_is_the_table() -> None:
 def test_it_names_everything_that_can_be_imported() -> None:
     unnamed = {"Authentication", "Event", "Observer", "Rejection", "Source", "Verifier"}  # types
     unnamed |= {"Abandoned", "Admitted", "Closed", "Refused", "TicketIssued", "ConfigurationError"}
-    unnamed |= {"Refreshed", "Overflow", "Notice", "Slot", "Subject", "TakenSlot"}
+    unnamed |= {"KeysFetched", "Refreshed", "Overflow", "Notice", "Slot", "Subject", "TakenSlot"}
     assert {n for n in asgi_wsauth.__all__ if n not in README} <= unnamed

@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get_default_algorithms
 
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
-from asgi_wsauth.events import logger
+from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
 from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, why_unusable
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import run_var, spawn
@@ -56,6 +56,7 @@ class JWKSOptions(TypedDict, total=False):
     stale_for: float
     timeout: float
     max_size: int
+    observers: Iterable[Observer]
     clock: Callable[[], float]
 
 
@@ -67,6 +68,13 @@ class _Fetch:
         self.began_at = began_at
         self.over = anyio.Event()
         self.failure: str | None = None  # none while it is on its way, nor where it succeeded
+        self.count = 0  # of keys that came
+        self._started = time.perf_counter()
+
+    def told_of(self, url: str) -> KeysFetched:
+        """What its observers are told, once it is over."""
+        duration = time.perf_counter() - self._started
+        return KeysFetched(url=url, keys=self.count, failure=self.failure, duration=duration)
 
 
 class _Fetched(NamedTuple):
@@ -91,6 +99,7 @@ class JWKS:
         stale_for: seconds for which a set is used after `ttl`, while fetches fail.
         timeout: seconds that a fetch may take.
         max_size: bytes that an answer may have.
+        observers: callables that are told of every fetch, with a `KeysFetched`.
         clock: gives seconds, from any moment on, and never goes back.
 
     Raises:
@@ -106,15 +115,18 @@ class JWKS:
         stale_for: float = 3600.0,
         timeout: float = 3.0,
         max_size: int = 262_144,
+        observers: Iterable[Observer] = (log_event,),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._issuer: str | None = None
         self._outbound = Outbound("JWKS", url, timeout=timeout, max_size=max_size, max_in_flight=1)
+        self._address = url.partition("?")[0]  # for all to see
         self._timeout = timeout
         self._ttl = check_seconds("JWKS: ttl", ttl)
         self._cooldown = check_seconds("JWKS: cooldown", cooldown, least=0)
         self._stale_for = check_seconds("JWKS: stale_for", stale_for, least=0)
+        self._observers = check_observers(observers)
         self._clock = clock
         self._fetched: _Fetched | None = None
         self._latest: _Fetch | None = None
@@ -219,7 +231,7 @@ class JWKS:
         failure: str | None = None
         try:
             with anyio.fail_after(self._timeout):
-                keys, problems = await self._ask()
+                keys, fetch.count, problems = await self._ask()
             self._take(_Fetched(keys, fetch), problems)
         except Unreachable as exc:
             failure = str(exc)
@@ -234,11 +246,10 @@ class JWKS:
             fetch.failure = failure
             self._on_its_way.set(None)
             fetch.over.set()
-            if failure is not None:
-                with suppress(Exception):  # of a filter, which nobody would hear of either
-                    logger.warning("%r: %s", self, failure)
+            with suppress(Exception):  # of the log itself, which nobody would hear of either
+                tell(self._observers, fetch.told_of(self._address))
 
-    async def _ask(self) -> tuple[KeySet, str]:
+    async def _ask(self) -> tuple[KeySet, int, str]:
         url = self._url
         if self._issuer is not None:
             url = _jwks_uri(await self._outbound.get(url), self._issuer)
@@ -257,7 +268,7 @@ class JWKS:
         self._problems = problems
 
     def __repr__(self) -> str:
-        return f"<JWKS {self._url.partition('?')[0]}>"
+        return f"<JWKS {self._address}>"
 
 
 def _jwks_uri(document: Any, issuer: str) -> str:
@@ -286,23 +297,25 @@ _MOST_TRIES = 10  # for a token that doesn't say which key signed it; anybody ca
 _LONGEST_RSA = 8192, 64  # bits of modulus and exponent; checking takes longer with each
 
 
-def _parse(document: Any) -> tuple[KeySet, str]:
-    """The keys that can be used, and what was wrong with the others.
+def _parse(document: Any) -> tuple[KeySet, int, str]:
+    """The keys that can be used, how many they are, and what was wrong with the others.
 
     Raises:
         Unreachable: there is none.
     """
     keys: list[PreparedKey] = []
+    count = 0
     problems: list[str] = []
     for kid, entry in _entries(document):
         try:
             keys += _prepare(kid, entry)
+            count += 1
         except Exception as exc:
             problems.append(f"{str(kid)[:80]!a} ({why_unusable(exc)[:200]!a})")
     told = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" * (len(problems) > 10))
     if not keys:
         raise Unreachable(f"there is no key that can be used; {told}")
-    return KeySet(keys, most=_MOST_TRIES), told
+    return KeySet(keys, most=_MOST_TRIES), count, told
 
 
 def _entries(document: Any) -> Iterator[tuple[Any, Any]]:

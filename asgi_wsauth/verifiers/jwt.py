@@ -24,6 +24,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.claims import check_names, principal_of
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.events import Observer, log_event
 from asgi_wsauth.keys import Key, KeySource, PreparedKey, StaticKeys, check_algorithms
 from asgi_wsauth.verdicts import VerdictCache, check_cache
 from asgi_wsauth.verifiers.jwks import JWKS
@@ -133,6 +134,7 @@ class JWTVerifier:
         stale_for: float = 3600.0,
         timeout: float = 3.0,
         max_size: int = 262_144,
+        observers: Iterable[Observer] = (log_event,),
         **options: Unpack[JWTOptions],
     ) -> JWTVerifier:
         """A verifier for the tokens of an OpenID Connect issuer, whose discovery document leads to
@@ -143,7 +145,7 @@ class JWTVerifier:
                 end for Auth0, without one for Keycloak.
             algorithms: see `JWTVerifier`.
             audience: see `JWTVerifier`.
-            ttl: see `JWKS`, as `cooldown`, `stale_for`, `timeout` and `max_size`.
+            ttl: see `JWKS`, as `cooldown`, `stale_for`, `timeout`, `max_size` and `observers`.
             options: see `JWTVerifier`.
 
         Raises:
@@ -156,6 +158,7 @@ class JWTVerifier:
             stale_for=stale_for,
             timeout=timeout,
             max_size=max_size,
+            observers=observers,
         )
         return cls(keys, algorithms=algorithms, audience=audience, issuer=issuer, **options)
 
