@@ -7,13 +7,28 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
+from secrets import token_urlsafe
 from typing import Any
 
 from starlette.authentication import BaseUser
 
 from asgi_wsauth.denial import ConfigurationError, check_list
 
-__all__ = ["VISIBLE", "Credential", "Principal", "check_key", "check_scopes", "check_secret"]
+__all__ = [
+    "API_KEY",
+    "INTERNAL",
+    "TICKET",
+    "VISIBLE",
+    "Credential",
+    "Principal",
+    "check_key",
+    "check_scopes",
+    "check_secret",
+    "new_secret",
+]
+
+TICKET, INTERNAL, API_KEY = "wst_", "wsi_", "wsk_"
+"""How the credentials begin that this package makes, so that each can be told at a glance."""
 
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 """What a credential may be made of. RFC 6750 section 2.1 allows less, an API key may want more."""
@@ -116,6 +131,11 @@ _PLACEHOLDERS = (
     "mysecret supersecret topsecret secretkey secretsecret verysecret astringsecret "
     "donttell passw0rd password 1234567 qwerty abcdefgh aaaaaaaa xxxxxxxx"
 ).split()
+
+
+def new_secret(prefix: str) -> str:
+    """A new credential: one of the prefixes above, and 32 random bytes in base64url."""
+    return f"{prefix}{token_urlsafe(32)}"
 
 
 def check_secret(option: str, secret: object, *, minimum: int) -> bytes:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from hmac import compare_digest
-from secrets import token_urlsafe
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal, check_key, check_scopes
+from asgi_wsauth.credential import (
+    INTERNAL,
+    Credential,
+    Principal,
+    check_key,
+    check_scopes,
+    new_secret,
+)
 from asgi_wsauth.denial import ConfigurationError
 
 __all__ = ["InternalCredential"]
@@ -31,7 +37,7 @@ class InternalCredential:
     """
 
     def __init__(self, value: str | None = None, *, scopes: Iterable[str] = ()) -> None:
-        self.value = f"wsi_{token_urlsafe(32)}" if value is None else value
+        self.value = new_secret(INTERNAL) if value is None else value
         self._expected = check_key("InternalCredential: value", self.value)
         self._scopes = check_scopes("InternalCredential: scopes", scopes)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.claims import check_names, principal_of
-from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.verdicts import VerdictCache
@@ -23,7 +23,6 @@ __all__ = ["TokenIntrospection"]
 
 _JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
 _EARLY = 30.0  # seconds by which the issuer's clock may be ahead
-_OURS = ("wst_", "wsi_", "wsk_")  # a ticket, an internal credential, a generated API key
 
 
 class TokenIntrospection:
@@ -92,7 +91,9 @@ class TokenIntrospection:
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
         token = credential.value
-        if token.startswith(_OURS) or (not self._include_jwts and _JWT.fullmatch(token)):
+        if token.startswith((TICKET, INTERNAL, API_KEY)) or (
+            not self._include_jwts and _JWT.fullmatch(token)
+        ):
             return None
         remembered = self._remembered(token)
         if remembered is not None:

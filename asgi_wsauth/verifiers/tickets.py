@@ -10,19 +10,18 @@ import re
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from secrets import token_urlsafe
 from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.credential import TICKET, Credential, Principal, new_secret
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
 from asgi_wsauth.origins import parse_origin
 from asgi_wsauth.stores import TicketStore, check_store
 
 __all__ = ["Tickets", "new_ticket"]
 
-_TICKET = re.compile(r"wst_[A-Za-z0-9_-]{43}")
+_TICKET = re.compile(rf"{TICKET}[A-Za-z0-9_-]{{43}}")
 
 
 class Tickets:
@@ -134,7 +133,7 @@ class Tickets:
         return ticket
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
-        if not credential.value.startswith("wst_"):
+        if not credential.value.startswith(TICKET):
             return None
         if not _TICKET.fullmatch(credential.value):
             raise Denied(Reason.INVALID, "this is no ticket")
@@ -156,7 +155,7 @@ class Tickets:
 
 def new_ticket() -> str:
     """A ticket that nobody has issued yet: `wst_` and 32 random bytes in base64url."""
-    return f"wst_{token_urlsafe(32)}"
+    return new_secret(TICKET)
 
 
 def _digest(ticket: str) -> str:
