@@ -29,6 +29,7 @@ __all__ = [
     "log_event",
     "log_failure",
     "logger",
+    "printable",
     "tell",
 ]
 
@@ -200,7 +201,7 @@ def log_event(event: Event, /) -> None:
     if isinstance(told["reason"], Reason):
         told["reason"] = told["reason"].phrase
     protocol = told.pop("protocol")
-    told = {name: _printable(value) for name, value in told.items()}
+    told = {name: printable(value) for name, value in told.items()}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
     extra = {**told, "event": event.name, "protocol": protocol}
     _log(level, f"{protocol} %s: %s", (event.name, line), str(traceback or ""), extra)
@@ -231,7 +232,8 @@ def _log(
     logger.handle(record)
 
 
-def _printable(value: object) -> object:
+def printable(value: object) -> object:
+    """A string as the log has it: escaped, and cut; anything else as it is."""
     if not isinstance(value, str):
         return value
     return _escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")

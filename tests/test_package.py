@@ -41,7 +41,7 @@ ROWS = [
     {"session", "redaction", "testing"},
     {"admission"},
     {"middleware", "http"},
-    {"redis"},
+    {"redis", "contrib", "contrib.prometheus", "contrib.opentelemetry"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 FILES = {

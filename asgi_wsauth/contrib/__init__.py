@@ -1,0 +1,1 @@
+"""Observers for other systems, each of which needs an extra. Nothing imports them."""

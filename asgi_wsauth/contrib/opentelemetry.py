@@ -1,0 +1,134 @@
+"""Spans and metrics for OpenTelemetry. Needs the extra `opentelemetry`, and the SDK of your choice.
+
+Names are those of the semantic conventions where there are such, and begin with `wsauth.` else. No
+metric has what a client sends: no identity, no address, no path. Nothing has a credential.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from asgi_wsauth.denial import ConfigurationError, Reason
+from asgi_wsauth.events import (
+    Abandoned,
+    Admitted,
+    Closed,
+    Event,
+    KeysFetched,
+    Refreshed,
+    Refused,
+    TicketIssued,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["OpenTelemetryObserver"]
+
+# Seconds: from a token that is judged at once to a first message that is waited for.
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BROKEN = (Reason.UNAVAILABLE, Reason.ERROR)
+
+
+class OpenTelemetryObserver:
+    """Traces and counts: `Authenticator(..., observers=[log_event, OpenTelemetryObserver()])`.
+
+    Each verdict is a span, from the handshake's arrival on, within whatever span is current then:
+    that of an ASGI instrumentation, for example. Its status is an error only where something of
+    yours broke (`Reason.UNAVAILABLE` and `Reason.ERROR`).
+
+    Args:
+        tracer_provider: makes the spans; None for the global one.
+        meter_provider: makes the metrics; None for the global one.
+        identities: whether spans say who it was, as `enduser.id`: that is personal data.
+
+    Raises:
+        ConfigurationError: opentelemetry-api is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        identities: bool = False,
+    ) -> None:
+        try:
+            from opentelemetry import metrics, trace
+        except ImportError:
+            raise ConfigurationError(
+                "OpenTelemetryObserver: opentelemetry-api is missing; "
+                "pip install 'asgi-wsauth[opentelemetry]'"
+            ) from None
+        self._trace = trace
+        self._identities = identities
+        self._tracer = trace.get_tracer("asgi_wsauth", tracer_provider=tracer_provider)
+        meter = metrics.get_meter("asgi_wsauth", meter_provider=meter_provider)
+        self._duration, self._fetches = (
+            meter.create_histogram(
+                f"wsauth.{name}.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS
+            )
+            for name in ("handshake", "jwks.fetch")
+        )
+        self._live = meter.create_up_down_counter("wsauth.live_sockets", "{socket}")
+        self._closed = meter.create_counter("wsauth.sockets_closed", "{socket}")
+        self._refreshes = meter.create_counter("wsauth.refreshes", "{credential}")
+        self._tickets = meter.create_counter("wsauth.tickets_issued", "{ticket}")
+
+    def __call__(self, event: Event, /) -> None:
+        if isinstance(event, (Admitted, Refused, Abandoned)):
+            self._tell_verdict(event)
+        elif isinstance(event, Closed):
+            self._live.add(-1)
+            cause = event.reason.phrase if event.reason else "app_or_client"
+            self._closed.add(1, {"wsauth.cause": cause})
+        elif isinstance(event, Refreshed):
+            self._refreshes.add(1, {"wsauth.outcome": event.name})
+        elif isinstance(event, TicketIssued):
+            self._tickets.add(1)
+        elif isinstance(event, KeysFetched):
+            outcome = "failed" if event.failure else "fetched"
+            self._fetches.record(event.duration, {"url.full": event.url, "wsauth.outcome": outcome})
+
+    def _tell_verdict(self, event: Admitted | Refused | Abandoned) -> None:
+        known = {"wsauth.outcome": event.name}
+        if isinstance(event, Refused):
+            known["wsauth.reason"] = event.reason.phrase
+            if event.protocol == "websocket" and event.close_code is None:
+                self._refreshes.add(1, known)  # the socket is open, and stays so
+                return
+            if event.reason in _BROKEN:
+                known["error.type"] = event.reason.phrase
+        known["network.protocol.name"] = event.protocol
+        if event.method is not None:
+            known["wsauth.method"] = event.method
+        self._duration.record(event.duration, known)
+        if event.protocol == "websocket" and isinstance(event, Admitted):
+            self._live.add(1)
+        self._trace_verdict(event, known)
+
+    def _trace_verdict(self, event: Admitted | Refused | Abandoned, known: dict[str, str]) -> None:
+        ended = time.time_ns()
+        more = {
+            "client.address": event.client,
+            "url.path": event.path,
+            "enduser.id": event.identity if self._identities else None,
+            "wsauth.fingerprint": event.fingerprint,
+        }
+        # Escaped, because an exporter drops all that it can't encode, and anybody may send that.
+        told = {name: str(printable(value)) for name, value in more.items() if value is not None}
+        span = self._tracer.start_span(
+            f"authenticate {event.protocol}",
+            attributes={**known, **told},
+            start_time=ended - int(event.duration * 1e9),
+        )
+        if isinstance(event, Refused):
+            if event.close_code is not None:
+                span.set_attribute("wsauth.close_code", event.close_code)
+            if event.reason in _BROKEN:
+                detail = str(printable(event.detail))
+                span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, detail))
+        span.end(ended)

@@ -1,0 +1,120 @@
+"""Metrics for Prometheus. Needs the extra `prometheus`.
+
+    wsauth_handshakes_total{protocol, outcome, method, reason}
+    wsauth_handshake_duration_seconds{protocol, outcome}
+    wsauth_live_sockets
+    wsauth_sockets_closed_total{cause}
+    wsauth_refreshes_total{outcome, reason}
+    wsauth_tickets_issued_total
+    wsauth_jwks_fetches_total{url, outcome}
+
+`reason` and `cause` are phrases of the table, `method` is that of the principal. No label has what
+a client sends: no identity, no address, no path, no credential.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.events import (
+    Abandoned,
+    Admitted,
+    Closed,
+    Event,
+    KeysFetched,
+    Refreshed,
+    Refused,
+    TicketIssued,
+)
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["PrometheusMetrics"]
+
+# From a token that is judged at once to a first message that is waited for.
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class PrometheusMetrics:
+    """An observer that counts: `Authenticator(..., observers=[log_event, PrometheusMetrics()])`.
+
+    One serves any number of authenticators, and a `JWKS` too. With several worker processes, live
+    sockets are the sum over those that live: see "Multiprocess Mode" in prometheus-client's docs.
+
+    Args:
+        registry: where its metrics are registered; None for prometheus-client's own `REGISTRY`.
+
+    Raises:
+        ConfigurationError: the registry has such metrics, or prometheus-client is not installed.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        try:
+            from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+        except ImportError:
+            raise ConfigurationError(
+                "PrometheusMetrics: prometheus-client is missing; "
+                "pip install 'asgi-wsauth[prometheus]'"
+            ) from None
+        there = REGISTRY if registry is None else registry
+
+        def counter(name: str, told: str, *labels: str) -> Counter:
+            return Counter(f"wsauth_{name}", told, labels, registry=there)
+
+        try:
+            self._handshakes = counter(
+                "handshakes", "Verdicts", "protocol", "outcome", "method", "reason"
+            )
+            self._duration = Histogram(
+                "wsauth_handshake_duration_seconds",
+                "Time from a handshake's arrival to its verdict",
+                ("protocol", "outcome"),
+                buckets=_BUCKETS,
+                registry=there,
+            )
+            self._live = Gauge(
+                "wsauth_live_sockets",
+                "Admitted sockets that have not ended",
+                multiprocess_mode="livesum",
+                registry=there,
+            )
+            self._closed = counter("sockets_closed", "Admitted sockets that have ended", "cause")
+            self._refreshes = counter(
+                "refreshes", "New credentials on open sockets", "outcome", "reason"
+            )
+            self._tickets = counter("tickets_issued", "Tickets handed out")
+            self._fetches = counter("jwks_fetches", "Fetches of signing keys", "url", "outcome")
+        except ValueError:  # whose words are those of prometheus-client
+            raise ConfigurationError(
+                "PrometheusMetrics: the registry has these metrics; give the one that is there to "
+                "all authenticators, or take another registry"
+            ) from None
+
+    def __call__(self, event: Event, /) -> None:
+        if isinstance(event, (Admitted, Refused, Abandoned)):
+            self._count_verdict(event)
+        elif isinstance(event, Closed):
+            self._live.dec()
+            self._closed.labels(event.reason.phrase if event.reason else "app_or_client").inc()
+        elif isinstance(event, Refreshed):
+            self._refreshes.labels(event.name, "").inc()
+        elif isinstance(event, TicketIssued):
+            self._tickets.inc()
+        elif isinstance(event, KeysFetched):
+            self._fetches.labels(event.url, "failed" if event.failure else "fetched").inc()
+
+    def _count_verdict(self, event: Admitted | Refused | Abandoned) -> None:
+        is_socket = event.protocol == "websocket"
+        reason = ""
+        if isinstance(event, Refused):
+            reason = event.reason.phrase
+            if is_socket and event.close_code is None:  # the socket is open, and stays so
+                self._refreshes.labels(event.name, reason).inc()
+                return
+        labels = event.protocol, event.name
+        self._handshakes.labels(*labels, event.method or "", reason).inc()
+        self._duration.labels(*labels).observe(event.duration)
+        if is_socket and isinstance(event, Admitted):
+            self._live.inc()
