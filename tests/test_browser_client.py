@@ -1,0 +1,695 @@
+"""examples/browser/wsauth.js, in Chromium, against real servers; and the page that shows it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import browser_table
+import pytest
+from browser import chromium
+from playwright.sync_api import Page, expect
+from redis_servers import Proxy
+from run_example import EXAMPLES, running
+from servers import Server, pooled
+
+from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
+from asgi_wsauth.denial import ADVICE_BY_CODE
+
+FOLDER = EXAMPLES / "browser"
+MODULE = browser_table.MODULE.read_text(encoding="utf-8")
+
+# All that may stand on the console: what Chromium itself writes there.
+CHROMIUM = re.compile(r"WebSocket connection to '[^']*' failed: |Failed to load resource: ")
+SECRET = re.compile(r"deny-|opaque-|until-|wst_")
+
+# Starts a client and notes what happens to it. `credentials` are given one after the other, the
+# last one again and again; an object among them is thrown. The first `tries` delays end at once,
+# and the next one never; without `tries` they take their time. `random` gives the first numbers.
+HARNESS = """
+const sockets = [];
+globalThis.endAll = () => { clock = 0; sockets.splice(0).forEach((socket) => socket.close()); };
+globalThis.clock = 0;
+globalThis.start = async ([module, url, settings]) => {
+  const { carrier, credentials, tries, random, say, ...given } = settings;
+  const { AuthSocket, ticketFrom } = await import(module);
+  const asked = [], delays = [], events = [], waiters = new Set();
+  const numbers = [...(random ?? [])];
+  const note = (...what) => { events.push(what); waiters.forEach((waiter) => waiter()); };
+  const give = async ({ fresh }) => {
+    asked.push(fresh);
+    const one = credentials[Math.min(asked.length, credentials.length) - 1];
+    if (one === "never") return new Promise(() => {});
+    if (one?.message) throw Object.assign(new Error(one.message), one);
+    return one;
+  };
+  const options = { [carrier]: credentials ? give : ticketFrom("/ticket"), ...given };
+  if (random !== null) options.random = () => numbers.shift() ?? 0.5;
+  if (tries !== undefined) options.setTimeout = (run, ms) => {
+    delays.push(ms);
+    delays.length <= tries ? setTimeout(run) : note("held");
+  };
+  const socket = new AuthSocket(url, { now: () => clock, ...options });
+  sockets.push(socket);
+  socket.addEventListener("open", () => { note("open"); if (say) socket.send(say); });
+  socket.addEventListener("message", ({ data }) => note("message", data));
+  for (const type of ["waiting", "login", "stop"]) {
+    socket.addEventListener(type, ({ code, reason, delay, error }) => {
+      if (tries === undefined && type === "waiting") delays.push(delay);
+      note(type, code ?? null, reason ?? null, error?.name ?? null);
+    });
+  }
+  const until = (type, n) => new Promise((resolve) => {
+    const look = () => {
+      if (events.filter((event) => event[0] === type).length < n) return;
+      waiters.delete(look);
+      resolve({ asked, delays, events });
+    };
+    waiters.add(look);
+    look();
+  });
+  return { socket, until };
+};
+"""
+
+
+@dataclass
+class Seen:
+    """What happened to a client.
+
+    Attributes:
+        asked: for each credential that the page was asked for, whether it had to be a fresh one.
+        delays: milliseconds that it wanted to wait.
+        events: type, code, reason, and the error's name.
+    """
+
+    asked: list[bool]
+    delays: list[float]
+    events: list[list[Any]]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event[0] for event in self.events]
+
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
+        """Code and reason of these events, or what the messages say."""
+        return [tuple(event[1:3]) for event in self.events if event[0] == kind]
+
+
+class Client:
+    """An AuthSocket on a page."""
+
+    def __init__(self, page: Page, url: str, options: dict[str, Any]) -> None:
+        self._page = page
+        source = base64.b64encode(MODULE.encode()).decode()
+        module = f"data:text/javascript;base64,{source}"
+        self._client = page.evaluate_handle("start", [module, url, options])
+
+    def until(self, kind: str, times: int = 1) -> Seen:
+        """What happened, once there were so many events of this kind."""
+        told = self._client.evaluate("({until}, [kind, n]) => until(kind, n)", [kind, times])
+        return Seen(**told)
+
+    def run(self, script: str) -> Any:
+        """What a script makes of the `socket`."""
+        return self._client.evaluate(f"({{socket}}) => {script}")
+
+    def until_gone(self, kind: str) -> Seen:
+        """What happened up to its last event; neither time nor the network bring it back."""
+        self.until(kind)
+        self.network_is_back()
+        self._page.evaluate("fetch('/settle')")
+        seen = self.until(kind)
+        assert seen.kinds[-1] == kind
+        return seen
+
+    def network_is_back(self) -> None:
+        self._page.evaluate("dispatchEvent(new Event('online'))")
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[tuple[Page, list[str]]]:
+    """The one page of all tests, and what is on its console."""
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        page.add_init_script(HARNESS)
+        console: list[str] = []
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: console.append(f"error: {error}"))
+        yield page, console
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> Server:
+    return pooled(request.config, "uvicorn-websockets")
+
+
+@pytest.fixture
+def page(tab: tuple[Page, list[str]]) -> Iterator[Page]:
+    """A page on whose console nobody but Chromium writes, and never a credential."""
+    page, console = tab
+    console.clear()
+    yield page
+    page.evaluate("globalThis.endAll?.()")
+    page.context.set_offline(False)
+    page.context.clear_cookies()
+    assert [text for text in console if not CHROMIUM.match(text)] == []
+    assert [text for text in console if SECRET.search(text)] == []
+
+
+Start: TypeAlias = Callable[..., Client]
+
+
+@pytest.fixture
+def start(page: Page, server: Server) -> Iterator[Start]:
+    """Starts clients on a page of the server, which itself must have no trouble with them."""
+
+    def start(path: str, *credentials: Any, through: Any = server, **options: Any) -> Client:
+        """With `carrier="ticket"` and no credentials, tickets come from the TicketEndpoint."""
+        if page.url != f"{server.origin}/page":
+            page.goto(f"{server.origin}/page")
+        options = {"carrier": "token", "credentials": credentials or None, **options}
+        return Client(page, f"ws://127.0.0.1:{through.port}{path}", options)
+
+    with server.must_stay_quiet():
+        yield start
+
+
+@pytest.fixture
+def attempts(server: Server) -> Callable[[], int]:
+    """How many sockets the server decided about since the test began."""
+    begin = len(server.log())
+    return lambda: len(re.findall("websocket (admitted|refused)", server.log_since(begin)))
+
+
+def refusals(advice: str) -> Any:
+    rows = [reason for reason in Reason if reason.advice == advice]
+    return pytest.mark.parametrize("reason", rows, ids=lambda reason: reason.name)
+
+
+carriers = pytest.mark.parametrize("carrier", ["ticket", "token"])
+
+
+# The table.
+
+
+def test_its_table_is_the_one_of_the_package() -> None:
+    """Where this fails, `python tests/browser_table.py` makes it anew."""
+    assert browser_table.module_table() == browser_table.table()
+
+
+def test_a_changed_table_is_noticed_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "wsauth.js"
+    copy.write_text(MODULE, encoding="utf-8")
+    monkeypatch.setattr(browser_table, "MODULE", copy)
+    monkeypatch.setattr(browser_table, "ADVICE_BY_CODE", {**ADVICE_BY_CODE, 1014: "retry later"})
+    assert browser_table.module_table() != browser_table.table()
+    browser_table.write()
+    assert browser_table.module_table() == browser_table.table()
+    assert '[1014, "retry later"]' in copy.read_text(encoding="utf-8")
+
+
+def test_it_is_one_file_under_200_lines_that_imports_nothing() -> None:
+    assert MODULE.count("\n") < 200
+    assert max(map(len, MODULE.splitlines())) <= 100
+    assert not re.search(r"^import|import\(|console\.\w", MODULE, re.MULTILINE)
+
+
+# What it does about each row.
+
+
+@carriers
+def test_a_good_credential_opens_one_socket(
+    start: Start, attempts: Callable[[], int], carrier: str
+) -> None:
+    client = start("/guarded", "opaque-1", carrier=carrier, say="hello", tries=0)
+    seen = client.until("message", 2)
+    assert (seen.asked, seen.delays, seen.kinds) == ([False], [], ["open", "message", "message"])
+    assert seen.of("message")[1] == ("hello",)
+    client.run("socket.close()")
+    assert attempts() == 1
+
+
+@carriers
+@refusals("stop")
+def test_what_can_not_succeed_is_not_tried_again(
+    start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
+) -> None:
+    seen = start("/guarded", f"deny-{reason.name}", carrier=carrier, tries=9).until_gone("stop")
+    assert seen.of("stop") == [(1008, reason.phrase)]
+    assert (seen.asked, seen.delays, attempts()) == ([False], [], 1)
+
+
+@carriers
+def test_an_expired_token_is_replaced_at_once(
+    start: Start, attempts: Callable[[], int], carrier: str
+) -> None:
+    client = start("/guarded", "deny-EXPIRED", "opaque-1", carrier=carrier, tries=1)
+    seen = client.until("message")
+    assert seen.of("waiting") == [(4001, "token_expired")]
+    assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
+
+
+def test_a_token_that_is_always_expired_is_no_loop(
+    start: Start, attempts: Callable[[], int]
+) -> None:
+    seen = start("/guarded", "deny-EXPIRED", tries=4).until("held")
+    assert seen.delays == [0, 500, 1000, 2000, 4000]
+    assert (seen.asked, attempts()) == ([False, True, True, True, True], 5)
+
+
+@refusals("refresh, with backoff")
+def test_without_keys_a_fresh_token_is_asked_for_after_a_delay(
+    start: Start, attempts: Callable[[], int], reason: Reason
+) -> None:
+    refused = f"deny-{reason.name}"
+    seen = start("/guarded", refused, refused, "opaque-1", tries=2).until("message")
+    assert seen.of("waiting") == [(4001, reason.phrase)] * 2
+    assert (seen.asked, seen.delays, attempts()) == ([False, True, True], [500, 1000], 3)
+
+
+@carriers
+@refusals("log in again")
+def test_a_revoked_login_is_handed_to_the_page(
+    start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
+) -> None:
+    client = start("/guarded", f"deny-{reason.name}", "opaque-1", carrier=carrier, tries=9)
+    seen = client.until_gone("login")
+    assert seen.of("login") == [(4004, reason.phrase)]
+    assert (seen.asked, seen.delays, attempts()) == ([False], [], 1)
+    client.run("socket.connect()")  # somebody has logged in
+    assert client.until("message").asked == [False, False]
+
+
+@carriers
+@refusals("retry later")
+def test_what_may_pass_is_waited_for_ever_longer(
+    start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
+) -> None:
+    refused = f"deny-{reason.name}"
+    client = start("/guarded", refused, refused, refused, "opaque-1", carrier=carrier, tries=3)
+    seen = client.until("message")
+    assert seen.of("waiting") == [(reason.close_code, reason.phrase)] * 3
+    assert (seen.asked, seen.delays, attempts()) == ([False] * 4, [500, 1000, 2000], 4)
+
+
+@pytest.mark.parametrize("path", ["/close", "/http"])
+def test_where_nothing_says_why_one_fresh_credential_is_tried(
+    start: Start, attempts: Callable[[], int], path: str
+) -> None:
+    seen = start(path, "deny-EXPIRED", "opaque-1", tries=1).until("message")
+    assert (seen.of("waiting"), seen.asked) == ([(1006, "")], [False, True])
+    assert attempts() == 2
+
+
+@pytest.mark.parametrize("path", ["/close", "/http"])
+def test_where_nothing_ever_says_why_it_is_no_loop(
+    start: Start, attempts: Callable[[], int], path: str
+) -> None:
+    seen = start(path, "deny-INVALID", tries=4).until("held")
+    assert seen.delays == [500, 1000, 2000, 4000, 8000]
+    assert (seen.asked, attempts()) == ([False, True, False, False, False], 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        *((code, "stop") for code in (1000, 1003, 3999, 4000)),
+        *((code, "stop") for code in (1008, 3000, 3003)),
+        *((code, "waiting") for code in (1001, 1011, 1012, 1013, 4011, 4013, 4001)),
+        (4004, "login"),
+    ],
+)
+def test_a_code_counts_where_the_reason_is_none_of_the_tables(
+    start: Start, code: int, kind: str
+) -> None:
+    client = start(f"/bare/accept_then_close?code={code}", "opaque-1", tries=0)
+    assert client.until(kind).of(kind) == [(code, "a reason")]
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+def test_from_daphne_the_code_alone_says_it(
+    page: Page, request: pytest.FixtureRequest, reason: Reason
+) -> None:
+    server = pooled(request.config, "daphne")
+    page.goto(f"{server.origin}/page")
+    code = DAPHNE_CLOSE_CODES.get(reason, reason.close_code)
+    kind = {"stop": "stop", "log in again": "login"}.get(ADVICE_BY_CODE[code], "waiting")
+    options = {"carrier": "token", "credentials": [f"deny-{reason.name}"], "tries": 0}
+    seen = Client(page, f"ws://127.0.0.1:{server.port}/daphne", options).until(kind)
+    assert seen.of(kind) == [(code, "")]
+    assert seen.delays == {"stop": [], "login": [], "waiting": [0 if code == 4001 else 500]}[kind]
+
+
+# Delays.
+
+
+@pytest.mark.parametrize(
+    ("number", "delays"),
+    [
+        (0, [0] * 7),
+        (0.25, [250, 500, 1000, 2000, 4000, 7500, 7500]),
+        (1, [1000, 2000, 4000, 8000, 16000, 30000, 30000]),
+    ],
+)
+def test_a_delay_is_a_random_part_of_a_bound_that_doubles(
+    start: Start, number: float, delays: list[float]
+) -> None:
+    client = start("/guarded", "deny-UNAVAILABLE", tries=6, random=[number] * 7)
+    assert client.until("held").delays == delays
+
+
+def test_by_itself_it_takes_random_numbers_and_real_timers(start: Start) -> None:
+    client = start("/guarded", "deny-UNAVAILABLE", random=None, base=16, cap=64)
+    seen = client.until("waiting", 8)
+    client.run("socket.close()")
+    bounds = [16, 32, *[64] * 6]
+    parts = {delay / bound for delay, bound in zip(seen.delays, bounds, strict=True)}
+    assert len(parts) == 8
+    assert all(0 <= part < 1 for part in parts)
+
+
+@pytest.mark.parametrize(("open_for", "delay"), [(5000, 500), (4999, 4000)])
+def test_only_a_socket_that_stayed_open_counts_as_a_good_one(
+    page: Page, start: Start, open_for: int, delay: int
+) -> None:
+    """Neither that it opened nor that the app said something proves it."""
+    refused = ["deny-UNAVAILABLE"] * 3
+    client = start("/live/obeys", *refused, "until-ever-eve", tries=3, say="until-ever-eve")
+    client.until("message")
+    page.evaluate(f"clock = {open_for}")
+    client.run("socket.send('close UNAVAILABLE')")
+    assert client.until("held").delays == [500, 1000, 2000, delay]
+
+
+@pytest.mark.parametrize(("open_for", "delay"), [(5000, 0), (4999, 500)])
+def test_a_token_that_ends_after_a_good_time_is_replaced_at_once_each_time(
+    page: Page, start: Start, open_for: int, delay: int
+) -> None:
+    credentials = ["deny-EXPIRED", "until-ever-eve"]
+    client = start("/live/obeys", *credentials, tries=1, say="until-ever-eve")
+    client.until("message")
+    page.evaluate(f"clock = {open_for}")
+    client.run("socket.send('close EXPIRED')")
+    assert client.until("held").delays == [0, delay]
+
+
+def test_a_token_that_ran_out_while_the_network_was_away_is_replaced_at_once(
+    start: Start, server: Server
+) -> None:
+    """The fresh one that was asked for when the network went is an old one by now."""
+    with Proxy(server.port) as link:
+        client = start("/guarded", "opaque-1", "deny-EXPIRED", "opaque-1", through=link, tries=2)
+        client.until("message")
+        link.break_off()
+        seen = client.until("message", 2)
+        client.run("socket.close()")
+    assert seen.of("waiting") == [(1006, ""), (4001, "token_expired")]
+    assert (seen.asked, seen.delays) == ([False, True, True], [500, 0])
+
+
+# Live sockets.
+
+
+def test_a_socket_whose_login_is_revoked_is_handed_to_the_page(
+    start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    name = server.new_test()
+    client = start("/live/waits", f"until-ever-{name}", say="hello", tries=9)
+    client.until("message")
+    server.get("/revoke", kind="user", name=name)
+    seen = client.until_gone("login")
+    assert seen.of("login") == [(4004, "token_revoked")]
+    assert (seen.asked, attempts()) == ([False], 1)
+
+
+def test_a_socket_whose_token_ends_comes_back_with_a_fresh_one(
+    start: Start, attempts: Callable[[], int]
+) -> None:
+    client = start("/live/waits", "until-0.3-ann", "until-ever-ann", say="hello", tries=1)
+    seen = client.until("message", 2)
+    assert seen.of("waiting") == [(4001, "token_expired")]
+    assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
+
+
+def test_a_token_is_replaced_on_the_open_socket_where_the_server_asks_for_that(
+    start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    begin = len(server.log())
+    name = server.new_test()
+    client = start(
+        *("/live/refresh", f"until-50-{name}", f"until-ever-{name}"),
+        refreshMessage="auth.refresh",
+        say="hello",
+        tries=0,
+    )
+    client.until("message")
+    for _ in range(100):
+        if "websocket refreshed" in server.log_since(begin):
+            break
+        client.run("socket.send('again')")
+    else:
+        pytest.fail("not refreshed")
+    seen = client.until("message")
+    assert seen.asked == [False, True]
+    assert {text for (text, *_) in seen.of("message")} <= {"hello", "again"}
+    assert attempts() == 1
+
+
+def test_a_user_with_too_many_sockets_waits_for_a_place(
+    start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    token = f"until-ever-{server.new_test()}"
+    first, second = (start("/live/reject", token, say="hello", tries=0) for _ in range(2))
+    first.until("message")
+    second.until("message")
+    third = start("/live/reject", token, say="hello", base=16, cap=64)
+    seen = third.until("waiting", 3)
+    assert seen.of("waiting")[:3] == [(1013, "too_many_connections")] * 3
+    first.run("socket.close()")
+    seen = third.until("message")
+    assert len(seen.asked) == len(seen.delays) + 1
+    assert not any(seen.asked)
+    assert attempts() == 2 + len(seen.asked)
+
+
+def test_an_address_that_is_locked_out_waits(
+    start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    path = f"/live/throttled?rejection=accept_then_close&test={server.new_test()}"
+    for _ in range(2):
+        seen = start(path, "rubbish", carrier="ticket", tries=9).until_gone("stop")
+        assert seen.of("stop") == [(1008, "token_invalid")]
+    seen = start(path, "opaque-1", carrier="ticket", tries=3).until("held")
+    assert seen.of("waiting") == [(1013, "too_many_failures")] * 4
+    assert seen.delays == [500, 1000, 2000, 4000]
+    assert attempts() == 2 + 4
+
+
+# The network.
+
+
+def test_when_the_network_is_cut_it_comes_back_as_soon_as_that_does(
+    start: Start, server: Server
+) -> None:
+    with Proxy(server.port) as link:
+        client = start("/guarded", "opaque-1", through=link, base=16, cap=64)
+        client.until("message")
+        link.cut()
+        client.until("waiting", 4)
+        assert link.made == 1
+        link.restore()
+        seen = client.until("message", 2)
+        client.run("socket.close()")
+    assert set(seen.of("waiting")) == {(1006, "")}
+    assert seen.asked == [False, True, *[False] * (len(seen.delays) - 1)]
+    assert link.made == 2
+
+
+def test_while_the_browser_is_offline_it_waits_for_the_network(
+    page: Page, start: Start, server: Server
+) -> None:
+    with Proxy(server.port) as link:
+        client = start("/guarded", "opaque-1", through=link, tries=0)
+        client.until("message")
+        page.context.set_offline(True)
+        link.cut()
+        assert client.until("held").delays == [30_000]
+        link.restore()
+        page.context.set_offline(False)
+        assert client.until("message", 2).delays == [30_000]
+        client.run("socket.close()")
+    assert link.made == 2
+
+
+def test_a_server_that_does_not_answer_is_given_up(start: Start, server: Server) -> None:
+    with Proxy(server.port) as link:
+        link.silent = True
+        client = start("/guarded", "opaque-1", through=link, tries=0, timeout=200)
+        assert client.until("held").of("waiting") == [(1006, "")]
+        link.silent = False
+        client.network_is_back()
+        client.until("message")
+        client.run("socket.close()")
+
+
+# The page.
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [["never"], ["deny-UNAVAILABLE"], ["opaque-1"]],
+    ids=["asking", "waiting", "open"],
+)
+def test_a_page_that_closes_it_has_closed_it(
+    page: Page, start: Start, attempts: Callable[[], int], credentials: Sequence[str]
+) -> None:
+    client = start("/guarded", *credentials, tries=0)
+    if credentials != ["never"]:
+        client.until({"deny-UNAVAILABLE": "held", "opaque-1": "message"}[credentials[0]])
+    before = attempts()
+    client.run("socket.close()")
+    assert client.run("socket.send('hello')") is False
+    client.network_is_back()
+    page.evaluate("fetch('/settle')")
+    seen = client.until("open", 0)
+    assert (len(seen.asked), attempts()) == (1, before)
+
+
+@pytest.mark.parametrize("kind", ["waiting", "stop", "login"])
+def test_a_page_may_close_or_connect_from_within_an_event(
+    start: Start, attempts: Callable[[], int], kind: str
+) -> None:
+    refused = {"waiting": "deny-UNAVAILABLE", "stop": "deny-INVALID", "login": "deny-REVOKED"}
+    client = start("/guarded", refused[kind], "opaque-1", tries=9)
+    client.run(f"socket.addEventListener('{kind}', () => socket.connect())")
+    seen = client.until("message")
+    assert (seen.asked, attempts()) == ([False, False], 2)
+
+
+def test_what_is_sent_while_there_is_no_socket_is_not_kept(start: Start) -> None:
+    client = start("/live/waits", "deny-UNAVAILABLE", "until-ever-ann", say="hello", tries=1)
+    assert client.run("socket.send('lost')") is False
+    client.until("message")
+    assert client.run("socket.send('kept')") is True
+    assert client.until("message", 2).of("message") == [("hello",), ("kept",)]
+
+
+def test_a_page_without_a_credential_is_to_log_in(
+    start: Start, attempts: Callable[[], int]
+) -> None:
+    client = start("/guarded", None, "opaque-1", tries=9)
+    assert client.until_gone("login").of("login") == [(None, None)]
+    assert attempts() == 0
+    client.run("socket.connect()")
+    client.until("message")
+
+
+def test_a_page_that_can_not_get_a_credential_waits(start: Start) -> None:
+    failing = [{"message": "no network"}, "never"]
+    seen = start("/guarded", *failing, "opaque-1", tries=2, timeout=200).until("message")
+    assert [event[3] for event in seen.events if event[0] == "waiting"] == ["Error", "TimeoutError"]
+    assert seen.delays == [500, 1000]
+
+
+def test_a_fresh_credential_is_asked_for_until_there_is_one(start: Start) -> None:
+    failing = [{"message": "no network"}] * 2
+    seen = start("/guarded", "deny-EXPIRED", *failing, "opaque-1", tries=3).until("message")
+    assert (seen.asked, seen.delays) == ([False, True, True, True], [0, 500, 1000])
+
+
+def test_an_error_with_a_phrase_of_the_table_counts_as_that(start: Start) -> None:
+    client = start("/guarded", {"message": "refused", "reason": "forbidden"}, tries=9)
+    assert client.until_gone("stop").of("stop") == [(None, "forbidden")]
+
+
+def test_a_token_that_no_browser_can_send_is_not_told_to_anybody(start: Start) -> None:
+    seen = start("/guarded", "opaque-1 and a space", tries=9).until_gone("stop")
+    assert seen.events == [["stop", None, "SyntaxError", None]]
+
+
+def test_it_wants_to_know_one_carrier(page: Page, server: Server) -> None:
+    page.goto(f"{server.origin}/page")
+    for options in ({}, {"carrier": "ticket", "credentials": [], "token": "both"}):
+        with pytest.raises(Exception, match="needs one function, as `ticket` or as `token`"):
+            Client(page, "/guarded", {"carrier": "neither", "credentials": [], **options})
+
+
+@pytest.mark.parametrize("path", ["/guarded", "http://127.0.0.1:{}/guarded"])
+def test_an_address_may_be_a_path_or_that_of_the_page(
+    page: Page, server: Server, path: str
+) -> None:
+    page.goto(f"{server.origin}/page")
+    options = {"carrier": "token", "credentials": ["opaque-1"], "protocols": ["chat"]}
+    client = Client(page, path.format(server.port) + "?choose=chat", options)
+    assert '"offered": ["chat", "bearer"]' in client.until("message").of("message")[0][0]
+
+
+# Tickets from a TicketEndpoint.
+
+
+@pytest.mark.parametrize(
+    ("login", "kind", "told"),
+    [
+        ("opaque-1", "message", None),
+        ("deny-MISSING", "login", (None, None)),
+        ("deny-EXPIRED", "login", (None, None)),
+        ("deny-FORBIDDEN", "stop", (None, "forbidden")),
+        ("deny-THROTTLED", "held", None),
+        ("deny-UNAVAILABLE", "held", None),
+    ],
+)
+def test_a_ticket_is_asked_for_with_the_pages_login(
+    page: Page, start: Start, server: Server, login: str, kind: str, told: Any
+) -> None:
+    page.goto(f"{server.origin}/page")
+    page.evaluate(f"document.cookie = 'session={login}'")
+    seen = start("/guarded", carrier="ticket", tries=0).until(kind)
+    assert told is None or seen.of(kind) == [told]
+
+
+# The example.
+
+
+def test_its_page_comes_back_when_the_server_does(page: Page) -> None:
+    command, secret = str(FOLDER / "app.py"), "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
+    state, lines = page.get_by_role("status"), page.get_by_role("log").get_by_role("listitem")
+    with running(command, SECRET=secret) as app:
+        page.goto(app.origin)
+        expect(state).to_have_text("logged out")
+        page.get_by_role("button", name="Log in").click()
+        expect(lines.last).to_have_text("Hello, alice")
+        app.process.kill()
+        expect(state).to_contain_text("waiting")
+        expect(lines.filter(has_text="closed: 1006")).to_have_count(1)
+    page.context.clear_cookies(name="login")  # which ends after a minute, and is renewed
+    with running(command, SECRET=secret, PORT=str(app.port)):
+        expect(state).to_have_text("connected")
+        page.get_by_label("Message").fill("<b>again</b>")
+        page.get_by_role("button", name="Send").click()
+        expect(lines.last).to_have_text("alice: <b>again</b>")
+        page.get_by_role("button", name="Log out everywhere").click()
+        expect(lines.last).to_have_text("closed: 4004 token_revoked; log in")
+        page.get_by_role("button", name="Log in").click()
+        expect(state).to_have_text("connected")
+
+
+def test_its_log_has_no_ticket_and_no_other_site_logs_anybody_in(page: Page) -> None:
+    with running(str(FOLDER / "app.py")) as app:
+        page.goto(app.origin)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("status")).to_have_text("connected")
+        for path, status in (("/login", 403), ("/ticket", 403), ("/renew", 403), ("/logout", 403)):
+            headers = [("Origin", "http://127.0.0.1:1")]
+            assert app.ask("POST", path, headers=headers).status == status
+        for width in (320, 1000):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert not re.search(r"wst_|eyJ|token=", app.written)
