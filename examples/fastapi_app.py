@@ -1,0 +1,69 @@
+"""FastAPI: one login for sockets and requests, and documentation with a working Authorize button.
+
+    pip install 'asgi-wsauth[demo]' fastapi
+    python examples/fastapi_app.py
+
+It prints an address with a token in it that is good for five minutes; connect to it with
+`python -m websockets ADDRESS`. Without the token, that says with which code and phrase the socket
+was closed; a browser's page has them as `event.code` and `event.reason`. The port is 8000, or what
+the environment variable PORT says. SECRET can be set too.
+"""
+
+import os
+import secrets
+from typing import Annotated
+
+import uvicorn
+from fastapi import Depends, FastAPI, Security, WebSocket
+from fastapi.requests import HTTPConnection
+from fastapi.security import HTTPBearer
+
+from asgi_wsauth import (
+    Authenticator,
+    HTTPAuthMiddleware,
+    JWTVerifier,
+    Principal,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.testing import make_jwt
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+
+auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
+
+app = FastAPI()
+app.add_middleware(WebSocketAuthMiddleware, authenticator=auth)
+app.add_middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/docs", "/openapi.json"])
+
+
+# HTTPConnection is what requests and sockets have in common.
+async def current_user(conn: HTTPConnection) -> Principal:
+    user: Principal = conn.user
+    return user
+
+
+CurrentUser = Annotated[Principal, Depends(current_user)]
+
+# For /docs alone. It must not refuse by itself: the header that it looks for is gone by then.
+documented = Security(HTTPBearer(auto_error=False))
+
+
+@app.get("/me", dependencies=[documented])
+async def me(user: CurrentUser) -> dict[str, str]:
+    return {"name": user.display_name}
+
+
+@app.websocket("/chat")
+async def chat(websocket: WebSocket, user: CurrentUser) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{user.display_name}: {text}")
+
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8000"))
+    token = make_jwt(SECRET, "alice", aud="chat")
+    print(f"ws://127.0.0.1:{port}/chat?token={token}")
+    print(f"curl -i http://127.0.0.1:{port}/me -H 'Authorization: Bearer {token}'")
+    print(f"http://127.0.0.1:{port}/docs", flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port)

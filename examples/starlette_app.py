@@ -1,0 +1,65 @@
+"""Starlette: one login for sockets and requests, and a route that takes a scope.
+
+    pip install 'asgi-wsauth[demo]'
+    python examples/starlette_app.py
+
+It prints addresses with tokens in them that are good for five minutes; connect to one with
+`python -m websockets ADDRESS`. Without a token, or as bob on /admin, that says with which code and
+phrase the socket was closed; a browser's page has them as `event.code` and `event.reason`. The port
+is 8000, or what the environment variable PORT says. SECRET can be set too.
+"""
+
+import os
+import secrets
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from asgi_wsauth import Authenticator, HTTPAuthMiddleware, JWTVerifier, WebSocketAuthMiddleware
+from asgi_wsauth.testing import make_jwt
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+
+auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
+
+
+async def me(request: Request) -> JSONResponse:
+    return JSONResponse({"name": request.user.display_name, "scopes": request.auth.scopes})
+
+
+async def chat(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{websocket.user.display_name}: {text}")
+
+
+# Around one route. It has the same authenticator as the one around the app, so nothing is verified
+# twice. Where only some routes are to be guarded, this is all that it takes.
+admins_only = Middleware(WebSocketAuthMiddleware, authenticator=auth, required_scopes=["admin"])
+
+app = Starlette(
+    routes=[
+        Route("/me", me),
+        WebSocketRoute("/chat", chat),
+        WebSocketRoute("/admin", chat, middleware=[admins_only]),
+    ],
+    middleware=[
+        Middleware(HTTPAuthMiddleware, authenticator=auth),
+        Middleware(WebSocketAuthMiddleware, authenticator=auth),
+    ],
+)
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8000"))
+    alice = make_jwt(SECRET, "alice", aud="chat", scopes=["admin"])
+    bob = make_jwt(SECRET, "bob", aud="chat")
+    for token in (alice, bob):
+        print(f"ws://127.0.0.1:{port}/chat?token={token}")
+        print(f"ws://127.0.0.1:{port}/admin?token={token}")
+    print(f"curl -i http://127.0.0.1:{port}/me -H 'Authorization: Bearer {alice}'", flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port)
