@@ -1,0 +1,174 @@
+"""The README's client in Python, which acts on `advice`, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from servers import Server, free_port, pooled
+
+from asgi_wsauth import Reason
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+class Enough(Exception):
+    """The test has seen all that it wants to see."""
+
+
+@dataclass
+class Saw:
+    """What happened to the client.
+
+    Attributes:
+        told: what it returned; None where the test ended it.
+        asked: for each token that it asked for, whether that had to be a fresh one.
+        delays: seconds for which it wanted to sleep.
+        messages: how many it got.
+    """
+
+    told: tuple[str, str] | None = None
+    asked: list[bool] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    messages: int = 0
+
+
+def stay_connected(url: str, *tokens: str, tries: int = 5, messages: int = 1) -> Saw:
+    """Run the README's function: it gets one token after the other, and the last one again, until
+    it has asked more than so many times, or has so many messages."""
+    saw = Saw()
+
+    async def get_token(fresh: bool) -> str:
+        if len(saw.asked) == tries:
+            raise Enough
+        saw.asked.append(fresh)
+        return tokens[min(len(saw.asked), len(tokens)) - 1]
+
+    async def handle(message: str | bytes) -> None:
+        saw.messages += 1
+        if saw.messages == messages:
+            raise Enough
+
+    async def sleep(seconds: float) -> None:
+        saw.delays.append(seconds)
+
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = [block for block in blocks if "def stay_connected" in block]
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    names["asyncio"] = SimpleNamespace(sleep=sleep)
+    with suppress(Enough):
+        saw.told = asyncio.run(names["stay_connected"](url, get_token, handle))
+    return saw
+
+
+@pytest.fixture(scope="module")
+def pooled_server(request: pytest.FixtureRequest) -> Server:
+    return pooled(request.config, "uvicorn-websockets")
+
+
+@pytest.fixture
+def server(pooled_server: Server) -> Iterator[Server]:
+    with pooled_server.must_stay_quiet():
+        yield pooled_server
+
+
+@pytest.fixture
+def url(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("no_proxy", "*")
+    return f"ws://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def attempts(server: Server) -> Callable[[], int]:
+    """How many sockets the server decided about since the test began."""
+    begin = len(server.log())
+    return lambda: len(re.findall("websocket (admitted|refused)", server.log_since(begin)))
+
+
+def refusals(advice: str) -> Any:
+    rows = [reason for reason in Reason if reason.advice == advice]
+    return pytest.mark.parametrize("reason", rows, ids=lambda reason: reason.name)
+
+
+def are_random_below(delays: list[float], *bounds: float) -> bool:
+    return all(0 <= delay < bound for delay, bound in zip(delays, bounds, strict=True))
+
+
+@refusals("stop")
+def test_it_stops_and_says_the_phrase(
+    url: str, attempts: Callable[[], int], reason: Reason
+) -> None:
+    saw = stay_connected(f"{url}/guarded", f"deny-{reason.name}")
+    assert saw == Saw(("stop", reason.phrase), [False])
+    assert attempts() == 1
+
+
+@refusals("log in again")
+def test_it_says_that_somebody_has_to_log_in(
+    url: str, attempts: Callable[[], int], reason: Reason
+) -> None:
+    saw = stay_connected(f"{url}/guarded", f"deny-{reason.name}")
+    assert saw == Saw(("log in again", reason.phrase), [False])
+    assert attempts() == 1
+
+
+def test_an_expired_token_is_replaced_at_once(url: str, attempts: Callable[[], int]) -> None:
+    saw = stay_connected(f"{url}/guarded", "deny-EXPIRED", "opaque-1")
+    assert saw == Saw(None, [False, True], [], 1)
+    assert attempts() == 2
+
+
+def test_a_token_that_is_always_expired_is_no_loop(url: str, attempts: Callable[[], int]) -> None:
+    saw = stay_connected(f"{url}/guarded", "deny-EXPIRED")
+    assert saw.asked == [False, True, True, True, True]
+    assert are_random_below(saw.delays, 1, 2, 4, 8)
+    assert attempts() == 5
+
+
+@refusals("refresh, with backoff")
+def test_without_keys_it_brings_a_fresh_token_after_a_delay(url: str, reason: Reason) -> None:
+    saw = stay_connected(f"{url}/guarded", f"deny-{reason.name}", "opaque-1")
+    assert saw.asked == [False, True]
+    assert are_random_below(saw.delays, 1)
+
+
+@refusals("retry later")
+def test_it_comes_back_after_ever_longer_delays(
+    url: str, attempts: Callable[[], int], reason: Reason
+) -> None:
+    saw = stay_connected(f"{url}/guarded", f"deny-{reason.name}", tries=8)
+    assert saw.asked == [False] * 8
+    assert are_random_below(saw.delays, 1, 2, 4, 8, 16, 30, 30, 30)
+    assert attempts() == 8
+
+
+@pytest.mark.parametrize("path", ["/close", "/http"])
+def test_where_nothing_says_why_it_tries_one_fresh_token(
+    url: str, attempts: Callable[[], int], path: str
+) -> None:
+    saw = stay_connected(f"{url}{path}", "deny-INVALID")
+    assert saw.asked == [False, True, False, False, False]
+    assert len(saw.delays) == attempts() == 5
+
+
+def test_where_no_server_is_it_comes_back_later(url: str) -> None:
+    saw = stay_connected(f"ws://127.0.0.1:{free_port()}/", "opaque-1", tries=3)
+    assert saw.asked == [False, True, False]
+    assert are_random_below(saw.delays, 1, 2, 4)
+
+
+def test_a_socket_whose_token_ends_comes_back_with_a_fresh_one(
+    url: str, server: Server, attempts: Callable[[], int]
+) -> None:
+    saw = stay_connected(f"{url}/live/sends", "until-0.3-ann", "deny-INVALID", messages=10_000)
+    assert saw.told == ("stop", "token_invalid")
+    assert (saw.asked, saw.delays, attempts()) == ([False, True], [], 2)
+    assert saw.messages > 0
