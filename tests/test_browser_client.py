@@ -63,7 +63,8 @@ globalThis.start = async ([module, url, settings]) => {
       note(type, code ?? null, reason ?? null, error?.name ?? null);
     });
   }
-  const until = (type, n) => new Promise((resolve) => {
+  const until = (type, n) => new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`no ${type}: ${JSON.stringify(events)}`)), 20_000);
     const look = () => {
       if (events.filter((event) => event[0] === type).length < n) return;
       waiters.delete(look);
