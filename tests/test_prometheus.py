@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 from run_example import EXAMPLES, Running, running
+from servers import DEADLINE
 from sockets import LEFT, Seat, Wire, until
 from sockets import running as connected
 from websockets.sync.client import connect
@@ -305,9 +307,9 @@ def test_prometheus_reads_what_the_example_counted(example: Running) -> None:
         assert example.talk("/chat").close == (1008, "token_missing")
         assert example.talk("/chat", token="secret-token").close == (1008, "token_invalid")
     token = address.partition("token=")[2]
-    told = counts(scrape(example))
-    while LIVE in told:  # the server may still be saying goodbye
-        told = counts(scrape(example))
+    deadline = time.monotonic() + DEADLINE
+    while LIVE in (told := counts(scrape(example))):  # the server may still be saying goodbye
+        assert time.monotonic() < deadline
     refused = "wsauth_handshakes_total{outcome=refused,protocol=websocket,reason=%s}"
     assert told == {
         **handshake("method=jwt,outcome=admitted"),
