@@ -6,6 +6,7 @@ one that stands inside sees no token.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -29,8 +30,9 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    path = {"PYTHONPATH": f"{HERE}:{EXAMPLES}"}
-    with serving("uvicorn-websockets", "limiter_apps:app", env=path) as server:
+    path = [str(HERE), str(EXAMPLES), os.environ.get("PYTHONPATH", "")]
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    with serving("uvicorn-websockets", "limiter_apps:app", env=env) as server:
         yield server
 
 
