@@ -41,7 +41,11 @@ ROWS = [
     {"session", "redaction", "testing"},
     {"admission"},
     {"middleware", "http"},
-    {"redis", "contrib", "contrib.prometheus", "contrib.opentelemetry"},
+    {"redis", "contrib", "contrib.prometheus", "contrib.opentelemetry", "cli.probe"},
+    {"cli.findings"},
+    {"cli.report"},
+    {"cli"},
+    {"__main__"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 FILES = {

@@ -1,0 +1,315 @@
+"""The command line: `python -m asgi_wsauth`, or `asgi-wsauth`.
+
+    probe    what clients get at a running endpoint, and what is wrong with it
+    explain  what a close code means, and what a client should do
+    key      a new API key and its digest
+    token    a short-lived JWT for tests
+
+Exit codes: 0 nothing found; 1 `probe` found somebody admitted who must be refused; 2 a wrong
+command, or no endpoint; 3 `probe` found only other problems, such as a close code that is lost.
+
+Secrets come from the environment or a file, never from the arguments, which every user of the
+machine can see. `probe` needs the extra `cli`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from jwt.algorithms import get_default_algorithms
+
+from asgi_wsauth.credential import API_KEY, new_secret
+from asgi_wsauth.denial import (
+    DAPHNE_CLOSE_CODES,
+    ConfigurationError,
+    Reason,
+    advice,
+    check_seconds,
+)
+from asgi_wsauth.keys import CANNOT_LOAD, why_unusable
+from asgi_wsauth.testing import make_jwt
+
+__all__ = ["main"]
+
+_NAMES = {
+    # IANA's WebSocket Close Code Number Registry
+    1000: "normal closure",
+    1001: "going away",
+    1002: "protocol error",
+    1003: "unsupported data",
+    1005: "no code received",
+    1006: "abnormal closure: no close was received, or an HTTP answer in place of a socket",
+    1007: "invalid payload data",
+    1008: "policy violation",
+    1009: "message too big",
+    1010: "extension expected",
+    1011: "internal error",
+    1012: "service restart",
+    1013: "try again later",
+    1014: "bad gateway",
+    1015: "TLS handshake failed",
+    3000: "unauthorized",
+    3003: "forbidden",
+    3008: "timeout",
+}
+_RANGES = ((3000, "reserved"), (4000, "registered with IANA"), (5000, "private use"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its arguments; those of the process by default.
+
+    Returns:
+        The exit code, see above. A wrong argument raises `SystemExit(2)`, as argparse does.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ConfigurationError as exc:
+        return _fail(str(exc))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(why: str) -> int:
+    print(f"asgi-wsauth: {why}", file=sys.stderr)
+    return 2
+
+
+# The arguments.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "asgi-wsauth", description="Authentication for WebSockets: a look from outside, and tools."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
+        # allow_abbrev: "--token" is to be refused, and not taken for --token-env.
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    _probe_arguments(
+        command("probe", _probe, "see what clients get at a running endpoint, and what is wrong")
+    )
+    explain = command("explain", _explain, "say what a close code means, and what a client does")
+    explain.add_argument("code", type=_close_code, metavar="CODE")
+    explain.add_argument("reason", nargs="?", default="", metavar="REASON")
+    key = command("key", _key, "make an API key (to stdout) and its digest (to stderr)")
+    key.add_argument("--json", action="store_true", help="both on stdout, as JSON")
+    token = command("token", _token, "make a short-lived JWT for tests")
+    _secret_arguments(token, "key", "what signs it", required=True)
+    _claims_arguments(token)
+    token.add_argument("--subject", default="alice", help="(default: alice)")
+    token.add_argument("--scope", action="append", default=[], help="can be given several times")
+    token.add_argument("--seconds", type=float, default=300, help="until it expires (default: 300)")
+    token.add_argument("--kid", help="the name of the key, for its header")
+    return parser
+
+
+def _probe_arguments(probe: argparse.ArgumentParser) -> None:
+    probe.add_argument("url", metavar="URL", help="such as ws://127.0.0.1:8000/ws")
+    _secret_arguments(probe, "token", "a good token, for all that can't be seen without")
+    probe.add_argument("--token", action=_Visible, help=argparse.SUPPRESS)
+    _secret_arguments(probe, "key", "what signs the endpoint's JWTs, to make an expired one")
+    _claims_arguments(probe)
+    where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
+    for kind, name, text in (
+        ("query", "NAME", "a query parameter (default: token)"),
+        ("header", "NAME", "a header; behind Bearer in Authorization"),
+        ("cookie", "NAME", "a cookie"),
+        ("subprotocol", "MARKER", "the subprotocol behind this one, such as bearer"),
+    ):
+        where.add_argument(f"--{kind}", metavar=name, help=text)
+    where.add_argument(
+        "--first-message",
+        action="store_const",
+        const="",
+        help='the first message, {"type": "auth", "token": ...}',
+    )
+    client = probe.add_argument_group("what its clients do")
+    client.add_argument("--origin", help="the origin of its pages: every other one must be refused")
+    client.add_argument(
+        "--offer", action="append", default=[], metavar="NAME", help="a subprotocol they offer"
+    )
+    client.add_argument("--timeout", type=float, default=5, help="for a handshake (default: 5 s)")
+    client.add_argument(
+        "--patience",
+        type=float,
+        default=1,
+        help="a socket that is still open after this time is admitted (default: 1 s)",
+    )
+    probe.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+class _Visible(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **more: Any) -> NoReturn:
+        parser.error(
+            "a token among the arguments is seen by every user of this machine, and stays in the "
+            "shell's history; use --token-env NAME, or --token-file FILE (- for stdin)"
+        )
+
+
+def _secret_arguments(
+    parser: argparse.ArgumentParser, what: str, text: str, *, required: bool = False
+) -> None:
+    group = parser.add_argument_group(text).add_mutually_exclusive_group(required=required)
+    group.add_argument(f"--{what}-env", metavar="NAME", help="in this environment variable")
+    group.add_argument(f"--{what}-file", metavar="FILE", help="in this file; - for stdin")
+
+
+def _claims_arguments(parser: argparse.ArgumentParser) -> None:
+    known = sorted(set(get_default_algorithms()) - {"none"})
+    parser.add_argument(
+        "--algorithm",
+        choices=known,
+        metavar="ALG",
+        default="HS256",
+        help=f"of {', '.join(known)} (default: HS256)",
+    )
+    parser.add_argument("--audience", help="its aud")
+    parser.add_argument("--issuer", help="its iss")
+
+
+def _close_code(text: str) -> int:
+    code = int(text)
+    if not 1000 <= code <= 4999:
+        raise argparse.ArgumentTypeError("close codes are from 1000 to 4999")
+    return code
+
+
+def _secret(args: argparse.Namespace, what: str) -> str | None:
+    """What --WHAT-env or --WHAT-file names; None where neither is given.
+
+    Raises:
+        ConfigurationError: there is nothing.
+    """
+    name, file = (getattr(args, f"{what}_{place}") for place in ("env", "file"))
+    if file is not None:
+        place, text = f"--{what}-file {file}", _read(file)
+    elif name is not None:
+        place, text = f"--{what}-env {name}", os.environ.get(name, "")
+    else:
+        return None
+    if not text.strip():
+        raise ConfigurationError(f"{place}: there is nothing in it")
+    return text.strip()
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "no text"
+        raise ConfigurationError(f"{file}: {why}") from exc
+
+
+# The commands.
+
+
+def _key(args: argparse.Namespace) -> int:
+    key = new_secret(API_KEY)
+    digest = f"sha256:{sha256(key.encode()).hexdigest()}"
+    if args.json:
+        print(json.dumps({"key": key, "digest": digest}, indent=2))
+        return 0
+    print("The key, for the client. The server only needs its digest:", file=sys.stderr)
+    print(f'    APIKeyVerifier({{"name": "{digest}"}})', file=sys.stderr)
+    print(key)
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    print(
+        _signed(
+            args,
+            _secret(args, "key"),
+            identity=args.subject,
+            expires_in=check_seconds("--seconds", args.seconds, least=-1e9),
+            scopes=args.scope,
+            key_id=args.kid,
+        )
+    )
+    return 0
+
+
+def _claims(args: argparse.Namespace) -> dict[str, Any]:
+    given = {"aud": args.audience, "iss": args.issuer}
+    return {name: value for name, value in given.items() if value}
+
+
+def _signed(args: argparse.Namespace, key: Any, **more: Any) -> str:
+    """A JWT. What PyJWT has to say about the key goes to stderr.
+
+    Raises:
+        ConfigurationError: the key does not fit the algorithm.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            token = make_jwt(key, algorithm=args.algorithm, **_claims(args), **more)
+        except CANNOT_LOAD as exc:
+            why = why_unusable(exc)
+            raise ConfigurationError(f"the key can't sign with {args.algorithm}: {why}") from exc
+    for warning in said:
+        print(f"asgi-wsauth: {warning.message}", file=sys.stderr)
+    return token
+
+
+def _explain(args: argparse.Namespace) -> int:
+    code, phrase = args.code, args.reason
+    print(f"{code}: {_NAMES.get(code) or next(text for end, text in _RANGES if code < end)}")
+    if phrase in {reason.phrase for reason in Reason}:
+        print(f"{phrase}: a reason of asgi-wsauth, which counts more than the code")
+    elif phrase:
+        print("The reason is none of asgi-wsauth's: the code counts.")
+    else:
+        on_daphne = {reason for reason, other in DAPHNE_CLOSE_CODES.items() if code == other}
+        for reason in Reason:
+            if reason.close_code == code or reason in on_daphne:
+                where = ", on Daphne" if reason in on_daphne else ""
+                print(f"  for {reason.phrase}{where}: {reason.advice}")
+    print(f"The client should: {advice(code, phrase)}")
+    return 0
+
+
+def _probe(args: argparse.Namespace) -> int:
+    try:
+        from asgi_wsauth.cli.probe import Carrier, Kind, Target
+        from asgi_wsauth.cli.report import run
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"probe: {exc.name} is missing; pip install 'asgi-wsauth[cli]'"
+        ) from exc
+    if args.token_file == args.key_file == "-":
+        raise ConfigurationError("--token-file and --key-file: only one can be stdin")
+    given = {kind: getattr(args, kind) for kind in get_args(Kind)}
+    carriers = [Carrier(kind, name) for kind, name in given.items() if name is not None]
+    target = Target(
+        args.url,
+        carriers[0] if carriers else Carrier(),
+        origin=args.origin,
+        offered=tuple(args.offer),
+        timeout=check_seconds("--timeout", args.timeout),
+        patience=check_seconds("--patience", args.patience),
+    )
+    key = _secret(args, "key")
+    return run(
+        target,
+        token=_secret(args, "token"),
+        expired=_signed(args, key, expires_in=-3600) if key else None,
+        claims=_claims(args),
+        as_json=args.json,
+    )

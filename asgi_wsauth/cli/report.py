@@ -1,0 +1,138 @@
+"""How a probe is shown: a table for people, JSON for programs, a progress bar meanwhile. Needs the
+extra `cli`.
+
+What a server sent is printed with its control characters escaped, and never read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import anyio
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from asgi_wsauth.cli.findings import Finding, Result, close_text, exit_code, findings
+from asgi_wsauth.cli.probe import Case, Seen, Target, Unreachable, cases, knock
+
+__all__ = ["run"]
+
+_STYLES = {"admitted": "bold red", "problem": "yellow", "note": "cyan"}
+
+
+def run(target: Target, *, as_json: bool, **given: Any) -> int:
+    """Probe, and show what was found on stdout.
+
+    Args:
+        target: what is probed.
+        as_json: for a program.
+        given: see `probe.cases`.
+
+    Returns:
+        The exit code: 0 nothing found, 1 somebody admitted who must not be, 2 no endpoint, 3 only
+        other problems.
+
+    Raises:
+        ConfigurationError: a token can't travel there.
+    """
+    ways = cases(target, **given)
+    try:
+        results = anyio.run(partial(_knock_all, target, ways))
+        found = findings(target, results)
+    except Unreachable as exc:
+        print(f"asgi-wsauth: no WebSocket at {target.url}: {printable(str(exc))}", file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps(_as_data(target, results, found), indent=2))
+    else:
+        _print(target, results, found)
+    return exit_code(found)
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that could move a cursor or hide what is written."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+async def _knock_all(target: Target, ways: Sequence[Case]) -> list[Result]:
+    console = Console(stderr=True)
+    results: list[Result] = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for case in progress.track(ways, description="Probing"):
+            results.append((case, await knock(target, case)))
+    return results
+
+
+def _as_data(target: Target, results: Sequence[Result], found: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "url": target.url,
+        "carrier": str(target.carrier),
+        "exit_code": exit_code(found),
+        "findings": [asdict(one) for one in found],
+        "cases": [_case_as_data(case, seen) for case, seen in results],
+    }
+
+
+def _case_as_data(case: Case, seen: Seen) -> dict[str, Any]:
+    """No token is among it."""
+    return {
+        "name": case.name,
+        "title": case.title,
+        "expected": case.expected.phrase if case.expected else None,
+        "outcome": seen.outcome,
+        "browser": _close_as_data(seen.browser),
+        "program": _close_as_data(seen.close),
+        "http_status": seen.status,
+        "phrase": seen.phrase,
+        "subprotocol": "the token" if seen.subprotocol in case.tokens else seen.subprotocol,
+        "spoke": seen.spoke,
+        "fault": seen.fault,
+    }
+
+
+def _close_as_data(close: tuple[int, str] | None) -> dict[str, Any] | None:
+    return None if close is None else {"code": close[0], "reason": close[1]}
+
+
+def _print(target: Target, results: Sequence[Result], found: Sequence[Finding]) -> None:
+    console = Console(highlight=False)
+    console.print(Text(f"{target.url}, token in {target.carrier}"))
+    console.print(_table(results))
+    lines = Table.grid(padding=(0, 2))
+    for one in found:
+        told = [one.what, f"({', '.join(one.cases)})" if one.cases else "", f"Mend: {one.mend}"]
+        text = "\n".join(printable(line) for line in told if line)
+        lines.add_row(Text(one.level, _STYLES[one.level]), Text(text))
+    if found:
+        console.print(lines)
+    if exit_code(found) == 0:
+        console.print(Text("Nothing wrong was found.", "green"))
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("client sends", "a browser sees", "a program sees", "outcome"):
+        table.add_column(heading, overflow="fold")
+    for case, seen in results:
+        browser = close_text(seen.browser) if seen.browser else "open"
+        program = close_text(seen.close) if seen.close else "open"
+        if seen.fault:
+            program = "no answer of use"
+        elif seen.status != 101:
+            program = f"HTTP {seen.status} {seen.phrase}".rstrip()
+        elif program == browser:
+            program = "the same"
+        as_it_should = (seen.outcome == "refused") == (case.expected is not None)
+        table.add_row(
+            *(Text(printable(cell)) for cell in (case.title, browser, program)),
+            Text(seen.outcome, "" if as_it_should else "bold red"),
+        )
+    return table

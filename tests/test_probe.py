@@ -1,0 +1,481 @@
+"""`python -m asgi_wsauth probe`, with real servers behind every address that it probes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any, NamedTuple
+
+import pytest
+from handshakes import SECRET
+from run_example import EXAMPLES, running
+from servers import DEADLINE, Server, free_port, serving
+
+from asgi_wsauth.cli import main
+from asgi_wsauth.testing import make_jwt
+
+PAGES = "https://chat.example"
+REFUSED = {"no_token", "rubbish", "alg_none", "forged", "expired", "subprotocol"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("uvicorn-websockets", "probed:app") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    monkeypatch.setenv("TOKEN", make_jwt(SECRET, aud="chat"))
+
+
+class Probed(NamedTuple):
+    """What a probe found out."""
+
+    exit_code: int
+    data: Any
+
+    def found(self, level: str) -> list[str]:
+        return [one["what"] for one in self.data["findings"] if one["level"] == level]
+
+    def titles(self, what: str) -> set[str]:
+        """The names of the cases that show something."""
+        names = {case["title"]: case["name"] for case in self.data["cases"]}
+        (one,) = [one for one in self.data["findings"] if what in one["what"]]
+        return {names[title] for title in one["cases"]}
+
+    def case(self, name: str) -> Any:
+        (case,) = [case for case in self.data["cases"] if case["name"] == name]
+        return case
+
+
+@pytest.fixture
+def probe(server: Server, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(path: str, *options: str, good: bool = False, patience: str = "") -> Probed:
+        """With the key, and with a good token where it is asked for: each socket that stays open
+        takes as long as the patience."""
+        url = path if "://" in path else f"ws://127.0.0.1:{server.port}{path}"
+        given = ["--token-env", "TOKEN"] if good else []
+        wait = patience or ("0.5" if good else str(DEADLINE))
+        args = ["--key-env", "SECRET", "--audience", "chat", "--patience", wait, "--json"]
+        exit_code = main(["probe", url, *args, *given, *options])
+        out, err = capsys.readouterr()
+        assert err == ""
+        data = json.loads(out)
+        assert data["exit_code"] == exit_code
+        assert SECRET not in out and os.environ["TOKEN"] not in out
+        return Probed(exit_code, data)
+
+    return run
+
+
+# Guards of this package
+
+
+@pytest.mark.parametrize(
+    "path, options",
+    {
+        "query": ("/ours/origin", []),
+        "authorization": ("/ours/header", ["--header", "authorization"]),
+        "header": ("/ours/x-token", ["--header", "x-token"]),
+        "subprotocol": ("/ours/subprotocol", ["--subprotocol", "bearer"]),
+        "cookie": ("/ours/cookie", ["--cookie", "session"]),
+        "first message": ("/ours/first-message", ["--first-message", "--offer", "chat.v1"]),
+    }.values(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_nothing_is_wrong_with_a_guard_of_this_package_wherever_the_token_travels(
+    probe: Any, path: str, options: list[str]
+) -> None:
+    probed = probe(path, "--origin", PAGES, *options, good=True)
+    assert (probed.exit_code, probed.data["findings"]) == (0, [])
+    codes = {case["name"]: case["browser"] for case in probed.data["cases"]}
+    none = "token_malformed" if "--first-message" in options else "token_missing"
+    assert codes.pop("twice", None) == (
+        None if "--first-message" in options else {"code": 1008, "reason": "token_malformed"}
+    )
+    invalid = {"code": 1008, "reason": "token_invalid"}
+    assert codes == {
+        "no_token": {"code": 1008, "reason": none},
+        "rubbish": invalid,
+        "alg_none": invalid,
+        "forged": invalid,
+        "expired": {"code": 4001, "reason": "token_expired"},
+        "foreign_origin": {"code": 1008, "reason": "origin_not_allowed"},
+        "subprotocol": invalid,
+        "good": None,
+    }
+
+
+def test_nothing_is_wrong_with_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(str(EXAMPLES / "demo.py"), "--port", "0", until="Ctrl+C ends it") as demo:
+        found = re.search(r"http://(127\.0\.0\.1:\d+)", demo.written)
+        assert found
+        assert main(["probe", f"ws://{found[1]}/ws/accept_then_close/1"]) == 0
+    out, err = capsys.readouterr()
+    assert "Nothing wrong was found." in out and err == ""
+    assert "origin_not_allowed" in out
+
+
+def test_nothing_is_wrong_on_daphne_with_its_own_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving("daphne", "probed:app") as daphne:
+        url = f"ws://127.0.0.1:{daphne.port}/ours/daphne"
+        options = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat", "--json"]
+        options += ["--patience", "0.5"]
+        assert main(["probe", url, *options]) == 0
+    cases = json.loads(capsys.readouterr().out)["cases"]
+    codes = {case["name"]: case["browser"] and case["browser"]["code"] for case in cases}
+    assert codes == dict.fromkeys(REFUSED | {"twice"}, 3000) | {
+        "expired": 4001,
+        "foreign_origin": None,
+        "good": None,
+    }
+
+
+# Guards of others
+
+
+@pytest.mark.parametrize("path", ["/starlette/", "/fastapi/"])
+def test_close_codes_that_other_guards_lose_are_named(probe: Any, path: str) -> None:
+    probed = probe(path, good=True)
+    assert probed.exit_code == 3
+    lost = "Refused before accept: browsers see 1006 and no reason."
+    assert probed.found("problem") == [lost, "A token that is given twice is taken."]
+    assert probed.titles(lost) == REFUSED
+    rubbish = probed.case("rubbish")
+    assert (rubbish["http_status"], rubbish["program"]) == (403, None)
+    assert rubbish["browser"] == {"code": 1006, "reason": ""}
+    assert probed.found("note") == ["Any origin is admitted: no harm, as long as no cookie counts."]
+
+
+EVERYBODY = REFUSED | {"twice", "foreign_origin"}
+
+
+def test_an_app_without_a_guard_admits_everybody(probe: Any) -> None:
+    probed = probe("/open", good=True, patience="0.2")
+    assert (probed.exit_code, probed.found("admitted")) == (1, ["Admitted, and must be refused."])
+    assert probed.titles("must be refused") == EVERYBODY
+    assert "--first-message" in probed.data["findings"][0]["mend"]
+
+
+def test_an_app_without_a_guard_that_ends_by_itself_counts_as_open(probe: Any) -> None:
+    probed = probe("/open/ends", good=True)
+    assert probed.exit_code == 1
+    assert probed.titles("Admitted, or so it seems: closed at once with 1000") == EVERYBODY
+    assert probed.found("note") == ["Admitted, and closed by the app at once: 1000 bye."]
+    assert probed.case("good")["spoke"]
+
+
+def test_a_guard_that_forgets_to_look_at_the_expiry_admits(probe: Any) -> None:
+    probed = probe("/expiry", patience="0.5")
+    assert (probed.exit_code, probed.titles("must be refused")) == (1, {"expired"})
+    assert "exp" in probed.data["findings"][0]["mend"]
+
+
+@pytest.mark.parametrize(
+    "options", [["--origin", PAGES], ["--cookie", "token"]], ids=["pages", "cookie"]
+)
+def test_a_foreign_origin_that_is_admitted_counts_where_pages_or_a_cookie_do(
+    probe: Any, options: list[str]
+) -> None:
+    probed = probe("/any-origin", *options, good=True)
+    assert (probed.exit_code, probed.titles("must be refused")) == (1, {"foreign_origin"})
+    assert "allowed_origins" in probed.data["findings"][0]["mend"]
+
+
+@pytest.mark.parametrize(
+    "path, level, what, cases",
+    [
+        ("/1008", "problem", "1008: a client would stop, and should refresh.", {"expired"}),
+        ("/1011", "problem", "1011: a client would retry later, and should stop.", None),
+        ("/4001", "note", "4001: a client would refresh, and should stop.", None),
+        ("/4000", "problem", "4000: a client would stop, and should refresh.", {"expired"}),
+        (
+            "/expired-first",
+            "problem",
+            "4001 token_expired: a client would refresh, and should stop.",
+            None,
+        ),
+        ("/busy", "problem", "The server could not judge it: too_many_failures.", REFUSED),
+        ("/503", "problem", "The server could not judge it: HTTP 503.", REFUSED),
+        (
+            "/nothing",
+            "problem",
+            "The app fails, or gives no answer (HTTP 500): browsers see 1006.",
+            REFUSED,
+        ),
+        (
+            "/breaks",
+            "problem",
+            "Accepted, and dropped without a close: clients take it for a broken network.",
+            REFUSED,
+        ),
+        (
+            "/no-protocol",
+            "problem",
+            "Refused, but no offered subprotocol is answered: browsers see 1006 and no reason.",
+            {"subprotocol"},
+        ),
+        (
+            "/other-protocol",
+            "problem",
+            "It accepts with 'chat.v1', which was not offered: no client goes on.",
+            REFUSED,
+        ),
+    ],
+)
+def test_a_refusal_that_tells_the_wrong_thing_is_named(
+    probe: Any, path: str, level: str, what: str, cases: set[str] | None
+) -> None:
+    probed = probe(path)
+    assert what in probed.found(level)
+    assert probed.titles(what) - {"twice", "foreign_origin"} == (cases or REFUSED - {"expired"})
+    assert probed.exit_code == (3 if probed.found("problem") else 0)
+    assert probed.found("admitted") == []
+
+
+def test_a_refusal_by_1000_is_one_if_a_good_token_stays(probe: Any) -> None:
+    what = "Closed with 1000, which reads as a normal end."
+    probed = probe("/1000", good=True)
+    assert (probed.exit_code, probed.titles(what)) == (3, REFUSED)
+    assert probe("/1000").exit_code == 1
+
+
+@pytest.mark.parametrize("path", ["/own", "/told"])
+def test_codes_of_an_app_s_own_that_tell_expiry_apart_are_good(probe: Any, path: str) -> None:
+    assert probe(path).found("problem") == []
+
+
+def test_a_handshake_that_is_not_answered_is_named(probe: Any) -> None:
+    probed = probe("/hangs", "--timeout", "0.2")
+    assert probed.found("problem") == ["No answer within 0.2 s."]
+    assert probed.exit_code == 3
+
+
+def test_a_token_that_is_echoed_as_subprotocol_is_named_and_not_printed(probe: Any) -> None:
+    probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, patience="0.2")
+    assert probed.titles("The token itself is the answer") >= {"rubbish", "good"}
+    assert probed.case("good")["subprotocol"] == "the token"
+
+
+def test_a_good_token_that_is_refused_is_named(probe: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TOKEN", make_jwt(SECRET, aud="another"))
+    probed = probe("/ours", good=True)
+    assert probed.found("problem") == ["The good token is refused: 1008 token_invalid."]
+    assert probe("/starlette/", good=True).titles("The good token is refused: HTTP 403.") == {
+        "good"
+    }
+
+
+def test_a_good_socket_that_answers_no_subprotocol_is_named(probe: Any) -> None:
+    probed = probe("/open", "--offer", "chat.v1", good=True, patience="0.2")
+    what = "Admitted, but no offered subprotocol is answered: browsers see 1006 and no reason."
+    assert probed.titles(what) == {"good"}
+    assert probed.case("good")["browser"] == {"code": 1006, "reason": ""}
+
+
+def test_without_the_key_only_a_bad_signature_is_judged_and_said(
+    capsys: pytest.CaptureFixture[str], server: Server
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}"
+    assert main(["probe", f"{url}/ours"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "badly signed, expired 1008 token_invalid the same refused" in out
+    assert "only its signature is judged. Mend: Give the key: --key-env NAME." in out
+    assert "nothing is known of foreign origins" in out and "--token-env NAME" in out
+    assert main(["probe", f"{url}/expired-first"]) == 3
+    assert "A badly signed token is called expired." in capsys.readouterr().out
+
+
+# Where there is no endpoint
+
+
+@contextmanager
+def answering(reply: bytes | None) -> Iterator[int]:
+    """A server that gives one answer to everybody, or none."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while reply is not None:
+                    tcp, _ = listener.accept()
+                    with tcp:
+                        tcp.recv(65536)
+                        tcp.sendall(reply)
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def unreachable(capsys: pytest.CaptureFixture[str], url: str, *options: str) -> str:
+    assert main(["probe", url, *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"asgi-wsauth: no WebSocket at {url}: ")
+    return err
+
+
+@pytest.mark.parametrize("path, status", [("/404", 404), ("/redirect", 307)])
+def test_an_address_without_a_websocket_is_no_finding_and_no_redirect_is_followed(
+    server: Server, capsys: pytest.CaptureFixture[str], path: str, status: int
+) -> None:
+    err = unreachable(capsys, f"ws://127.0.0.1:{server.port}{path}")
+    assert err.endswith(f": every handshake is answered with HTTP {status}\n")
+
+
+def test_a_port_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Connect call failed" in unreachable(capsys, f"ws://127.0.0.1:{free_port()}/")
+
+
+def test_a_proxy_that_is_silent_or_says_no(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("all_proxy", "http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with answering(None) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        err = unreachable(capsys, "ws://chat.example/", "--timeout", "0.2")
+        assert "no connection within 0.2 s" in err
+    with answering(b"HTTP/1.1 403 \x1b[31mNo\r\n\r\n") as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        err = unreachable(capsys, "ws://chat.example/")
+        assert "by its proxy: " in err and "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    "reply, what",
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "The connection broke before an answer."),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
+            "invalid Sec-WebSocket-Accept header: no: no client goes on.",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_handshake_is_named(probe: Any, reply: bytes, what: str) -> None:
+    with answering(reply) as port:
+        probed = probe(f"ws://127.0.0.1:{port}/")
+    assert (probed.exit_code, probed.found("problem")) == (3, [what])
+
+
+def test_a_token_in_clear_to_another_machine_is_noted(
+    server: Server, probe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here by way of this machine's own name."""
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *more: Any, **options: Any) -> Any:
+        return real("127.0.0.1" if host == "chat.example" else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setenv("no_proxy", "*")
+    probed = probe(f"ws://chat.example:{server.port}/ours")
+    assert probed.exit_code == 0
+    assert "Tokens travel in clear to another machine." in probed.found("note")
+
+
+# What is printed
+
+
+def test_a_table_shows_what_a_browser_sees_and_what_a_program_does(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}"
+    given = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat"]
+    rows = {
+        "/ours/origin": [
+            r"no token +1008 token_missing +the same +refused",
+            r"expired +4001 token_expired +the same +refused",
+            r"good token +open +the same +admitted",
+        ],
+        "/no-protocol": [r"subprotocol offered +1006 +1008 +refused"],
+        "/other-protocol": [r"no token +1006 +no answer of use +refused"],
+        "/starlette/": [r"no token +1006 +HTTP 403 +refused"],
+    }
+    for path, expected in rows.items():
+        more = given if path == "/ours/origin" else ["--offer", "unknown"]
+        main(["probe", f"{url}{path}", "--origin", PAGES, "--patience", "0.5", *more])
+        out = capsys.readouterr().out
+        assert f"{url}{path}, token in query parameter token" in out
+        assert all(re.search(row, out) for row in expected), out
+        assert ("Mend: " in out) == (path != "/ours/origin"), out
+
+
+def test_nothing_that_a_server_sends_moves_the_cursor_or_is_read_as_markup(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("/ugly", "/ugly/http"):
+        main(["probe", f"ws://127.0.0.1:{server.port}{path}"])
+        out = capsys.readouterr().out
+        assert "[red]a\\x1b[31mb" in out
+        assert "\x1b" not in out and "\u202e" not in out
+        main(["probe", f"ws://127.0.0.1:{server.port}{path}", "--json"])
+        out = capsys.readouterr().out
+        assert out.isascii() and "\x1b" not in out
+
+
+def on_a_terminal(*arguments: str, **env: str) -> tuple[str, str]:
+    """What a process writes to its stdout and to its stderr, both of which are terminals."""
+    ends = [pty.openpty(), pty.openpty()]
+    inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asgi_wsauth", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=ends[0][1],
+        stderr=ends[1][1],
+        env={**inherited, "TERM": "xterm", "COLUMNS": "80", **env},
+    )
+    said = ["", ""]
+
+    def read(number: int) -> None:
+        with suppress(OSError):  # EIO: the other end is closed
+            while data := os.read(ends[number][0], 4096):
+                said[number] += data.decode()
+
+    threads = [Thread(target=read, args=(number,)) for number in (0, 1)]
+    for thread, (_, theirs) in zip(threads, ends, strict=True):
+        thread.start()
+        os.close(theirs)
+    process.wait(3 * DEADLINE)
+    for thread, (mine, _) in zip(threads, ends, strict=True):
+        thread.join()
+        os.close(mine)
+    return said[0], said[1]
+
+
+def test_a_terminal_gets_a_progress_bar_and_colours(server: Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/starlette/"
+    out, err = on_a_terminal("probe", url)
+    assert "Probing" in err and "\x1b[" in err
+    assert "problem" in out and "\x1b[" in out
+    assert "Probing" not in out
+    out, _ = on_a_terminal("probe", url, NO_COLOR="1")
+    assert not re.search(r"\x1b\[3\d", out)
+    assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 80
+
+
+def test_whatever_is_no_terminal_gets_neither(server: Server) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "asgi_wsauth", "probe", f"ws://127.0.0.1:{server.port}/starlette/"],
+        capture_output=True,
+        text=True,
+        timeout=3 * DEADLINE,
+    )
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert "browsers see 1006" in ended.stdout
+    assert "\x1b" not in ended.stdout
