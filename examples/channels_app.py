@@ -1,0 +1,117 @@
+"""Django Channels on Daphne: a chat whose users are Django's, let in by a token.
+
+    pip install channels daphne
+    python examples/channels_app.py
+
+It prints an address with a token in it that is good for five minutes. Connect to it with
+`python -m websockets ADDRESS`. The port is 8000, or what the environment variable PORT says; SECRET
+can be set too.
+
+What it shows:
+
+- The middleware stands around the `URLRouter`, in the place of `AuthMiddlewareStack`: the token is
+  the login here, and no session is looked for.
+- `load_user` makes a Django user of it, so a consumer finds what it is used to in
+  `self.scope["user"]`. One that is not active any more is refused with 4004.
+- Daphne can't send codes such as 1008, so it has a table of its own.
+- `disconnect` is told why the socket ended: with 4001 where the token expired.
+- Django makes its `request.user` of a session cookie. The user of the token is
+  `request.scope["user"]`.
+"""
+
+# Django comes without types, and those that are known of Channels say little of a scope.
+# mypy: disable-error-code="import-untyped,misc,untyped-decorator"
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportTypedDictNotRequiredAccess=false
+
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import time
+
+import django
+import jwt
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.management import call_command, execute_from_command_line
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    DAPHNE_CLOSE_CODES,
+    Authenticator,
+    HTTPAuthMiddleware,
+    JWTVerifier,
+    Principal,
+    RedactCredentials,
+    WebSocketAuthMiddleware,
+)
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+scratch = tempfile.TemporaryDirectory()  # gone after Ctrl+C
+
+# What a project has in its settings.py
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    ASGI_APPLICATION=f"{__name__}.application",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{scratch.name}/db"}},
+    INSTALLED_APPS=["daphne", "django.contrib.auth", "django.contrib.contenttypes"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=secrets.token_urlsafe(50),
+)
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402 - it needs the settings
+
+
+class Chat(AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send_json({"hello": self.scope["user"].get_full_name()})
+
+    async def receive_json(self, content: object, **kwargs: object) -> None:
+        await self.send_json({"from": self.scope["user"].username, "said": content})
+
+    async def disconnect(self, code: int) -> None:
+        print(f"{self.scope['user'].username} left: {code}", flush=True)
+
+
+def me(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"me": request.scope["user"].get_full_name()})
+
+
+@database_sync_to_async
+def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
+    return User.objects.filter(username=principal.identity, is_active=True).first()
+
+
+auth = Authenticator(
+    [JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")], load_user=load_user
+)
+urlpatterns = [path("me", me)]
+consumers = URLRouter([path("chat", Chat.as_asgi())])
+application = ProtocolTypeRouter(
+    {
+        "http": HTTPAuthMiddleware(get_asgi_application(), auth),
+        "websocket": WebSocketAuthMiddleware(consumers, auth, close_codes=DAPHNE_CLOSE_CODES),
+    }
+)
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    # This server logs the query of each HTTP request, as the client sent it.
+    logging.getLogger().handlers[0].addFilter(RedactCredentials(auth))
+    call_command("migrate", verbosity=0)
+    User.objects.create(username="alice", first_name="Alice", last_name="Liddell")
+    User.objects.create(username="mallory", is_active=False)
+    port = os.environ.get("PORT", "8000")
+    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
+    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    print(f"ws://127.0.0.1:{port}/chat?token={token}", flush=True)
+    execute_from_command_line([sys.argv[0], "runserver", "--noreload", f"127.0.0.1:{port}"])

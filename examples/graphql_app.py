@@ -1,0 +1,97 @@
+"""Strawberry GraphQL: queries over HTTP, subscriptions over `graphql-transport-ws`, one login.
+
+    pip install strawberry-graphql uvicorn websockets
+    python examples/graphql_app.py
+
+It prints a token that is good for five minutes, and commands to try it with. The port is 8000, or
+what the environment variable PORT says; SECRET can be set too.
+
+The token travels in the handshake: as a header, in the query, or as a subprotocol beside
+`graphql-transport-ws`. In the `connectionParams` of a client it would come too late, because that
+message is for an app which has accepted the socket. With the client graphql-ws:
+
+    createClient({ url: async () => `wss://chat.example/graphql?token=${await freshToken()}` })
+
+It asks for the address at each try. On 4001 it comes back with a new token and subscribes again; on
+1008 and 4004 it gives up.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator
+
+import jwt
+import strawberry
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route, WebSocketRoute
+from strawberry.asgi import GraphQL
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from asgi_wsauth import (
+    Authenticator,
+    Header,
+    HTTPAuthMiddleware,
+    JWTVerifier,
+    QueryParam,
+    Subprotocol,
+    WebSocketAuthMiddleware,
+)
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+
+
+def whoami(info: strawberry.Info) -> str:
+    name: str = info.context["request"].user.display_name
+    return name
+
+
+@strawberry.type
+class Query:
+    me: str = strawberry.field(resolver=whoami)
+
+
+@strawberry.type
+class Subscription:
+    @strawberry.subscription
+    async def count(self, info: strawberry.Info, to: int) -> AsyncGenerator[str, None]:
+        for number in range(1, to + 1):
+            yield f"{whoami(info)}: {number}"
+            await asyncio.sleep(0.1)
+
+
+auth = Authenticator(
+    [JWTVerifier(SECRET, algorithms=["HS256"], audience="graphql")],
+    sources=[Subprotocol(), QueryParam("token"), Header("authorization", scheme="Bearer")],
+)
+graphql = GraphQL[object, None](
+    strawberry.Schema(Query, subscription=Subscription),
+    graphql_ide=None,
+    subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+)
+app = Starlette(
+    routes=[Route("/graphql", graphql), WebSocketRoute("/graphql", graphql)],
+    middleware=[
+        Middleware(HTTPAuthMiddleware, authenticator=auth),
+        Middleware(WebSocketAuthMiddleware, authenticator=auth),
+    ],
+)
+
+
+def hints(port: int) -> str:
+    claims = {"sub": "alice", "aud": "graphql", "exp": int(time.time()) + 300}
+    return f"""
+TOKEN={jwt.encode(claims, SECRET, algorithm="HS256")}
+URL=http://127.0.0.1:{port}/graphql
+
+curl $URL -H "Authorization: Bearer $TOKEN" --json '{{"query": "{{ me }}"}}'
+"""
+
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8000"))
+    print(hints(port), flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port)
