@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from frames import Wire, run
 from handshakes import SECRET
 from servers import Server, serving
 from test_readme import README
-from test_wire_live import Wire, run
 
 from asgi_wsauth.testing import make_jwt
 

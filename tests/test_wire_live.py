@@ -1,29 +1,20 @@
-"""What real clients see of sockets that end before they want it, on every server variant.
-
-They are read as bytes, because a library would hide a second close, or what comes after the first.
-"""
+"""What real clients see of sockets that end before they want it, on every server variant."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import time
-from collections.abc import Awaitable, Coroutine
 from statistics import median
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 import pytest
+from frames import Close, Wire, run, together
 from servers import DEADLINE, Server, server
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
 __all__ = ["server"]  # the fixture
-
-TEXT, BINARY, CLOSE = 1, 2, 8
-
-Close = tuple[int, str]
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -37,112 +28,6 @@ def close_for(server: Server, reason: Reason) -> Close:
     if server.name == "daphne":
         return DAPHNE_CLOSE_CODES.get(reason, reason.close_code), ""
     return reason.close_code, reason.phrase
-
-
-class Wire:
-    """One WebSocket, frame by frame."""
-
-    opened: ClassVar[list[Wire]] = []
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.head = ""
-        self.opened.append(self)
-
-    @classmethod
-    async def open(cls, server: Server, path: str, **handshake: Any) -> Wire:
-        """Send a handshake, and read how it is answered."""
-        sent = server.handshake(path, **handshake)
-        self = cls(*await asyncio.open_connection(sock=sent))
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), DEADLINE)
-        self.head = head.decode("latin-1").lower()
-        return self
-
-    @property
-    def status(self) -> int:
-        return int(self.head.split()[1])
-
-    def send(self, *messages: str | bytes) -> None:
-        """Send messages in one go."""
-        frames = [(TEXT, m.encode()) if isinstance(m, str) else (BINARY, m) for m in messages]
-        self._write(*frames)
-
-    def _write(self, *frames: tuple[int, bytes]) -> None:
-        data = b""
-        for opcode, payload in frames:
-            size = len(payload)
-            length = bytes([128 | size]) if size < 126 else struct.pack("!BH", 254, size)
-            # A mask of zeros is a mask.
-            data += bytes([128 | opcode]) + length + bytes(4) + payload
-        self._writer.write(data)
-
-    async def frame(self) -> tuple[int, bytes] | None:
-        """The next frame; None where the server has ended the connection."""
-        try:
-            first, size = await self._reader.readexactly(2)
-            if size > 125:
-                size = int.from_bytes(
-                    await self._reader.readexactly(2 if size == 126 else 8), "big"
-                )
-            return first & 15, await self._reader.readexactly(size)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-
-    async def message(self) -> str | bytes:
-        """The next message, which must be there."""
-        frame = await asyncio.wait_for(self.frame(), DEADLINE)
-        assert frame is not None and frame[0] in (TEXT, BINARY), frame
-        return frame[1].decode() if frame[0] == TEXT else frame[1]
-
-    async def close_frame(self) -> Close | None:
-        """The next close, whatever was sent before it; None where the connection ends."""
-        while (frame := await asyncio.wait_for(self.frame(), DEADLINE)) is not None:
-            opcode, payload = frame
-            if opcode == CLOSE:
-                return int.from_bytes(payload[:2], "big"), payload[2:].decode()
-        return None
-
-    async def closes(self) -> list[Close]:
-        """All closes until the connection ends, the first of them answered."""
-        closes: list[Close] = []
-        while (found := await self.close_frame()) is not None:
-            if not closes:
-                self.close(found[0])
-            closes.append(found)
-        self.leave()
-        return closes
-
-    def close(self, code: int = 1000) -> None:
-        """Send a close."""
-        self._write((CLOSE, struct.pack("!H", code)))
-
-    def leave(self) -> None:
-        """Let go of the connection."""
-        self._writer.close()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """What came of the clients that `work` opened. None of them is left to another test."""
-
-    async def and_leave() -> T:
-        try:
-            return await asyncio.wait_for(work, 3 * DEADLINE)
-        finally:
-            while Wire.opened:
-                Wire.opened.pop().leave()
-            await asyncio.sleep(0)  # for the transports to see it
-
-    return asyncio.run(and_leave())
-
-
-def together(*clients: Awaitable[Any]) -> list[Any]:
-    """What came of clients that ran at the same time."""
-
-    async def gather() -> list[Any]:
-        return await asyncio.gather(*clients)
-
-    return run(gather())
 
 
 async def notes(server: Server, test: str, until: str) -> list[str]:
@@ -230,9 +115,11 @@ def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
     # Daphne holds nobody back who sends: there, a flood starves the whole process.
     floods = [] if server.name == "daphne" else ["floods"]
     names = {app: f"{test}.{app}" for app in (*APPS, *floods)}
+    clients: list[Wire] = []
 
-    async def closes(client: Wire, patience: float) -> list[Close]:
+    async def closes(client: Wire) -> list[Close]:
         closes: list[Close] = []
+        patience = DEADLINE if client in clients[: len(APPS)] else 0.2
         try:
             while (close := await asyncio.wait_for(client.close_frame(), patience)) is not None:
                 closes.append(close)
@@ -242,26 +129,23 @@ def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
         client.leave()
         return closes
 
-    async def talk() -> tuple[list[list[Close]], list[list[Close]]]:
-        clients = {app: await ending.open(f"/live/{app}", name) for app, name in names.items()}
+    async def talk() -> list[list[Close]]:
+        for app, name in names.items():
+            clients.append(await ending.open(f"/live/{app}", name))
         for app in floods:
             await notes(server, names[app], "stuck")
-        # At once: a server that waits no longer resets the connection, and a stream that was reset
-        # gives away nothing of what it had read before.
-        reading = [asyncio.create_task(closes(clients[app], DEADLINE)) for app in APPS]
         await ending.begin()
         for app, name in names.items():
             # On trio, hypercorn lets nobody cancel a send: there it takes a client that reads.
             if (server.name, app) != ("hypercorn-trio", "floods"):
                 assert (await notes(server, name, "gone"))[-1] == "gone"
-        flooded = [closes(clients[app], 0.2) for app in floods]
-        return await asyncio.gather(*reading), await asyncio.gather(*flooded)
+        return await asyncio.gather(*map(closes, clients))
 
+    all_closes = run(talk())
     expected = [close_for(server, Reason.REVOKED)]
-    silent, flooded = run(talk())
-    assert silent == [expected] * len(APPS)
-    for app, got in zip(floods, flooded, strict=True):
-        assert got in (expected, [])  # a server may give up what nobody reads
+    assert all_closes[: len(APPS)] == [expected] * len(APPS)
+    for app, flooded in zip(floods, all_closes[len(APPS) :], strict=True):
+        assert flooded in (expected, [])  # a server may give up what nobody reads
         assert server.notes(names[app], until="gone")[-1] == "gone"
 
 
