@@ -381,6 +381,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for name in ("starlette", "fastapi", "litestar", "quart"):
             await stack.enter_async_context(lifespan_of(APPS[f"{name}.plain"]))
+        gc.freeze()  # so that `settle` is quick
         yield
 
 
