@@ -104,7 +104,11 @@ def address_of(scope: Any) -> str:
     return str(scope["client"][0])
 
 
-def api() -> FastAPI:
+async def no_limit(websocket: WebSocket) -> None: ...
+
+
+def api(limit: Callable[[WebSocket], Awaitable[None]] = no_limit) -> FastAPI:
+    """An API and an echo, the messages of which may be limited."""
     app = FastAPI()
 
     @app.get("/{path:path}")
@@ -116,6 +120,7 @@ def api() -> FastAPI:
         await websocket.accept()
         await websocket.send_text("open")
         async for text in websocket.iter_text():
+            await limit(websocket)
             await websocket.send_text(text)
 
     return app
@@ -174,17 +179,7 @@ async def too_many(websocket: WebSocket) -> None:
 
 
 def chat(limiter: WebSocketRateLimiter) -> ASGIApp:
-    app = FastAPI()
-
-    @app.websocket("/{path:path}")
-    async def echo(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.send_text("open")
-        async for text in websocket.iter_text():
-            await limiter(websocket)
-            await websocket.send_text(text)
-
-    return guard(app, authenticator())
+    return guard(api(limiter), authenticator())
 
 
 RATE = Rate(2, Duration.HOUR)

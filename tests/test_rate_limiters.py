@@ -250,7 +250,7 @@ def test_by_default_a_message_too_many_is_an_abnormal_close_and_a_traceback(
 ) -> None:
     client = Client(server, "/defaults")
     assert client.open(client.token("alice"), "1", "2", "3").close == (1006, "")
-    soon(lambda: "websocket.http.response.start" in server.log())
+    soon(lambda: "Exception in ASGI application" in server.log())
 
 
 def test_by_default_a_header_that_anybody_can_send_is_the_identity(server: Server) -> None:

@@ -52,45 +52,48 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         try:
-            from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+            from prometheus_client import REGISTRY
         except ImportError:
             raise ConfigurationError(
                 "PrometheusMetrics: prometheus-client is missing; "
                 "pip install 'asgi-wsauth[prometheus]'"
             ) from None
-        there = REGISTRY if registry is None else registry
-
-        def counter(name: str, told: str, *labels: str) -> Counter:
-            return Counter(f"wsauth_{name}", told, labels, registry=there)
-
         try:
-            self._handshakes = counter(
-                "handshakes", "Verdicts", "protocol", "outcome", "method", "reason"
-            )
-            self._duration = Histogram(
-                "wsauth_handshake_duration_seconds",
-                "Time from a handshake's arrival to its verdict",
-                ("protocol", "outcome"),
-                buckets=_BUCKETS,
-                registry=there,
-            )
-            self._live = Gauge(
-                "wsauth_live_sockets",
-                "Admitted sockets that have not ended",
-                multiprocess_mode="livesum",
-                registry=there,
-            )
-            self._closed = counter("sockets_closed", "Admitted sockets that have ended", "cause")
-            self._refreshes = counter(
-                "refreshes", "New credentials on open sockets", "outcome", "reason"
-            )
-            self._tickets = counter("tickets_issued", "Tickets handed out")
-            self._fetches = counter("jwks_fetches", "Fetches of signing keys", "url", "outcome")
+            self._register(REGISTRY if registry is None else registry)
         except ValueError:  # whose words are those of prometheus-client
             raise ConfigurationError(
                 "PrometheusMetrics: the registry has these metrics; give the one that is there to "
                 "all authenticators, or take another registry"
             ) from None
+
+    def _register(self, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        def counter(name: str, told: str, *labels: str) -> Counter:
+            return Counter(f"wsauth_{name}", told, labels, registry=registry)
+
+        self._handshakes = counter(
+            "handshakes", "Verdicts", "protocol", "outcome", "method", "reason"
+        )
+        self._duration = Histogram(
+            "wsauth_handshake_duration_seconds",
+            "Time from a handshake's arrival to its verdict",
+            ("protocol", "outcome"),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._live = Gauge(
+            "wsauth_live_sockets",
+            "Admitted sockets that have not ended",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._closed = counter("sockets_closed", "Admitted sockets that have ended", "cause")
+        self._refreshes = counter(
+            "refreshes", "New credentials on open sockets", "outcome", "reason"
+        )
+        self._tickets = counter("tickets_issued", "Tickets handed out")
+        self._fetches = counter("jwks_fetches", "Fetches of signing keys", "url", "outcome")
 
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, (Admitted, Refused, Abandoned)):
