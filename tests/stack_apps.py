@@ -1,13 +1,12 @@
 """Django Channels, Socket.IO and Strawberry with the middleware in the right place and in the wrong
 ones: `stack_apps:app` has each at a path of its own (see test_framework_stacks.py).
 
-With STACK_FILTER=1, uvicorn's log handlers have `RedactCredentials`.
+uvicorn's log handlers have `RedactCredentials` for what is below /filtered.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +108,7 @@ channels = {
     "/around/lazy": guarded(AuthMiddlewareStack(consumer), authenticator(load_user=lazy_user)),
     "/around/frozen": guarded(AuthMiddlewareStack(consumer), authenticator(load_user=frozen_user)),
     "/within": AuthMiddlewareStack(guarded(consumer, auth)),
+    "/filtered/within": AuthMiddlewareStack(guarded(consumer, auth)),
     "/within/lazy": AuthMiddlewareStack(guarded(consumer, authenticator(load_user=lazy_user))),
     "/alone": guarded(consumer, auth),
     "/alone/origins": guarded(consumer, only_here),
@@ -170,10 +170,15 @@ graphqls = {
     "/graphql/first": WebSocketAuthMiddleware(graphql, first),
 }
 
-if os.environ.get("STACK_FILTER") == "1":
-    for name in ("uvicorn", "uvicorn.access"):
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(RedactCredentials(auth))
+
+class RedactFiltered(RedactCredentials):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "/filtered/" not in record.getMessage() or super().filter(record)
+
+
+for name in ("uvicorn", "uvicorn.access"):
+    for handler in logging.getLogger(name).handlers:
+        handler.addFilter(RedactFiltered(auth))
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
