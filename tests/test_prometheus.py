@@ -363,8 +363,9 @@ def counts_something(file: Path) -> bool:
 
 
 def queries() -> list[str]:
-    variables = [v["definition"] for v in DASHBOARD["templating"]["list"] if "definition" in v]
-    return variables + [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
+    variables = [v for v in DASHBOARD["templating"]["list"] if v["type"] == "query"]
+    asked = [variable["query"]["query"] for variable in variables]
+    return asked + [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
 
 
 def exposed() -> dict[str, set[str]]:
