@@ -45,6 +45,7 @@ globalThis.start = async ([module, url, settings]) => {
     globalThis.lastSignal = signal;
     const one = credentials[Math.min(asked.length, credentials.length) - 1];
     if (one === "never") return new Promise(() => {});
+    if (one === "close") { socket.close(); note("closed"); return "opaque-1"; }
     if (one?.message) throw Object.assign(new Error(one.message), one);
     return one;
   };
@@ -467,6 +468,19 @@ def test_a_token_is_replaced_on_the_open_socket_where_the_server_asks_for_that(
     assert attempts() == 1
 
 
+@pytest.mark.parametrize("failing", [None, {"message": "no network"}], ids=["none", "error"])
+def test_a_socket_for_which_there_is_no_new_token_ends_in_time(start: Start, failing: Any) -> None:
+    client = start(
+        *("/live/refresh", "until-0.3-ann", failing, "until-ever-ann"),
+        refreshMessage="auth.refresh",
+        say="hello",
+        tries=1,
+    )
+    seen = client.until("message", 2)
+    assert seen.of("waiting") == [(4001, "token_expired")]
+    assert (seen.asked, seen.delays) == ([False, True, True], [0])
+
+
 def test_a_user_with_too_many_sockets_waits_for_a_place(
     start: Start, server: Server, attempts: Callable[[], int]
 ) -> None:
@@ -576,6 +590,41 @@ def test_a_page_that_closes_it_has_closed_it(
     assert (len(seen.asked), attempts()) == (1, before)
 
 
+def test_a_page_may_close_it_while_it_is_asked(
+    page: Page, start: Start, attempts: Callable[[], int]
+) -> None:
+    client = start("/guarded", "deny-EXPIRED", "close", tries=1)
+    client.until("closed")
+    page.evaluate("fetch('/settle')")
+    assert attempts() == 1
+    assert client.until("closed").kinds[-1] == "closed"
+
+
+def test_connecting_anew_begins_with_the_first_delay_and_the_token_that_there_is(
+    start: Start,
+) -> None:
+    client = start("/guarded", "deny-EXPIRED", "deny-UNAVAILABLE", "deny-EXPIRED", tries=2)
+    seen = client.until("held")
+    assert (seen.asked, seen.delays) == ([False, True, False], [0, 500, 1000])
+    client.run("socket.connect()")
+    seen = client.until("held", 2)
+    assert (seen.asked[3:], seen.delays[3:]) == ([False], [0])
+
+
+def test_connecting_anew_ends_the_socket_that_there_was(
+    page: Page, start: Start, attempts: Callable[[], int]
+) -> None:
+    client = start("/guarded", "opaque-1", tries=0)
+    client.until("message")
+    client.run("socket.connect()")
+    client.until("message", 2)
+    page.evaluate("fetch('/settle')")
+    client.run("socket.send('hello')")
+    seen = client.until("message", 3)
+    assert seen.kinds == ["open", "message", "open", "message", "message"]
+    assert attempts() == 2
+
+
 @pytest.mark.parametrize("kind", ["waiting", "stop", "login"])
 def test_a_page_may_connect_anew_from_within_an_event(
     start: Start, attempts: Callable[[], int], kind: str
@@ -647,6 +696,10 @@ def test_an_address_may_be_a_path_or_that_of_the_page(
 
 
 # Tickets from a TicketEndpoint.
+
+
+def test_a_ticket_takes_the_place_of_one_in_the_address(start: Start) -> None:
+    start("/guarded?token=old&more=yes", "opaque-1", carrier="ticket", tries=0).until("message")
 
 
 @pytest.mark.parametrize(

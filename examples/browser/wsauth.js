@@ -192,7 +192,7 @@ export function ticketFrom(url, init = {}) {
   return async ({ signal }) => {
     const answer = await fetch(url, { method: "POST", signal, ...init });
     if (answer.status === 401) return null;
-    const { ticket, error } = await answer.json().catch(() => ({}));
+    const { ticket, error } = await answer.json();
     if (ticket) return ticket;
     throw Object.assign(new Error(`${url}: ${answer.status}`), { reason: error });
   };
