@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import quote, quote_plus
 
+from asgiref.typing import ASGI3Application
 from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
@@ -25,7 +26,10 @@ from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
 
-__all__ = ["Admission", "check_authenticator"]
+__all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
+
+# Of all typing schools. Litestar's and Quart's own fit neither of the first two.
+AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
 
 FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]"], Awaitable[str]]
 

@@ -9,11 +9,10 @@ from math import floor
 from typing import Any, cast
 
 import anyio
-from asgiref.typing import ASGI3Application
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_wsauth.admission import Admission, check_authenticator
+from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.answers import http_answer, try_send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.credential import check_scopes
@@ -60,7 +59,7 @@ class HTTPAuthMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp | ASGI3Application,
+        app: AnyASGIApp,
         authenticator: Authenticator,
         *,
         exclude: Iterable[str] = (),
@@ -165,8 +164,9 @@ class TicketEndpoint:
                 admission.take_credential()
                 raise Denied(Reason.MALFORMED, "a socket can't ask for a ticket")
             except Denied as denied:
-                admission.tell_refusal(denied)
-            await try_send(send, {"type": "websocket.close"})
+                code = denied.reason.close_code
+                admission.tell_refusal(denied, close_code=code)
+                await try_send(send, {"type": "websocket.close", "code": code})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         admission = Admission(scope, self.authenticator)

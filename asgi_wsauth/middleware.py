@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any, cast, get_args
 
 import anyio
-from asgiref.typing import ASGI3Application
 from starlette.types import ASGIApp, Message, Scope, Send
 
-from asgi_wsauth.admission import Admission, check_authenticator
+from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.answers import Rejection, close, refuse, try_send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.credential import check_scopes
@@ -82,7 +81,7 @@ class WebSocketAuthMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp | ASGI3Application,
+        app: AnyASGIApp,
         authenticator: Authenticator,
         *,
         rejection: Rejection = "accept_then_close",

@@ -108,7 +108,8 @@ class Session:
         """Close the socket, with the code that `reason` has in this middleware.
 
         The app receives `websocket.disconnect`, and is cancelled when it still runs after the
-        middleware's `grace`. Closing what is closed does nothing.
+        middleware's `grace`. Closing what is closed does nothing. Accept first: before that, a
+        socket that nothing else can end gets an HTTP 403, as any close before the accept.
 
         Args:
             reason: what the client is told.

@@ -39,7 +39,7 @@ async def chat(websocket: WebSocket) -> None:
 
 registry = REGISTRY
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    registry = CollectorRegistry(support_collectors_without_names=True)
+    registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
 
 

@@ -29,7 +29,7 @@ SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
 
 app = Quart(__name__)
-app.asgi_app = HTTPAuthMiddleware(app.asgi_app, auth)  # type: ignore[arg-type,method-assign]
+app.asgi_app = HTTPAuthMiddleware(app.asgi_app, auth)  # type: ignore[method-assign]
 app.asgi_app = WebSocketAuthMiddleware(app.asgi_app, auth)  # type: ignore[method-assign]
 
 

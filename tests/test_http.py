@@ -1417,7 +1417,7 @@ async def test_a_socket_at_the_endpoint_is_closed_and_redacted(
     seen: list[Event] = []
     scope = websocket("token=s3cr3t&a=1")
     outcome = await drive(desk(sources=sources, observers=[seen.append]), scope)
-    assert outcome.sent == [{"type": "websocket.close"}]
+    assert outcome.sent == [{"type": "websocket.close", "code": reason.close_code}]
     assert outcome.received == 0
     assert scope["query_string"] == b"a=1"
     (event,) = seen

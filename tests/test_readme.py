@@ -6,12 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from frames import Wire, run
+from servers import Server, serving
 
 import asgi_wsauth
 from asgi_wsauth import Reason
+from asgi_wsauth.testing import make_jwt
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -20,6 +25,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
+QUERY, JSON = b'{"query": "{me}"}', [("Content-Type", "application/json")]
 SETTINGS = dict.fromkeys(("SECRET", "API_KEY", "TOKEN"), SECRET)
 
 
@@ -28,7 +34,7 @@ def test_every_python_block_runs_in_an_empty_file(code: str, tmp_path: Path) -> 
     file = tmp_path / "app.py"
     file.write_text(code)
     runner = ["-m", "pytest", "-q"] if "def test_" in code else []
-    run = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, *runner, file.name],
         cwd=tmp_path,
         env={**os.environ, **SETTINGS},
@@ -36,7 +42,58 @@ def test_every_python_block_runs_in_an_empty_file(code: str, tmp_path: Path) -> 
         text=True,
         timeout=60,
     )
-    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+
+
+SECTION = README[README.index("## In your framework") :]
+FRAMEWORKS = dict(
+    re.findall(r"^([\w. ]+):\n\n```python\n(.*?)^```$", SECTION, re.DOTALL | re.M)[:6],
+    Starlette=PYTHON[0],
+)
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Server]:
+    """The README's app for a framework, on uvicorn."""
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "app.py").write_text(FRAMEWORKS[request.param])
+    env = {"PYTHONPATH": str(directory), **SETTINGS}
+    with serving("uvicorn-websockets", "app:app", env=env) as server:
+        server.name = request.param
+        yield server
+
+
+def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Server) -> None:
+    name = framework.name
+    token = make_jwt(SECRET, "alice", aud="chat" if name == "Starlette" else None)
+    if name == "Strawberry GraphQL":
+        refused = framework.ask("POST", "/graphql", body=QUERY, headers=JSON)
+        answered = framework.ask("POST", "/graphql", body=QUERY, headers=JSON, token=token)
+        assert (refused.status, refused.json) == (401, {"error": "token_missing"})
+        assert answered.json == {"data": {"me": "alice"}}
+        assert framework.talk("/graphql").close == (1008, "token_missing")
+    elif name == "Socket.IO":
+        path = "/socket.io/?EIO=4&transport=websocket"
+        assert framework.talk(path).json == {"error": "token_missing"}
+        seen = framework.talk(f"{path}&token={token}", say=["40"])
+        assert seen.messages[1] == '42["hello","alice"]'
+    else:
+        code = 3000 if name == "Django Channels" else 1008
+        assert framework.talk("/chat").close == (code, "token_missing")
+
+        async def talk() -> object:
+            client = await Wire.open(framework, "/chat", token=token)
+            client.send("hello")
+            return await client.message()
+
+        assert run(talk()) == "alice: hello"
+    assert token not in framework.log()
+
+
+def test_the_readme_has_a_block_for_every_framework() -> None:
+    assert set(FRAMEWORKS) == set(
+        "Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL".split(",")
+    )
 
 
 def test_the_first_screen_has_the_two_commands() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import limits.aio.storage
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from litestar import Litestar
+from quart import Quart
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials
@@ -36,6 +38,7 @@ from asgi_wsauth import (
     HTTPAuthMiddleware,
     InternalCredential,
     JWTVerifier,
+    KeysFetched,
     MemoryStore,
     Notice,
     Principal,
@@ -62,6 +65,8 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
+from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
+from asgi_wsauth.contrib.prometheus import PrometheusMetrics
 from asgi_wsauth.denial import advice
 from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.testing import as_principal, make_jwt
@@ -141,6 +146,8 @@ def count(event: Event) -> None:
         assert_type(event.reason, Reason | None)
     elif isinstance(event, Refreshed):
         assert_type(event.expires_at, float | None)
+    elif isinstance(event, KeysFetched):
+        assert_type(event.failure, str | None)
 
 
 internal = InternalCredential()
@@ -155,7 +162,11 @@ auth = Authenticator(
     [
         JWTVerifier(os.environ["SECRET"], algorithms=["HS256"], audience="chat"),
         JWTVerifier(["pem", b"pem", {"kty": "RSA"}], algorithms=["RS256"], issuer=["a", "b"]),
-        JWTVerifier(JWKS("https://id.example/keys", ttl=60), algorithms=["ES256"], cache=cache),
+        JWTVerifier(
+            JWKS("https://id.example/keys", ttl=60, observers=[count]),
+            algorithms=["ES256"],
+            cache=cache,
+        ),
         JWTVerifier.from_oidc(
             "https://id.example", algorithms=["RS256"], audience=None, ttl=60, leeway=5, cache=cache
         ),
@@ -181,7 +192,7 @@ auth = Authenticator(
     load_user=load_user,
     revocations=revocations,
     throttle=FailureThrottle("10/minute", storage=limits.aio.storage.MemoryStorage()),
-    observers=[log_event, count],
+    observers=[log_event, count, PrometheusMetrics(), OpenTelemetryObserver(identities=True)],
 )
 logging.getLogger("uvicorn").addFilter(RedactCredentials(auth))
 
@@ -227,6 +238,8 @@ wrapped = WebSocketAuthMiddleware(
 )
 guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
 both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)
+around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Litestar([]), auth), auth)
+also_around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Quart("chat"), auth), auth)
 starlette.add_middleware(HTTPAuthMiddleware, authenticator=auth)
 starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_client=True)))
 
