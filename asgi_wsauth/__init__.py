@@ -35,9 +35,10 @@ The rooms, each of which imports only from rows above its own:
        http          HTTPAuthMiddleware, TicketEndpoint
     8  redis         RedisStore
        contrib/      observers: Prometheus, OpenTelemetry
-       cli           the command line, and the probe behind it
+       cli/          the command line, which __main__ runs: one file each for knocking at an
+                     endpoint, for what is wrong with what was seen, and for showing it
 
-Nothing imports the last row; each of its files needs an extra.
+Nothing imports the last row, which needs extras.
 
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -274,7 +274,7 @@ def serving(
         for attempt in range(1, 4):  # another process may take the free port first
             server = _start(name, app, arguments, env or {}, log)
             try:
-                if _accepts(server):
+                if accepts(server):
                     yield server
                     return
             finally:
@@ -316,7 +316,8 @@ def _start(
     return Server(name, port, process, log)
 
 
-def _accepts(server: Server) -> bool:
+def accepts(server: Server) -> bool:
+    """Waits until it accepts connections; False where it doesn't."""
     deadline = time.monotonic() + 3 * DEADLINE
     while server.process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError):
@@ -371,3 +372,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     running = pooled(request.config, request.param)
     with running.must_stay_quiet():
         yield running
+
+
+@pytest.fixture
+def attempts(server: Server) -> Callable[[], int]:
+    """How many sockets the server decided about since the test began."""
+    begin = len(server.log())
+    return lambda: len(re.findall("websocket (admitted|refused)", server.log_since(begin)))

@@ -155,6 +155,15 @@ async def running(
     assert wire.waiting == 0
 
 
+@asynccontextmanager
+async def open_socket(app: Any, query: str = "token=a") -> AsyncIterator[Wire]:
+    """A client that leaves at the end of the block, not before it was answered."""
+    async with running(app, query) as wire:
+        await until(lambda: wire.sent)
+        yield wire
+        wire.put(LEFT)
+
+
 def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
     """What still waits for the end of a socket, on this event loop."""
     found = []

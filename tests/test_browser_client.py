@@ -15,10 +15,12 @@ from browser import chromium
 from playwright.sync_api import Page, expect
 from redis_servers import Proxy
 from run_example import EXAMPLES, running
-from servers import Server, pooled
+from servers import Server, attempts, pooled
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 from asgi_wsauth.denial import ADVICE_BY_CODE
+
+__all__ = ["attempts"]  # the fixture
 
 FOLDER = EXAMPLES / "browser"
 MODULE = browser_table.MODULE.read_text(encoding="utf-8")
@@ -182,13 +184,6 @@ def start(page: Page, server: Server) -> Iterator[Start]:
 
     with server.must_stay_quiet():
         yield start
-
-
-@pytest.fixture
-def attempts(server: Server) -> Callable[[], int]:
-    """How many sockets the server decided about since the test began."""
-    begin = len(server.log())
-    return lambda: len(re.findall("websocket (admitted|refused)", server.log_since(begin)))
 
 
 def refusals(advice: str) -> Any:

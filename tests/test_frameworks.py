@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from handshakes import SECRET
 from run_example import Running, running
-from servers import DEADLINE, Client, Seen, Server, serving
-from servers import _accepts as accepts
+from servers import DEADLINE, Client, Seen, Server, accepts, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

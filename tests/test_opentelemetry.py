@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -18,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sockets import LEFT, Seat, Wire, until
+from sockets import LEFT, Seat, open_socket
 from sockets import running as connected
 
 from asgi_wsauth import (
@@ -42,6 +41,7 @@ from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
 
 OK, ERROR = trace.StatusCode.UNSET, trace.StatusCode.ERROR
 TOKEN = "secret-token-of-alice"
+QUERY = f"token={TOKEN}"
 
 
 class Telemetry:
@@ -98,22 +98,13 @@ def guarded(app: Any, telemetry: Telemetry, *verifiers: Any, **auth: Any) -> Any
     )
 
 
-@asynccontextmanager
-async def open_socket(app: Any, query: str = f"token={TOKEN}") -> AsyncIterator[Wire]:
-    """A client that leaves at the end of the block, not before it was answered."""
-    async with connected(app, query) as wire:
-        await until(lambda: wire.sent)
-        yield wire
-        wire.put(LEFT)
-
-
 # Spans
 
 
 @pytest.mark.anyio
 async def test_an_admission_is_a_span() -> None:
     telemetry = Telemetry()
-    async with open_socket(guarded(Seat(), telemetry)):
+    async with open_socket(guarded(Seat(), telemetry), QUERY):
         assert telemetry.span.name == "authenticate websocket"
     span = telemetry.span  # the end of the socket is none
     assert dict(span.attributes or {}) == {
@@ -313,7 +304,7 @@ def test_a_refused_refresh_is_no_handshake_and_so_no_span() -> None:
 @pytest.mark.anyio
 async def test_a_socket_is_live_until_its_app_has_ended() -> None:
     telemetry = Telemetry()
-    async with open_socket(guarded(Seat(), telemetry)):
+    async with open_socket(guarded(Seat(), telemetry), QUERY):
         assert telemetry.metrics["wsauth.live_sockets"] == [({}, 1)]
     assert telemetry.metrics["wsauth.live_sockets"] == [({}, 0)]
 
@@ -342,7 +333,7 @@ async def test_row_36_nothing_that_is_exported_has_a_token() -> None:
 
     telemetry = Telemetry(identities=True)
     seat = Seat()
-    async with open_socket(guarded(seat, telemetry)):
+    async with open_socket(guarded(seat, telemetry), QUERY):
         with pytest.raises(Denied):
             await seat.session.refresh("secret-refresh")
     for app in (guarded(App(), telemetry), guarded(App(), telemetry, breaks)):

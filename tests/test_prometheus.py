@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 from run_example import EXAMPLES, Running, running
 from servers import DEADLINE
-from sockets import LEFT, Seat, Wire, until
-from sockets import running as connected
+from sockets import Seat, open_socket
 from websockets.sync.client import connect
 
 from asgi_wsauth import (
@@ -176,15 +175,6 @@ def guarded(app: Any, metrics: Metrics, **options: Any) -> WebSocketAuthMiddlewa
     verifier = Knows(a=Principal("alice", method="jwt"), b=Principal("bob"))
     auth = authenticator(verifier, observers=[metrics.observer])
     return WebSocketAuthMiddleware(app, auth, **options)
-
-
-@asynccontextmanager
-async def open_socket(app: Any, query: str = "token=a") -> AsyncIterator[Wire]:
-    """A client that leaves at the end of the block, not before it was answered."""
-    async with connected(app, query) as wire:
-        await until(lambda: wire.sent)
-        yield wire
-        wire.put(LEFT)
 
 
 @pytest.mark.anyio

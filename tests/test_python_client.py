@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from servers import Server, free_port, pooled
+from servers import Server, attempts, free_port, pooled
 
 from asgi_wsauth import Reason
+
+__all__ = ["attempts"]  # the fixture
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -84,13 +86,6 @@ def server(pooled_server: Server) -> Iterator[Server]:
 def url(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("no_proxy", "*")
     return f"ws://127.0.0.1:{server.port}"
-
-
-@pytest.fixture
-def attempts(server: Server) -> Callable[[], int]:
-    """How many sockets the server decided about since the test began."""
-    begin = len(server.log())
-    return lambda: len(re.findall("websocket (admitted|refused)", server.log_since(begin)))
 
 
 def refusals(advice: str) -> Any:

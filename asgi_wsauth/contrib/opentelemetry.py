@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from asgi_wsauth.contrib import BUCKETS
 from asgi_wsauth.denial import ConfigurationError, Reason
 from asgi_wsauth.events import (
     Abandoned,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetryObserver"]
 
-# Seconds: from a token that is judged at once to a first message that is waited for.
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BROKEN = (Reason.UNAVAILABLE, Reason.ERROR)
 
 
@@ -69,7 +68,7 @@ class OpenTelemetryObserver:
         meter = metrics.get_meter("asgi_wsauth", meter_provider=meter_provider)
         self._duration, self._fetches = (
             meter.create_histogram(
-                f"wsauth.{name}.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS
+                f"wsauth.{name}.duration", "s", explicit_bucket_boundaries_advisory=BUCKETS
             )
             for name in ("handshake", "jwks.fetch")
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wsauth.contrib import BUCKETS
 from asgi_wsauth.denial import ConfigurationError
 from asgi_wsauth.events import (
     Abandoned,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["PrometheusMetrics"]
-
-# From a token that is judged at once to a first message that is waited for.
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class PrometheusMetrics:
@@ -79,7 +77,7 @@ class PrometheusMetrics:
             "wsauth_handshake_duration_seconds",
             "Time from a handshake's arrival to its verdict",
             ("protocol", "outcome"),
-            buckets=_BUCKETS,
+            buckets=BUCKETS,
             registry=registry,
         )
         self._live = Gauge(
