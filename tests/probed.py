@@ -152,6 +152,17 @@ async def forgets_expiry(websocket: WebSocket) -> None:
         await closes(1008)(websocket)
 
 
+def admits(*algorithms: str) -> Callable[[Any], Awaitable[None]]:
+    """A guard that believes any token of these algorithms."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        token = websocket.query_params.get("token", "")
+        known = token.count(".") == 2 and jwt.get_unverified_header(token)["alg"] in algorithms
+        await (echo if known else closes(1008))(websocket)
+
+    return endpoint
+
+
 async def ends_at_once(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text("bye")
@@ -191,6 +202,8 @@ app = Starlette(
         WebSocketRoute("/open/ends", ends_at_once),
         WebSocketRoute("/any-origin", by_hand(closes(1008), closes(4001))),
         WebSocketRoute("/expiry", forgets_expiry),
+        WebSocketRoute("/alg-none", admits("none")),
+        WebSocketRoute("/unverified", admits("none", "HS256")),
         WebSocketRoute("/1000", by_hand(closes(1000))),
         WebSocketRoute("/1008", by_hand(closes(1008), closes(1008))),
         WebSocketRoute("/1011", by_hand(closes(1011))),

@@ -137,6 +137,7 @@ def test_a_short_key_signs_and_is_told_of(
         (["--key-env", "SECRET", "--algorithm", "none"], "invalid choice: 'none'"),
         (["--key-env", "SECRET", "--algorithm", "ES256"], "the key can't sign with ES256"),
         (["--key-env", "SECRET", "--key-file", "-"], "not allowed with"),
+        (["--key", SECRET], "use --key-env NAME, or --key-file FILE"),
         (["--key-env", "SECRET", "--seconds", "soon"], "invalid float value"),
         (["--key-env", "SECRET", "--seconds", "inf"], "--seconds"),
     ],
@@ -219,6 +220,7 @@ URL = "ws://127.0.0.1:1/"
     [
         ([URL, "--token", "opensesame"], "use --token-env NAME, or --token-file FILE"),
         ([URL, "--token=opensesame"], "use --token-env NAME"),
+        ([URL, "--key", "opensesame"], "use --key-env NAME, or --key-file FILE"),
         ([f"{URL}?token=opensesame"], "--token-env"),
         (["ws://alice:opensesame@127.0.0.1/"], "--token-env"),
         ([f"{URL}?key=opensesame", "--query", "key"], "--token-env"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pty
@@ -9,7 +10,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any, NamedTuple
@@ -47,11 +48,14 @@ class Probed(NamedTuple):
     def found(self, level: str) -> list[str]:
         return [one["what"] for one in self.data["findings"] if one["level"] == level]
 
-    def titles(self, what: str) -> set[str]:
+    def cases(self, what: str) -> set[str]:
         """The names of the cases that show something."""
-        names = {case["title"]: case["name"] for case in self.data["cases"]}
         (one,) = [one for one in self.data["findings"] if what in one["what"]]
-        return {names[title] for title in one["cases"]}
+        return {self.names[title] for title in one["cases"]}
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {case["title"]: case["name"] for case in self.data["cases"]}
 
     def case(self, name: str) -> Any:
         (case,) = [case for case in self.data["cases"] if case["name"] == name]
@@ -150,7 +154,7 @@ def test_close_codes_that_other_guards_lose_are_named(probe: Any, path: str) -> 
     assert probed.exit_code == 3
     lost = "Refused before accept: browsers see 1006 and no reason."
     assert probed.found("problem") == [lost, "A token that is given twice is taken."]
-    assert probed.titles(lost) == REFUSED
+    assert probed.cases(lost) == REFUSED
     rubbish = probed.case("rubbish")
     assert (rubbish["http_status"], rubbish["program"]) == (403, None)
     assert rubbish["browser"] == {"code": 1006, "reason": ""}
@@ -161,24 +165,36 @@ EVERYBODY = REFUSED | {"twice", "foreign_origin"}
 
 
 def test_an_app_without_a_guard_admits_everybody(probe: Any) -> None:
-    probed = probe("/open", good=True, patience="0.2")
+    probed = probe("/open", good=True, patience="0.1")
     assert (probed.exit_code, probed.found("admitted")) == (1, ["Admitted, and must be refused."])
-    assert probed.titles("must be refused") == EVERYBODY
+    assert probed.cases("must be refused") == EVERYBODY
     assert "--first-message" in probed.data["findings"][0]["mend"]
 
 
 def test_an_app_without_a_guard_that_ends_by_itself_counts_as_open(probe: Any) -> None:
     probed = probe("/open/ends", good=True)
     assert probed.exit_code == 1
-    assert probed.titles("Admitted, or so it seems: closed at once with 1000") == EVERYBODY
+    assert probed.cases("Admitted, or so it seems: closed at once with 1000") == EVERYBODY
     assert probed.found("note") == ["Admitted, and closed by the app at once: 1000 bye."]
     assert probed.case("good")["spoke"]
 
 
-def test_a_guard_that_forgets_to_look_at_the_expiry_admits(probe: Any) -> None:
-    probed = probe("/expiry", patience="0.5")
-    assert (probed.exit_code, probed.titles("must be refused")) == (1, {"expired"})
-    assert "exp" in probed.data["findings"][0]["mend"]
+@pytest.mark.parametrize(
+    "path, holes",
+    [
+        ("/expiry", {"expired"}),
+        ("/alg-none", {"alg_none"}),
+        ("/unverified", {"alg_none", "forged", "expired"}),
+    ],
+)
+def test_every_hole_in_a_guard_is_named_with_its_mend(
+    probe: Any, path: str, holes: set[str]
+) -> None:
+    probed = probe(path, patience="0.5")
+    found = [one for one in probed.data["findings"] if one["level"] == "admitted"]
+    assert probed.exit_code == 1
+    assert len({one["mend"] for one in found}) == len(holes)
+    assert {probed.names[title] for one in found for title in one["cases"]} == holes
 
 
 @pytest.mark.parametrize(
@@ -188,7 +204,7 @@ def test_a_foreign_origin_that_is_admitted_counts_where_pages_or_a_cookie_do(
     probe: Any, options: list[str]
 ) -> None:
     probed = probe("/any-origin", *options, good=True)
-    assert (probed.exit_code, probed.titles("must be refused")) == (1, {"foreign_origin"})
+    assert (probed.exit_code, probed.cases("must be refused")) == (1, {"foreign_origin"})
     assert "allowed_origins" in probed.data["findings"][0]["mend"]
 
 
@@ -238,7 +254,7 @@ def test_a_refusal_that_tells_the_wrong_thing_is_named(
 ) -> None:
     probed = probe(path)
     assert what in probed.found(level)
-    assert probed.titles(what) - {"twice", "foreign_origin"} == (cases or REFUSED - {"expired"})
+    assert probed.cases(what) - {"twice", "foreign_origin"} == (cases or REFUSED - {"expired"})
     assert probed.exit_code == (3 if probed.found("problem") else 0)
     assert probed.found("admitted") == []
 
@@ -246,7 +262,7 @@ def test_a_refusal_that_tells_the_wrong_thing_is_named(
 def test_a_refusal_by_1000_is_one_if_a_good_token_stays(probe: Any) -> None:
     what = "Closed with 1000, which reads as a normal end."
     probed = probe("/1000", good=True)
-    assert (probed.exit_code, probed.titles(what)) == (3, REFUSED)
+    assert (probed.exit_code, probed.cases(what)) == (3, REFUSED)
     assert probe("/1000").exit_code == 1
 
 
@@ -262,8 +278,8 @@ def test_a_handshake_that_is_not_answered_is_named(probe: Any) -> None:
 
 
 def test_a_token_that_is_echoed_as_subprotocol_is_named_and_not_printed(probe: Any) -> None:
-    probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, patience="0.2")
-    assert probed.titles("The token itself is the answer") >= {"rubbish", "good"}
+    probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, patience="0.1")
+    assert probed.cases("The token itself is the answer") >= {"rubbish", "good"}
     assert probed.case("good")["subprotocol"] == "the token"
 
 
@@ -271,15 +287,13 @@ def test_a_good_token_that_is_refused_is_named(probe: Any, monkeypatch: Any) -> 
     monkeypatch.setenv("TOKEN", make_jwt(SECRET, aud="another"))
     probed = probe("/ours", good=True)
     assert probed.found("problem") == ["The good token is refused: 1008 token_invalid."]
-    assert probe("/starlette/", good=True).titles("The good token is refused: HTTP 403.") == {
-        "good"
-    }
+    assert probe("/starlette/", good=True).cases("The good token is refused: HTTP 403.") == {"good"}
 
 
 def test_a_good_socket_that_answers_no_subprotocol_is_named(probe: Any) -> None:
-    probed = probe("/open", "--offer", "chat.v1", good=True, patience="0.2")
+    probed = probe("/open", "--offer", "chat.v1", good=True, patience="0.1")
     what = "Admitted, but no offered subprotocol is answered: browsers see 1006 and no reason."
-    assert probed.titles(what) == {"good"}
+    assert probed.cases(what) == {"good"}
     assert probed.case("good")["browser"] == {"code": 1006, "reason": ""}
 
 
@@ -340,20 +354,41 @@ def test_a_port_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None
     assert "Connect call failed" in unreachable(capsys, f"ws://127.0.0.1:{free_port()}/")
 
 
-def test_a_proxy_that_is_silent_or_says_no(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def set_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     for name in ("all_proxy", "http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    return lambda port: monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+
+
+# websockets leaves the connection to a proxy open that it no longer waits for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_silent_proxy(
+    capsys: pytest.CaptureFixture[str], set_proxy: Callable[[int], None]
+) -> None:
     with answering(None) as port:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        set_proxy(port)
         err = unreachable(capsys, "ws://chat.example/", "--timeout", "0.2")
         assert "no connection within 0.2 s" in err
+    gc.collect()
+
+
+def test_a_proxy_that_says_no(
+    capsys: pytest.CaptureFixture[str], set_proxy: Callable[[int], None]
+) -> None:
     with answering(b"HTTP/1.1 403 \x1b[31mNo\r\n\r\n") as port:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        set_proxy(port)
         err = unreachable(capsys, "ws://chat.example/")
         assert "by its proxy: " in err and "\x1b" not in err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_asked_for_this_machine(
+    server: Server, probe: Any, set_proxy: Callable[[int], None], host: str
+) -> None:
+    set_proxy(free_port())
+    assert probe(f"ws://{host}:{server.port}/1008", "--timeout", "9").exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -464,6 +499,11 @@ def test_a_terminal_gets_a_progress_bar_and_colours(server: Server) -> None:
     assert "Probing" in err and "\x1b[" in err
     assert "problem" in out and "\x1b[" in out
     assert "Probing" not in out
+    red = "\x1b[1;31m"
+    assert red not in out
+    unguarded = f"ws://127.0.0.1:{server.port}/open"
+    out_of_order, _ = on_a_terminal("probe", unguarded, "--patience", "0.05")
+    assert out_of_order.count(f"{red}admitted") == 1 + len(EVERYBODY)
     out, _ = on_a_terminal("probe", url, NO_COLOR="1")
     assert not re.search(r"\x1b\[3\d", out)
     assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 80

@@ -96,8 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
-        # allow_abbrev: "--token" is to be refused, and not taken for --token-env.
-        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added
 
@@ -122,7 +121,6 @@ def _parser() -> argparse.ArgumentParser:
 def _probe_arguments(probe: argparse.ArgumentParser) -> None:
     probe.add_argument("url", metavar="URL", help="such as ws://127.0.0.1:8000/ws")
     _secret_arguments(probe, "token", "a good token, for all that can't be seen without")
-    probe.add_argument("--token", action=_Visible, help=argparse.SUPPRESS)
     _secret_arguments(probe, "key", "what signs the endpoint's JWTs, to make an expired one")
     _claims_arguments(probe)
     where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
@@ -157,8 +155,8 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
 class _Visible(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *given: Any, **more: Any) -> NoReturn:
         parser.error(
-            "a token among the arguments is seen by every user of this machine, and stays in the "
-            "shell's history; use --token-env NAME, or --token-file FILE (- for stdin)"
+            "a secret among the arguments is seen by every user of this machine, and stays in the "
+            f"shell's history; use --{self.dest}-env NAME, or --{self.dest}-file FILE (- for stdin)"
         )
 
 
@@ -168,6 +166,7 @@ def _secret_arguments(
     group = parser.add_argument_group(text).add_mutually_exclusive_group(required=required)
     group.add_argument(f"--{what}-env", metavar="NAME", help="in this environment variable")
     group.add_argument(f"--{what}-file", metavar="FILE", help="in this file; - for stdin")
+    group.add_argument(f"--{what}", action=_Visible, help=argparse.SUPPRESS)
 
 
 def _claims_arguments(parser: argparse.ArgumentParser) -> None:

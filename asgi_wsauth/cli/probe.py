@@ -6,6 +6,7 @@ was `Seen`. What is wrong with that is for findings.py to say.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ __all__ = ["Carrier", "Case", "Kind", "Seen", "Target", "Unreachable", "cases", 
 Kind = Literal["query", "header", "cookie", "subprotocol", "first_message"]
 
 _PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-PROBE_PROTOCOL = "wsauth-probe"  # offered where the endpoint's own ones are not known
+_UNKNOWN = "wsauth-probe"  # offered where the endpoint's own ones are not known
 _MOST = 200  # characters of an HTTP body that are of interest
 
 
@@ -283,7 +284,7 @@ def cases(
         case("twice", "token given twice", Reason.MALFORMED, *twice),
         case(
             *("subprotocol", "subprotocol offered", Reason.INVALID, "rubbish"),
-            offered=target.offered or (PROBE_PROTOCOL,),
+            offered=target.offered or (_UNKNOWN,),
         ),
         *(case("good", "good token", None, one) for one in good),
     ]
@@ -361,7 +362,7 @@ async def knock(target: Target, case: Case) -> Seen:
         return Seen(handshake.offered, refused.response.status_code, body)
     except ProxyError as exc:
         raise Unreachable(f"by its proxy: {exc}") from exc
-    except TimeoutError:
+    except (TimeoutError, asyncio.TimeoutError):  # two classes on Python 3.10
         if not made:
             raise Unreachable(f"no connection within {target.timeout:g} s") from None
         return Seen(handshake.offered, fault=f"No answer within {target.timeout:g} s.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -64,11 +65,10 @@ def printable(text: str) -> str:
 
 async def _knock_all(target: Target, ways: Sequence[Case]) -> list[Result]:
     console = Console(stderr=True)
-    results: list[Result] = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for case in progress.track(ways, description="Probing"):
-            results.append((case, await knock(target, case)))
-    return results
+    bar = Progress(console=console, transient=True) if console.is_terminal else nullcontext()
+    with bar as progress:
+        shown = progress.track(ways, description="Probing") if progress else ways
+        return [(case, await knock(target, case)) for case in shown]
 
 
 def _as_data(target: Target, results: Sequence[Result], found: Sequence[Finding]) -> dict[str, Any]:
