@@ -1,6 +1,6 @@
 """FastAPI: one login for sockets and requests, and documentation with a working Authorize button.
 
-    pip install 'asgi-wsauth[demo]' fastapi
+    pip install -e '.[demo]' fastapi
     python examples/fastapi_app.py
 
 It prints an address with a token in it that is good for five minutes; connect to it with

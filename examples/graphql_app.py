@@ -1,6 +1,6 @@
 """Strawberry GraphQL: queries over HTTP, subscriptions over `graphql-transport-ws`, one login.
 
-    pip install strawberry-graphql uvicorn websockets
+    pip install -e '.[demo]' strawberry-graphql
     python examples/graphql_app.py
 
 It prints a token that is good for five minutes, and commands to try it with. The port is 8000, or

@@ -1,6 +1,6 @@
 """Litestar: one login for sockets and requests.
 
-    pip install 'asgi-wsauth[demo]' litestar
+    pip install -e '.[demo]' litestar
     python examples/litestar_app.py
 
 It prints an address with a token in it that is good for five minutes; connect to it with

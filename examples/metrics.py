@@ -1,6 +1,6 @@
 """A chat that is measured: `/metrics` for Prometheus, beside the sockets.
 
-    pip install 'asgi-wsauth[prometheus]' uvicorn websockets
+    pip install -e '.[demo,prometheus]'
     python examples/metrics.py
 
 It prints an address with a token in it that is good for five minutes, and where the metrics are.

@@ -1,6 +1,6 @@
 """REST and WebSocket in one FastAPI app, with one login for both.
 
-    pip install fastapi
+    pip install -e '.[demo]' fastapi
     python examples/one_policy.py
 
 It prints tokens that are good for five minutes, and commands to try them with. The port is 8000, or

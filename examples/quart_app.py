@@ -1,6 +1,6 @@
 """Quart: one login for sockets and requests.
 
-    pip install asgi-wsauth quart websockets
+    pip install -e . quart websockets
     python examples/quart_app.py
 
 It prints an address with a token in it that is good for five minutes; connect to it with

@@ -1,5 +1,6 @@
 """A chat that only holders of a token may join.
 
+    pip install -e '.[demo]'
     python examples/quickstart.py
 
 It prints an address with a token in it that is good for five minutes. Connect to it with

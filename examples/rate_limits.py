@@ -1,6 +1,6 @@
 """Limits per user, by the libraries that FastAPI's users know: requests and messages.
 
-    pip install fastapi fastapi-limiter slowapi uvicorn websockets
+    pip install -e '.[demo]' fastapi fastapi-limiter slowapi
     python examples/rate_limits.py
 
 It prints an address and a command to try, with a token that is good for five minutes. The port is

@@ -1,6 +1,6 @@
 """Socket.IO behind one login, over long-polling and over WebSocket.
 
-    pip install python-socketio uvicorn websockets
+    pip install -e '.[demo]' python-socketio
     python examples/socketio_app.py
 
 It prints how a page connects, with a token that is good for five minutes. The port is 8000, or what

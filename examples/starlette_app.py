@@ -1,6 +1,6 @@
 """Starlette: one login for sockets and requests, and a route that takes a scope.
 
-    pip install 'asgi-wsauth[demo]'
+    pip install -e '.[demo]'
     python examples/starlette_app.py
 
 It prints addresses with tokens in them that are good for five minutes; connect to one with

@@ -1,5 +1,6 @@
 """A page that is logged in by a cookie opens its sockets with tickets.
 
+    pip install -e '.[demo]'
     python examples/tickets.py
 
 Open the address that it prints, and log in with the password beside it. The port is 8000, or what

@@ -1,5 +1,6 @@
 """A page whose socket comes back: when its login is renewed, the network returns, or the server.
 
+    pip install -e '.[demo]'
     python examples/browser/app.py
 
 Open the address that it prints, log in, and then stop this server and start it again, take the
