@@ -305,7 +305,10 @@ def test_without_the_key_only_a_bad_signature_is_judged_and_said(
     out = " ".join(capsys.readouterr().out.split())
     assert "badly signed, expired 1008 token_invalid the same refused" in out
     assert "only its signature is judged. Mend: Give the key: --key-env NAME." in out
-    assert "nothing is known of foreign origins" in out and "--token-env NAME" in out
+    assert (
+        "not whether anybody gets in, from which origins, or with it given twice" in out
+        and "--token-env NAME" in out
+    )
     assert main(["probe", f"{url}/expired-first"]) == 3
     assert "A badly signed token is called expired." in capsys.readouterr().out
 

@@ -119,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _probe_arguments(probe: argparse.ArgumentParser) -> None:
+    probe.epilog = (
+        "Exit code: 0 nothing wrong was found, 1 somebody is admitted who must be refused, "
+        "2 a wrong command, or no endpoint, 3 only other problems were found."
+    )
     probe.add_argument("url", metavar="URL", help="such as ws://127.0.0.1:8000/ws")
     _secret_arguments(probe, "token", "a good token, for all that can't be seen without")
     _secret_arguments(probe, "key", "what signs the endpoint's JWTs, to make an expired one")
@@ -178,8 +182,8 @@ def _claims_arguments(parser: argparse.ArgumentParser) -> None:
         default="HS256",
         help=f"of {', '.join(known)} (default: HS256)",
     )
-    parser.add_argument("--audience", help="its aud")
-    parser.add_argument("--issuer", help="its iss")
+    parser.add_argument("--audience", help="the aud of what is signed")
+    parser.add_argument("--issuer", help="the iss of what is signed")
 
 
 def _close_code(text: str) -> int:

@@ -187,8 +187,12 @@ def _about_close(
 
 def _notes(target: Target, cases: Sequence[Case]) -> Iterator[_Said]:
     if all(case.expected is not None for case in cases):
-        what = "Without a good token, nothing is known of foreign origins, of one given twice, nor"
-        yield "note", f"{what} whether anybody can get in.", "Give one: --token-env NAME."
+        what = "Without a good token only refusals are seen: not whether anybody gets in, from"
+        yield (
+            "note",
+            f"{what} which origins, or with it given twice.",
+            "Give one: --token-env NAME.",
+        )
     if any(case.name == "expired" and case.expected is not Reason.EXPIRED for case in cases):
         what = "Without the key, the expired token is signed with another one: only its signature"
         yield "note", f"{what} is judged.", "Give the key: --key-env NAME."
