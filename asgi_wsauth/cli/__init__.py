@@ -26,6 +26,7 @@ from typing import Any, NoReturn, get_args
 
 from jwt.algorithms import get_default_algorithms
 
+from asgi_wsauth.cli.target import Carrier, Kind, Target
 from asgi_wsauth.credential import API_KEY, new_secret
 from asgi_wsauth.denial import (
     DAPHNE_CLOSE_CODES,
@@ -290,7 +291,6 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _probe(args: argparse.Namespace) -> int:
     try:
-        from asgi_wsauth.cli.probe import Carrier, Kind, Target
         from asgi_wsauth.cli.report import run
     except ImportError as exc:
         raise ConfigurationError(

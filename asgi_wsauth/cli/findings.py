@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from asgi_wsauth.cli.probe import Case, Seen, Target, Unreachable
+from asgi_wsauth.cli.probe import Seen, Unreachable
+from asgi_wsauth.cli.target import Case, Target
 from asgi_wsauth.denial import Reason, advice
 
 __all__ = ["Finding", "Result", "close_text", "exit_code", "findings"]

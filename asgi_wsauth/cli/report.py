@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from asgi_wsauth.cli.findings import Finding, Result, close_text, exit_code, findings
-from asgi_wsauth.cli.probe import Case, Seen, Target, Unreachable, cases, knock
+from asgi_wsauth.cli.probe import Seen, Unreachable, knock
+from asgi_wsauth.cli.target import Case, Target, cases
 
 __all__ = ["run"]
 
@@ -35,7 +36,7 @@ def run(target: Target, *, as_json: bool, **given: Any) -> int:
     Args:
         target: what is probed.
         as_json: for a program.
-        given: see `probe.cases`.
+        given: see `target.cases`.
 
     Returns:
         The exit code: 0 nothing found, 1 somebody admitted who must not be, 2 no endpoint, 3 only
