@@ -35,8 +35,9 @@ The rooms, each of which imports only from rows above its own:
        http          HTTPAuthMiddleware, TicketEndpoint
     8  redis         RedisStore
        contrib/      observers: Prometheus, OpenTelemetry
-       cli/          the command line, which __main__ runs: one file each for knocking at an
-                     endpoint, for what is wrong with what was seen, and for showing it
+       cli/          the command line, which __main__ runs: one file each for the ways to knock at
+                     an endpoint, for knocking, for what is wrong with what was seen, and for
+                     showing it
 
 Nothing imports the last row, which needs extras.
 

@@ -26,6 +26,7 @@ __all__ = [
     "Refused",
     "TicketIssued",
     "check_observers",
+    "escaped",
     "log_event",
     "log_failure",
     "logger",
@@ -228,7 +229,7 @@ def _log(
     )
     # As text, not as exc_info: from that an error tracker would take local variables. Indented, so
     # that no line of it can pass for a line of the log.
-    record.exc_text = "\n".join(f"  {_escaped(line)}" for line in traceback.splitlines()) or None
+    record.exc_text = "\n".join(f"  {escaped(line)}" for line in traceback.splitlines()) or None
     logger.handle(record)
 
 
@@ -236,10 +237,11 @@ def printable(value: object) -> object:
     """A string as the log has it: escaped, and cut; anything else as it is."""
     if not isinstance(value, str):
         return value
-    return _escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
+    return escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text with everything escaped that could move a cursor, or hide what is written."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

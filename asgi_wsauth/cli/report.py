@@ -24,6 +24,7 @@ from rich.text import Text
 from asgi_wsauth.cli.findings import Finding, Result, close_text, exit_code, findings
 from asgi_wsauth.cli.probe import Seen, Unreachable, knock
 from asgi_wsauth.cli.target import Case, Target, cases
+from asgi_wsauth.events import escaped
 
 __all__ = ["run"]
 
@@ -50,18 +51,13 @@ def run(target: Target, *, as_json: bool, **given: Any) -> int:
         results = anyio.run(partial(_knock_all, target, ways))
         found = findings(target, results)
     except Unreachable as exc:
-        print(f"asgi-wsauth: no WebSocket at {target.url}: {printable(str(exc))}", file=sys.stderr)
+        print(f"asgi-wsauth: no WebSocket at {target.url}: {escaped(str(exc))}", file=sys.stderr)
         return 2
     if as_json:
         print(json.dumps(_as_data(target, results, found), indent=2))
     else:
         _print(target, results, found)
     return exit_code(found)
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could move a cursor or hide what is written."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 async def _knock_all(target: Target, ways: Sequence[Case]) -> list[Result]:
@@ -110,7 +106,7 @@ def _print(target: Target, results: Sequence[Result], found: Sequence[Finding]) 
     lines = Table.grid(padding=(0, 2))
     for one in found:
         told = [one.what, f"({', '.join(one.cases)})" if one.cases else "", f"Mend: {one.mend}"]
-        text = "\n".join(printable(line) for line in told if line)
+        text = "\n".join(escaped(line) for line in told if line)
         lines.add_row(Text(one.level, _STYLES[one.level]), Text(text))
     if found:
         console.print(lines)
@@ -133,7 +129,7 @@ def _table(results: Sequence[Result]) -> Table:
             program = "the same"
         as_it_should = (seen.outcome == "refused") == (case.expected is not None)
         table.add_row(
-            *(Text(printable(cell)) for cell in (case.title, browser, program)),
+            *(Text(escaped(cell)) for cell in (case.title, browser, program)),
             Text(seen.outcome, "" if as_it_should else "bold red"),
         )
     return table
