@@ -1,6 +1,6 @@
 """Django Channels on Daphne: a chat whose users are Django's, let in by a token.
 
-    pip install -e . channels daphne
+    pip install -e . channels daphne websockets
     python examples/channels_app.py
 
 It prints an address with a token in it that is good for five minutes. Connect to it with
