@@ -13,6 +13,7 @@ import asyncio
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -284,10 +285,16 @@ def serving(
 
 
 def free_port() -> int:
-    """A port on which nobody listens at this moment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A port on which nobody listens at this moment.
+
+    None that the system gives by itself: until a server has it, another process could be given it,
+    and what connects there would take that one for the server.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _start(
