@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -320,8 +320,9 @@ async def quart_chat() -> None:
     await websocket.send_json(
         {**found(websocket.scope), "query": websocket.args, "headers": dict(websocket.headers)}
     )
-    while True:
-        await websocket.send(await websocket.receive())
+    with suppress(OSError):  # of a send after the end of the login; Quart would log it as an error
+        while True:
+            await websocket.send(await websocket.receive())
 
 
 async def quart_chat_of_user() -> None:
