@@ -90,6 +90,11 @@ class Refused(Event):
     detail: str = ""
     traceback: str | None = None
 
+    @property
+    def is_refresh(self) -> bool:
+        """Whether it is about a new credential on an open socket, and not about a handshake."""
+        return self.protocol == "websocket" and self.close_code is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Abandoned(Event):

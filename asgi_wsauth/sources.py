@@ -23,6 +23,7 @@ from starlette.types import Scope
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
 
 __all__ = [
+    "HTTP_TOKEN",
     "Cookie",
     "FirstMessage",
     "Header",
@@ -34,7 +35,8 @@ __all__ = [
 ]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
-_NAME = re.compile(f"{_TOKEN}+")
+HTTP_TOKEN = re.compile(f"{_TOKEN}+")
+"""The name of a header, a cookie, a scheme or a subprotocol."""
 
 # RFC 3986 section 2.3: these are never escaped by a client that means what it says, so an escaped
 # one is somebody's try to get a token past a filter.
@@ -125,9 +127,9 @@ class Header:
     """
 
     def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
-        if not _NAME.fullmatch(name):
+        if not HTTP_TOKEN.fullmatch(name):
             raise ConfigurationError(f"Header: {name!r} is no header name")
-        if scheme is not None and not _NAME.fullmatch(scheme):
+        if scheme is not None and not HTTP_TOKEN.fullmatch(scheme):
             raise ConfigurationError(f'Header: scheme {scheme!r} is no scheme; try "Bearer"')
         self.name = name.lower()
         self.scheme = scheme
@@ -178,7 +180,7 @@ class Cookie:
     """
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not HTTP_TOKEN.fullmatch(name):
             raise ConfigurationError(f"Cookie: {name!r} is no cookie name")
         self.name = name
         # Daphne joins repeated Cookie headers with a comma, which no cookie's value may contain.
@@ -233,7 +235,7 @@ class Subprotocol:
 
     def __init__(self, marker: str = "bearer", *, prefix: str | None = None) -> None:
         for option, word in (("marker", marker), ("prefix", prefix)):
-            if word is not None and not _NAME.fullmatch(word):
+            if word is not None and not HTTP_TOKEN.fullmatch(word):
                 raise ConfigurationError(f"Subprotocol: {option} {word!r} is no protocol name")
         self.marker = marker if prefix is None else None
         self.prefix = prefix
@@ -317,7 +319,7 @@ class FirstMessage:
         self.timeout = check_seconds("FirstMessage: timeout", timeout)
         self.max_size = check_count("FirstMessage: max_size", max_size)
         self._max_waiting = check_count("FirstMessage: max_waiting", max_waiting)
-        if subprotocol is not None and not _NAME.fullmatch(subprotocol):
+        if subprotocol is not None and not HTTP_TOKEN.fullmatch(subprotocol):
             raise ConfigurationError(
                 f"FirstMessage: subprotocol {subprotocol!r} is no protocol name"
             )

@@ -111,7 +111,7 @@ litestar = Litestar([litestar_chat], on_app_init=[litestar_auth.on_app_init], op
 # Channels, with a middleware of one's own in front of a consumer
 
 
-class TokenMiddleware(BaseMiddleware):  # type: ignore[misc]
+class TokenMiddleware(BaseMiddleware):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
             token = parse_qs(scope["query_string"].decode())["token"][0]
@@ -121,7 +121,7 @@ class TokenMiddleware(BaseMiddleware):  # type: ignore[misc]
         return await super().__call__(scope, receive, send)
 
 
-class Chat(AsyncWebsocketConsumer):  # type: ignore[misc]
+class Chat(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         if self.scope["user"] is None:
             await self.close(4001)

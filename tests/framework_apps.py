@@ -311,7 +311,7 @@ def quart_app(check: Any = None, **options: Any) -> quart.Quart:
     app.before_serving(lambda: STARTED.append("Quart"))
     if check is not None:
         app.before_websocket(check)
-    app.asgi_app = WebSocketAuthMiddleware(app.asgi_app, auth, **options)  # type: ignore
+    app.asgi_app = WebSocketAuthMiddleware(app.asgi_app, auth, **options)
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +13,13 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from asgi_wsauth.credential import VISIBLE
 from asgi_wsauth.denial import ConfigurationError, Reason
 from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.sources import Cookie, Header, QueryParam, Subprotocol
+from asgi_wsauth.sources import HTTP_TOKEN, Cookie, Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt
 
 __all__ = ["Carrier", "Case", "Kind", "Target", "cases"]
 
 Kind = Literal["query", "header", "cookie", "subprotocol", "first_message"]
 
-_PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _UNKNOWN = "wsauth-probe"  # offered where the endpoint's own subprotocols are not known
 
 
@@ -53,7 +51,7 @@ class Carrier:
         if self.kind == "cookie":
             fits = fits and not set(token) & set('",;\\')  # RFC 6265 section 4.1.1
         elif self.kind == "subprotocol":
-            fits = _PROTOCOL.fullmatch(token) is not None
+            fits = HTTP_TOKEN.fullmatch(token) is not None
         if not fits:
             raise ConfigurationError(f"the token has characters that don't fit in a {self}")
 

@@ -96,7 +96,7 @@ class OpenTelemetryObserver:
         known = {"wsauth.outcome": event.name}
         if isinstance(event, Refused):
             known["wsauth.reason"] = event.reason.phrase
-            if event.protocol == "websocket" and event.close_code is None:
+            if event.is_refresh:
                 self._refreshes.add(1, known)  # the socket is open, and stays so
                 return
             if event.reason in _BROKEN:

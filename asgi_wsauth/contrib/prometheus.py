@@ -107,15 +107,14 @@ class PrometheusMetrics:
             self._fetches.labels(event.url, "failed" if event.failure else "fetched").inc()
 
     def _count_verdict(self, event: Admitted | Refused | Abandoned) -> None:
-        is_socket = event.protocol == "websocket"
         reason = ""
         if isinstance(event, Refused):
             reason = event.reason.phrase
-            if is_socket and event.close_code is None:  # the socket is open, and stays so
+            if event.is_refresh:  # the socket is open, and stays so
                 self._refreshes.labels(event.name, reason).inc()
                 return
         labels = event.protocol, event.name
         self._handshakes.labels(*labels, event.method or "", reason).inc()
         self._duration.labels(*labels).observe(event.duration)
-        if is_socket and isinstance(event, Admitted):
+        if event.protocol == "websocket" and isinstance(event, Admitted):
             self._live.inc()
