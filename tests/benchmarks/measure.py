@@ -1,0 +1,176 @@
+"""How the benchmarks measure: everything that is compared takes turns in one run, and what is
+compared is each round's ratio, so that a busy machine spoils no comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+_BATCH = 0.02  # seconds that a batch of calls lasts at least, so that the clock's steps are nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the repeated measurements of one thing came to.
+
+    Attributes:
+        group: which rows belong together.
+        name: what was measured.
+        median: of the measurements, in `unit`.
+        low: their lower quartile.
+        high: their upper quartile.
+        unit: "µs", "per s", "B", ...
+        ratio: to the row `baseline` of the same group and run: the median of the rounds' ratios.
+        baseline: the name of that row.
+        target: what the ratio should be, or the median where there is no ratio: "≤ 1.35".
+    """
+
+    group: str
+    name: str
+    median: float
+    low: float
+    high: float
+    unit: str
+    ratio: float | None = None
+    baseline: str | None = None
+    target: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was met; None where there is none."""
+        if not self.target:
+            return None
+        relation, limit = self.target.split()
+        value = self.median if self.ratio is None else self.ratio
+        return value <= float(limit) if relation == "≤" else value >= float(limit)
+
+
+def row(
+    group: str,
+    name: str,
+    unit: str,
+    measured: Sequence[float],
+    *,
+    against: Sequence[float] | None = None,
+    baseline: str | None = None,
+    target: str = "",
+) -> Row:
+    """A row of what was measured, one figure of each round.
+
+    Args:
+        against: the baseline's figures, of the same rounds.
+    """
+    low, _, high = quantiles(measured, method="inclusive") if len(measured) > 1 else measured * 3
+    ratio = None
+    if against is not None:
+        ratio = median(mine / its for mine, its in zip(measured, against, strict=True))
+    return Row(group, name, median(measured), low, high, unit, ratio, baseline, target)
+
+
+def interleaved(
+    group: str,
+    unit: str,
+    candidates: Mapping[str, Callable[[], float]],
+    baseline: str | None,
+    rounds: int,
+    *,
+    baselines: Mapping[str, str] = {},
+    targets: Mapping[str, str] = {},
+    warm_up: int = 1,
+) -> list[Row]:
+    """Measure the candidates one after the other, in another order in every round.
+
+    Args:
+        group: the rows' group.
+        unit: what the candidates' figures are.
+        candidates: name -> what measures once. In the order of the rows.
+        baseline: the candidate that the others are compared with; None for no comparison.
+        rounds: how often each is measured.
+        baselines: candidates that are compared with another one: name -> baseline.
+        targets: name -> what its ratio should be.
+        warm_up: rounds before those that count.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in candidates}
+    order = random.Random(0)
+    for number in range(-warm_up, rounds):
+        for name in order.sample(list(candidates), len(candidates)):
+            with _no_collection():
+                figure = candidates[name]()
+            if number >= 0:
+                figures[name].append(figure)
+    made = []
+    for name, measured in figures.items():
+        other = baselines.get(name, baseline)
+        if other == name:
+            other = None
+        against = None if other is None else figures[other]
+        target = targets.get(name, "")
+        made.append(
+            row(group, name, unit, measured, against=against, baseline=other, target=target)
+        )
+    return made
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Garbage of one candidate isn't collected in the time of another."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Loop:
+    """An event loop that runs what is measured.
+
+    with Loop() as loop:
+        candidates = {"ours": loop.per_call(handshake)}
+    """
+
+    def __init__(self, short: bool = False) -> None:
+        self._least = 0.0 if short else _BATCH
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run it, and return what it returns."""
+        return self._loop.run_until_complete(work)
+
+    def per_call(self, call: Callable[[], Awaitable[Any]]) -> Callable[[], float]:
+        """What measures how many µs a call takes, in a batch of calls one after the other.
+
+        It is CPU time: nothing here waits, and so what else runs on the machine doesn't count.
+        """
+        calls = 0
+
+        async def batch() -> float:
+            begin = time.process_time()
+            for _ in range(calls):
+                await call()
+            return time.process_time() - begin
+
+        def measure() -> float:
+            nonlocal calls
+            if not calls:
+                calls = 1
+                while (lasted := self.run(batch())) < self._least:
+                    calls = max(2 * calls, math.ceil(calls * self._least / max(lasted, 1e-6)))
+            return self.run(batch()) / calls * 1e6
+
+        return measure
