@@ -100,12 +100,13 @@ def interleaved(
     """
     figures: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
-    for number in range(-warm_up, rounds):
-        for name in order.sample(list(candidates), len(candidates)):
-            with _no_collection():
+    with _no_collection():
+        for number in range(-warm_up, rounds):
+            for name in order.sample(list(candidates), len(candidates)):
+                gc.collect()
                 figure = candidates[name]()
-            if number >= 0:
-                figures[name].append(figure)
+                if number >= 0:
+                    figures[name].append(figure)
     made = []
     for name, measured in figures.items():
         other = baselines.get(name, baseline)
@@ -121,13 +122,15 @@ def interleaved(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Garbage of one candidate isn't collected in the time of another."""
+    """No garbage is collected in anybody's time, and what is there already is not looked at."""
     gc.collect()
+    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        gc.unfreeze()
 
 
 class Loop:

@@ -1,0 +1,191 @@
+"""What an admitted handshake costs, in process: no server, no network, the app accepts and returns.
+
+All get the same handshake, with the same token in the query string (Litestar's own: in the header),
+decode it with the same PyJWT call, and give the app its user. The log is as Python has it: from
+WARNING on, and so an admission writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from handshakes import CONNECT, SECRET, bearer, drive, mint, now, websocket
+
+from asgi_wsauth import Authenticator, JWTVerifier, VerdictCache, WebSocketAuthMiddleware
+
+from .measure import Loop, Row, interleaved
+
+os.environ.setdefault("SECRET", SECRET)  # as `alternatives` wants it
+
+import alternatives
+from fastapi import Depends, FastAPI, WebSocket
+from litestar import Litestar
+from litestar import WebSocket as LitestarWebSocket
+from litestar import websocket as litestar_websocket
+from litestar.security.jwt import JWTAuth
+from starlette.middleware.authentication import AuthenticationMiddleware
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+AS_IT_COMES = "asgi-wsauth, as it comes"
+UNGUARDED = "asgi-wsauth, enforce_expiry=False"
+CACHED = "asgi-wsauth, with a VerdictCache"
+STARLETTE = "Starlette's AuthenticationMiddleware"
+
+_TARGETS = {AS_IT_COMES: "≤ 1.35", UNGUARDED: "≤ 1.15", CACHED: "≤ 0.5"}
+
+# A browser's own, so that there is something to look through.
+_HEADERS = (
+    ("upgrade", "websocket"),
+    ("connection", "Upgrade"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("origin", "https://chat.example"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("accept-language", "en-GB,en;q=0.5"),
+    ("cookie", "theme=dark; consent=yes"),
+)
+
+
+def handshake_of(app: App, token: str | None, **more: Any) -> Callable[[], Awaitable[None]]:
+    """A call that is one handshake of `app`, with the token in the query string; as after a server,
+    each has a scope of its own."""
+    query = "room=general" if token is None else f"room=general&token={token}"
+    headers = [*_HEADERS, *more.pop("headers", ())]
+    template = websocket(query, headers=headers, **more)
+
+    def handshake() -> Awaitable[None]:
+        scope = {**template, "headers": [*template["headers"]], "subprotocols": [], "state": {}}
+        return app(scope, _receive, _send)
+
+    return handshake
+
+
+def admitted(loop: Loop, app: App, token: str, **more: Any) -> Callable[[], float]:
+    """What measures a handshake that is admitted."""
+    query = f"token={token}"
+    assert loop.run(drive(app, websocket(query, **more))).accepted, app
+    return loop.per_call(handshake_of(app, token, **more))
+
+
+async def accepting(scope: Any, receive: Any, send: Any) -> None:
+    """The app of everybody."""
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
+async def _receive() -> Any:
+    return CONNECT
+
+
+async def _send(message: Any) -> None:
+    pass
+
+
+# The candidates, of one algorithm
+
+
+def ours(key: Any, algorithm: str, *, cache: VerdictCache | None = None, **options: Any) -> App:
+    verifier = JWTVerifier(key, algorithms=[algorithm], cache=cache)
+    return WebSocketAuthMiddleware(accepting, Authenticator([verifier]), **options)
+
+
+def by_hand(user_of: Callable[[str], str]) -> App:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        token = parse_qs(scope["query_string"].decode()).get("token", [""])[0]
+        try:
+            user = user_of(token)
+        except jwt.InvalidTokenError:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await accepting({**scope, "user": user}, receive, send)
+
+    return app
+
+
+def fastapi() -> App:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def chat(websocket: WebSocket, name: str = Depends(alternatives.current_user)) -> None:
+        await websocket.accept()
+
+    return app
+
+
+def litestar(key: Any, algorithm: str) -> App:
+    @litestar_websocket("/ws")
+    async def chat(socket: LitestarWebSocket) -> None:
+        await socket.accept()
+
+    login = JWTAuth[str](
+        retrieve_user_handler=alternatives.retrieve, token_secret=key, algorithm=algorithm
+    )
+    return Litestar(
+        [chat], on_app_init=[login.on_app_init], openapi_config=None, logging_config=None
+    )
+
+
+def _keys() -> dict[str, tuple[Any, Any]]:
+    """Algorithm -> the key that signs, and the one that verifies, as PyJWT has it at once."""
+    private = {
+        "RS256": rsa.generate_private_key(65537, 2048),
+        "ES256": ec.generate_private_key(ec.SECP256R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+    }
+    return {
+        "HS256": (SECRET, SECRET),
+        **{algorithm: (key, key.public_key()) for algorithm, key in private.items()},
+    }
+
+
+def _candidates(
+    loop: Loop, key: Any, signing: Any, algorithm: str
+) -> dict[str, Callable[[], float]]:
+    alternatives.KEY, alternatives.ALGORITHM = key, algorithm
+    user_of = alternatives.user_of
+    token = mint(signing, algorithm=algorithm, exp=now() + 3600, iat=now())
+    own = key if algorithm == "HS256" else _pem(key)
+    measure = partial(admitted, loop, token=token)
+
+    async def decode() -> None:
+        user_of(token)
+
+    return {
+        AS_IT_COMES: measure(ours(own, algorithm)),
+        UNGUARDED: measure(ours(own, algorithm, enforce_expiry=False)),
+        CACHED: measure(ours(own, algorithm, cache=VerdictCache())),
+        STARLETTE: measure(AuthenticationMiddleware(accepting, alternatives.Backend())),
+        "a FastAPI dependency": measure(fastapi()),
+        "Litestar's JWTAuth": measure(litestar(key, algorithm), headers=bearer(token)),
+        "Channels, a token middleware": measure(alternatives.TokenMiddleware(accepting)),
+        "by hand, in fifteen lines": measure(by_hand(user_of)),
+        "the decode alone": loop.per_call(decode),
+        "no login": measure(accepting),
+    }
+
+
+def _pem(key: Any) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def rows(short: bool) -> Iterator[Row]:
+    with Loop(short) as loop:
+        for algorithm, (signing, key) in _keys().items():
+            yield from interleaved(
+                f"handshake, {algorithm}",
+                "µs",
+                _candidates(loop, key, signing, algorithm),
+                STARLETTE,
+                1 if short else 40,
+                baselines={CACHED: AS_IT_COMES},
+                targets=_TARGETS if algorithm == "HS256" else {},
+            )
