@@ -1,0 +1,679 @@
+"""Whatever a client puts into a handshake or a request: only a credential that a verifier vouched
+for is admitted, nothing is raised, what is sent is ASGI, and no credential is left anywhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus
+
+import pytest
+from handshakes import CONNECT, NOW, websocket
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sockets import text
+from starlette.requests import HTTPConnection
+from strategies import ANY_JSON, HOSTILE, LATIN, NESTED, SEGMENT, WORDS, base64url, examples
+from strict import Accepting, Seen, run, see
+
+from asgi_wsauth import (
+    Admitted,
+    Authenticator,
+    Cookie,
+    Credential,
+    Denied,
+    FirstMessage,
+    Header,
+    HTTPAuthMiddleware,
+    MemoryStore,
+    Principal,
+    QueryParam,
+    Reason,
+    Refused,
+    Subprotocol,
+    TicketEndpoint,
+    Tickets,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.origins import parse_origin
+from asgi_wsauth.paths import PathPatterns
+
+not_yet = pytest.mark.xfail(strict=True, reason="raises out of the middleware")
+
+ORIGIN = "https://chat.example"
+GOOD = {"kQ7vXb2Zp9LmAlice": "alice", "tR4~w/J+h=8:Ns9@Fm?Bob&%zz": "bob"}
+BAD = ["xW3cVe5RtY7uNobody", "zL8$k!M'(2)*Pq{}|^nobody"]
+TOKENS = [*GOOD, *BAD]
+SOURCES = (
+    QueryParam("token"),
+    Header("authorization", scheme="Bearer"),
+    Header("x-api-key"),
+    Cookie("session"),
+    Subprotocol("bearer"),
+    Subprotocol(prefix="b64.bearer."),
+    FirstMessage(timeout=1.0),
+)
+REJECTIONS = ("accept_then_close", "http_response", "close")
+
+
+async def vouch(credential: Credential, conn: HTTPConnection) -> Principal | None:
+    identity = GOOD.get(credential.value)
+    return None if identity is None else Principal(identity, expires_at=NOW + 300)
+
+
+class Door:
+    """A middleware with all sources, and what its observer was told."""
+
+    def __init__(self, kind: Any = WebSocketAuthMiddleware, **options: Any) -> None:
+        self.events: list[Any] = []
+        self.auth = Authenticator(
+            [vouch],
+            sources=SOURCES,
+            allowed_origins=[ORIGIN],
+            observers=[self.events.append],
+            clock=lambda: NOW,
+        )
+        self.middleware = kind(Accepting(), self.auth, **options)
+
+    def sees(self, scope: dict[str, Any], *messages: dict[str, Any]) -> Seen:
+        return run(see(self.middleware, scope, self.events, messages))
+
+
+DOORS = {how: Door(rejection=how) for how in REJECTIONS}
+HTTP_DOOR = Door(HTTPAuthMiddleware)
+
+LEFT = {"type": "websocket.disconnect", "code": 1006}
+
+
+# What a client means is what is decided, wherever it puts it.
+
+
+def _as_query(token: str) -> str:
+    return f"token={quote_plus(token, safe='~')}"
+
+
+PLACES = ("query", "header", "key", "cookie", "marker", "prefix")
+"""All but the first message, each with a source of its own."""
+
+NOISE = {
+    "query": st.lists(
+        st.sampled_from(["a=1", "tokens=x", "Token=x", "b", "", "token="]), unique=True
+    ),
+    "cookie": st.lists(
+        st.sampled_from(["a=1", " sessions=x", "Session=x", " b", "", " session="]), unique=True
+    ),
+    "protocols": st.lists(st.sampled_from(["chat", "v1.json", "Bearer"]), max_size=2, unique=True),
+}
+
+
+class Wish:
+    """A handshake as a client means it, and what is to be decided of it."""
+
+    def __init__(
+        self,
+        placed: dict[str, str],
+        message: str | None,
+        origin: str | None,
+        noise: dict[str, list[str]],
+        scheme: str,
+    ) -> None:
+        self.placed, self.message, self.origin = placed, message, origin
+        self.noise, self.scheme = noise, scheme
+
+    def scope(self) -> dict[str, Any]:
+        placed, noise = self.placed, self.noise
+        query, cookies, headers = list(noise["query"]), list(noise["cookie"]), []
+        protocols = list(noise["protocols"])
+        if "query" in placed:
+            query = [part for part in query if part.partition("=")[0] != "token"]
+            query.insert(len(query) // 2, _as_query(placed["query"]))
+        if "header" in placed:
+            headers.append(("authorization", f"{self.scheme} {placed['header']}"))
+        if "key" in placed:
+            headers.append(("x-api-key", placed["key"]))
+        if "cookie" in placed:
+            cookies = [cookie for cookie in cookies if "session=" not in cookie]
+            cookies.insert(len(cookies) // 2, f" session={placed['cookie']}")
+        if "marker" in placed:
+            protocols += ["bearer", placed["marker"]]
+        if "prefix" in placed:
+            protocols.insert(0, f"b64.bearer.{base64url(placed['prefix'])}")
+        if cookies:
+            headers.append(("cookie", ";".join(cookies)))
+        if self.origin is not None:
+            headers.append(("origin", self.origin))
+        return websocket("&".join(query), headers=headers, subprotocols=protocols)
+
+    def messages(self) -> list[dict[str, Any]]:
+        said = json.dumps({"type": "auth", "token": self.message})
+        return [CONNECT, text("hello" if self.message is None else said), LEFT]
+
+    def unreadable(self, place: str) -> bool:
+        """Whether the source finds something that it can't read."""
+        value = self.placed[place]
+        if place == "prefix":
+            offered = len(self.noise["protocols"]) + 1 + 2 * ("marker" in self.placed)
+            return offered == 1
+        return place == "cookie" and bool(set(value) & {",", ";"})
+
+    def verdict(self) -> str | Reason:
+        """The identity, or the reason of the refusal."""
+        explicit = [place for place in PLACES if place in self.placed and place != "cookie"]
+        if self.origin is None:
+            if "cookie" in self.placed and not explicit:
+                return Reason.ORIGIN
+        elif self.origin != ORIGIN:
+            return Reason.ORIGIN
+        found = explicit or [place for place in ("cookie",) if place in self.placed]
+        values = {self.placed[place] for place in found}
+        if not found:
+            values = set() if self.message is None else {self.message}
+        if any(map(self.unreadable, found)) or len(values) != 1:
+            return Reason.MALFORMED
+        return GOOD.get(*values, Reason.INVALID)  # type: ignore[call-overload,no-any-return]
+
+    def __repr__(self) -> str:
+        return f"Wish({self.placed}, {self.message!r}, {self.origin!r}, {self.noise})"
+
+
+WISHES = st.builds(
+    Wish,
+    st.dictionaries(st.sampled_from(PLACES), st.sampled_from(TOKENS), max_size=2)
+    | st.sampled_from(TOKENS).flatmap(
+        lambda token: st.dictionaries(st.sampled_from(PLACES), st.just(token), min_size=1)
+    ),
+    st.none() | st.sampled_from(TOKENS),
+    st.sampled_from([None, ORIGIN, ORIGIN, "https://evil.example", "null"]),
+    st.fixed_dictionaries(NOISE),
+    st.sampled_from(["Bearer", "bearer", "BEARER", "Bearer  "]),
+)
+
+
+def subprotocol_is_sound(seen: Seen, protocols: list[str]) -> None:
+    """An accept names one that was offered, or none, and one wherever the app gets a choice."""
+    for message in seen.sent:
+        if message["type"] == "websocket.accept" and message.get("subprotocol") is not None:
+            assert message["subprotocol"] in protocols
+
+
+def token_in_no_form(*tokens: str) -> list[str]:
+    """How a token could stand somewhere."""
+    return [form for t in tokens for form in (t, quote(t), quote_plus(t, safe="~"), base64url(t))]
+
+
+@examples(200)
+@given(WISHES, st.sampled_from(REJECTIONS))
+def test_what_a_client_means_is_what_is_decided(wish: Wish, rejection: str) -> None:
+    scope = wish.scope()
+    offered = list(scope["subprotocols"])
+    seen = DOORS[rejection].sees(scope, *wish.messages())
+    used = [*wish.placed.values(), *([wish.message] if wish.message else [])]
+    seen.check(*token_in_no_form(*used))
+    expected = wish.verdict()
+    if isinstance(expected, Reason):
+        (refused,) = seen.kinds(Refused)
+        assert isinstance(refused, Refused)
+        assert refused.reason is expected
+        assert _told(seen) in {(rejection, expected), ("accept_then_close", expected)}
+    else:
+        assert [event.identity for event in seen.kinds(Admitted)] == [expected]
+        assert seen.scopes[0]["user"].identity == expected
+    subprotocol_is_sound(seen, offered)
+    for value in token_in_no_form(*used):
+        assert value not in scope["query_string"].decode()
+
+
+def _told(seen: Seen) -> tuple[str, Reason]:
+    """How a refusal was told, and what."""
+    if seen.sent[0]["type"] == "websocket.http.response.start":
+        told = json.loads(seen.sent[1]["body"])["error"]
+        assert seen.sent[0]["status"] == Reason(told).http_status
+        return "http_response", Reason(told)
+    close = seen.sent[-1]
+    reason = Reason(close["reason"])
+    assert close["code"] == reason.close_code
+    return ("accept_then_close" if len(seen.sent) == 2 else "close"), reason
+
+
+# Whatever bytes come.
+
+
+def _pieces(name: bytes, separator: bytes) -> st.SearchStrategy[bytes]:
+    """Something like a parameter or a cookie, which may be ours."""
+    names = st.sampled_from(
+        [name, name.upper(), name[:-1] + b"%%%02x" % name[-1], name + b"s", b""]
+    )
+    values = st.sampled_from([token.encode() for token in TOKENS]) | LATIN
+    values |= st.sampled_from([quote(token, safe="").encode() for token in TOKENS])
+    piece = st.builds(
+        b"".join,
+        st.tuples(
+            LATIN | st.just(b""), names | LATIN, st.sampled_from([b"=", b"", b" = "]), values
+        ),
+    )
+    return st.lists(piece | LATIN, max_size=4).map(separator.join)
+
+
+RAW_QUERIES = _pieces(b"token", b"&") | st.binary(max_size=30)
+RAW_COOKIES = _pieces(b"session", b";") | _pieces(b"session", b"; ") | _pieces(b"session", b",")
+NAMES = st.sampled_from(
+    [b"authorization", b"x-api-key", b"cookie", b"origin", b"sec-websocket-protocol", b"x-other"]
+)
+RAW_VALUES = (
+    RAW_COOKIES
+    | LATIN
+    | st.binary(max_size=20)
+    | st.builds(
+        b"".join,
+        st.tuples(
+            st.sampled_from(
+                [b"Bearer ", b"bearer  ", b"Basic x, Bearer ", b",Bearer ", b"bearer\t"]
+            ),
+            st.sampled_from([token.encode() for token in TOKENS]) | LATIN,
+        ),
+    )
+    | st.just(ORIGIN.encode())
+)
+RAW_HEADERS = st.lists(st.tuples(NAMES | LATIN.map(bytes.lower), RAW_VALUES), max_size=6)
+PROTOCOLS = st.lists(
+    st.sampled_from(["bearer", "chat", "b64.bearer.", *TOKENS])
+    | st.sampled_from([f"b64.bearer.{base64url(token)}" for token in TOKENS])
+    | WORDS,
+    max_size=5,
+)
+
+
+@st.composite
+def raw_scopes(draw: Any, kind: str = "websocket") -> dict[str, Any]:
+    """Any bytes, with a list of subprotocols that fits the header, or none of both."""
+    scope = websocket(draw(RAW_QUERIES))
+    headers = draw(RAW_HEADERS)
+    protocols = [word.strip() for word in draw(PROTOCOLS) if "," not in word]
+    if draw(st.booleans()):
+        headers = [(name, value) for name, value in headers if b"protocol" not in name]
+        header = ", ".join(protocols).encode("latin-1", "replace")
+        protocols = [word.strip() for word in header.decode("latin-1").split(",") if word.strip()]
+        headers.append((b"sec-websocket-protocol", header))
+        scope["subprotocols"] = protocols
+    scope["headers"] = draw(st.sampled_from([list, tuple, iter]))(headers)
+    scope["path"] = draw(WORDS.map("/".__add__) | WORDS)
+    scope["type"] = kind
+    if kind == "http":
+        scope["method"] = draw(st.sampled_from(["GET", "POST", "OPTIONS", "get", ""]))
+        del scope["subprotocols"]
+    for name in draw(st.sets(st.sampled_from(sorted(set(scope) - {"type"})), max_size=3)):
+        del scope[name]
+    return scope
+
+
+def wire_has(before: dict[str, Any], messages: Any, identity: str) -> bool:
+    """Whether a credential of that identity was there at all, in whatever form."""
+    good = [token for token, owner in GOOD.items() if owner == identity]
+    said = repr(before.get("query_string")) + repr(before.get("headers"))
+    said += repr(before.get("subprotocols")) + repr(messages)
+    return any(form in said for form in token_in_no_form(*good))
+
+
+def parameters(query: bytes) -> list[tuple[str, str]]:
+    """As the standard library reads them, and with it every framework."""
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+
+
+def no_reader_finds_one(scope: dict[str, Any]) -> None:
+    """What an app reads with finds no credential: Starlette, the standard library."""
+    conn = HTTPConnection(scope)
+    assert not any(conn.query_params.getlist("token"))
+    assert not any(v for k, v in parameters(scope["query_string"]) if k == "token")
+    assert not conn.cookies.get("session")
+    assert conn.headers.get("x-api-key") is None
+    for value in conn.headers.getlist("authorization"):
+        assert not re.search(r"(^|,)\s*bearer\b ", value, re.IGNORECASE)
+    for value in conn.headers.getlist("cookie"):
+        with suppress(CookieError):
+            assert not (morsel := SimpleCookie(value).get("session")) or not morsel.value
+    offered = scope.get("subprotocols") or []
+    words = [word.strip() for v in conn.headers.getlist(PROTOCOL) for word in v.split(",")]
+    for found in (offered, words):
+        assert "bearer" not in found[:-1]
+        assert not any(word.startswith("b64.bearer.") for word in found)
+
+
+PROTOCOL = "sec-websocket-protocol"
+
+FIRST = st.lists(
+    st.sampled_from([json.dumps({"type": "auth", "token": token}) for token in TOKENS]).map(text)
+    | st.builds(
+        lambda kind, token: text(json.dumps({"type": kind, "token": token})),
+        st.just("auth") | ANY_JSON,
+        ANY_JSON,
+    )
+    | (WORDS | NESTED).map(text)
+    | st.binary(max_size=8).map(lambda data: {"type": "websocket.receive", "bytes": data})
+    | st.just(LEFT),
+    max_size=2,
+).map(lambda messages: [CONNECT, *messages, LEFT])
+
+
+@examples(200)
+@given(raw_scopes(), FIRST, st.sampled_from(REJECTIONS))
+def test_of_any_bytes_only_a_credential_is_admitted(
+    scope: dict[str, Any], messages: list[dict[str, Any]], rejection: str
+) -> None:
+    if "headers" in scope:
+        scope["headers"] = list(scope["headers"])
+    before = copy.deepcopy(scope)
+    if "headers" in scope and len(scope["headers"]) % 2:
+        scope["headers"] = iter(scope["headers"])
+    seen = DOORS[rejection].sees(scope, *messages)
+    seen.check()
+    for event in seen.kinds(Admitted):
+        assert event.identity in GOOD.values()
+        assert wire_has(before, messages, event.identity or "")
+    for app_scope in seen.scopes:
+        no_reader_finds_one(app_scope)
+        no_reader_finds_one(scope)
+        assert app_scope["user"].identity == seen.events[0].identity
+
+
+@examples(80)
+@given(raw_scopes("http"))
+def test_of_any_request_only_a_credential_is_admitted(scope: dict[str, Any]) -> None:
+    if "headers" in scope:
+        scope["headers"] = list(scope["headers"])
+    before = copy.deepcopy(scope)
+    seen = HTTP_DOOR.sees(scope)
+    if seen.scopes and "user" not in seen.scopes[0]:  # a preflight
+        assert scope["method"] == "OPTIONS"
+        assert not seen.events
+        no_reader_finds_one(seen.scopes[0])
+        return
+    seen.check(is_socket=False)
+    for event in seen.kinds(Admitted):
+        assert wire_has(before, [], event.identity or "")
+        no_reader_finds_one(seen.scopes[0])
+
+
+# Scopes that a server should not build, but might.
+
+JUNK = st.one_of(
+    st.none(),
+    st.integers(-1, 2),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.lists(st.none() | st.integers(0, 1) | st.text(max_size=1), max_size=2),
+    st.lists(st.tuples(st.binary(max_size=2), st.none() | st.text(max_size=2)), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(0, 1), max_size=1),
+    st.builds(object),
+    st.just({}),
+    st.just(iter([1])),
+    st.just([{}]),
+    st.just([(b"origin", b"x", b"y")]),
+    st.just(("\ud800", "\n")),
+)
+KEYS = (
+    *("path", "headers", "query_string", "subprotocols", "client", "extensions", "state"),
+    *("user", "auth", "wsauth", "method", "raw_path", "root_path", "server", "http_version", "app"),
+)
+
+
+@not_yet
+@examples(150)
+@given(
+    st.dictionaries(st.sampled_from(KEYS), JUNK, min_size=1, max_size=3),
+    st.sampled_from(["websocket", "http"]),
+    st.sampled_from(REJECTIONS),
+    st.booleans(),
+)
+def test_a_scope_of_the_wrong_types_is_refused(
+    junk: dict[str, Any], kind: str, rejection: str, good: bool
+) -> None:
+    scope = websocket(f"token={next(iter(GOOD))}" if good else "")
+    scope |= {"type": kind, "method": "GET", **junk}
+    door = Door(HTTPAuthMiddleware, exclude=["/public/*"])
+    if kind == "websocket":
+        door = Door(rejection=rejection, exclude=["/public/*"], required_scopes=[])
+    seen = door.sees(scope, CONNECT, LEFT)
+    seen.check(next(iter(GOOD)), is_socket=kind == "websocket")
+    assert not seen.admitted or (good and "query_string" not in junk)
+
+
+@not_yet
+def test_half_a_surrogate_pair_in_a_first_message_is_malformed() -> None:
+    """JSON can name one, no encoding takes it, and a client is refused as for any other rubbish."""
+    said = text('{"type": "auth", "token": "\\ud800"}')
+    seen = Door().sees(websocket(headers=[("origin", ORIGIN)]), CONNECT, said)
+    seen.check()
+    assert _told(seen) == ("accept_then_close", Reason.MALFORMED)
+
+
+# The endpoint for tickets.
+
+BODIES = st.one_of(
+    st.binary(max_size=10),
+    ANY_JSON.map(lambda body: json.dumps(body).encode()),
+    st.builds(lambda path: json.dumps({"path": path}).encode(), ANY_JSON | WORDS.map("/".__add__)),
+    NESTED.map(str.encode),
+    st.just(b'{"path": "' + b"/" * 5000),
+    st.just(b""),
+)
+TICKETS = Tickets(MemoryStore(clock=lambda: NOW), clock=lambda: NOW)
+
+
+@examples(100)
+@given(
+    raw_scopes("http"),
+    st.lists(BODIES, max_size=2),
+    st.none() | st.sampled_from([*GOOD, *BAD]),
+    st.booleans(),
+    st.none() | LATIN | st.integers(-5, 10_000).map(lambda length: b"%d" % length),
+)
+def test_tickets_are_for_those_who_are_vouched_for(
+    scope: dict[str, Any], bodies: list[bytes], token: str | None, whole: bool, length: bytes | None
+) -> None:
+    door = Door()
+    headers = list(scope.get("headers") or ())
+    if token is not None:
+        scope["query_string"] = _as_query(token).encode()
+        scope["method"] = "POST"
+        headers = [(b"x-other", b"1")]
+    if length is not None:
+        headers.append((b"content-length", length))
+    scope["headers"] = headers
+    before = copy.deepcopy(scope)
+    endpoint = TicketEndpoint(TICKETS, door.auth)
+    request = [{"type": "http.request", "body": body, "more_body": True} for body in bodies]
+    request.append({"type": "http.request", "body": b""} if whole else {"type": "http.disconnect"})
+    seen = run(see(endpoint, scope, door.events, request))
+    assert len(seen.events) == 1
+    seen.check_hidden()
+    answer = json.loads(seen.sent[1]["body"])
+    if seen.sent[0]["status"] != 201:
+        assert answer.keys() == {"error"}
+        return
+    assert wire_has(before, [], seen.events[0].identity or "")
+    assert answer["path"] is None or answer["path"].startswith("/")
+    principal = run(TICKETS(Credential(answer["ticket"]), _bound_to(scope, answer["path"])))
+    assert principal is not None
+    assert principal.identity == seen.events[0].identity
+    seen.check_hidden_but_sent(answer["ticket"])
+
+
+def _bound_to(scope: dict[str, Any], path: str | None) -> HTTPConnection:
+    """The handshake that a ticket was asked for."""
+    origin = [(k, v) for k, v in scope["headers"] if k == b"origin"]
+    return HTTPConnection({**websocket(), "headers": origin, "path": path or "/ws"})
+
+
+# Redacting, source by source.
+
+BY_PLACE = st.sampled_from(SOURCES[:-1])
+
+
+@examples(200)
+@given(raw_scopes(), BY_PLACE)
+def test_what_a_source_finds_it_removes_and_nothing_else(
+    scope: dict[str, Any], source: Any
+) -> None:
+    scope["headers"] = list(scope.get("headers", ()))
+    scope.setdefault("query_string", b"")
+    before = copy.deepcopy(scope)
+    try:
+        found = source.extract(HTTPConnection(scope))
+    except Denied as denied:
+        assert denied.reason is Reason.MALFORMED
+        found = None
+    assert scope == before
+    source.redact(scope)
+    once = copy.deepcopy(scope)
+    assert source.extract(HTTPConnection(scope)) is None
+    source.redact(scope)
+    assert scope == once
+    assert _kept(source, before) == _kept(source, scope)
+    untouched = set(scope) - {"headers", "query_string", "subprotocols"}
+    assert {k: scope[k] for k in untouched} == {k: before[k] for k in untouched}
+    if found is not None and isinstance(source, QueryParam):
+        assert "token" not in dict(parameters(scope["query_string"]))
+
+
+def _kept(source: Any, scope: dict[str, Any]) -> Any:
+    """All of a scope that is none of this source's business."""
+    query = scope["query_string"]
+    parts: Any = query.split(b"&") if query else []
+    headers = scope["headers"]
+    protocols = list(scope.get("subprotocols") or ())
+    if isinstance(source, QueryParam):
+        parts = [part for part in parts if [n for n, _ in parameters(part)] != ["token"]]
+    elif isinstance(source, Header):
+        name = source.name.encode()
+        is_mine: Callable[[bytes], bool] = lambda v: (  # noqa: E731
+            source.scheme is None or b"bearer" in v.lower()
+        )
+        headers = [(k, v) for k, v in headers if k != name or not is_mine(v)]
+    elif isinstance(source, Cookie):
+        headers = [(k, _other_cookies(v)) if k == b"cookie" else (k, v) for k, v in headers]
+        headers = [(k, v) for k, v in headers if k != b"cookie" or v]
+    else:
+        headers = [(k, v) for k, v in headers if k != PROTOCOL.encode()]
+        protocols = _other_protocols(source, protocols)
+    return parts, headers, protocols
+
+
+def _other_cookies(header: bytes) -> list[bytes]:
+    pieces = header.split(b";")
+    return [piece.strip() for piece in pieces if b"session" not in piece and piece.strip()]
+
+
+def _other_protocols(source: Subprotocol, offered: list[str]) -> list[str]:
+    if source.prefix is not None:
+        return [word for word in offered if not word.startswith(source.prefix)]
+    pairs = zip(["", *offered], offered, strict=False)
+    return [word for before, word in pairs if "bearer" not in (before, word)]
+
+
+# Origins, and paths that need no credential.
+
+HOSTS = st.sampled_from(["chat.example", "CHAT.example", "chat.example.", "evil.example", "[::1]"])
+SCHEMES = st.sampled_from(["https", "HTTPS", "http", "ftp", ""])
+ENDS = st.sampled_from(["", ":443", ":80", ":0", ":65536", ":0443", "/", ":", "@x", "%2e"])
+ORIGINS = st.one_of(
+    st.builds("{}://{}{}".format, SCHEMES, HOSTS | WORDS, ENDS),
+    WORDS,
+    st.builds("{}{}{}".format, HOSTILE, st.just(ORIGIN), HOSTILE),
+)
+
+
+@examples(300)
+@given(ORIGINS)
+@example("https://chat.example:443")
+def test_an_origin_is_only_what_a_browser_says(origin: str) -> None:
+    parsed = parse_origin(origin)
+    if parsed is None:
+        return
+    scheme, host, port = parsed
+    plain = {f"{scheme}://{host}", f"{scheme}://{host}:{port}"}
+    assert origin.lower() in plain
+    assert origin.isascii()
+    assert origin.isprintable()
+    again = f"{scheme}://{host}" + (f":{port}" if port else "")
+    assert parse_origin(again) == parsed
+    is_ours = origin.lower() in {ORIGIN, f"{ORIGIN}:443"}
+    assert (parsed == parse_origin(ORIGIN)) is is_ours
+
+
+PATTERNS = ("/public/*", "/health", "/v*/ping", "/a/*/b", "/files/*.txt", "/x/")
+PATHS = st.one_of(
+    st.lists(
+        st.sampled_from(
+            ["public", "health", "v1", "ping", "a", "b", "x", "n.txt", "files", "admin"]
+        )
+        | st.sampled_from(["", ".", "..", "...", "%2e%2e", "..%2f", "\\", ";", "*", "\n", "\x7f"])
+        | WORDS
+        | SEGMENT,
+        max_size=5,
+    ).map(lambda segments: "/" + "/".join(segments)),
+    WORDS,
+)
+
+
+def lets_through(path: str) -> bool:
+    """The same by hand, segment by segment."""
+    first, *segments = path.split("/")
+    if first or not segments:
+        return False
+    *inner, last = segments
+    if any(s in ("", ".", "..") for s in inner) or last in (".", ".."):
+        return False
+    if any(c in "\\%;" or ord(c) < 32 or ord(c) == 127 for c in path):
+        return False
+    match segments:
+        case ["public", _, *_] | ["health"] | ["a", _, "b"] | ["x", ""]:
+            return True
+        case ["files", name]:
+            return name.endswith(".txt")
+        case [version, "ping"]:
+            return version.startswith("v")
+    return False
+
+
+EXCLUDING = {
+    "websocket": Door(exclude=PATTERNS),
+    "http": Door(HTTPAuthMiddleware, exclude=PATTERNS),
+}
+
+
+@examples(300)
+@given(PATHS, st.sampled_from(["websocket", "http"]))
+@example("/public/../admin", "websocket")
+@example("//public/x", "websocket")
+@example("/publicity", "http")
+@example("/public/%2e%2e/admin", "http")
+def test_row_41_nothing_but_what_is_excluded_goes_without(path: str, kind: str) -> None:
+    passes = lets_through(path)
+    assert PathPatterns("exclude", PATTERNS).match(path) is passes
+    door = EXCLUDING[kind]
+    scope = websocket(path="/", headers=[("origin", ORIGIN)]) | {"type": kind, "method": "GET"}
+    scope["path"] = path
+    seen = door.sees(scope, CONNECT, text("hello"))
+    assert len(seen.scopes) == passes
+    if passes:
+        assert seen.events == []
+        assert "user" not in seen.scopes[0]
+    else:
+        seen.check(is_socket=kind == "websocket")
+
+
+def test_the_model_knows_every_pattern() -> None:
+    paths = ["/public/x", "/health", "/v1/ping", "/a/z/b", "/files/n.txt", "/x/"]
+    assert [lets_through(path) for path in paths] == [True] * len(PATTERNS)
+
+
+@not_yet
+@pytest.mark.parametrize("path", [None, b"/health", 5])
+def test_a_path_that_is_no_string_is_not_excluded(path: Any) -> None:
+    seen = Door(exclude=PATTERNS).sees(websocket() | {"path": path}, CONNECT, LEFT)
+    assert not seen.scopes
