@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from asgi_wsauth.denial import (
     InsufficientScope,
     advice,
     check_close_codes,
+    check_count,
     check_list,
     check_seconds,
     http_refusal,
@@ -138,6 +140,24 @@ class TestDenied:
     def test_reads_as_its_phrase_and_its_detail(self, denied: Denied, text: str) -> None:
         assert str(denied) == text
 
+    def test_comes_from_another_process_as_it_was_raised(self) -> None:
+        """Where a verifier does its work in a pool of processes."""
+        denied = pickle.loads(pickle.dumps(Denied(Reason.THROTTLED, "6 failures", 2.5)))
+        assert (denied.reason, denied.detail) == (Reason.THROTTLED, "6 failures")
+        assert denied.retry_after == 2.5
+
+    @pytest.mark.parametrize(
+        ("reason", "refused_for"), [((), Reason.ERROR), ((Reason.UNAVAILABLE,), Reason.UNAVAILABLE)]
+    )
+    def test_row_36_what_broke_is_named_and_not_quoted(
+        self, reason: tuple[Reason, ...], refused_for: Reason
+    ) -> None:
+        """The text of a stranger's exception may hold the credential; its traceback is kept."""
+        broken = TimeoutError("no answer to GET /?token=abc")
+        denied = Denied.because("load_user", broken, *reason)
+        assert (denied.reason, denied.detail) == (refused_for, "load_user: TimeoutError")
+        assert denied.__cause__ is broken
+
     @pytest.mark.parametrize("reason", ["token_invalid", 1008, None])
     def test_takes_a_reason_and_nothing_like_one(self, reason: Any) -> None:
         with pytest.raises(TypeError, match="takes a Reason, not"):
@@ -227,8 +247,11 @@ class TestCloseCodes:
         [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65536, True, False],
     )
     def test_a_code_that_no_endpoint_may_send_is_refused(self, code: int) -> None:
-        with pytest.raises(ConfigurationError, match=rf"close_codes: {code!r} for INVALID"):
+        with pytest.raises(
+            ConfigurationError, match=rf"close_codes: {code!r} for INVALID"
+        ) as caught:
             check_close_codes({Reason.INVALID: code})
+        assert str(caught.value).endswith("; use one from 4000 to 4999")
 
     @pytest.mark.parametrize("code", ["4001", None, 4001.5, 4001.0, math.nan])
     def test_what_is_no_whole_number_is_refused(self, code: Any) -> None:
@@ -266,16 +289,29 @@ def test_a_detail_of_another_kind_is_told_as_text() -> None:
     assert Denied(Reason.INVALID, detail).detail == "no such key"
 
 
-@pytest.mark.parametrize("given", ["abc", None, 7])
-def test_what_is_no_list_is_named_with_its_mend(given: Any) -> None:
+@pytest.mark.parametrize(
+    ("given", "what"), [("abc", "one string"), (None, "no list"), (7, "no list")]
+)
+def test_what_is_no_list_is_named_with_its_mend(given: Any, what: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_list("exclude", given)
-    assert str(caught.value).startswith("exclude: ")
-    assert f"[{given!r}]" in str(caught.value)
+    assert str(caught.value) == f"exclude: {what}; write it as a list: [{given!r}]"
 
 
 def test_the_members_of_anything_that_has_some() -> None:
     assert check_list("exclude", (letter for letter in "ab")) == ("a", "b")
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, 2.0, float("nan"), True, "5", None])
+def test_what_is_no_number_of_things_is_named(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^size .* is no whole number above 0$") as caught:
+        check_count("size", given)
+    assert repr(given) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [1, 2, 10**6])
+def test_a_number_of_things(given: int) -> None:
+    assert check_count("size", given) == given
 
 
 @pytest.mark.parametrize("given", [0, -1, float("nan"), float("inf"), True, "5", None])
