@@ -13,7 +13,7 @@ import pytest
 from starlette.authentication import BaseUser
 
 from asgi_wsauth import ConfigurationError, Credential, Principal
-from asgi_wsauth.credential import check_secret
+from asgi_wsauth.credential import check_key, check_scopes, check_secret
 
 
 class TestCredential:
@@ -100,11 +100,11 @@ class TestPrincipal:
             Principal(identity)
 
     def test_one_string_is_no_list_of_scopes(self) -> None:
-        with pytest.raises(ValueError, match="scopes"):
+        with pytest.raises(ValueError, match=r"^scopes: a list of strings"):
             Principal("alice", scopes="chat:read chat:write")
 
     def test_row_8_an_expiry_that_compares_with_nothing_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="expires_at"):
+        with pytest.raises(ValueError, match=r"^expires_at: Unix time in seconds, not NaN$"):
             Principal("alice", expires_at=float("nan"))
 
     @pytest.mark.parametrize("expires_at", [0, -1.0, 1e300, float("inf")])
@@ -220,3 +220,42 @@ class TestCheckSecret:
     def test_the_mend_is_a_command_that_makes_a_good_one(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match=r"secrets\.token_urlsafe\(32\)"):
             check_secret("key", secret, minimum=16)
+
+
+class TestCheckKey:
+    def test_16_visible_characters_are_enough(self) -> None:
+        assert check_key("key", "Kq8rT2vX5y!~nM4c") == b"Kq8rT2vX5y!~nM4c"
+
+    @pytest.mark.parametrize(
+        ("key", "mend"),
+        [
+            ("Kq8rT2vX5y!~nM4", "15 bytes are too few, it takes at least 16"),
+            ("Kq8rT2vX5y nM4cZ7w", "use only visible ASCII characters"),
+            ("Kq8rT2vX5yänM4cZ7w", "use only visible ASCII characters"),
+        ],
+    )
+    def test_what_nobody_can_present_or_anybody_guess_is_named(self, key: str, mend: str) -> None:
+        with pytest.raises(ConfigurationError, match=rf"^key: {mend}") as caught:
+            check_key("key", key)
+        assert key not in str(caught.value)
+
+
+class TestCheckScopes:
+    @pytest.mark.parametrize("scopes", [[], ["chat:write"], ["https://a.example/b", "!#[]~"]])
+    def test_words_without_spaces_quotes_and_backslashes(self, scopes: list[str]) -> None:
+        """RFC 6749 section 3.3."""
+        assert check_scopes("scopes", iter(scopes)) == tuple(scopes)
+
+    @pytest.mark.parametrize(
+        "scopes", [["a b"], [""], ['a"b'], ["a\\b"], ["ä"], [7], [None], ["a", "b\n"]]
+    )
+    def test_what_can_be_no_scope_is_named_with_an_example(self, scopes: Any) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            check_scopes("scopes", scopes)
+        shown, _, mend = str(caught.value).partition(" is no list of scopes; ")
+        assert (shown, mend) == (f"scopes: {scopes!r}", 'write for example ["chat:write"]')
+
+    @pytest.mark.parametrize("scopes", ["chat:write", None, 7])
+    def test_what_is_no_list_is_named(self, scopes: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"^scopes: "):
+            check_scopes("scopes", scopes)
