@@ -1,0 +1,216 @@
+"""One of the worker processes, with the package as its users have it.
+
+/chat      echoes; three sockets a user
+/stream    sends, and never receives
+/deaf      does neither, and notices nothing
+/newest    echoes; a user's newest three sockets
+/ticket    tickets, by POST
+/revoke    revokes `user`, `token` or `session`, by POST
+/counts    what there is in this process
+
+SOAK_REDIS   the URL of the Redis
+SOAK_ISSUER  the URL of the issuer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import AsyncGeneratorType, CoroutineType
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+import asgi_wsauth
+from asgi_wsauth import (
+    JWKS,
+    Authenticator,
+    ConnectionLimit,
+    Denied,
+    JWTVerifier,
+    Revocations,
+    TicketEndpoint,
+    Tickets,
+    VerdictCache,
+    WebSocketAuthMiddleware,
+    log_event,
+)
+from asgi_wsauth.events import Admitted, Closed, Event
+from asgi_wsauth.redis import RedisStore
+
+from . import terms
+
+_ISSUER = os.environ["SOAK_ISSUER"]
+_PACKAGE = str(Path(asgi_wsauth.__file__).parent)
+
+
+class Ledger:
+    """An observer that compares admissions with closes. A refresh changes neither's fingerprint.
+
+    Attributes:
+        open: how many sockets each credential has.
+        closed_twice: how often there was a close without an admission.
+        events: how often there was which event.
+    """
+
+    def __init__(self) -> None:
+        self.open: Counter[str | None] = Counter()
+        self.closed_twice = 0
+        self.events: Counter[str] = Counter()
+
+    def __call__(self, event: Event, /) -> None:
+        reason = getattr(event, "reason", None)
+        self.events[event.name if reason is None else f"{event.name} {reason.phrase}"] += 1
+        if isinstance(event, Admitted):
+            self.open[event.fingerprint] += 1
+        elif isinstance(event, Closed):
+            self.open[event.fingerprint] -= 1
+            self.closed_twice += self.open[event.fingerprint] < 0
+            if not self.open[event.fingerprint]:
+                del self.open[event.fingerprint]
+
+
+LEDGER = Ledger()
+RUNNING: Counter[str] = Counter()
+
+STORE = RedisStore.from_url(os.environ["SOAK_REDIS"], prefix="soak", lease=terms.LEASE)
+TICKETS = Tickets(STORE)
+REVOCATIONS = Revocations(STORE)
+KEYS = JWKS(
+    f"{_ISSUER}/jwks",
+    ttl=terms.KEYS_TTL,
+    stale_for=terms.KEYS_STALE_FOR,
+    cooldown=terms.KEYS_COOLDOWN,
+    timeout=terms.KEYS_TIMEOUT,
+    observers=[LEDGER],
+)
+AUTH = Authenticator(
+    [
+        TICKETS,
+        JWTVerifier(
+            KEYS,
+            algorithms=["RS256", "ES256"],
+            issuer=_ISSUER,
+            leeway=terms.LEEWAY,
+            cache=VerdictCache(size=terms.VERDICTS),
+        ),
+        JWTVerifier(terms.SECRET, algorithms=["HS256"], issuer=terms.LOGIN, leeway=terms.LEEWAY),
+    ],
+    allowed_origins=[terms.ORIGIN],
+    revocations=REVOCATIONS,
+    observers=[log_event, LEDGER],
+)
+
+
+async def _echo(socket: WebSocket) -> None:
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+
+
+async def _stream(socket: WebSocket) -> None:
+    while True:
+        await socket.send_text("tick")
+        await anyio.sleep(0.2)
+
+
+async def _deaf(socket: WebSocket) -> None:
+    await anyio.sleep_forever()
+
+
+_APPS = {"/chat": _echo, "/stream": _stream, "/deaf": _deaf, "/newest": _echo}
+
+
+async def sockets(scope: Any, receive: Any, send: Any) -> None:
+    path = scope["path"]
+    socket = WebSocket(scope, receive, send)
+    RUNNING[path] += 1
+    try:
+        with suppress(WebSocketDisconnect, OSError):  # the client has left, or had to
+            await socket.accept()
+            await socket.send_text(f"hello {scope['user'].identity}")
+            await _APPS[path](socket)
+    finally:
+        RUNNING[path] -= 1
+
+
+def _guarded(limit: ConnectionLimit) -> WebSocketAuthMiddleware:
+    return WebSocketAuthMiddleware(
+        sockets, AUTH, grace=terms.GRACE, connection_limit=limit, refresh_message=terms.REFRESH
+    )
+
+
+_chat = _guarded(ConnectionLimit(terms.LIMIT, STORE))
+_newest = _guarded(ConnectionLimit(terms.LIMIT, STORE, overflow="evict_oldest", name="newest"))
+
+
+async def revoke(request: Request) -> JSONResponse:
+    ((kind, name),) = request.query_params.items()
+    try:
+        await getattr(REVOCATIONS, f"revoke_{kind}")(name)
+    except Denied as denied:
+        return JSONResponse(denied.reason.phrase, denied.reason.http_status)
+    return JSONResponse("revoked")
+
+
+async def counts(request: Request) -> JSONResponse:
+    gc.collect()
+    everything = gc.get_objects()
+    return JSONResponse(
+        {
+            "tasks": Counter(_name(task.get_coro()) for task in asyncio.all_tasks()),
+            "objects": Counter(_of_the_package(everything)),
+            "everything": len(everything),
+            "apps": +RUNNING,
+            "open": sum(LEDGER.open.values()),
+            "closed twice": LEDGER.closed_twice,
+            "events": LEDGER.events,
+        }
+    )
+
+
+def _of_the_package(objects: list[Any]) -> Iterator[str]:
+    """Instances of its classes, and its coroutines and generators that have not ended."""
+    for found in objects:
+        if isinstance(found, CoroutineType):
+            code: Any = found.cr_code
+        elif isinstance(found, AsyncGeneratorType):
+            code = found.ag_code
+        else:
+            if str(type(found).__module__).startswith("asgi_wsauth"):
+                yield type(found).__qualname__
+            continue
+        if code.co_filename.startswith(_PACKAGE):
+            yield f"{_name(found)}()"
+
+
+def _name(work: Any) -> str:
+    return str(getattr(work, "__qualname__", work))
+
+
+_http = Starlette(
+    routes=[
+        Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
+        Route("/revoke", revoke, methods=["POST"]),
+        Route("/counts", counts, methods=["POST"]),
+    ]
+)
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "websocket":
+        await _http(scope, receive, send)
+    else:
+        await (_newest if scope["path"] == "/newest" else _chat)(scope, receive, send)
+
+
+gc.freeze()  # so that only what came after the imports is looked at

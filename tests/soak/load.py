@@ -1,0 +1,66 @@
+"""Keeps clients of all kinds coming."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from random import Random
+
+from .clients import Client
+from .mint import Mint
+from .scenarios import LONG, SHORT, Scenario
+from .site import Site
+from .tally import Tally
+
+_AT_ONCE = 64  # short visits; if the machine can't keep up, they come later
+
+
+class Load:
+    """Clients, until it is over.
+
+    Args:
+        site: where they go.
+        mint: what gives them credentials.
+        tally: what is told of them.
+        random: decides.
+
+    Attributes:
+        over: is set when everybody is to leave.
+    """
+
+    def __init__(self, site: Site, mint: Mint, tally: Tally, random: Random) -> None:
+        self.over = asyncio.Event()
+        self._site, self._mint, self._tally, self._random = site, mint, tally, random
+        self._next = time.monotonic()
+
+    async def run(self, rate: float, stay: int) -> None:
+        """So many short visits in a second, and so many clients that stay for some time."""
+        short = [self._keep_coming(SHORT, 1 / rate) for _ in range(_AT_ONCE if rate else 0)]
+        await asyncio.gather(*short, *(self._keep_coming(LONG, 0) for _ in range(stay)))
+
+    async def _keep_coming(self, mix: Mapping[Scenario, float], gap: float) -> None:
+        scenarios, weights = list(mix), list(mix.values())
+        while not self.over.is_set():
+            await self._turn(gap)
+            (scenario,) = self._random.choices(scenarios, weights)
+            await self.play(scenario)
+
+    async def _turn(self, gap: float) -> None:
+        """Wait, so that all who wait for turns keep this gap."""
+        now = time.monotonic()
+        if gap:
+            self._next = max(self._next + gap, now - 1)
+            await asyncio.sleep(max(0.0, self._next - now))
+
+    async def play(self, scenario: Scenario) -> None:
+        """Be one client of this kind."""
+        client = Client(
+            scenario.__name__, self._site, self._mint, self._tally, self._random, self.over
+        )
+        try:
+            await scenario(client)
+        except Exception as exc:  # a scenario that breaks is a finding, too
+            client.wrong("broken", repr(exc))
+        finally:
+            client.go()

@@ -1,0 +1,380 @@
+"""What clients do, kind by kind. The promise that each of them tests is in its code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from frames import Close
+
+from . import terms
+from .clients import (
+    ADMITTED,
+    EXPIRED,
+    FORBIDDEN,
+    INVALID,
+    MALFORMED,
+    MISSING,
+    NO_KEYS,
+    ORIGIN,
+    REVOKED,
+    SILENT,
+    TOO_MANY,
+    UNAVAILABLE,
+    Client,
+    Visit,
+)
+from .mint import Token
+
+Scenario: TypeAlias = Callable[[Client], Awaitable[None]]
+
+_TALKING = ("/chat", "/newest")
+
+
+# Good ones
+
+
+async def good(client: Client) -> None:
+    """Comes, talks, and leaves."""
+    visit = await client.visit(client.mint.any(), ADMITTED)
+    if visit.answer == ADMITTED:
+        await _talk(client, visit, client.random.randrange(3))
+
+
+async def _talk(client: Client, visit: Visit, times: int) -> None:
+    for number in range(times):
+        visit.send(f"word {number}")
+        said = await client.message(visit)
+        if said != f"word {number}":
+            client.must_stay(visit, said if isinstance(said, tuple) else SILENT)
+            return
+    await client.leave(visit)
+
+
+async def staying(client: Client) -> None:
+    """Stays, and is answered whatever happens meanwhile."""
+    visit = await client.visit(client.mint.login(), ADMITTED, path=client.random.choice(_TALKING))
+    if visit.answer != ADMITTED:
+        return
+    until = time.monotonic() + client.random.uniform(1, 60)
+    while time.monotonic() < until and not client.over.is_set():
+        visit.send("still here")
+        said = await client.message(visit)
+        if said != "still here":
+            client.must_stay(visit, said if isinstance(said, tuple) else SILENT)
+            return
+        await client.pause(client.random.uniform(0.5, 4))
+    client.saw("stayed")
+    await client.leave(visit)
+
+
+async def with_ticket(client: Client) -> None:
+    """A ticket opens one socket, and not another one later."""
+    ticket = await _ticket(client)
+    if ticket is None:
+        return
+    visit = await client.visit(ticket, ADMITTED)
+    if visit.answer == ADMITTED:
+        client.mint.spent.append(ticket)
+        await client.leave(visit)
+        await client.visit(ticket, INVALID)
+
+
+async def ticket_at_once(client: Client) -> None:
+    """Of several uses at once, exactly one is admitted."""
+    ticket = await _ticket(client)
+    if ticket is None:
+        return
+    began = time.monotonic()
+    visits = await asyncio.gather(
+        *(client.visit(ticket, ADMITTED, INVALID) for _ in range(client.random.randrange(2, 6)))
+    )
+    admitted = [visit for visit in visits if visit.answer == ADMITTED]
+    if len(admitted) > 1:
+        client.wrong("admitted", f"{len(admitted)} with one ticket")
+    if not admitted and not _had_trouble(client, visits, began):
+        client.wrong("refused", f"nobody with a ticket: {[visit.answer for visit in visits]}")
+    if admitted:
+        client.mint.spent.append(ticket)
+    for visit in admitted:
+        await client.leave(visit)
+
+
+async def _ticket(client: Client) -> str | None:
+    status, told = await client.ask("/ticket", client.mint.login())
+    return str(told["ticket"]) if status == 201 else None
+
+
+def _had_trouble(client: Client, visits: list[Visit], began: float) -> bool:
+    """Whether one of them may have been admitted, or used something up, and never heard of it."""
+    return client.site.troubles.had("redis", began) or any(v.worker.is_over for v in visits)
+
+
+# Bad ones
+
+
+async def rubbish(client: Client) -> None:
+    await client.visit(client.mint.rubbish(), INVALID)
+
+
+async def foreign_key(client: Client) -> None:
+    await client.visit(client.mint.foreign(), INVALID)
+
+
+async def unknown_key(client: Client) -> None:
+    await client.visit(client.mint.of_unknown_key(), INVALID)
+
+
+async def withdrawn_key(client: Client) -> None:
+    """Its key was withdrawn so long ago that no outage of the issuer could excuse its use."""
+    long_ago = time.monotonic() - terms.KEYS_TTL - terms.KEYS_STALE_FOR - 5
+    gone = [token for token, since in client.mint.withdrawn if since < long_ago]
+    if gone:
+        await client.visit(client.random.choice(gone).value, INVALID)
+
+
+async def unsigned(client: Client) -> None:
+    await client.visit(client.mint.unsigned(), INVALID)
+
+
+async def confused(client: Client) -> None:
+    await client.visit(client.mint.confused(), INVALID)
+
+
+async def expired(client: Client) -> None:
+    await client.visit(client.mint.expired(), EXPIRED)
+
+
+async def missing(client: Client) -> None:
+    await client.visit(None, MISSING)
+
+
+async def two_tokens(client: Client) -> None:
+    one, other = client.mint.login(), client.mint.login()
+    headers = (("Authorization", f"Bearer {one.value}"), ("Authorization", f"Bearer {other.value}"))
+    await client.visit(None, MALFORMED, headers=headers)
+
+
+async def foreign_origin(client: Client) -> None:
+    origin = client.random.choice(["https://evil.test", "null", f"{terms.ORIGIN}.evil.test"])
+    await client.visit(client.mint.any(), ORIGIN, headers=(("Origin", origin),))
+
+
+async def unissued_ticket(client: Client) -> None:
+    await client.visit(client.mint.unissued(), INVALID)
+
+
+async def spent_ticket(client: Client) -> None:
+    """Used before, maybe before Redis was started again."""
+    if client.mint.spent:
+        await client.visit(client.random.choice(client.mint.spent), INVALID)
+
+
+async def revoked_before(client: Client) -> None:
+    """Revoked before, maybe before Redis was started again."""
+    if client.mint.revoked:
+        await client.visit(client.random.choice(client.mint.revoked).value, REVOKED)
+
+
+# Those who leave without a word
+
+
+async def leaving(client: Client) -> None:
+    """Gone in the middle of the request, before the answer, after it, or while talking."""
+    worker = client.site.any_worker(client.random)
+    token = client.mint.login().value
+    path = client.random.choice(["/chat", "/stream", "/newest"])
+    how = client.random.randrange(4)
+    if how == 0:
+        _half_a_request(client, worker.server)
+        return
+    visit = await Visit.begin(worker, path, token=token)
+    client.tally.handshakes += 1
+    try:
+        if how > 1:
+            await visit.read_answer()
+        if how > 2:
+            visit.send(*["word"] * 20)
+        client.saw("left")
+    finally:
+        visit.abort()
+
+
+def _half_a_request(client: Client, server: Any) -> None:
+    try:
+        with server.tcp() as tcp:
+            tcp.sendall(b"GET /chat?token=half HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: webs")
+    except OSError:
+        pass
+    client.saw("left")
+
+
+# Those whose time is over
+
+
+async def expiring(client: Client) -> None:
+    """Closed when its token expires, and not before, whatever the app does."""
+    token = client.mint.login(lasts=client.random.uniform(0.2, 4))
+    visit = await _brief(client, token, client.random.choice(["/chat", "/stream", "/deaf"]))
+    if visit.answer == ADMITTED:
+        await client.must_be_closed(visit, EXPIRED, not_before=token.expires_at)
+
+
+async def _brief(client: Client, token: Token, path: str) -> Visit:
+    """A handshake that may take longer than its token lasts."""
+    visit = await client.visit(token, ADMITTED, EXPIRED, path=path)
+    if visit.answer == EXPIRED and time.time() < token.expires_at:
+        client.wrong("refused", f"before its time: {token}")
+    return visit
+
+
+async def refreshing(client: Client) -> None:
+    """Brings new tokens, and is closed when the last one expires."""
+    token = client.mint.login(lasts=client.random.uniform(1, 3))
+    visit = await _brief(client, token, "/chat")
+    if visit.answer != ADMITTED:
+        return
+    for _ in range(client.random.randrange(1, 4)):
+        await client.pause(client.random.uniform(0.1, 1))
+        token_before, token = token, client.mint.login(token.user, client.random.uniform(1, 3))
+        said = await _refresh(client, visit, token.value)
+        if isinstance(said, tuple):
+            if said != EXPIRED or time.time() < token_before.expires_at:
+                client.must_stay(visit, said)
+            return
+        if abs(json.loads(said)["expires_at"] - token.expires_at) > 0.001:
+            client.wrong("refused", f"refreshed until {said}, and not {token.expires_at}")
+        client.saw("refreshed")
+    if client.random.random() < 0.3:
+        await client.leave(visit)
+    else:
+        await client.must_be_closed(visit, EXPIRED, not_before=token.expires_at)
+
+
+async def _refresh(client: Client, visit: Visit, token: str) -> str | Close:
+    visit.send(json.dumps({"type": terms.REFRESH, "token": token}))
+    return await client.message(visit, f"{terms.REFRESH}.ok")
+
+
+async def refreshing_badly(client: Client) -> None:
+    """Brings a new credential that is none of his, or none at all."""
+    token = client.mint.login()
+    visit = await client.visit(token, ADMITTED)
+    if visit.answer != ADMITTED:
+        return
+    bad, close = client.random.choice(
+        [
+            (client.mint.login().value, FORBIDDEN),
+            (client.mint.rubbish(), INVALID),
+            (client.mint.foreign(), INVALID),
+            (client.mint.expired(), EXPIRED),
+        ]
+    )
+    visit.send(json.dumps({"type": terms.REFRESH, "token": bad}))
+    await client.must_be_closed(visit, close, due=time.time())
+
+
+# Those whose login is ended
+
+
+async def revoked(client: Client) -> None:
+    """Revoked by user, session or token: closed wherever they are, and refused from then on."""
+    token = client.mint.login()
+    paths = [client.random.choice(["/chat", "/stream", "/deaf"]) for _ in range(2)]
+    visits = await asyncio.gather(*(client.visit(token, ADMITTED, path=path) for path in paths))
+    at = await _revoke(client, token)
+    if at is None:
+        return
+    here = [visit for visit in visits if visit.answer == ADMITTED]
+    await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
+    for worker in list(client.site.workers):
+        await client.visit(token, REVOKED, worker=worker)
+
+
+async def revoked_meanwhile(client: Client) -> None:
+    """Revoked during the handshake: refused, or admitted and then closed."""
+    token = client.mint.login()
+    handshakes = [client.visit(token, ADMITTED, REVOKED) for _ in range(terms.LIMIT)]
+    *visits, at = await asyncio.gather(*handshakes, _revoke(client, token))
+    if at is not None:
+        here = [visit for visit in visits if visit.answer == ADMITTED]
+        await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
+
+
+async def _revoke(client: Client, token: Token) -> float | None:
+    """When that was done for sure; None where it wasn't."""
+    kind, name = client.random.choice(
+        [("user", token.user), ("token", token.token_id), ("session", token.session_id)]
+    )
+    for _ in range(20):
+        status, _ = await client.ask(f"/revoke?{kind}={name}")
+        if status == 200:
+            client.mint.revoked.append(token)
+            return time.time()
+        await client.pause(1)
+    client.wrong("broken", f"{kind} {name} can't be revoked")
+    return None
+
+
+# Those who are too many
+
+
+async def too_many(client: Client) -> None:
+    """One more than a user may have is refused, until another one leaves."""
+    token = client.mint.login()
+    began = time.monotonic()
+    visits = await asyncio.gather(
+        *(client.visit(token, ADMITTED, TOO_MANY) for _ in range(terms.LIMIT + 2))
+    )
+    here = [visit for visit in visits if visit.answer == ADMITTED]
+    if len(here) != terms.LIMIT and not _had_trouble(client, visits, began):
+        what = "admitted" if len(here) > terms.LIMIT else "refused"
+        client.wrong(what, f"{len(here)} of one user: {[visit.answer for visit in visits]}")
+    for visit in here:
+        await client.leave(visit)
+
+
+async def evicted(client: Client) -> None:
+    """One more than a user may have on /newest closes his oldest."""
+    token = client.mint.login()
+    began = time.monotonic()
+    # One after the other: who is evicted while he is admitted is refused.
+    visits = [await client.visit(token, ADMITTED, path="/newest") for _ in range(terms.LIMIT + 1)]
+    oldest, *others = visits
+    if _had_trouble(client, visits, began):
+        return  # a slot may have been lost meanwhile
+    await client.must_be_closed(oldest, TOO_MANY, due=time.time())
+    for visit in others:
+        await client.leave(visit)
+
+
+SHORT: dict[Scenario, float] = {
+    good: 40,
+    with_ticket: 6,
+    ticket_at_once: 3,
+    rubbish: 3,
+    foreign_key: 3,
+    unknown_key: 2,
+    withdrawn_key: 2,
+    unsigned: 3,
+    confused: 2,
+    expired: 3,
+    missing: 2,
+    two_tokens: 1,
+    foreign_origin: 2,
+    unissued_ticket: 2,
+    spent_ticket: 3,
+    revoked_before: 4,
+    leaving: 8,
+    too_many: 2,
+    refreshing_badly: 2,
+    revoked_meanwhile: 2,
+    evicted: 1,
+}
+
+LONG: dict[Scenario, float] = {staying: 1, expiring: 2, refreshing: 2, revoked: 1}
+
+__all__ = ["LONG", "NO_KEYS", "SHORT", "UNAVAILABLE", "Scenario"]

@@ -1,0 +1,135 @@
+"""What is soaked: workers, their Redis and their issuer; and when each of them was in trouble."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Any
+
+import redis
+from issuer import Issuer, issuing
+from redis_servers import RedisServer, redis_server
+from servers import UVICORN, Server, serving
+
+# Seconds after a trouble in which it still excuses a refusal: until whoever was cut off has noticed
+# that it is over.
+AFTERMATH = 4.0
+
+
+class Troubles:
+    """When something was out of order, by its name, in seconds of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, list[tuple[float, float]]] = {}
+        self.now: set[str] = set()
+
+    @contextmanager
+    def with_(self, *names: str) -> Iterator[None]:
+        """They are, until the block ends."""
+        began = time.monotonic()
+        self.now |= set(names)
+        try:
+            yield
+        finally:
+            self.now -= set(names)
+            for name in names:
+                self._ends.setdefault(name, []).append((began, time.monotonic() + AFTERMATH))
+
+    def had(self, name: str, since: float) -> bool:
+        """Whether it was at some time since then."""
+        return name in self.now or any(end >= since for _, end in self._ends.get(name, ()))
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process.
+
+    Attributes:
+        name: says which one it is.
+        server: it.
+        is_over: whether it was told to end, in whatever way.
+    """
+
+    name: str
+    server: Server
+    stack: ExitStack
+    is_over: bool = False
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that it has in memory; None where the system doesn't tell."""
+        try:
+            with open(f"/proc/{self.server.process.pid}/statm") as told:
+                return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            return None
+
+
+@dataclass
+class Site:
+    """All of it.
+
+    Attributes:
+        workers: those that clients may go to.
+        was: those that were.
+        over: what ends everything.
+    """
+
+    redis: RedisServer
+    issuer: Issuer
+    stack: ExitStack
+    troubles: Troubles = field(default_factory=Troubles)
+    workers: list[Worker] = field(default_factory=list)
+    was: list[Worker] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def start_worker(self, variant: str) -> Worker:
+        """Start one. It is not among `workers` yet."""
+        stack = self.stack.enter_context(ExitStack())
+        env = {"SOAK_REDIS": self.redis.url, "SOAK_ISSUER": self.issuer.url}
+        env["PYTHONWARNINGS"] = "default"
+        server = stack.enter_context(serving(variant, "soak.app:app", env=env))
+        return Worker(f"{next(self._numbers)} {variant}", server, stack)
+
+    def end_worker(self, worker: Worker, how: signal.Signals) -> None:
+        """Have it end, without waiting for it."""
+        worker.is_over = True
+        self.workers.remove(worker)
+        self.was.append(worker)
+        os.killpg(worker.server.process.pid, how)
+
+    def any_worker(self, random: Random) -> Worker:
+        return random.choice(self.workers)
+
+    def client(self) -> Any:
+        """A client of its Redis."""
+        return redis.Redis.from_url(self.redis.url, decode_responses=True)
+
+    @contextmanager
+    def redis_hangs(self) -> Iterator[None]:
+        """It takes connections meanwhile, and answers nothing."""
+        with self.client() as client:
+            number = client.info("server")["process_id"]
+        os.kill(number, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(number, signal.SIGCONT)
+
+
+@contextmanager
+def running(workers: int) -> Iterator[Site]:
+    """A site with so many workers; stopped for sure."""
+    with ExitStack() as stack:
+        server = stack.enter_context(redis_server(persistent=True))
+        issuer = stack.enter_context(issuing())
+        site = Site(server, issuer, stack)
+        for number in range(workers):
+            site.workers.append(site.start_worker(UVICORN[number % len(UVICORN)]))
+        yield site

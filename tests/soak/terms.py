@@ -1,0 +1,18 @@
+"""What the workers and their clients agree on. Times are short, so that much happens."""
+
+SECRET = "Zk7Qm2VxT9sLd4RbJw8NcHf3Gy6PaEu1KoXi5TzB"
+LOGIN = "https://login.soak.test"  # issues HS256 tokens; the issuer with keys is a real server
+
+LEEWAY = 1.0  # seconds, of both verifiers
+GRACE = 1.0  # seconds that an app has to end
+LEASE = 5.0  # seconds, of slots in Redis
+
+KEYS_TTL = 3.0  # seconds, see `JWKS`
+KEYS_STALE_FOR = 2.0
+KEYS_COOLDOWN = 0.5
+KEYS_TIMEOUT = 1.5
+
+ORIGIN = "https://soak.test"
+REFRESH = "auth.refresh"
+LIMIT = 3  # sockets that a user may have; on /newest, of which the newest stay
+VERDICTS = 200  # that are cached
