@@ -7,14 +7,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .measure import Row
@@ -43,7 +42,8 @@ def main() -> None:
     console.print(" · ".join(f"{name} {value}" for name, value in about.items()))
     made: list[Row] = []
     for group in given.groups or GROUPS:
-        measured = list(_rows(group, given.short, console))
+        console.print(f"{group}: {GROUPS[group]}", "", style="dim")
+        measured = list(import_module(f".{group}", __package__).rows(given.short))
         made += measured
         _show(console, measured)
     if given.json:
@@ -87,13 +87,6 @@ def _about(short: bool) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         **({"short run": "its figures mean nothing"} if short else {}),
     }
-
-
-def _rows(group: str, short: bool, console: Console) -> Iterator[Row]:
-    columns = (SpinnerColumn(), "{task.description}", TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(f"{group}: {GROUPS[group]}", total=None)
-        yield from import_module(f".{group}", __package__).rows(short)
 
 
 def _show(console: Console, rows: Sequence[Row]) -> None:

@@ -8,7 +8,7 @@ WARNING on, and so an admission writes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -41,44 +41,7 @@ STARLETTE = "Starlette's AuthenticationMiddleware"
 
 _TARGETS = {AS_IT_COMES: "≤ 1.35", UNGUARDED: "≤ 1.15", CACHED: "≤ 0.5"}
 
-# A browser's own, so that there is something to look through.
-_HEADERS = (
-    ("upgrade", "websocket"),
-    ("connection", "Upgrade"),
-    ("sec-websocket-version", "13"),
-    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ("origin", "https://chat.example"),
-    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-    ("accept-language", "en-GB,en;q=0.5"),
-    ("cookie", "theme=dark; consent=yes"),
-)
-
-
-def handshake_of(app: App, token: str | None, **more: Any) -> Callable[[], Awaitable[None]]:
-    """A call that is one handshake of `app`, with the token in the query string; as after a server,
-    each has a scope of its own."""
-    query = "room=general" if token is None else f"room=general&token={token}"
-    headers = [*_HEADERS, *more.pop("headers", ())]
-    template = websocket(query, headers=headers, **more)
-
-    def handshake() -> Awaitable[None]:
-        scope = {**template, "headers": [*template["headers"]], "subprotocols": [], "state": {}}
-        return app(scope, _receive, _send)
-
-    return handshake
-
-
-def admitted(loop: Loop, app: App, token: str, **more: Any) -> Callable[[], float]:
-    """What measures a handshake that is admitted."""
-    query = f"token={token}"
-    assert loop.run(drive(app, websocket(query, **more))).accepted, app
-    return loop.per_call(handshake_of(app, token, **more))
-
-
-async def accepting(scope: Any, receive: Any, send: Any) -> None:
-    """The app of everybody."""
-    await receive()
-    await send({"type": "websocket.accept"})
+ORIGIN = "https://chat.example"
 
 
 async def _receive() -> Any:
@@ -89,12 +52,63 @@ async def _send(message: Any) -> None:
     pass
 
 
+def handshake_of(
+    app: App, token: str | None, *, send: Any = _send, **more: Any
+) -> Callable[[], Awaitable[None]]:
+    """A call that is one handshake of `app`, as a browser makes it, with the token in the query
+    string; as after a server, each has a scope of its own."""
+    template = _scope(token, **more)
+
+    def handshake() -> Awaitable[None]:
+        scope = {**template, "headers": [*template["headers"]], "subprotocols": [], "state": {}}
+        return app(scope, _receive, send)
+
+    return handshake
+
+
+def _scope(
+    token: str | None, origin: str = ORIGIN, headers: Iterable[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    query = "room=general" if token is None else f"room=general&token={token}"
+    own = {
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "origin": origin,
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        "accept-language": "en-GB,en;q=0.5",
+        "cookie": "theme=dark; consent=yes",
+    }
+    return websocket(query, headers=[*own.items(), *headers])
+
+
+def admitted(loop: Loop, app: App, token: str | None, **more: Any) -> Callable[[], float]:
+    """What measures a handshake that is admitted."""
+    sent = loop.run(drive(app, _scope(token, **more))).sent
+    assert [message["type"] for message in sent] == ["websocket.accept"], sent
+    return loop.per_call(handshake_of(app, token, **more))
+
+
+def refused(loop: Loop, app: App, token: str | None, **more: Any) -> Callable[[], float]:
+    """What measures a handshake that is refused."""
+    sent = loop.run(drive(app, _scope(token, **more))).sent
+    assert sent[-1]["type"] == "websocket.close", sent
+    return loop.per_call(handshake_of(app, token, **more))
+
+
+async def accepting(scope: Any, receive: Any, send: Any) -> None:
+    """The app of everybody."""
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
+def all_decode_with(key: Any, algorithm: str) -> None:
+    """Have the alternatives decode with this key."""
+    alternatives.KEY, alternatives.ALGORITHM = key, algorithm
+
+
 # The candidates, of one algorithm
-
-
-def ours(key: Any, algorithm: str, *, cache: VerdictCache | None = None, **options: Any) -> App:
-    verifier = JWTVerifier(key, algorithms=[algorithm], cache=cache)
-    return WebSocketAuthMiddleware(accepting, Authenticator([verifier]), **options)
 
 
 def by_hand(user_of: Callable[[str], str]) -> App:
@@ -150,19 +164,24 @@ def _keys() -> dict[str, tuple[Any, Any]]:
 def _candidates(
     loop: Loop, key: Any, signing: Any, algorithm: str
 ) -> dict[str, Callable[[], float]]:
-    alternatives.KEY, alternatives.ALGORITHM = key, algorithm
+    all_decode_with(key, algorithm)
     user_of = alternatives.user_of
     token = mint(signing, algorithm=algorithm, exp=now() + 3600, iat=now())
     own = key if algorithm == "HS256" else _pem(key)
+
+    def ours(cache: VerdictCache | None = None, **options: Any) -> Callable[[], float]:
+        auth = Authenticator([JWTVerifier(own, algorithms=[algorithm], cache=cache)])
+        return measure(WebSocketAuthMiddleware(accepting, auth, **options))
+
     measure = partial(admitted, loop, token=token)
 
     async def decode() -> None:
         user_of(token)
 
     return {
-        AS_IT_COMES: measure(ours(own, algorithm)),
-        UNGUARDED: measure(ours(own, algorithm, enforce_expiry=False)),
-        CACHED: measure(ours(own, algorithm, cache=VerdictCache())),
+        AS_IT_COMES: ours(),
+        UNGUARDED: ours(enforce_expiry=False),
+        CACHED: ours(VerdictCache()),
         STARLETTE: measure(AuthenticationMiddleware(accepting, alternatives.Backend())),
         "a FastAPI dependency": measure(fastapi()),
         "Litestar's JWTAuth": measure(litestar(key, algorithm), headers=bearer(token)),

@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _BATCH = 0.02  # seconds that a batch of calls lasts at least, so that the clock's steps are nothing
 
@@ -86,7 +88,7 @@ def interleaved(
     targets: Mapping[str, str] = {},
     warm_up: int = 1,
 ) -> list[Row]:
-    """Measure the candidates one after the other, in another order in every round.
+    """The rows of candidates that were measured in turns.
 
     Args:
         group: the rows' group.
@@ -98,7 +100,16 @@ def interleaved(
         targets: name -> what its ratio should be.
         warm_up: rounds before those that count.
     """
-    figures: dict[str, list[float]] = {name: [] for name in candidates}
+    figures = in_turns(candidates, rounds, warm_up=warm_up)
+    return compared(group, unit, figures, baseline, baselines=baselines, targets=targets)
+
+
+def in_turns(
+    candidates: Mapping[str, Callable[[], T]], rounds: int, *, warm_up: int = 1
+) -> dict[str, list[T]]:
+    """What each candidate measured in each round. They are called one after the other, in another
+    order in every round."""
+    figures: dict[str, list[T]] = {name: [] for name in candidates}
     order = random.Random(0)
     with _no_collection():
         for number in range(-warm_up, rounds):
@@ -107,17 +118,29 @@ def interleaved(
                 figure = candidates[name]()
                 if number >= 0:
                     figures[name].append(figure)
-    made = []
+    return figures
+
+
+def compared(
+    group: str,
+    unit: str,
+    figures: Mapping[str, Sequence[float]],
+    baseline: str | None,
+    *,
+    baselines: Mapping[str, str] = {},
+    targets: Mapping[str, str] = {},
+) -> list[Row]:
+    """The rows of what was measured: see `interleaved`."""
+    rows = []
     for name, measured in figures.items():
         other = baselines.get(name, baseline)
-        if other == name:
-            other = None
+        other = None if other == name else other
         against = None if other is None else figures[other]
         target = targets.get(name, "")
-        made.append(
+        rows.append(
             row(group, name, unit, measured, against=against, baseline=other, target=target)
         )
-    return made
+    return rows
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""What a refusal costs beside an admission, in process, with its line of log: it is written as
+`logging.basicConfig` would have it, to a file that swallows it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from handshakes import SECRET, mint, now
+from starlette.middleware.authentication import AuthenticationMiddleware
+
+from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware
+
+from .handshake import ORIGIN, accepting, admitted, all_decode_with, alternatives, by_hand, refused
+from .measure import Loop, Row, interleaved
+
+_ADMITTED = "admitted"
+_RUBBISH = "rubbish"
+
+
+def rows(short: bool) -> Iterator[Row]:
+    good = mint(exp=now() + 3600, iat=now())
+    bad = {
+        "no token": None,
+        _RUBBISH: "rubbish",
+        "forged": mint("another secret, and long enough for this", exp=now() + 3600, iat=now()),
+        "expired": mint(exp=now() - 3600, iat=now() - 7200),
+    }
+    all_decode_with(SECRET, "HS256")
+    with _logged(), Loop(short) as loop:
+        admit, refuse = partial(admitted, loop), partial(refused, loop)
+        ours, silent = _ours(), _ours(observers=())
+        starlette = AuthenticationMiddleware(accepting, alternatives.Backend())
+        hand = by_hand(alternatives.user_of)
+        elsewhere = _ours(allowed_origins=["https://elsewhere.example"])
+        candidates = {
+            _ADMITTED: admit(ours, good),
+            **{name: refuse(ours, token) for name, token in bad.items()},
+            "foreign origin": refuse(elsewhere, good, origin=ORIGIN),
+            "rubbish, not logged": refuse(silent, "rubbish"),
+            "Starlette's, admitted": admit(starlette, good),
+            **{f"Starlette's, {name}": refuse(starlette, token) for name, token in bad.items()},
+            "by hand, admitted": admit(hand, good),
+            **{f"by hand, {name}": refuse(hand, token) for name, token in bad.items()},
+        }
+        targets = {_RUBBISH: "≤ 0.25"}
+        rounds = 1 if short else 20
+        yield from interleaved("refusal", "µs", candidates, _ADMITTED, rounds, targets=targets)
+
+
+def _ours(**options: object) -> WebSocketAuthMiddleware:
+    verifier = JWTVerifier(SECRET, algorithms=["HS256"])
+    return WebSocketAuthMiddleware(accepting, Authenticator([verifier], **options))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    logger = logging.getLogger("asgi_wsauth")
+    with open(os.devnull, "w") as nowhere:
+        handler = logging.StreamHandler(nowhere)
+        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        logger.addHandler(handler)
+        propagate, logger.propagate = logger.propagate, False
+        try:
+            yield
+        finally:
+            logger.propagate = propagate
+            logger.removeHandler(handler)
