@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .measure import Row
+from .measure import Row, figure
 
 # The modules beside this one that have rows, with what they tell.
 GROUPS = {
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="what to measure (all of it)")
     parser.add_argument("--short", action="store_true", help="everything once: to see that it runs")
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - is stdout")
-    parser.add_argument("--plot", metavar="FILE", help="draw the ratios there: .svg, .png, ...")
+    parser.add_argument("--plot", metavar="FILE", help="draw them there: .svg, .png, ...")
     given = parser.parse_args()
     for group in given.groups:
         if group not in GROUPS:
@@ -117,11 +117,6 @@ def _cells(row: Row, first: str | None, others: Sequence[Row]) -> tuple[str, ...
     target = "" if row.met is None else f"{row.target} {'met' if row.met else 'missed'}"
     spread = f"{figure(row.low)} … {figure(row.high)}"
     return f"{figure(row.median)} {row.unit}", spread, ratio, target
-
-
-def figure(value: float) -> str:
-    """Three digits that count, and no more."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _as_json(row: Row) -> dict[str, object]:

@@ -55,6 +55,11 @@ class Row:
         return value <= float(limit) if relation == "≤" else value >= float(limit)
 
 
+def figure(value: float) -> str:
+    """Three digits that count, and no more."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def row(
     group: str,
     name: str,
