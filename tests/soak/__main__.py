@@ -35,7 +35,7 @@ async def _soak(
     site: Site, options: argparse.Namespace, tally: Tally, random: Random
 ) -> tuple[Weather, Inspection]:
     mint = Mint(site.issuer, random)
-    weather = Weather(site, mint, random, scale=min(1.0, options.minutes / 3))
+    weather = Weather(site, mint, random, min(1.0, options.minutes / 3), tally.note)
     load = Load(site, mint, tally, random)
     inspection = Inspection(site, load, tally)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, weather.over.set)

@@ -92,7 +92,7 @@ KEYS = JWKS(
     stale_for=terms.KEYS_STALE_FOR,
     cooldown=terms.KEYS_COOLDOWN,
     timeout=terms.KEYS_TIMEOUT,
-    observers=[LEDGER],
+    observers=[log_event, LEDGER],
 )
 AUTH = Authenticator(
     [

@@ -19,6 +19,8 @@ from .tally import Tally
 
 PATIENCE = 20.0  # seconds for which anything is waited for
 
+_PING, _PONG = 9, 10
+
 ADMITTED: Close = (101, "admitted")
 GONE: Close = (1006, "no close")
 SILENT: Close = (0, "no answer")
@@ -89,6 +91,12 @@ class Visit(Wire):
         if opcode == TEXT:
             self.answer = ADMITTED
             self.user = payload.decode().removeprefix("hello ")
+
+    async def frame(self) -> tuple[int, bytes] | None:
+        """The next frame that is no ping of the server's; those are answered."""
+        while (frame := await super().frame()) is not None and frame[0] == _PING:
+            self._write((_PONG, frame[1]))
+        return frame
 
     async def next(self, patience: float = PATIENCE) -> tuple[int, bytes]:
         """The next frame; its opcode is 0 where none comes in time, and -1 at the end."""
@@ -288,7 +296,7 @@ class Client:
             return troubles.had("redis", since)
         if answer == NO_KEYS:
             return troubles.had("issuer", since)
-        return visit.worker.is_over and (answer in (GONE, SILENT) or answer[0] in (1012, 503))
+        return visit.worker.is_over and (answer in (GONE, SILENT) or answer[0] in (1012, 500, 503))
 
     def saw(self, what: str) -> None:
         self.tally.saw(self.kind, what)

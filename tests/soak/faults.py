@@ -23,15 +23,19 @@ class Weather:
         site: where.
         mint: whose keys are rotated.
         random: decides.
-        scale: what all durations are multiplied with.
+        scale: what durations are multiplied with.
+        note: is told what breaks.
 
     Attributes:
         broke: how often what.
         over: is set when nothing more is to break.
     """
 
-    def __init__(self, site: Site, mint: Mint, random: Random, scale: float) -> None:
+    def __init__(
+        self, site: Site, mint: Mint, random: Random, scale: float, note: Callable[[str], object]
+    ) -> None:
         self.site, self.mint, self.random, self.scale = site, mint, random, scale
+        self.note = note
         self.over = asyncio.Event()
         self.broke: dict[str, int] = {fault.__name__: 0 for fault in FAULTS}
 
@@ -44,7 +48,9 @@ class Weather:
                     await asyncio.wait_for(self.over.wait(), calm)
                 if self.over.is_set():
                     return
+                self.note(f"{fault.__name__} begins")
                 await fault(self)
+                self.note(f"{fault.__name__} is over")
                 self.broke[fault.__name__] += 1
 
     async def wait(self, least: float, most: float) -> None:

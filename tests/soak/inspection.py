@@ -26,6 +26,7 @@ _TROUBLE = re.compile(r"Traceback|Exception|never (awaited|retrieved)|was destro
 # A refusal for want of Redis tells where it broke, but indented. The rest is uvicorn's own: its
 # older implementation of WebSockets is deprecated, and asyncio tells it that a client has gone.
 _NO_TROUBLE = re.compile(r"^  |DeprecationWarning: |^socket\.send\(\) raised exception\.")
+_SHOWN = 60  # lines of a log, after one that tells of trouble
 _SECRET = re.compile(r"eyJ[\w-]{10}|wst_\w")
 
 
@@ -118,11 +119,12 @@ class Inspection:
             self._tally.went_wrong("slots", "Redis", key)
 
     def _read_log(self, worker: Worker) -> None:
-        for line in worker.server.log().splitlines():
+        lines = worker.server.log().splitlines()
+        for number, line in enumerate(lines):
             if _SECRET.search(line):
                 self._wrong("secrets", worker, line)
             if _TROUBLE.search(line) and not _NO_TROUBLE.search(line):
-                self._wrong("log", worker, line)
+                self._wrong("log", worker, "\n".join(lines[number : number + _SHOWN]))
 
     def _wrong(self, what: str, worker: Worker, detail: str) -> None:
         self._tally.went_wrong(what, f"worker {worker.name}", detail)

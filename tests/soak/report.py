@@ -32,7 +32,7 @@ def report(tally: Tally, weather: Weather, inspection: Inspection) -> None:
     ):
         console.print(table)
     for detail in tally.details[:_TOLD]:
-        console.print(detail, markup=False)
+        print(detail)
 
 
 def _table(title: str, *columns: str) -> Table:

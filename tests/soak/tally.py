@@ -63,11 +63,16 @@ class Tally:
         assert what in WRONGS, what
         self.outcomes[kind]["WRONG"] += 1
         self.wrong[what] += 1
-        line = f"{time.monotonic() - self.began:8.2f} s  {WRONGS[what]}: {kind}: {detail}"
+        line = self.note(f"{WRONGS[what]}: {kind}: {detail}")
         if self.wrong[what] <= _REMEMBERED:
             self.details.append(line)
+
+    def note(self, text: str) -> str:
+        """Write down when something happened; the line."""
+        line = f"{time.monotonic() - self.began:8.2f} s  {text}"
         if self._log is not None:
             print(line, file=self._log, flush=True)
+        return line
 
     def took(self, what: str, seconds: float) -> None:
         self.seconds[what].append(seconds)
