@@ -14,6 +14,7 @@ under a decorator such as `@property`.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -51,6 +52,8 @@ only_mutate = asgi_wsauth/{path}.py
 pytest_add_cli_args =
     -p
     no:cacheprovider
+    -p
+    anyio.pytest_plugin
     -k
     {keywords}
 pytest_add_cli_args_test_selection =
@@ -58,6 +61,10 @@ pytest_add_cli_args_test_selection =
 timeout_multiplier = 5
 use_git_change_detection = false
 """
+
+
+QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal and not Row24"
+"""Each mutant is tested on one event loop, and without what takes seconds."""
 
 
 @dataclass
@@ -81,7 +88,13 @@ def mutmut(folder: Path, *commands: list[str]) -> str:
     code = (
         f"from mutmut.__main__ import cli\nfor c in {list(commands)}: cli(c, standalone_mode=False)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # for speed
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"mutmut failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
     return done.stdout
@@ -109,7 +122,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="one of " + ", ".join(TESTS))
     parser.add_argument("--work", type=Path, help="a folder for the copy, which is kept then")
-    parser.add_argument("-k", default="not trio and not 100_000", help="which tests, as for pytest")
+    parser.add_argument("-k", default=QUICK, help="which tests, as for pytest; else the quick ones")
     options = parser.parse_args()
     unknown = set(options.modules) - set(TESTS)
     if unknown:
