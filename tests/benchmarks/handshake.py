@@ -1,8 +1,9 @@
 """What an admitted handshake costs, in process: no server, no network, the app accepts and returns.
 
 All get the same handshake, with the same token in the query string (Litestar's own: in the header),
-decode it with the same PyJWT call, and give the app its user. The log is as Python has it: from
-WARNING on, and so an admission writes nothing.
+decode it with the same PyJWT call, and give the app its user. FastAPI and Litestar route as well,
+and so they are there without a login, too. The log is as Python has it: from WARNING on, and so an
+admission writes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 AS_IT_COMES = "asgi-wsauth, as it comes"
 UNGUARDED = "asgi-wsauth, enforce_expiry=False"
 CACHED = "asgi-wsauth, with a VerdictCache"
-STARLETTE = "Starlette's AuthenticationMiddleware"
+STARLETTE = "Starlette's middleware"
 
 _TARGETS = {AS_IT_COMES: "≤ 1.35", UNGUARDED: "≤ 1.15", CACHED: "≤ 0.5"}
 
@@ -98,7 +99,7 @@ def refused(loop: Loop, app: App, token: str | None, **more: Any) -> Callable[[]
 
 
 async def accepting(scope: Any, receive: Any, send: Any) -> None:
-    """The app of everybody."""
+    """The app of everybody but FastAPI and Litestar, who bring their own."""
     await receive()
     await send({"type": "websocket.accept"})
 
@@ -125,27 +126,27 @@ def by_hand(user_of: Callable[[str], str]) -> App:
     return app
 
 
-def fastapi() -> App:
+def fastapi(*, login: bool = True) -> App:
     app = FastAPI()
+    dependencies = [Depends(alternatives.current_user)] if login else []
 
-    @app.websocket("/ws")
-    async def chat(websocket: WebSocket, name: str = Depends(alternatives.current_user)) -> None:
+    @app.websocket("/ws", dependencies=dependencies)
+    async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
 
     return app
 
 
-def litestar(key: Any, algorithm: str) -> App:
+def litestar(key: Any, algorithm: str, *, login: bool = True) -> App:
     @litestar_websocket("/ws")
     async def chat(socket: LitestarWebSocket) -> None:
         await socket.accept()
 
-    login = JWTAuth[str](
+    auth = JWTAuth[str](
         retrieve_user_handler=alternatives.retrieve, token_secret=key, algorithm=algorithm
     )
-    return Litestar(
-        [chat], on_app_init=[login.on_app_init], openapi_config=None, logging_config=None
-    )
+    on_app_init = [auth.on_app_init] if login else []
+    return Litestar([chat], on_app_init=on_app_init, openapi_config=None, logging_config=None)
 
 
 def _keys() -> dict[str, tuple[Any, Any]]:
@@ -165,18 +166,17 @@ def _candidates(
     loop: Loop, key: Any, signing: Any, algorithm: str
 ) -> dict[str, Callable[[], float]]:
     all_decode_with(key, algorithm)
-    user_of = alternatives.user_of
     token = mint(signing, algorithm=algorithm, exp=now() + 3600, iat=now())
+    measure = partial(admitted, loop, token=token)
+    by_header = partial(measure, headers=bearer(token))
     own = key if algorithm == "HS256" else _pem(key)
 
     def ours(cache: VerdictCache | None = None, **options: Any) -> Callable[[], float]:
         auth = Authenticator([JWTVerifier(own, algorithms=[algorithm], cache=cache)])
         return measure(WebSocketAuthMiddleware(accepting, auth, **options))
 
-    measure = partial(admitted, loop, token=token)
-
     async def decode() -> None:
-        user_of(token)
+        alternatives.user_of(token)
 
     return {
         AS_IT_COMES: ours(),
@@ -184,9 +184,11 @@ def _candidates(
         CACHED: ours(VerdictCache()),
         STARLETTE: measure(AuthenticationMiddleware(accepting, alternatives.Backend())),
         "a FastAPI dependency": measure(fastapi()),
-        "Litestar's JWTAuth": measure(litestar(key, algorithm), headers=bearer(token)),
+        "FastAPI, no login": measure(fastapi(login=False)),
+        "Litestar's JWTAuth": by_header(litestar(key, algorithm)),
+        "Litestar, no login": by_header(litestar(key, algorithm, login=False)),
         "Channels, a token middleware": measure(alternatives.TokenMiddleware(accepting)),
-        "by hand, in fifteen lines": measure(by_hand(user_of)),
+        "by hand, in fifteen lines": measure(by_hand(alternatives.user_of)),
         "the decode alone": loop.per_call(decode),
         "no login": measure(accepting),
     }
