@@ -142,7 +142,7 @@ def token_is_good(header: str, payload: str, **asked: Any) -> bool:
     head, claims = parsed(header), parsed(payload)
     if not isinstance(head, dict) or head.get("alg") != "HS256" or "crit" in head:
         return False
-    if not claims_are_good(claims, leeway=LEEWAY):
+    if not claims_are_good(claims, leeway=LEEWAY) or claims.get("jti", "") is None:
         return False
     audience = claims.get("aud")
     named = audience if isinstance(audience, list) else [audience]
