@@ -49,11 +49,14 @@ class Server:
 
     Attributes:
         sent: all that was sent to it.
+        faults: what should not have been. It is raised, too, but a middleware may take that for a
+            server that is gone.
         told: whether it has told that the client left.
     """
 
     def __init__(self, scope: dict[str, Any], *messages: dict[str, Any]) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.faults: list[str] = []
         self.told = False
         self._scope = scope
         self._messages = deque(messages)
@@ -74,6 +77,14 @@ class Server:
         return self._messages.popleft()
 
     async def send(self, message: dict[str, Any]) -> None:
+        try:
+            self._check(message)
+        except AssertionError as exc:
+            self.faults.append(f"{exc}: {message}")
+            raise
+        self.sent.append(message)
+
+    def _check(self, message: dict[str, Any]) -> None:
         kinds = [kind["type"].partition(".")[2] for kind in self.sent]
         protocol, _, kind = message["type"].partition(".")
         assert protocol == ("websocket" if self._scope.get("type") == "websocket" else "http")
@@ -81,7 +92,6 @@ class Server:
         allowed = _SOCKET if protocol == "websocket" else _HTTP
         assert kind in allowed.get(before, ()), f"{kind} behind {kinds}"
         getattr(self, f"_check_{kind.rpartition('.')[2]}")(message)
-        self.sent.append(message)
 
     def _check_accept(self, message: dict[str, Any]) -> None:
         subprotocol = message.get("subprotocol")
@@ -263,6 +273,7 @@ async def see(
         await within(5, door(scope, server.receive, server.send))
         for event in events:
             log_event(event)
+    assert server.faults == []
     return Seen(server.sent, list(events), list(app.scopes), log.lines)
 
 
