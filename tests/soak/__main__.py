@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, suppress
 from random import Random
 
-from .faults import Weather
+from .faults import FAULTS, Weather
 from .inspection import Inspection
 from .load import Load
 from .mint import Mint
@@ -22,28 +22,48 @@ from .tally import Tally
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__package__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: 1)")
-    parser.add_argument("--rate", type=float, default=120.0, help="short visits in a second")
-    parser.add_argument("--stay", type=int, default=150, help="clients that stay for some time")
+    parser.add_argument("--rate", type=float, default=150.0, help="short visits in a second")
+    parser.add_argument("--stay", type=int, default=300, help="clients that stay for some time")
     parser.add_argument("--workers", type=int, default=2, help="processes, two at least")
-    parser.add_argument("--calm", action="store_true", help="nothing breaks")
+    names = [fault.__name__ for fault in FAULTS]
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"what may break (default: all of {', '.join(names)})",
+    )
     parser.add_argument("--seed", type=int, help="to have the same choices again")
     parser.add_argument("--log", help="a file for all that goes wrong, as it happens")
     return parser.parse_args()
+
+
+def _end_early_at_interrupt(weather: Weather) -> None:
+    """The first Ctrl-C; the second one ends all."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        weather.over.set()
+
+    loop.add_signal_handler(signal.SIGINT, end)
 
 
 async def _soak(
     site: Site, options: argparse.Namespace, tally: Tally, random: Random
 ) -> tuple[Weather, Inspection]:
     mint = Mint(site.issuer, random)
-    weather = Weather(site, mint, random, min(1.0, options.minutes / 3), tally.note)
+    faults = [fault for fault in FAULTS if fault.__name__ in options.faults]
+    weather = Weather(faults, site, mint, random, min(1.0, options.minutes / 3), tally.note)
     load = Load(site, mint, tally, random)
     inspection = Inspection(site, load, tally)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, weather.over.set)
+    _end_early_at_interrupt(weather)
     await inspection.begin()
     tally.began = time.monotonic()
     watching = asyncio.create_task(inspection.watch())
     clients = asyncio.create_task(load.run(options.rate, options.stay))
-    breaking = asyncio.create_task(weather.rage() if not options.calm else weather.over.wait())
+    breaking = asyncio.create_task(weather.rage() if faults else weather.over.wait())
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(weather.over.wait(), 60 * options.minutes)
     weather.over.set()

@@ -4,6 +4,7 @@
 /stream    sends, and never receives
 /deaf      does neither, and notices nothing
 /newest    echoes; a user's newest three sockets
+/first     echoes; the credential is the first message
 /ticket    tickets, by POST
 /revoke    revokes `user`, `token` or `session`, by POST
 /counts    what there is in this process
@@ -37,6 +38,8 @@ from asgi_wsauth import (
     Authenticator,
     ConnectionLimit,
     Denied,
+    FailureThrottle,
+    FirstMessage,
     JWTVerifier,
     Revocations,
     TicketEndpoint,
@@ -94,22 +97,31 @@ KEYS = JWKS(
     timeout=terms.KEYS_TIMEOUT,
     observers=[log_event, LEDGER],
 )
-AUTH = Authenticator(
-    [
-        TICKETS,
-        JWTVerifier(
-            KEYS,
-            algorithms=["RS256", "ES256"],
-            issuer=_ISSUER,
-            leeway=terms.LEEWAY,
-            cache=VerdictCache(size=terms.VERDICTS),
-        ),
-        JWTVerifier(terms.SECRET, algorithms=["HS256"], issuer=terms.LOGIN, leeway=terms.LEEWAY),
-    ],
-    allowed_origins=[terms.ORIGIN],
-    revocations=REVOCATIONS,
-    observers=[log_event, LEDGER],
-)
+VERIFIERS = [
+    TICKETS,
+    JWTVerifier(
+        KEYS,
+        algorithms=["RS256", "ES256"],
+        issuer=_ISSUER,
+        leeway=terms.LEEWAY,
+        cache=VerdictCache(size=terms.VERDICTS),
+    ),
+    JWTVerifier(terms.SECRET, algorithms=["HS256"], issuer=terms.LOGIN, leeway=terms.LEEWAY),
+]
+
+
+def _authenticator(**options: Any) -> Authenticator:
+    return Authenticator(
+        VERIFIERS,
+        allowed_origins=[terms.ORIGIN],
+        revocations=REVOCATIONS,
+        throttle=FailureThrottle(f"{terms.FAILURES} per {terms.FAILURES_WITHIN} seconds"),
+        observers=[log_event, LEDGER],
+        **options,
+    )
+
+
+AUTH = _authenticator()
 
 
 async def _echo(socket: WebSocket) -> None:
@@ -127,7 +139,7 @@ async def _deaf(socket: WebSocket) -> None:
     await anyio.sleep_forever()
 
 
-_APPS = {"/chat": _echo, "/stream": _stream, "/deaf": _deaf, "/newest": _echo}
+_APPS = {"/chat": _echo, "/stream": _stream, "/deaf": _deaf, "/newest": _echo, "/first": _echo}
 
 
 async def sockets(scope: Any, receive: Any, send: Any) -> None:
@@ -143,14 +155,17 @@ async def sockets(scope: Any, receive: Any, send: Any) -> None:
         RUNNING[path] -= 1
 
 
-def _guarded(limit: ConnectionLimit) -> WebSocketAuthMiddleware:
+def _guarded(auth: Authenticator, limit: ConnectionLimit) -> WebSocketAuthMiddleware:
     return WebSocketAuthMiddleware(
-        sockets, AUTH, grace=terms.GRACE, connection_limit=limit, refresh_message=terms.REFRESH
+        sockets, auth, grace=terms.GRACE, connection_limit=limit, refresh_message=terms.REFRESH
     )
 
 
-_chat = _guarded(ConnectionLimit(terms.LIMIT, STORE))
-_newest = _guarded(ConnectionLimit(terms.LIMIT, STORE, overflow="evict_oldest", name="newest"))
+_newest = ConnectionLimit(terms.LIMIT, STORE, overflow="evict_oldest", name="newest")
+_limit = ConnectionLimit(terms.LIMIT, STORE)
+_first = _authenticator(sources=[FirstMessage(timeout=terms.FIRST_MESSAGE_WITHIN)])
+_others = {"/newest": _guarded(AUTH, _newest), "/first": _guarded(_first, _limit)}
+_chat = _guarded(AUTH, _limit)
 
 
 async def revoke(request: Request) -> JSONResponse:
@@ -210,7 +225,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "websocket":
         await _http(scope, receive, send)
     else:
-        await (_newest if scope["path"] == "/newest" else _chat)(scope, receive, send)
+        await _others.get(scope["path"], _chat)(scope, receive, send)
 
 
 gc.freeze()  # so that only what came after the imports is looked at

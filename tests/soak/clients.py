@@ -33,6 +33,7 @@ NO_KEYS: Close = (4001, "keys_unavailable")
 REVOKED: Close = (4004, "token_revoked")
 FORBIDDEN: Close = (1008, "forbidden")
 ORIGIN: Close = (1008, "origin_not_allowed")
+THROTTLED: Close = (1013, "too_many_failures")
 TOO_MANY: Close = (1013, "too_many_connections")
 UNAVAILABLE: Close = (1013, "verifier_unavailable")
 
@@ -71,8 +72,12 @@ class Visit(Wire):
         self.worker, self.began = worker, began
         return self
 
-    async def read_answer(self) -> None:
-        """See whether this is an admission: the app's first words."""
+    async def read_answer(self, first: str | None = None) -> None:
+        """See whether this is an admission: the app's first words.
+
+        Args:
+            first: what to say first, where it is the client's turn.
+        """
         try:
             head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE)
         except asyncio.IncompleteReadError:
@@ -84,6 +89,8 @@ class Visit(Wire):
         if self.status != 101:
             self.answer = (self.status, "HTTP")
             return
+        if first is not None:
+            self.send(first)
         opcode, payload = await self.next()
         while opcode == TEXT and b".due" in payload:  # said at once, before the app says anything
             opcode, payload = await self.next()
@@ -127,6 +134,9 @@ class Client:
         tally: what is told of it.
         random: decides.
         over: is set when everybody is to leave.
+
+    Attributes:
+        address: from where he comes, as a proxy would tell it.
     """
 
     def __init__(
@@ -134,6 +144,7 @@ class Client:
     ) -> None:
         self.kind, self.site, self.mint, self.tally = kind, site, mint, tally
         self.random, self.over = random, over
+        self.address = ".".join(["10", *(str(random.randrange(256)) for _ in range(3))])
         self._visits: list[Visit] = []
 
     # What he does
@@ -145,20 +156,21 @@ class Client:
         worker: Worker | None = None,
         path: str = "/chat",
         headers: tuple[tuple[str, str], ...] = (),
-        **query: Any,
+        first: str | None = None,
     ) -> Visit:
         """Make a handshake, which must lead to one of `expected`."""
         value = token.value if isinstance(token, Token) else token
-        if value is not None and self.random.random() < 0.5:
-            headers = (*headers, ("Authorization", f"Bearer {value}"))
-        else:
-            query["token"] = value
+        headers = (*headers, ("X-Forwarded-For", self.address))
+        if first is not None:
+            value = None
+        elif value is not None and self.random.random() < 0.5:
+            headers, value = (*headers, ("Authorization", f"Bearer {value}")), None
         visit = await Visit.begin(
-            worker or self.site.any_worker(self.random), path, headers=headers, **query
+            worker or self.site.any_worker(self.random), path, headers=headers, token=value
         )
         self._visits.append(visit)
         self.tally.handshakes += 1
-        await visit.read_answer()
+        await visit.read_answer(first)
         self.tally.took("handshake, answered", time.monotonic() - visit.began)
         self.tally.answers[" ".join(map(str, visit.answer))] += 1
         await self._judge(visit, token, expected)

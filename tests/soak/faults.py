@@ -20,6 +20,7 @@ class Weather:
     """Lets things break, in turn and in random order.
 
     Args:
+        faults: what may break.
         site: where.
         mint: whose keys are rotated.
         random: decides.
@@ -32,17 +33,24 @@ class Weather:
     """
 
     def __init__(
-        self, site: Site, mint: Mint, random: Random, scale: float, note: Callable[[str], object]
+        self,
+        faults: list[Fault],
+        site: Site,
+        mint: Mint,
+        random: Random,
+        scale: float,
+        note: Callable[[str], object],
     ) -> None:
+        self.faults = faults
         self.site, self.mint, self.random, self.scale = site, mint, random, scale
         self.note = note
         self.over = asyncio.Event()
-        self.broke: dict[str, int] = {fault.__name__: 0 for fault in FAULTS}
+        self.broke: dict[str, int] = {fault.__name__: 0 for fault in faults}
 
     async def rage(self) -> None:
         """Have everything break that may, in a new order each time, until it is over."""
         while True:
-            for fault in self.random.sample(FAULTS, len(FAULTS)):
+            for fault in self.random.sample(self.faults, len(self.faults)):
                 with suppress(asyncio.TimeoutError):
                     calm = self.scale * self.random.uniform(4, 12)
                     await asyncio.wait_for(self.over.wait(), calm)
@@ -74,7 +82,7 @@ async def redis_killed(weather: Weather) -> None:
     with weather.site.troubles.with_("redis"):
         await asyncio.to_thread(redis.kill)
         await weather.wait(0, 3)
-        await asyncio.to_thread(redis.start)
+        await asyncio.to_thread(weather.site.start_redis)
 
 
 async def redis_down_for_long(weather: Weather) -> None:
@@ -83,7 +91,7 @@ async def redis_down_for_long(weather: Weather) -> None:
     with weather.site.troubles.with_("redis"):
         await asyncio.to_thread(redis.kill)
         await asyncio.sleep(terms.LEASE + weather.random.uniform(0.5, 2))
-        await asyncio.to_thread(redis.start)
+        await asyncio.to_thread(weather.site.start_redis)
 
 
 async def redis_hangs(weather: Weather) -> None:
@@ -147,7 +155,7 @@ async def started_without_redis(weather: Weather) -> None:
         await asyncio.to_thread(weather.site.redis.kill)
         await weather.replace(weather.mortal(), signal.SIGKILL)
         await weather.wait(1, 4)
-        await asyncio.to_thread(weather.site.redis.start)
+        await asyncio.to_thread(weather.site.start_redis)
 
 
 FAULTS: list[Fault] = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from .clients import ADMITTED, REVOKED, Client, post
 from .load import Load
-from .scenarios import good, refreshing_badly, with_ticket
+from .scenarios import first_message, good, refreshing_badly, with_ticket
 from .site import Site, Worker
 from .tally import Tally
 
@@ -50,10 +50,10 @@ class Inspection:
         self._fresh: dict[str, dict[str, Any]] = {}  # by variant
 
     async def begin(self) -> None:
-        """See what there is in workers that have seen a bit of everything."""
-        for worker in self._site.workers:
-            await self._warm_up(worker)
-            self._fresh[worker.server.name] = await self._settled(worker)
+        """See what there is in workers that are new."""
+        found = await asyncio.gather(*map(self._settled, self._site.workers))
+        names = [worker.server.name for worker in self._site.workers]
+        self._fresh = dict(zip(names, found, strict=True))
 
     async def watch(self) -> None:
         """Note how much memory the first worker has, until cancelled."""
@@ -65,32 +65,29 @@ class Inspection:
 
     async def end(self) -> None:
         """Compare."""
-        for worker in self._site.workers:
-            await self._warm_up(worker)
-            await self._compare(worker)
+        await asyncio.gather(*map(self._compare, self._site.workers))
         await self._look_into_redis()
         for worker in chain(self._site.was, self._site.workers):
             self._read_log(worker)
 
     async def _warm_up(self, worker: Worker) -> None:
         """Have it do all that makes it set up something for good."""
-        others, self._site.workers = self._site.workers, [worker]
-        try:
-            await asyncio.gather(*(self._load.play(good) for _ in range(100)))
-            for scenario in (with_ticket, refreshing_badly, _all_that_ends):
-                await self._load.play(scenario)
-        finally:
-            self._site.workers = others
+        load = self._load.only_at(worker)
+        await asyncio.gather(*(load.play(good) for _ in range(100)))
+        for scenario in (with_ticket, first_message, refreshing_badly, _all_that_ends):
+            await load.play(scenario)
 
     async def _settled(self, worker: Worker) -> dict[str, Any]:
-        """What there is, once it doesn't change any more."""
+        """What there is in one that has seen a bit of everything, once it doesn't change."""
+        await self._warm_up(worker)
         before: dict[str, Any] = {}
         while (found := await _counts(worker)) != before:
             before = found
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
         return found
 
     async def _compare(self, worker: Worker) -> None:
+        await self._warm_up(worker)
         fresh, until = self._fresh[worker.server.name], time.monotonic() + PATIENCE
         while True:
             found = await _counts(worker)
@@ -123,6 +120,8 @@ class Inspection:
         for number, line in enumerate(lines):
             if _SECRET.search(line):
                 self._wrong("secrets", worker, line)
+            if line.endswith("Shutting down"):
+                break  # from then on uvicorn answers handshakes by itself, and apps stumble over it
             if _TROUBLE.search(line) and not _NO_TROUBLE.search(line):
                 self._wrong("log", worker, "\n".join(lines[number : number + _SHOWN]))
 

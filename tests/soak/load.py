@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
 from .clients import Client
 from .mint import Mint
 from .scenarios import LONG, SHORT, Scenario
-from .site import Site
+from .site import Site, Worker
 from .tally import Tally
 
 _AT_ONCE = 64  # short visits; if the machine can't keep up, they come later
@@ -52,6 +53,11 @@ class Load:
         if gap:
             self._next = max(self._next + gap, now - 1)
             await asyncio.sleep(max(0.0, self._next - now))
+
+    def only_at(self, worker: Worker) -> Load:
+        """The same for one worker, who need not be open to everybody."""
+        site = replace(self._site, workers=[worker])
+        return Load(site, self._mint, self._tally, self._random)
 
     async def play(self, scenario: Scenario) -> None:
         """Be one client of this kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import linear_regression, median
 
 from rich.console import Console
 from rich.table import Table
@@ -73,13 +73,15 @@ def _took(tally: Tally) -> Table:
 
 
 def _memory(inspection: Inspection) -> Table:
-    table = _table("Memory", "what", "")
+    table = _table("What is in the workers (the bytes for information)", "what", "")
     for worker, grown in inspection.grown.items():
         table.add_row(f"objects more than at first, worker {worker}", str(grown))
-    if len(inspection.memory) > 4:
-        for name, at in [("a quarter", 4), ("half", 2), ("all", 1)]:
-            _, size = inspection.memory[len(inspection.memory) // at - 1]
-            table.add_row(f"MB in the first worker after {name} of the time", f"{size / 1e6:.1f}")
+    later = inspection.memory[len(inspection.memory) // 2 :]
+    if len(later) > 1:
+        for name, (_, size) in [("half of the time", later[0]), ("all of it", later[-1])]:
+            table.add_row(f"MB in the first worker after {name}", f"{size / 1e6:.1f}")
+        slope = linear_regression(*zip(*later, strict=True)).slope
+        table.add_row("kB more in a minute, between these", f"{60 * slope / 1e3:.0f}")
     return table
 
 

@@ -22,6 +22,7 @@ from .clients import (
     ORIGIN,
     REVOKED,
     SILENT,
+    THROTTLED,
     TOO_MANY,
     UNAVAILABLE,
     Client,
@@ -42,6 +43,12 @@ async def good(client: Client) -> None:
     visit = await client.visit(client.mint.any(), ADMITTED)
     if visit.answer == ADMITTED:
         await _talk(client, visit, client.random.randrange(3))
+
+
+async def _talk_once(client: Client, token: Token) -> None:
+    visit = await client.visit(token, ADMITTED)
+    if visit.answer == ADMITTED:
+        await _talk(client, visit, 1)
 
 
 async def _talk(client: Client, visit: Visit, times: int) -> None:
@@ -179,14 +186,60 @@ async def revoked_before(client: Client) -> None:
         await client.visit(client.random.choice(client.mint.revoked).value, REVOKED)
 
 
+async def guessing(client: Client) -> None:
+    """Tries until his address is locked out, there, and nobody else's."""
+    worker, began = client.site.any_worker(client.random), time.monotonic()
+    answers = (INVALID,)
+    for number in range(terms.FAILURES + 2):
+        if number == terms.FAILURES:
+            answers = (THROTTLED,)
+        if worker.is_over or time.monotonic() - began > terms.FAILURES_WITHIN - 2:
+            return
+        await client.visit(client.mint.rubbish(), *answers, worker=worker)
+    await client.visit(client.mint.login(), THROTTLED, worker=worker)
+    client.address = "10.0.0.1"
+    await _talk_once(client, client.mint.login())
+
+
+# Those whose first message is the credential
+
+
+async def first_message(client: Client) -> None:
+    token = client.mint.login()
+    visit = await client.visit(token, ADMITTED, path="/first", first=_first(token.value))
+    if visit.answer == ADMITTED:
+        await _talk(client, visit, 1)
+
+
+async def first_message_is_bad(client: Client) -> None:
+    said, answer = client.random.choice(
+        [
+            (_first(client.mint.rubbish()), INVALID),
+            (_first(client.mint.expired()), EXPIRED),
+            (_first(client.mint.foreign()), INVALID),
+            ("hello", MALFORMED),
+        ]
+    )
+    await client.visit(None, answer, path="/first", first=said)
+
+
+async def no_first_message(client: Client) -> None:
+    """Says nothing, until the server has had enough."""
+    await client.visit(None, MISSING, path="/first")
+
+
+def _first(value: str) -> str:
+    return json.dumps({"type": "auth", "token": value})
+
+
 # Those who leave without a word
 
 
 async def leaving(client: Client) -> None:
     """Gone in the middle of the request, before the answer, after it, or while talking."""
     worker = client.site.any_worker(client.random)
-    token = client.mint.login().value
-    path = client.random.choice(["/chat", "/stream", "/newest"])
+    path = client.random.choice(["/chat", "/stream", "/newest", "/first"])
+    token = None if path == "/first" else client.mint.login().value
     how = client.random.randrange(4)
     if how == 0:
         _half_a_request(client, worker.server)
@@ -194,7 +247,7 @@ async def leaving(client: Client) -> None:
     visit = await Visit.begin(worker, path, token=token)
     client.tally.handshakes += 1
     try:
-        if how > 1:
+        if how > 1 and token is not None:
             await visit.read_answer()
         if how > 2:
             visit.send(*["word"] * 20)
@@ -281,7 +334,8 @@ async def refreshing_badly(client: Client) -> None:
 
 
 async def revoked(client: Client) -> None:
-    """Revoked by user, session or token: closed wherever they are, and refused from then on."""
+    """Revoked by user, session or token: closed wherever they are, and refused from then on; who
+    logs in anew is admitted."""
     token = client.mint.login()
     paths = [client.random.choice(["/chat", "/stream", "/deaf"]) for _ in range(2)]
     visits = await asyncio.gather(*(client.visit(token, ADMITTED, path=path) for path in paths))
@@ -292,6 +346,7 @@ async def revoked(client: Client) -> None:
     await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
     for worker in list(client.site.workers):
         await client.visit(token, REVOKED, worker=worker)
+    await _talk_once(client, client.mint.login(token.user))
 
 
 async def revoked_meanwhile(client: Client) -> None:
@@ -371,6 +426,10 @@ SHORT: dict[Scenario, float] = {
     leaving: 8,
     too_many: 2,
     refreshing_badly: 2,
+    guessing: 0.5,
+    first_message: 3,
+    first_message_is_bad: 2,
+    no_first_message: 0.5,
     revoked_meanwhile: 2,
     evicted: 1,
 }

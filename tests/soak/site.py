@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -97,6 +98,11 @@ class Site:
         server = stack.enter_context(serving(variant, "soak.app:app", env=env))
         return Worker(f"{next(self._numbers)} {variant}", server, stack)
 
+    def start_redis(self) -> None:
+        """Start it again."""
+        with _deaf_to_interrupts():
+            self.redis.start()
+
     def end_worker(self, worker: Worker, how: signal.Signals) -> None:
         """Have it end, without waiting for it."""
         worker.is_over = True
@@ -124,12 +130,24 @@ class Site:
 
 
 @contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started meanwhile doesn't end with Ctrl-C, which a terminal sends to all of us."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def running(workers: int) -> Iterator[Site]:
     """A site with so many workers; stopped for sure."""
     with ExitStack() as stack:
-        server = stack.enter_context(redis_server(persistent=True))
+        with _deaf_to_interrupts():
+            server = stack.enter_context(redis_server(persistent=True))
         issuer = stack.enter_context(issuing())
         site = Site(server, issuer, stack)
-        for number in range(workers):
-            site.workers.append(site.start_worker(UVICORN[number % len(UVICORN)]))
+        variants = [UVICORN[number % len(UVICORN)] for number in range(workers)]
+        with ThreadPoolExecutor() as pool:
+            site.workers += pool.map(site.start_worker, variants)
         yield site

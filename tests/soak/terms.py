@@ -16,3 +16,7 @@ ORIGIN = "https://soak.test"
 REFRESH = "auth.refresh"
 LIMIT = 3  # sockets that a user may have; on /newest, of which the newest stay
 VERDICTS = 200  # that are cached
+
+FAILURES = 8  # bad credentials from one address in FAILURES_WITHIN seconds, then it is locked out
+FAILURES_WITHIN = 10
+FIRST_MESSAGE_WITHIN = 2.0  # seconds, on /first

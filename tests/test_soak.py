@@ -1,0 +1,57 @@
+"""The soak in its short form: all that it looks at is right, and an interrupt ends it early."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis_servers import BINARIES
+from servers import DEADLINE
+from soak.tally import WRONGS, Tally
+
+_ROOT = Path(__file__).parent.parent
+_FAULTS = ["redis_killed", "redis_drops_connections", "worker_killed"]
+_OPTIONS = ["--minutes", "10", "--rate", "30", "--stay", "12", "--faults", *_FAULTS]
+
+
+@pytest.mark.skipif(not BINARIES, reason="no Redis server")
+def test_nothing_goes_wrong_and_an_interrupt_ends_it_with_the_table(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "tests.soak", *_OPTIONS, "--log", str(log)]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as soak:
+        try:
+            deadline = time.monotonic() + 6 * DEADLINE
+            while not all(f"{fault} is over" in _text(log) for fault in _FAULTS):
+                assert soak.poll() is None and time.monotonic() < deadline, _text(log)
+                time.sleep(0.05)
+            soak.send_signal(signal.SIGINT)
+            told, _ = soak.communicate(timeout=6 * DEADLINE)
+        finally:
+            soak.kill()
+    assert soak.returncode == 0, told
+    counts = {
+        words: re.findall(rf"{re.escape(words)}\W+(\d+)\W*$", told, re.M)
+        for words in WRONGS.values()
+    }
+    assert counts == {words: ["0"] for words in WRONGS.values()}
+    (handshakes,) = re.findall(r"^(\d+) handshakes", told, re.MULTILINE)
+    assert int(handshakes) > 100
+
+
+def test_one_wrong_is_enough() -> None:
+    tally = Tally()
+    tally.saw("good", "admitted")
+    assert tally.is_clean
+    tally.went_wrong("lost", "revoked", "never closed")
+    assert not tally.is_clean
+    assert tally.outcomes["revoked"]["WRONG"] == tally.wrong["lost"] == 1
+    assert "never closed" in tally.details[0]
+
+
+def _text(log: Path) -> str:
+    return log.read_text() if log.exists() else ""
