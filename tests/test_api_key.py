@@ -126,7 +126,7 @@ class TestConfiguration:
             APIKeyVerifier({"billing": key})
 
     def test_no_keys_at_all_are_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="keys is empty"):
+        with pytest.raises(ConfigurationError, match=r"^APIKeyVerifier: keys is empty"):
             APIKeyVerifier({})
 
     async def lookup(self, digest: str) -> Principal | None: ...
@@ -134,19 +134,23 @@ class TestConfiguration:
     def test_keys_and_lookup_are_one_or_the_other(self) -> None:
         for options in ({}, {"keys": {"billing": KEY}, "lookup": self.lookup}):
             build: Any = APIKeyVerifier
-            with pytest.raises(ConfigurationError, match="either keys or lookup"):
+            with pytest.raises(
+                ConfigurationError, match=r"^APIKeyVerifier: give it either keys or lookup$"
+            ):
                 build(**options)
 
     def test_one_string_is_no_list_of_scopes(self) -> None:
         """It would be taken as a list of letters, and `Principal` refuses it for that reason."""
-        with pytest.raises(ValueError, match="scopes"):
+        with pytest.raises(ConfigurationError, match=r"^APIKeyVerifier: scopes: "):
             APIKeyVerifier({"billing": KEY}, scopes="chat:read")
 
     @pytest.mark.parametrize("name", ["", None, 7])
     def test_an_id_that_no_principal_can_have_is_refused_at_once(self, name: Any) -> None:
         """And not when the key is used, as an ERROR."""
-        with pytest.raises(ConfigurationError, match="APIKeyVerifier"):
-            APIKeyVerifier({name: KEY})
+        with pytest.raises(
+            ConfigurationError, match=r"^APIKeyVerifier: .* key number 2 is no name"
+        ):
+            APIKeyVerifier({"search": OTHER, name: KEY})
 
 
 @pytest.mark.anyio
@@ -209,8 +213,11 @@ class TestFromEnv:
         monkeypatch.delenv("CHAT_KEY", raising=False)
         if value is not None:
             monkeypatch.setenv("CHAT_KEY", value)
-        with pytest.raises(ConfigurationError, match="CHAT_KEY is not set"):
+        with pytest.raises(ConfigurationError, match="CHAT_KEY is not set") as caught:
             APIKeyVerifier.from_env("CHAT_KEY")
+        assert str(caught.value).endswith(
+            "put an API key into it, or several with commas between them"
+        )
 
     @pytest.mark.parametrize("key", [key for key in WEAK if key])
     @pytest.mark.parametrize("form", ["{}", KEY + ",{}", "{}," + KEY])
@@ -218,7 +225,9 @@ class TestFromEnv:
         self, monkeypatch: pytest.MonkeyPatch, key: str, form: str
     ) -> None:
         monkeypatch.setenv("CHAT_KEY", form.format(key))
-        with pytest.raises(ConfigurationError, match="'CHAT_KEY'") as caught:
+        number = 2 if form == KEY + ",{}" else 1
+        named = rf"^APIKeyVerifier.from_env\('CHAT_KEY'\): key number {number}: "
+        with pytest.raises(ConfigurationError, match=named) as caught:
             APIKeyVerifier.from_env("CHAT_KEY")
         shown = "".join(traceback.format_exception(caught.value))
         assert key not in shown

@@ -60,7 +60,7 @@ WEAK = ["", "short", VALUE[:15], "changeme-changeme-changeme", "a" * 40, "intern
 class TestConfiguration:
     @pytest.mark.parametrize("value", WEAK)
     def test_row_14_a_value_that_can_be_guessed_is_refused(self, value: str) -> None:
-        with pytest.raises(ConfigurationError, match="InternalCredential") as caught:
+        with pytest.raises(ConfigurationError, match=r"^InternalCredential: value: ") as caught:
             InternalCredential(value)
         assert not value or value not in "".join(traceback.format_exception(caught.value))
 
@@ -71,7 +71,7 @@ class TestConfiguration:
 
     def test_one_string_is_no_list_of_scopes(self) -> None:
         """It would be taken as a list of letters, and `Principal` refuses it for that reason."""
-        with pytest.raises(ValueError, match="scopes"):
+        with pytest.raises(ConfigurationError, match=r"^InternalCredential: scopes: "):
             InternalCredential(scopes="chat:write")
 
 
@@ -96,8 +96,9 @@ class TestFromEnv:
         monkeypatch.delenv("WORKER_SECRET", raising=False)
         if value is not None:
             monkeypatch.setenv("WORKER_SECRET", value)
-        with pytest.raises(ConfigurationError, match="WORKER_SECRET is not set"):
+        with pytest.raises(ConfigurationError, match="WORKER_SECRET is not set") as caught:
             InternalCredential.from_env("WORKER_SECRET")
+        assert str(caught.value).endswith("for every process that shares the credential")
 
     @pytest.mark.parametrize("value", [value for value in WEAK if value])
     def test_row_14_a_value_that_can_be_guessed_is_refused(
