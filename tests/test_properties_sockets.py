@@ -49,9 +49,10 @@ TOKENS = {
     "b-long-2Hx": ("bob", 2000, "s5"),
 }
 RUBBISH = "rubbish-8Vb"
-PRESENTED = st.sampled_from([*TOKENS, "a-short-7Rq", "a-long-9Wz", RUBBISH])
+GOOD = ["a-short-7Rq", "a-long-9Wz", "b-short-5Tn", "b-long-2Hx"]
+PRESENTED = st.sampled_from([*GOOD, *GOOD, "a-spent-3Kd", RUBBISH])
 WHICH = st.integers(0, 5)
-TURNS = st.integers(0, 8)
+TURNS = st.sampled_from([0, 1, 2, 3, 4, 6, 9, 30])
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -135,6 +136,11 @@ class Puppet:
     async def take(self) -> None:
         self.got.append(await self.receive())
 
+    async def read(self) -> None:
+        """As most apps do."""
+        while not self.got or self.got[-1]["type"] != "websocket.disconnect":
+            await self.take()
+
     async def accept(self, protocol: str | None) -> None:
         self.accepting = True
         headers = [(b"x-app", b"1")] if protocol else []
@@ -202,6 +208,11 @@ class Steps:
         patch.setattr(session.Guard, "_step", watched)
 
 
+def some_app(machine: Sockets) -> bool:
+    """Whether there is one that could do something."""
+    return machine.one(0) is not None
+
+
 class Sockets(RuleBasedStateMachine):
     """Any number of sockets of two users, of whom each may have two."""
 
@@ -228,6 +239,8 @@ class Sockets(RuleBasedStateMachine):
         waits=st.integers(0, 3),
         slowness=st.integers(0, 3),
         rejection=st.sampled_from(["accept_then_close", "http_response", "close"]),
+        first=st.sampled_from(GOOD),
+        reads=st.booleans(),
     )
     def begin(
         self,
@@ -238,6 +251,8 @@ class Sockets(RuleBasedStateMachine):
         waits: int,
         slowness: int,
         rejection: Any,
+        first: str,
+        reads: bool,
     ) -> None:
         self.grace, self.slowness, self.waits = grace, slowness, waits
         self.refreshes, self.evicts = refreshes, overflow == "evict_oldest"
@@ -259,6 +274,7 @@ class Sockets(RuleBasedStateMachine):
             else None,
             refresh_message=TELL if refreshes else None,
         )
+        self.connects(first, 0, True, reads)
 
     async def verify(self, credential: Credential, conn: Any) -> Principal | None:
         for _ in range(self.waits):
@@ -296,8 +312,9 @@ class Sockets(RuleBasedStateMachine):
 
     # The client
 
-    @rule(token=PRESENTED, turns=TURNS)
-    def connects(self, token: str, turns: int) -> None:
+    @rule(token=PRESENTED, turns=TURNS, opened=st.booleans(), reads=st.booleans())
+    def connects(self, token: str, turns: int, opened: bool, reads: bool) -> None:
+        """A client; in half of the cases, one that the app accepts before anything else happens."""
         socket = Socket(len(self.sockets), token, self.slowness)
         self.sockets.append(socket)
 
@@ -305,7 +322,12 @@ class Sockets(RuleBasedStateMachine):
             served = self.door(socket.scope, socket.server.receive, socket.server.send)
             socket.task = self.loop.create_task(served)
 
-        self.turn(turns, start)
+        self.turn(40 if opened else turns, start)
+        if opened and socket.app.started:
+            app = socket.app
+            read = app.read() if reads else app.take()
+            self.turn(9, lambda: app.receives.append(app.does(read)))
+            self.turn(9, lambda: app.does(app.accept(None)))
 
     @precondition(lambda self: self.sockets)
     @rule(which=WHICH, turns=TURNS)
@@ -335,6 +357,7 @@ class Sockets(RuleBasedStateMachine):
 
     # The app
 
+    @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
     def app_receives(self, which: int, turns: int) -> None:
         socket = self.one(which)
@@ -342,12 +365,14 @@ class Sockets(RuleBasedStateMachine):
             app = socket.app
             self.turn(turns, lambda: app.receives.append(app.does(app.take())))
 
+    @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
     def app_receives_no_more(self, which: int, turns: int) -> None:
         socket = self.one(which)
         if socket and socket.app.receives:
             self.turn(turns, socket.app.receives[-1].cancel)
 
+    @precondition(some_app)
     @rule(which=WHICH, protocol=st.sampled_from([None, "v1"]), turns=TURNS)
     def app_accepts(self, which: int, protocol: str | None, turns: int) -> None:
         socket = self.one(which)
@@ -355,6 +380,7 @@ class Sockets(RuleBasedStateMachine):
             app = socket.app
             self.turn(turns, lambda: app.does(app.accept(protocol)))
 
+    @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
     def app_sends(self, which: int, turns: int) -> None:
         socket = self.one(which)
@@ -362,6 +388,7 @@ class Sockets(RuleBasedStateMachine):
             app = socket.app
             self.turn(turns, lambda: app.does(app.send(said("x"))))
 
+    @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
     def app_closes(self, which: int, turns: int) -> None:
         socket = self.one(which)
@@ -370,6 +397,7 @@ class Sockets(RuleBasedStateMachine):
             app.answered = True
             self.turn(turns, lambda: app.does(app.send(CLOSE)))
 
+    @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
     def app_answers_with_http(self, which: int, turns: int) -> None:
         socket = self.one(which)
@@ -378,6 +406,7 @@ class Sockets(RuleBasedStateMachine):
             app.answered = True
             self.turn(turns, lambda: app.does(app.answer()))
 
+    @precondition(some_app)
     @rule(which=WHICH, reason=st.sampled_from([Reason.REVOKED, Reason.FORBIDDEN]), turns=TURNS)
     def app_closes_its_session(self, which: int, reason: Reason, turns: int) -> None:
         socket = self.one(which)
@@ -386,6 +415,7 @@ class Sockets(RuleBasedStateMachine):
             socket.excuses.add(reason)
             self.turn(turns, lambda: app.does(app.session.close(reason)))
 
+    @precondition(some_app)
     @rule(which=WHICH, token=PRESENTED, turns=TURNS)
     def app_refreshes(self, which: int, token: str, turns: int) -> None:
         socket = self.one(which)
@@ -393,6 +423,7 @@ class Sockets(RuleBasedStateMachine):
             app = socket.app
             self.turn(turns, lambda: app.does(app.refresh(token)))
 
+    @precondition(some_app)
     @rule(which=WHICH, raises=st.booleans(), turns=TURNS)
     def app_ends(self, which: int, raises: bool, turns: int) -> None:
         socket = self.one(which)
@@ -409,7 +440,7 @@ class Sockets(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(
-            [("user", "alice"), ("user", "bob"), ("token", "a-short-7Rq"), ("session", "s2")]
+            [("user", "alice"), ("token", "a-short-7Rq"), ("session", "s2"), ("session", "s4")]
         ),
         turns=TURNS,
     )
@@ -599,4 +630,4 @@ class Sockets(RuleBasedStateMachine):
 
 
 TestSockets = Sockets.TestCase
-TestSockets.settings = examples(60, stateful_step_count=30)
+TestSockets.settings = examples(60, stateful_step_count=50)
