@@ -41,6 +41,7 @@ def extract(source: Source, scope: dict[str, Any]) -> str | Reason | None:
     try:
         return source.extract(HTTPConnection(scope))
     except Denied as denied:
+        assert denied.detail.startswith(f"{source} ")  # the log says where something is wrong
         return denied.reason
 
 
@@ -209,7 +210,7 @@ class TestQueryParam:
         assert redacted(QueryParam("token"), scope) == before
 
     def test_an_empty_name_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="QueryParam"):
+        with pytest.raises(ConfigurationError, match=r'^QueryParam: .*; use for example "token"$'):
             QueryParam("")
 
 
@@ -349,7 +350,7 @@ class TestHeader:
 
     @CASES("name", ["", " ", "x api", "x:", "x\r\ny", "schlüssel", "x-key ", 'x"'])
     def test_what_is_no_header_name_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigurationError, match="Header"):
+        with pytest.raises(ConfigurationError, match=r"^Header: .* is no header name$"):
             Header(name)
 
     @CASES("scheme", ["", " ", "Bearer ", "Be arer", "Bearer,", "Bearer\n", "Bëarer"])
@@ -460,7 +461,7 @@ class TestCookie:
 
     @CASES("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
     def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigurationError, match="Cookie"):
+        with pytest.raises(ConfigurationError, match=r"^Cookie: .* is no cookie name$"):
             Cookie(name)
 
 
@@ -1025,6 +1026,7 @@ def read(source: FirstMessage, text: str | None) -> str | Reason:
     try:
         return source.read(text)
     except Denied as denied:
+        assert denied.detail.startswith(("first message is ", 'a message "auth" without'))
         return denied.reason
 
 
@@ -1080,6 +1082,7 @@ class TestFirstMessage:
                 with pytest.raises(Denied) as caught, source.waiting():
                     pass
                 assert caught.value.reason is Reason.TOO_MANY_CONNECTIONS
+                assert caught.value.detail == "2 wait for a first message"
         with pytest.raises(LookupError), source.waiting():
             raise LookupError
         assert source._waiting == 0
