@@ -602,6 +602,29 @@ async def test_origins_are_compared_as_origins(
     assert await judge(tickets, ticket, headers=right) is INVALID
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"ticket": UNKNOWN}, "the ticket is unknown, or was used before"),
+        ({"ticket": UNKNOWN + "A"}, "this is no ticket"),
+        ({"passed": 30}, "the ticket came too late"),
+        ({"path": "/ws/terminal"}, "the ticket is for another path"),
+        ({"headers": []}, "the ticket is for another origin"),
+        ({"client": ("::2", 1)}, "the ticket is for another client address"),
+    ],
+)
+async def test_the_log_says_why_a_ticket_was_refused(changed: dict[str, Any], why: str) -> None:
+    clock = Clock()
+    tickets = issuer(clock)
+    ticket = await tickets.mint(ALICE, path="/ws/chat", origin="https://chat.example", client="::1")
+    handshake = {**HERE, "client": ("::1", 1), **changed}
+    clock.now += handshake.pop("passed", 0)
+    credential = Credential(handshake.pop("ticket", ticket))
+    with pytest.raises(Denied) as caught:
+        await tickets(credential, HTTPConnection(websocket(**handshake)))
+    assert caught.value.detail == why
+
+
 async def test_a_late_ticket_in_the_wrong_place_is_late() -> None:
     """So whoever has it is told what helps: a new one."""
     clock = Clock()
