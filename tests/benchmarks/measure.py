@@ -176,7 +176,7 @@ class Loop:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self.run(_end())
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -205,3 +205,14 @@ class Loop:
             return self.run(batch()) / calls * 1e6
 
         return measure
+
+
+async def _end() -> None:
+    """As `asyncio.run` ends: Python 3.10 has no `asyncio.Runner`."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

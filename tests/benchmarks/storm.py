@@ -2,7 +2,7 @@
 
 The issuer is a process of its own. Handshakes are in process, all begun before the first goes on:
 how long until the last one is admitted, how often the issuer was asked, and how long the event loop
-could do nothing else.
+could do nothing else. The timeouts are long, so that a slow machine admits everybody as well.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ async def _longest_hold_up() -> float:
 
 
 def _ours(url: str) -> App:
-    verifier = JWTVerifier(JWKS(url), algorithms=["ES256"])
+    verifier = JWTVerifier(JWKS(url, timeout=60), algorithms=["ES256"])
     return WebSocketAuthMiddleware(accepting, Authenticator([verifier], timeout=60))
 
 
