@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 from .clients import Client
@@ -14,7 +16,8 @@ from .scenarios import LONG, SHORT, Scenario
 from .site import Site, Worker
 from .tally import Tally
 
-_AT_ONCE = 64  # short visits; if the machine can't keep up, they come later
+_AT_ONCE = 24  # short visits; if the machine can't keep up, they come later
+_AWAY = 8.0  # seconds at most until somebody who stayed for some time comes again
 
 
 class Load:
@@ -37,22 +40,30 @@ class Load:
 
     async def run(self, rate: float, stay: int) -> None:
         """So many short visits in a second, and so many clients that stay for some time."""
-        short = [self._keep_coming(SHORT, 1 / rate) for _ in range(_AT_ONCE if rate else 0)]
-        await asyncio.gather(*short, *(self._keep_coming(LONG, 0) for _ in range(stay)))
+        short = [self._keep_coming(SHORT, partial(self._turn, 1 / rate)) for _ in range(_AT_ONCE)]
+        long = [self._keep_coming(LONG, self._away) for _ in range(stay)]
+        await asyncio.gather(*short, *long)
 
-    async def _keep_coming(self, mix: Mapping[Scenario, float], gap: float) -> None:
+    async def _keep_coming(
+        self, mix: Mapping[Scenario, float], wait: Callable[[], Awaitable[None]]
+    ) -> None:
         scenarios, weights = list(mix), list(mix.values())
-        while not self.over.is_set():
-            await self._turn(gap)
+        while True:
+            await wait()
+            if self.over.is_set():
+                return
             (scenario,) = self._random.choices(scenarios, weights)
             await self.play(scenario)
 
     async def _turn(self, gap: float) -> None:
         """Wait, so that all who wait for turns keep this gap."""
         now = time.monotonic()
-        if gap:
-            self._next = max(self._next + gap, now - 1)
-            await asyncio.sleep(max(0.0, self._next - now))
+        self._next = max(self._next + gap, now - 1)
+        await asyncio.sleep(max(0.0, self._next - now))
+
+    async def _away(self) -> None:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.over.wait(), self._random.uniform(0, _AWAY))
 
     def only_at(self, worker: Worker) -> Load:
         """The same for one worker, who need not be open to everybody."""
