@@ -7,6 +7,7 @@ import random
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
@@ -239,12 +240,14 @@ class TestHeaderWithScheme:
             ("Bearer abc\xa0", MALFORMED),
             ("Bearer a\xffc", MALFORMED),
             ("Bearer %61bc", "%61bc"),  # a header has no escapes
+            ("Bearer XabcX", "XabcX"),
             ("Bearer a+b", "a+b"),
             ("Bearer=abc", MALFORMED),
             ("Bearer: abc", MALFORMED),
             ("Bearer abc, Bearer abc", MALFORMED),
             ("Bearer abc,Bearer abc", MALFORMED),
             ("Bearer abc, bearer", MALFORMED),
+            ("Bearer abc,bearer", MALFORMED),
             ("Basic abc, Bearer abc", MALFORMED),
             ("Basic abc,Bearer abc", MALFORMED),
             ("Bearer abc, Basic abc", MALFORMED),
@@ -382,6 +385,7 @@ class TestCookie:
             (['session="a\\"b"'], 'a\\"b', []),
             (['session="\\141bc"'], "\\141bc", []),
             (["session=%61bc"], "%61bc", []),
+            (["session=XabcX"], "XabcX", []),
             # Empty counts as none, and is taken away all the same.
             (["session="], None, []),
             (['session=""'], None, []),
@@ -553,7 +557,7 @@ def k8s(value: str) -> str:
 class TestSubprotocolPrefix:
     SOURCE = Subprotocol(prefix=K8S)
 
-    @CASES("value", ["a", "ab", "abc", "abcd", "eyJ.eyJ.x-_", "~~~???>>>"])
+    @CASES("value", ["a", "ab", "abc", "abcd", "abW", "eyJ.eyJ.x-_", "~~~???>>>"])
     def test_decodes_one_entry_and_leaves_the_others(self, value: str) -> None:
         scope = websocket(subprotocols=["v4.channel.k8s.io", k8s(value), "chat"])
         assert extract(self.SOURCE, scope) == value
@@ -810,6 +814,21 @@ class TestEverySource:
         assert auth.collect(HTTPConnection(scope)).findings == []
         auth.redact(scope)
         assert list(scope.get("headers", [])) == []
+
+    @CASES(
+        ("source", "name"),
+        [
+            (QueryParam(), "query parameter token"),
+            (BEARER, "header authorization"),
+            (API_KEY, "header x-api-key"),
+            (Cookie("s"), "cookie s"),
+            (Subprotocol(), "subprotocol bearer"),
+            (Subprotocol(prefix=K8S), f"subprotocol {K8S}"),
+            (FirstMessage(), "first message"),
+        ],
+    )
+    def test_what_it_is_called_in_the_log(self, source: Source, name: str) -> None:
+        assert str(source) == repr(source) == name
 
     def test_row_25_one_scope_with_all_of_them_is_clean_after_redaction(self) -> None:
         scope = websocket(
@@ -1121,8 +1140,17 @@ class TestFirstMessage:
         with pytest.raises(ConfigurationError, match=f"^FirstMessage: {named}"):
             FirstMessage(**options)
 
-    def test_its_name(self) -> None:
-        assert repr(FirstMessage()) == "first message"
+    def test_its_defaults(self) -> None:
+        source = FirstMessage()
+        assert source.timeout == 10
+        text = '{"type": "auth", "token": "abc"}'
+        assert read(source, text.ljust(16_384)) == "abc"
+        assert read(source, text.ljust(16_385)) is MALFORMED
+        with ExitStack() as waiting:
+            for _ in range(1_000):
+                waiting.enter_context(source.waiting())
+            with pytest.raises(Denied):
+                waiting.enter_context(source.waiting())
 
     def test_another_message_is_none_of_it(self) -> None:
         assert token_in('{"type": "auth.refresh", "token": "a"}', "auth") is None

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutation.survivors import Mutant, explained, read_entries
@@ -62,17 +61,15 @@ timeout_multiplier = 5
 use_git_change_detection = false
 """
 
+AFRESH = """\
+process_isolation = forkserver
+forkserver_warmup = none
+"""
+"""Slow, but what the tests build when they are imported is built by the mutant, too."""
+
 
 QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal and not Row24"
 """Each mutant is tested on one event loop, and without what takes seconds."""
-
-
-@dataclass
-class Outcome:
-    """What became of a module's mutants: the number of each status, and the survivors."""
-
-    statuses: Counter[str]
-    survivors: list[Mutant]
 
 
 def copy_tree(folder: Path) -> None:
@@ -100,22 +97,40 @@ def mutmut(folder: Path, *commands: list[str]) -> str:
     return done.stdout
 
 
-def run(module: str, folder: Path, keywords: str) -> Outcome:
-    """Mutate one module of the copy in `folder`, and test each mutant."""
+def outcome(module: str, folder: Path) -> tuple[Counter[str], list[Mutant]]:
+    """The number of mutants of each status, and those that live."""
+    listed = mutmut(folder, ["results", "--all", "true"]).splitlines()
+    statuses = dict(line.strip().split(": ") for line in listed)
+    alive = [name for name, status in statuses.items() if status not in ("killed", "timeout")]
+    shown = mutmut(folder, *(["show", name] for name in alive))
+    patches = re.split(r"^# .*__mutmut_.*\n", shown, flags=re.MULTILINE)[1:]
+    mutants = [Mutant.parse(module, *pair) for pair in zip(alive, patches, strict=True)]
+    return Counter(statuses.values()), mutants
+
+
+def run(module: str, folder: Path, keywords: str) -> bool:
+    """Mutate one module of the copy in `folder`, test each mutant, and print what came out. Whether
+    the list says the same."""
     tests = "\n    ".join(f"tests/test_{name}.py" for name in TESTS[module].split())
     settings = SETTINGS.format(path=module.replace(".", "/"), tests=tests, keywords=keywords)
     (folder / "setup.cfg").write_text(settings)
     shutil.rmtree(folder / "mutants", ignore_errors=True)
     mutmut(folder, ["run", "--max-children", "1"])
-    statuses = {}
-    for line in mutmut(folder, ["results", "--all", "true"]).splitlines():
-        name, _, status = line.strip().rpartition(": ")
-        statuses[name] = status
-    alive = [name for name, status in statuses.items() if status not in ("killed", "timeout")]
-    shown = mutmut(folder, *(["show", name] for name in alive))
-    patches = re.split(r"^# .*__mutmut_.*\n", shown, flags=re.MULTILINE)[1:]
-    survivors = [Mutant.parse(module, *pair) for pair in zip(alive, patches, strict=True)]
-    return Outcome(Counter(statuses.values()), survivors)
+    entries = [entry for entry in read_entries() if entry.module == module]
+    counts, alive = outcome(module, folder)
+    if new := [mutant.name for mutant in explained(alive, entries)[0]]:
+        (folder / "setup.cfg").write_text(settings + AFRESH)
+        mutmut(folder, ["run", "--max-children", "1", *new])
+        counts, alive = outcome(module, folder)
+    unlisted, stale = explained(alive, entries)
+    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    print(f"{module}: {sum(counts.values())} mutants: {told}, {len(unlisted)} of them not listed")
+    for mutant in unlisted:
+        print(f"\nnot listed:\n{mutant}")
+    for entry in stale:
+        print(f"\nlisted, but it did not survive:\n{entry}")
+    sys.stdout.flush()
+    return not unlisted and not stale
 
 
 def main() -> int:
@@ -130,22 +145,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutation-") as temporary:
         folder = options.work or Path(temporary)
         copy_tree(folder)
-        fine = [report(module, folder, options.k) for module in options.modules or TESTS]
+        fine = [run(module, folder, options.k) for module in options.modules or TESTS]
     return 0 if all(fine) else 1
-
-
-def report(module: str, folder: Path, keywords: str) -> bool:
-    """Run one module and print what came out; whether the list says the same."""
-    outcome = run(module, folder, keywords)
-    entries = [entry for entry in read_entries() if entry.module == module]
-    new, stale = explained(outcome.survivors, entries)
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-    print(f"{module}: {sum(outcome.statuses.values())} mutants: {counts}", flush=True)
-    for mutant in new:
-        print(f"  not listed:\n\n{mutant}\n")
-    for entry in stale:
-        print(f"  listed, but none survived: {entry}\n")
-    return not new and not stale
 
 
 if __name__ == "__main__":

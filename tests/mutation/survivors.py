@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 LIST = Path(__file__).with_name("survivors.txt")
@@ -15,8 +15,9 @@ class Mutant:
 
     module: str
     function: str
-    lines: list[str] = field(default_factory=list)
-    why: str = ""
+    lines: list[str]
+    why: str = ""  # of an entry of the list
+    name: str = ""  # mutmut's, of a mutant
 
     @classmethod
     def parse(cls, module: str, name: str, diff: str) -> Mutant:
@@ -25,7 +26,7 @@ class Mutant:
         function = function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
         patch = diff.partition("\n@@")[2].splitlines()[1:]
         lines = [line[0] + " " + line[1:].strip() for line in patch if line[:1] in ("-", "+")]
-        return cls(module, function, lines)
+        return cls(module, function, lines, name=name)
 
     def covers(self, other: Mutant) -> bool:
         """Whether this entry of the list is about that mutant: the same function, and every line
@@ -34,7 +35,7 @@ class Mutant:
         return same and set(self.lines) <= set(other.lines)
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.module} {self.function}", self.why, *self.lines])
+        return "\n".join(filter(None, [f"{self.module} {self.function}", self.why, *self.lines]))
 
 
 def read_entries(text: str | None = None) -> list[Mutant]:
