@@ -483,6 +483,7 @@ async def test_a_login_that_has_ended_gets_no_ticket(ended: float) -> None:
     with pytest.raises(Denied) as caught:
         await tickets.mint(Principal("alice", expires_at=NOW - ended))
     assert caught.value.reason is EXPIRED
+    assert caught.value.detail == "the login behind the ticket has ended"
     assert store.handed == []
 
 
@@ -517,6 +518,7 @@ BINDINGS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "its client": ({"client": "192.0.2.7"}, {"client": ("192.0.2.7", 9)}, True),
     "another client": ({"client": "192.0.2.7"}, {"client": ("192.0.2.77", 9)}, False),
     "no client": ({"client": "192.0.2.7"}, {"client": None}, False),
+    "no client, as bound": ({"client": ""}, {"client": None}, True),
     "a client without a name": ({"client": "192.0.2.7"}, {"client": ("", 0)}, False),
     "everything": (
         {"path": "/ws/chat", "origin": "https://chat.example", "client": "::1"},
@@ -728,12 +730,23 @@ async def test_100_000_tickets_that_nobody_uses_leave_no_memory_behind(anyio_bac
 @pytest.mark.parametrize("principal", [None, "alice", {"sub": "alice"}, object(), Principal])
 async def test_a_ticket_is_for_a_principal(principal: Any) -> None:
     store = Recording()
-    with pytest.raises(TypeError, match="is no Principal"):
+    with pytest.raises(TypeError, match=f"a {type(principal).__name__} is no Principal"):
         await Tickets(store).mint(principal)
     assert store.handed == []
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", NOW.as_integer_ratio, 1j])
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, b"bytes", NOW.as_integer_ratio, 1j, CIRCLE, DEEP],
+    ids=lambda value: type(value).__name__,
+)
 async def test_claims_that_json_can_not_hold_are_a_type_error(value: Any) -> None:
     store = Recording()
     with pytest.raises(TypeError, match="JSON"):
