@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 
 from .measure import Row, interleaved, row
 
+UVICORN = ("uvicorn-sansio", "--ws-ping-interval", "3600")  # the clients here answer no pings
 HELLO = b"hello"
 GREETING = bytes([129, len(HELLO)]) + HELLO  # a text frame
 CLOSE = bytes([136, 130, 0, 0, 0, 0, 3, 232])  # masked with zeros, code 1000
@@ -31,7 +32,8 @@ def token() -> str:
 @contextmanager
 def echo_server() -> Iterator[Server]:
     """uvicorn as it comes, with this module's app."""
-    with serving("uvicorn-sansio", "benchmarks.echo:app", env={"SECRET": SECRET}) as server:
+    name, *arguments = UVICORN
+    with serving(name, "benchmarks.echo:app", *arguments, env={"SECRET": SECRET}) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ from live_crowd import guarded, listens
 from servers import Server, serving
 from starlette.responses import JSONResponse
 
-from .echo import CLOSE, dial
+from .echo import CLOSE, UVICORN, dial
 from .measure import Row, row
 from .revoking import ByHand
 
@@ -54,8 +54,9 @@ def rows(short: bool) -> Iterator[Row]:
 
 def _measured(name: str, size: int) -> Iterator[float]:
     """The figures of _TITLES."""
+    variant, *arguments = UVICORN
     with (
-        serving("uvicorn-sansio", "benchmarks.live:app", env={"GUARD": name}) as server,
+        serving(variant, "benchmarks.live:app", *arguments, env={"GUARD": name}) as server,
         ExitStack() as stack,
     ):
         process = psutil.Process(server.process.pid)

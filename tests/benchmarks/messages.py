@@ -28,7 +28,9 @@ def _echoes(sockets: list[socket.socket], count: int, at_once: int) -> None:
         for tcp in sockets:
             left = len(_HEARD) * at_once
             while left:
-                left -= len(tcp.recv(left))
+                heard = len(tcp.recv(left))
+                assert heard, "the server is gone"
+                left -= heard
 
 
 def rows(short: bool) -> Iterator[Row]:
