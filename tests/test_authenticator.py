@@ -96,8 +96,10 @@ async def test_1_a_scope_without_a_client() -> None:
 
 async def test_1_the_log_says_which_option_opens_it() -> None:
     auth = Authenticator([], required=False)
-    with pytest.raises(Denied, match="no_auth_networks"):
+    with pytest.raises(Denied) as caught:
         await auth.authenticate(HTTPConnection(websocket(client=("10.0.0.5", 1))))
+    why = "authentication is off, and 10.0.0.5 is outside no_auth_networks"
+    assert caught.value.detail == why
 
 
 async def test_1_required_is_asked_at_every_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +129,25 @@ async def test_1_one_warning_each_time_it_is_turned_off(caplog: pytest.LogCaptur
     for required in (False, False, True, False):  # noqa: B007 - read by the lambda
         await decide(auth, websocket())
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
-    assert "authentication is off" in caplog.text
+    whom = "everybody from 127.0.0.0/8, ::1/128 is 'local'"
+    assert {record.getMessage() for record in caplog.records} == {f"authentication is off: {whom}"}
+
+
+async def test_1_the_warning_where_only_local_sockets_are_let_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    auth = authenticator(required=False, no_auth_networks=[])
+    await decide(auth, websocket(client=None))
+    assert caplog.messages == ["authentication is off: everybody from a local socket is 'local'"]
 
 
 @pytest.mark.parametrize("answer", [None, 0, "", "false", 1, "yes"])
 async def test_1_an_answer_that_is_no_bool_admits_nobody(answer: Any) -> None:
     auth = authenticator(required=lambda: answer)
-    assert await decide(auth, websocket()) is Reason.ERROR
+    with pytest.raises(Denied, match="the decision: TypeError") as caught:
+        await auth.authenticate(HTTPConnection(websocket()))
+    assert caught.value.reason is Reason.ERROR
+    assert str(caught.value.__cause__) == f"required() returned {answer!r}; it must return a bool"
 
 
 async def test_1_a_failing_required_admits_nobody() -> None:
@@ -445,6 +459,13 @@ async def test_5_row_31_an_answer_that_is_no_principal(answer: Any) -> None:
     assert not after.asked
 
 
+async def test_5_row_31_the_log_says_what_an_answer_was() -> None:
+    verifier = Knows(x=True)
+    with pytest.raises(Denied, match="the decision: TypeError") as caught:
+        await authenticator(verifier).authenticate(HTTPConnection(websocket("token=x")))
+    assert str(caught.value.__cause__) == f"{verifier!r} returned a bool"
+
+
 async def test_5_row_31_a_verifier_that_is_not_async() -> None:
     auth = authenticator(lambda credential, conn: Principal("alice"))
     assert await decide(auth, websocket("token=x")) is Reason.ERROR
@@ -556,6 +577,49 @@ async def test_6_while_authentication_is_off_nobody_is_revoked() -> None:
 # 7. load_user
 
 
+async def no_user(principal: Principal, conn: HTTPConnection) -> None: ...
+
+
+PAGE: dict[str, Any] = {
+    "sources": [QueryParam("token"), Cookie("session")],
+    "allowed_origins": ["https://chat.example"],
+}
+
+
+@pytest.mark.parametrize(
+    ("scope", "options", "why"),
+    [
+        (http("GET"), PAGE, "a cookie without an Origin"),
+        (websocket(headers=[("origin", "null")]), PAGE, "not among allowed_origins"),
+        (websocket("token=" + "x" * 9_000), {}, "9000 characters are too many"),
+        (websocket("token=a%00"), {}, "it has characters that no credential has"),
+        (
+            websocket("token=a", headers=bearer("b")),
+            {},
+            "different credentials in query parameter token and header authorization",
+        ),
+        (websocket("token=unknown"), {}, "no verifier knows it"),
+        (websocket("token=old"), {}, "<the verifier> vouched for what has expired"),
+        (websocket("token=good"), {"load_user": no_user}, "load_user returned None"),
+        (websocket("token=slow"), {"timeout": 0.01}, "no verdict within 0.01 s"),
+    ],
+)
+async def test_the_log_says_why(scope: dict[str, Any], options: Any, why: str) -> None:
+    class Verifier:
+        async def __call__(self, credential: Credential, conn: HTTPConnection) -> Any:
+            if credential.value == "slow":
+                await anyio.sleep_forever()
+            known = {"good": Principal("alice"), "old": Principal("alice", expires_at=NOW)}
+            return known.get(credential.value)
+
+        def __repr__(self) -> str:
+            return "<the verifier>"
+
+    with pytest.raises(Denied) as caught:
+        await authenticator(Verifier(), **options).authenticate(HTTPConnection(scope))
+    assert caught.value.detail == why
+
+
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
@@ -599,39 +663,57 @@ async def async_required() -> bool:
 async def async_observer(event: Any) -> None: ...
 
 
+NO_VERIFIER = (
+    "verifiers: there is none, so nobody could ever connect; add one, or set required=False to "
+    "let everybody on this machine in"
+)
+COOKIE_ALONE = (
+    "allowed_origins: needed with a Cookie source, because a browser sends the cookie whatever "
+    "page opens the socket; name your pages' origins"
+)
+NOT_REQUIRED = "required: neither a bool nor a plain function that returns one"
+NO_NETWORK = 'no_auth_networks: .*; write networks as in "10.0.0.0/8"'
+
+
 @pytest.mark.parametrize(
     ("verifiers", "options", "named"),
     [
-        ([], {}, "verifiers"),
-        ([], {"required": lambda: False}, "verifiers"),
-        (nobody, {}, "verifiers"),
-        ([nobody, "secret"], {}, "verifiers"),
-        ([nobody], {"sources": [NoSource()]}, "sources"),
-        ([nobody], {"sources": ["token"]}, "sources"),
-        ([nobody], {"sources": "token"}, "sources"),
-        ([nobody], {"sources": []}, "sources"),
-        ([nobody], {"sources": QueryParam("token")}, "sources"),
-        ([nobody], {"sources": [Cookie("session")]}, "allowed_origins"),
-        ([nobody], {"required": async_required}, "required"),
-        ([nobody], {"required": "false"}, "required"),
-        ([nobody], {"required": None}, "required"),
-        ([nobody], {"anonymous": "local"}, "anonymous"),
-        ([nobody], {"no_auth_networks": "127.0.0.0/8"}, "no_auth_networks"),
-        ([nobody], {"no_auth_networks": ["127.0.0.1/8"]}, "no_auth_networks"),
-        ([nobody], {"no_auth_networks": ["localhost"]}, "no_auth_networks"),
-        ([nobody], {"load_user": "users"}, "load_user"),
-        ([nobody], {"revocations": MemoryStore()}, "revocations"),
-        ([nobody], {"revocations": Revocations}, "revocations"),
-        ([nobody], {"throttle": "10/minute"}, "throttle"),
-        ([nobody], {"timeout": 0}, "timeout"),
-        ([nobody], {"timeout": float("nan")}, "timeout"),
-        ([nobody], {"timeout": None}, "timeout"),
-        ([nobody], {"max_token_size": 0}, "max_token_size"),
-        ([nobody], {"observers": print}, "observers"),
-        ([nobody], {"observers": ["log"]}, "observers"),
-        ([nobody], {"observers": [async_observer]}, "observers"),
+        ([], {}, NO_VERIFIER),
+        ([], {"required": lambda: False}, NO_VERIFIER),
+        (nobody, {}, "verifiers: no list; write it as a list: .*"),
+        ([nobody, "secret"], {}, "verifiers: 'secret' can't be called"),
+        ([nobody], {"sources": [NoSource()]}, r"sources: .* has no method redact\(\)"),
+        ([nobody], {"sources": ["token"]}, r"sources: 'token' has no method extract\(\)"),
+        ([nobody], {"sources": "token"}, "sources: one string; .*"),
+        ([nobody], {"sources": []}, "sources: there is none, so no credential could ever be found"),
+        ([nobody], {"sources": QueryParam("token")}, "sources: no list; .*"),
+        ([nobody], {"sources": [Cookie("session")]}, COOKIE_ALONE),
+        ([nobody], {"required": async_required}, NOT_REQUIRED),
+        ([nobody], {"required": "false"}, NOT_REQUIRED),
+        ([nobody], {"required": None}, NOT_REQUIRED),
+        ([nobody], {"anonymous": "local"}, "anonymous: 'local' is no Principal"),
+        ([nobody], {"no_auth_networks": "127.0.0.0/8"}, "no_auth_networks: one string; .*"),
+        ([nobody], {"no_auth_networks": ["127.0.0.1/8"]}, NO_NETWORK),
+        ([nobody], {"no_auth_networks": ["localhost"]}, NO_NETWORK),
+        ([nobody], {"load_user": "users"}, "load_user: 'users' can't be called"),
+        ([nobody], {"revocations": MemoryStore()}, "revocations: .* is no Revocations"),
+        ([nobody], {"revocations": Revocations}, "revocations: .* is no Revocations"),
+        ([nobody], {"throttle": "10/minute"}, "throttle: '10/minute' is no FailureThrottle"),
+        ([nobody], {"timeout": 0}, "timeout: 0 is no number above 0"),
+        ([nobody], {"timeout": float("nan")}, "timeout: nan is no number above 0"),
+        ([nobody], {"timeout": None}, "timeout: None is no number above 0"),
+        ([nobody], {"max_token_size": 0}, "max_token_size: 0 is no number above 0"),
+        ([nobody], {"observers": print}, "observers: .*"),
+        ([nobody], {"observers": ["log"]}, "observers: .*"),
+        ([nobody], {"observers": [async_observer]}, "observers: .*"),
     ],
 )
-def test_bad_configuration_is_named(verifiers: Any, options: Any, named: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^{named}"):
+def test_bad_configuration_is_named_with_its_mend(verifiers: Any, options: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{named}$"):
         Authenticator(verifiers, **options)
+
+
+def test_its_defaults() -> None:
+    auth = Authenticator([nobody])
+    assert (auth.timeout, auth.max_token_size) == (5, 8192)
+    assert list(map(str, auth.sources)) == ["query parameter token", "header authorization"]
