@@ -17,9 +17,9 @@ from benchmarks.measure import Loop, Row, figure, in_turns, interleaved, row
 ROOT = Path(__file__).resolve().parent.parent
 
 HANDSHAKE = {
-    "asgi-wsauth, as it comes",
-    "asgi-wsauth, enforce_expiry=False",
-    "asgi-wsauth, with a VerdictCache",
+    "ours, as it comes",
+    "ours, enforce_expiry=False",
+    "ours, with a VerdictCache",
     "Starlette's middleware",
     "FastAPI, no login",
     "Litestar, no login",
@@ -31,7 +31,7 @@ HANDSHAKE = {
     "no login",
 }
 REFUSED = {"no token", "rubbish", "forged", "expired"}
-STORM = {"asgi-wsauth", "PyJWKClient in threads"}
+STORM = {"ours", "PyJWKClient in threads"}
 PROMISED = {
     **{f"handshake, {name}": HANDSHAKE for name in ("HS256", "RS256", "ES256", "EdDSA")},
     "refusal": {"admitted", *REFUSED, "foreign origin"},
@@ -64,8 +64,8 @@ def test_every_promised_row_is_measured() -> None:
         measured.setdefault(made["group"], {})[made["name"]] = made
     for group, names in PROMISED.items():
         assert names <= measured[group].keys()
-    assert measured["handshake, HS256"]["asgi-wsauth, as it comes"]["target"] == "≤ 1.35"
-    assert measured["storm of 200 handshakes, fetches of the keys"]["asgi-wsauth"]["median"] == 1
+    assert measured["handshake, HS256"]["ours, as it comes"]["target"] == "≤ 1.35"
+    assert measured["storm of 200 handshakes, fetches of the keys"]["ours"]["median"] == 1
 
 
 def test_every_group_has_a_module() -> None:
@@ -175,7 +175,7 @@ def test_the_picture(tmp_path: Path) -> None:
     from benchmarks.plot import plot
 
     rows = [
-        row("g", "asgi-wsauth", "µs", [1, 2], against=[2, 2], baseline="its"),
+        row("g", "ours", "µs", [1, 2], against=[2, 2], baseline="its"),
         row("g", "its", "µs", [2, 2]),
         row("another", "alone", "s", [3]),
     ]

@@ -35,9 +35,9 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-AS_IT_COMES = "asgi-wsauth, as it comes"
-UNGUARDED = "asgi-wsauth, enforce_expiry=False"
-CACHED = "asgi-wsauth, with a VerdictCache"
+AS_IT_COMES = "ours, as it comes"
+UNGUARDED = "ours, enforce_expiry=False"
+CACHED = "ours, with a VerdictCache"
 STARLETTE = "Starlette's middleware"
 
 _TARGETS = {AS_IT_COMES: "≤ 1.35", UNGUARDED: "≤ 1.15", CACHED: "≤ 0.5"}

@@ -27,7 +27,7 @@ from asgi_wsauth import JWKS, Authenticator, JWTVerifier, WebSocketAuthMiddlewar
 from .handshake import App, accepting, handshake_of
 from .measure import Loop, Row, compared, in_turns
 
-_OURS = "asgi-wsauth"
+_OURS = "ours"
 _THREADS = "PyJWKClient in threads"
 
 _FIGURES = (
