@@ -338,7 +338,8 @@ async def test_what_is_left_out_is_logged_when_it_changes(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard = Guard(issuer)
-    for page in ([None], [None], [], [], [5, None]):
+    nameless = jwk(P256_KEY) | {"kid": 5}
+    for page in ([None], [None], [], [], [5, None], [nameless]):
         issuer.pages["/jwks"] = {"keys": [jwk(P256_KEY, "1"), *page]}
         guard.clock.now += 600
         assert await guard.judge(issuer.token("1")) is ADMITTED
@@ -347,6 +348,7 @@ async def test_what_is_left_out_is_logged_when_it_changes(
         "'None' ('this is no key')",
         "nothing any more",
         "'None' ('this is no key'); 'None' ('this is no key')",
+        "'5' ('its kid is no string')",
     ]
 
 
@@ -747,7 +749,9 @@ async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bo
     issuer.behaviour["/jwks"] = "hold"
 
     async def refuse() -> None:
-        with pytest.raises(Denied, match="took longer than its keys may be used") as caught:
+        with pytest.raises(
+            Denied, match=r": the fetch took longer than its keys may be used$"
+        ) as caught:
             await judged(guard.verifier, unknown()[0])
         assert caught.value.reason is KEYS_UNAVAILABLE
 
@@ -832,6 +836,15 @@ async def test_what_the_log_is_told(issuer: Issuer) -> None:
     with pytest.raises(Denied) as caught:
         await Guard(issuer).jwks.keys()
     assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: HTTP 500"
+    issuer.behaviour.clear()
+    guard = Guard(issuer)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    issuer.behaviour["/jwks"] = "fail"
+    guard.clock.now += 60
+    with pytest.raises(Denied) as caught:  # nobody knows whether there is a new key
+        await judged(guard.verifier, unknown()[0])
+    assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: HTTP 500"
+    assert caught.value.retry_after == 30
 
 
 # Rotation
@@ -1131,30 +1144,43 @@ async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
     assert issuer.count(at) == 1
 
 
+KEYS = "{issuer}/jwks"
+NO_DOCUMENT = "this is no discovery document"
+
+
 @pytest.mark.parametrize(
-    "document",
+    ("document", "why"),
     [
-        None,
-        [],
-        "text",
-        {},
-        {"issuer": "{issuer}"},
-        {"jwks_uri": "{issuer}/jwks"},
-        {"issuer": "{issuer}/", "jwks_uri": "{issuer}/jwks"},
-        {"issuer": "{ISSUER}", "jwks_uri": "{issuer}/jwks"},
-        {"issuer": "https://evil.example", "jwks_uri": "{issuer}/jwks"},
-        {"issuer": ["{issuer}"], "jwks_uri": "{issuer}/jwks"},
-        {"issuer": "{issuer}", "jwks_uri": ["{issuer}/jwks"]},
-        {"issuer": "{issuer}", "jwks_uri": "/jwks"},
-        {"issuer": "{issuer}", "jwks_uri": ""},
-        {"issuer": "{issuer}", "jwks_uri": "http://keys.example/jwks"},
-        {"issuer": "{issuer}", "jwks_uri": "file:///etc/passwd"},
-        {"issuer": "\x1b[31m\u202e\r\n", "jwks_uri": "{issuer}/jwks"},
-        {"issuer": "x" * 100_000, "jwks_uri": "{issuer}/jwks"},
+        (None, "HTTP 404"),
+        ([], NO_DOCUMENT),
+        ("text", NO_DOCUMENT),
+        ({}, NO_DOCUMENT),
+        ({"issuer": "{issuer}"}, NO_DOCUMENT),
+        ({"issuer": "{issuer}", "jwks_uri": [KEYS]}, NO_DOCUMENT),
+        ({"jwks_uri": KEYS}, "its issuer is 'None', and not exactly '{issuer}'"),
+        (
+            {"issuer": "{issuer}/", "jwks_uri": KEYS},
+            "its issuer is '{issuer}/', and not exactly '{issuer}'",
+        ),
+        (
+            {"issuer": "{ISSUER}", "jwks_uri": KEYS},
+            "its issuer is '{ISSUER}', and not exactly '{issuer}'",
+        ),
+        (
+            {"issuer": "\x1b[31m\u202e\r\n", "jwks_uri": KEYS},
+            r"its issuer is '\\x1b[31m\\u202e\\r\\n', and not exactly '{issuer}'",
+        ),
+        ({"issuer": "x" * 100_000, "jwks_uri": KEYS}, f"its issuer is '{'x' * 150}"),
+        ({"issuer": "https://evil.example", "jwks_uri": KEYS}, "its issuer is "),
+        ({"issuer": ["{issuer}"], "jwks_uri": KEYS}, "its issuer is "),
+        ({"issuer": "{issuer}", "jwks_uri": "/jwks"}, ""),
+        ({"issuer": "{issuer}", "jwks_uri": ""}, ""),
+        ({"issuer": "{issuer}", "jwks_uri": "http://keys.example/jwks"}, ""),
+        ({"issuer": "{issuer}", "jwks_uri": "file:///etc/passwd"}, ""),
     ],
 )
 async def test_a_discovery_document_that_leads_nowhere(
-    issuer: Issuer, document: Any, caplog: pytest.LogCaptureFixture
+    issuer: Issuer, document: Any, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def filled(value: Any) -> Any:
         if isinstance(value, str):
@@ -1170,7 +1196,9 @@ async def test_a_discovery_document_that_leads_nowhere(
     (line,) = caplog.messages
     assert line.isprintable()
     assert len(line) < 500
-    assert not failure(line, issuer, DISCOVERY).endswith("Error")  # it says what is wrong
+    told = failure(line, issuer, DISCOVERY)
+    assert not told.endswith("Error")  # it says what is wrong
+    assert told.startswith(filled(why))
 
 
 async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
@@ -1232,9 +1260,18 @@ def test_bad_configuration(url: Any, options: Any, named: str) -> None:
     assert named in str(caught.value)
 
 
-@pytest.mark.parametrize("issuer", [None, 5, "http://id.example", "id.example", ""])
-def test_an_issuer_that_is_no_address(issuer: Any) -> None:
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("issuer", "named"),
+    [
+        (None, "issuer: None is no address of an issuer"),
+        (5, "issuer: 5 is no address of an issuer"),
+        ("http://id.example", "JWKS: "),
+        ("id.example", "JWKS: "),
+        ("", "JWKS: "),
+    ],
+)
+def test_an_issuer_that_is_no_address(issuer: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{named}"):
         JWTVerifier.from_oidc(issuer, algorithms=["RS256"], audience=None)
 
 
