@@ -34,6 +34,9 @@ GROUPS = {
 _PACKAGES = "asgi-wsauth anyio pyjwt starlette fastapi litestar channels uvicorn".split()
 
 
+_HEADINGS = ("median", "quartiles", "ratio", "target")
+
+
 def main() -> None:
     given = _arguments()
     about = _about(given.short)
@@ -95,11 +98,13 @@ def _show(console: Console, rows: Sequence[Row]) -> None:
         first = next((row.baseline for row in of_it if row.baseline), None)
         others = [row for row in of_it if row.baseline not in (None, first)]
         table = Table(title=group, title_justify="left", title_style="bold", box=None)
-        table.add_column("", overflow="fold")
-        for heading in ("median", "quartiles", "ratio", "target"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in of_it:
-            table.add_row(row.name, *_cells(row, first, others))
+        table.add_column("")
+        columns = list(zip(*(_cells(row, first, others) for row in of_it), strict=True))
+        shown = [number for number, cells in enumerate(columns) if any(cells)]
+        for number in shown:
+            table.add_column(_HEADINGS[number], justify="right", no_wrap=True)
+        for at, row in enumerate(of_it):
+            table.add_row(row.name, *(columns[number][at] for number in shown))
         console.print(table)
         for number, row in enumerate(others, 1):
             console.print(f"  ({number}) to {row.baseline}")

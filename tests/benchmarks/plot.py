@@ -1,4 +1,5 @@
-"""Draws the rows: a chart for each group, a bar for each row, and its quartiles."""
+"""Draws the rows: a chart for each group and unit, a bar for each row, and its
+quartiles."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _BAR = 0.28  # inches
 
 def plot(rows: Sequence[Row], path: str) -> None:
     """Write the picture there, in the format of the name's ending."""
-    names = dict.fromkeys(row.group for row in rows)
-    groups = [[row for row in rows if row.group == name] for name in names]
+    keys = dict.fromkeys((row.group, row.unit) for row in rows)
+    groups = [[row for row in rows if (row.group, row.unit) == key] for key in keys]
     heights = [len(group) + 2.5 for group in groups]
     picture = Figure(figsize=(9, _BAR * sum(heights)), layout="constrained")
     every = picture.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]

@@ -33,7 +33,7 @@ _THREADS = "PyJWKClient in threads"
 _FIGURES = (
     ("until all are admitted", "s", _THREADS, ""),
     ("fetches of the keys", "", None, "≤ 1"),
-    ("the longest hold-up of the loop", "ms", _THREADS, ""),
+    ("longest hold-up of the loop", "ms", _THREADS, ""),
 )
 
 
@@ -62,7 +62,7 @@ def rows(short: bool) -> Iterator[Row]:
         storms = in_turns(candidates, 1 if short else 5, warm_up=0 if short else 1)
     for number, (what, unit, baseline, target) in enumerate(_FIGURES):
         figures = {name: [storm[number] for storm in of_it] for name, of_it in storms.items()}
-        group = f"storm of {count:,} handshakes, {what}"
+        group = f"storm of {count:,}, {what}"
         yield from compared(group, unit, figures, baseline, targets={_OURS: target})
 
 
