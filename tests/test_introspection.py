@@ -318,6 +318,29 @@ async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str)
     assert await admits(verifier) or timeout is SOON  # which a slow machine may need for it
 
 
+ANOTHER = "it is for another audience"
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "why"),
+    [
+        ({"active": False}, {}, "it is not active"),
+        ({}, {}, "{self}: its answer does not say if it is active"),
+        ({"active": True, "sub": "alice", "aud": "mail"}, {"audience": "chat"}, ANOTHER),
+    ],
+)
+async def test_the_log_says_why(issuer: Issuer, answer: Any, options: Any, why: str) -> None:
+    issuer.tokens[TOKEN] = answer
+    verifier = introspection(issuer, **options)
+    with pytest.raises(Denied) as caught:
+        await verifier(Credential(TOKEN), CONN)
+    assert caught.value.detail == why.format(self=repr(verifier))
+    issuer.behaviour["/introspect"] = "fail"
+    with pytest.raises(Denied) as caught:
+        await verifier(Credential(TOKEN), CONN)
+    assert caught.value.detail == f"<TokenIntrospection {issuer.url}/introspect>: HTTP 500"
+
+
 async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/introspect"
@@ -892,14 +915,18 @@ def test_addresses_that_can_not_work(url: Any) -> None:
 )
 def test_options_that_can_not_work(option: str, values: list[Any]) -> None:
     for value in values:
-        with pytest.raises(ConfigurationError, match=option) as caught:
+        with pytest.raises(ConfigurationError, match=f"^(TokenIntrospection: )?{option}") as caught:
             introspection("http://127.0.0.1/introspect", **{option: value})
+        assert option == "audience" or str(caught.value).startswith("TokenIntrospection: ")
+        if option.startswith("client"):
+            assert str(caught.value).endswith(": there is none; is the setting behind it set?")
         assert CLIENT_SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("option", ["client_id", "client_secret"])
 def test_a_setting_with_stray_bytes(option: str) -> None:
     """As `os.environ` has it."""
-    with pytest.raises(ConfigurationError, match=option) as caught:
+    named = "^TokenIntrospection: client_id or client_secret is no text$"
+    with pytest.raises(ConfigurationError, match=named) as caught:
         introspection("http://127.0.0.1", **{option: "s3cr3t\udcff"})
     assert "s3cr3t" not in str(caught.value)

@@ -211,6 +211,22 @@ async def test_the_log_is_told_what_the_keys_made_of_it(kid: str | None, detail:
         await unnamed(Credential(mint(RSA_OTHER, algorithm="RS256", headers=headers)), CONN)
 
 
+@pytest.mark.parametrize(
+    ("token", "detail"),
+    [
+        (mint(SECRET * 2, algorithm="HS384"), "its alg is not among the algorithms"),
+        (mint(headers={"kid": "a b"}), "its kid is none that a key could have"),
+        (mint(headers={"typ": "JWT"}), "its typ is not at+jwt"),
+        (mint(headers={"typ": "at+jwt"}, aud="mail"), "Audience doesn't match"),
+    ],
+)
+async def test_the_log_is_told_what_is_wrong_with_a_token(token: str, detail: str) -> None:
+    verifier = jwt_verifier(typ="application/at+JWT", audience="chat")
+    with pytest.raises(Denied) as caught:
+        await verifier(Credential(token), CONN)
+    assert (caught.value.reason, caught.value.detail) == (INVALID, detail)
+
+
 async def test_it_never_waits() -> None:
     """A static key needs no event loop at all: the first step is the last."""
     work = jwt_verifier()(Credential(mint()), CONN)
@@ -573,9 +589,9 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         (SECRET, {"audience": []}, "audience"),
         (SECRET, {"audience": ""}, "audience"),
         (SECRET, {"issuer": [""]}, "issuer"),
-        (SECRET, {"leeway": -1}, "leeway"),
-        (SECRET, {"leeway": float("nan")}, "leeway"),
-        (SECRET, {"leeway": 1e9}, "leeway"),
+        (SECRET, {"leeway": -1}, "leeway: -1 is not from 0 to 3600 seconds"),
+        (SECRET, {"leeway": float("nan")}, "leeway: nan is not from 0 to 3600 seconds"),
+        (SECRET, {"leeway": 3601}, "leeway: 3601 is not from 0 to 3600 seconds"),
     ],
 )
 def test_bad_configuration(key: Any, options: Any, named: str) -> None:

@@ -38,7 +38,7 @@ TESTS = {
     "verifiers.introspection": "introspection",
     "verifiers.jwks": "jwks verdicts",
     "verifiers.jwt": "jwt verdicts",
-    "authenticator": "authenticator",
+    "authenticator": "authenticator handshake",
     "session": "session session_states",
     "middleware": "middleware session",
 }
