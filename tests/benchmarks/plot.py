@@ -1,5 +1,4 @@
-"""Draws the rows: a chart for each group and unit, a bar for each row, and its
-quartiles."""
+"""Draws the rows: a chart for each group and unit, a bar for each row, and its quartiles."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     names = [row.name for row in rows]
     medians = [row.median for row in rows]
     spread = [[row.median - row.low for row in rows], [row.high - row.median for row in rows]]
-    ours = [name.startswith("ours") for name in names]
+    ours = ["ours" in name for name in names]
     # Where nobody is named, all are ours.
     colours = [_OURS if mine or not any(ours) else _OTHERS for mine in ours]
     bars = axes.barh(names, medians, xerr=spread, color=colours, ecolor="#444444")
