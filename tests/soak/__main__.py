@@ -78,6 +78,7 @@ async def _soak(
 
 def main() -> int:
     options = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends, too, what was started here
     seed = Random().randrange(1_000_000) if options.seed is None else options.seed
     with ExitStack() as stack:
         log = stack.enter_context(open(options.log, "w")) if options.log else None

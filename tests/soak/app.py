@@ -97,7 +97,7 @@ KEYS = JWKS(
     timeout=terms.KEYS_TIMEOUT,
     observers=[log_event, LEDGER],
 )
-VERIFIERS = [
+VERIFIERS: list[Any] = [
     TICKETS,
     JWTVerifier(
         KEYS,

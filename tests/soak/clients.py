@@ -4,124 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
-from collections import deque
 from contextlib import suppress
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
-from frames import CLOSE, TEXT, Close, Wire, _Reader
+from frames import CLOSE, TEXT, Close
 
 from .mint import Mint, Token
 from .site import Site, Worker
 from .tally import Tally
-
-PATIENCE = 20.0  # seconds for which anything is waited for
-
-_PING, _PONG = 9, 10
-
-ADMITTED: Close = (101, "admitted")
-GONE: Close = (1006, "no close")
-SILENT: Close = (0, "no answer")
-
-MISSING: Close = (1008, "token_missing")
-MALFORMED: Close = (1008, "token_malformed")
-INVALID: Close = (1008, "token_invalid")
-EXPIRED: Close = (4001, "token_expired")
-NO_KEYS: Close = (4001, "keys_unavailable")
-REVOKED: Close = (4004, "token_revoked")
-FORBIDDEN: Close = (1008, "forbidden")
-ORIGIN: Close = (1008, "origin_not_allowed")
-THROTTLED: Close = (1013, "too_many_failures")
-TOO_MANY: Close = (1013, "too_many_connections")
-UNAVAILABLE: Close = (1013, "verifier_unavailable")
-
-
-class Visit(Wire):
-    """A handshake, and the socket that it may have led to.
-
-    Attributes:
-        worker: where.
-        began: when, by `time.monotonic`.
-        answer: what came of the handshake.
-        user: who the app says that this is.
-    """
-
-    opened: ClassVar[Any] = deque(maxlen=0)  # whoever visits sees to it that he leaves
-
-    worker: Worker
-    began: float
-    answer: Close = SILENT
-    user = ""
-
-    @classmethod
-    async def begin(cls, worker: Worker, path: str, **handshake: Any) -> Visit:
-        """Send a handshake, and read how it is answered."""
-        began = time.monotonic()
-        reader = _Reader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        loop = asyncio.get_running_loop()
-        try:
-            sent = worker.server.handshake(path, **handshake)
-        except OSError:  # to whoever reads, the same as a server that hangs up
-            sent, other = socket.socketpair()
-            other.close()
-        transport, _ = await loop.create_connection(lambda: protocol, sock=sent)
-        self = cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
-        self.worker, self.began = worker, began
-        return self
-
-    async def read_answer(self, first: str | None = None) -> None:
-        """See whether this is an admission: the app's first words.
-
-        Args:
-            first: what to say first, where it is the client's turn.
-        """
-        try:
-            head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE)
-        except asyncio.IncompleteReadError:
-            self.answer = GONE
-            return
-        except asyncio.TimeoutError:
-            return
-        self.head = head.decode("latin-1")
-        if self.status != 101:
-            self.answer = (self.status, "HTTP")
-            return
-        if first is not None:
-            self.send(first)
-        opcode, payload = await self.next()
-        while opcode == TEXT and b".due" in payload:  # said at once, before the app says anything
-            opcode, payload = await self.next()
-        self.answer = _close(opcode, payload)
-        if opcode == TEXT:
-            self.answer = ADMITTED
-            self.user = payload.decode().removeprefix("hello ")
-
-    async def frame(self) -> tuple[int, bytes] | None:
-        """The next frame that is no ping of the server's; those are answered."""
-        while (frame := await super().frame()) is not None and frame[0] == _PING:
-            self._write((_PONG, frame[1]))
-        return frame
-
-    async def next(self, patience: float = PATIENCE) -> tuple[int, bytes]:
-        """The next frame; its opcode is 0 where none comes in time, and -1 at the end."""
-        try:
-            frame = await asyncio.wait_for(self.frame(), patience)
-        except asyncio.TimeoutError:
-            return 0, b""
-        return frame if frame is not None else (-1, b"")
-
-    def abort(self) -> None:
-        """Let go of the connection as a crash does."""
-        self._writer.transport.abort()
-
-
-def _close(opcode: int, payload: bytes) -> Close:
-    if opcode == CLOSE:
-        return int.from_bytes(payload[:2], "big"), payload[2:].decode()
-    return GONE if opcode < 0 else SILENT
+from .visits import (
+    ADMITTED,
+    GONE,
+    NO_KEYS,
+    PATIENCE,
+    SILENT,
+    UNAVAILABLE,
+    Visit,
+    close_in,
+    post,
+)
 
 
 class Client:
@@ -171,7 +74,7 @@ class Client:
         self._visits.append(visit)
         self.tally.handshakes += 1
         await visit.read_answer(first)
-        self.tally.took("handshake, answered", time.monotonic() - visit.began)
+        self.tally.took("handshake, answered", time.monotonic() - visit.asked_at)
         self.tally.answers[" ".join(map(str, visit.answer))] += 1
         await self._judge(visit, token, expected)
         return visit
@@ -226,21 +129,21 @@ class Client:
 
     async def close_of(self, visit: Visit) -> Close:
         """The next close."""
-        patience = PATIENCE
-        while True:
-            opcode, payload = await visit.next(patience)
+        until = time.monotonic() + PATIENCE
+        while (left := until - time.monotonic()) > 0:
+            opcode, payload = await visit.next(left)
             if opcode not in (TEXT, 0):
-                return _close(opcode, payload)
-            # While Redis is away, nobody hears of a revocation.
-            if opcode == 0 and not self.site.troubles.had("redis", time.monotonic() - PATIENCE):
-                return SILENT
+                return close_in(opcode, payload)
+            if self.site.troubles.has("redis"):  # nobody hears of a revocation meanwhile
+                until = time.monotonic() + PATIENCE
+        return SILENT
 
     async def message(self, visit: Visit, kind: str | None = None) -> str | Close:
         """The next text, or JSON of this `type`; or how the socket is closed."""
         while True:
             opcode, payload = await visit.next()
             if opcode != TEXT:
-                return _close(opcode, payload)
+                return close_in(opcode, payload)
             text = payload.decode()
             if text == "tick" or (".due" in text and kind is None):
                 continue
@@ -259,8 +162,8 @@ class Client:
         visit.leave()
 
     async def _end(self, visit: Visit, code: int, *, closed: bool = False) -> None:
-        closes = int(closed)
-        while (opcode := (await visit.next())[0]) > 0:
+        closes, until = int(closed), time.monotonic() + PATIENCE
+        while (opcode := (await visit.next(until - time.monotonic()))[0]) > 0:
             closes += opcode == CLOSE
         told = f"{code} at {visit.worker.name}"
         if closes > 1:
@@ -292,7 +195,7 @@ class Client:
         """The status and the JSON of a POST to any worker; 0 where there is no answer."""
         worker = self.site.any_worker(self.random)
         began = time.monotonic()
-        status, told = await post(worker, target, token)
+        status, told = await post(worker, target, token and token.value)
         if status == 503 and not self.site.troubles.had("redis", began):
             self.wrong("refused", f"POST {target}: {status} {told} at {worker.name}")
         elif status == 0 and not worker.is_over:
@@ -303,7 +206,7 @@ class Client:
 
     def is_excused(self, visit: Visit, answer: Close) -> bool:
         """Whether an outage explains this."""
-        troubles, since = self.site.troubles, visit.began
+        troubles, since = self.site.troubles, visit.asked_at
         if answer == UNAVAILABLE:
             return troubles.had("redis", since)
         if answer == NO_KEYS:
@@ -316,21 +219,3 @@ class Client:
     def wrong(self, what: str, detail: str) -> None:
         recent = sorted(self.site.troubles.now)
         self.tally.went_wrong(what, self.kind, f"{detail} (troubles now: {recent})")
-
-
-async def post(worker: Worker, target: str, token: Token | None = None) -> tuple[int, Any]:
-    """The status and the JSON; 0 where there is no answer."""
-    lines = [f"POST {target} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", "Content-Length: 0"]
-    if token is not None:
-        lines.append(f"Authorization: Bearer {token.value}")
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", worker.server.port)
-        try:
-            writer.write("\r\n".join([*lines, "", ""]).encode())
-            answer = await asyncio.wait_for(reader.read(), PATIENCE)
-        finally:
-            writer.close()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body)
-    except (OSError, asyncio.TimeoutError, ValueError, IndexError) as exc:
-        return 0, repr(exc)

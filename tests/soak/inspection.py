@@ -9,11 +9,13 @@ from collections import Counter
 from itertools import chain
 from typing import Any
 
-from .clients import ADMITTED, REVOKED, Client, post
+from . import terms
+from .clients import Client
 from .load import Load
 from .scenarios import first_message, good, refreshing_badly, with_ticket
 from .site import Site, Worker
 from .tally import Tally
+from .visits import ADMITTED, REVOKED, post
 
 PATIENCE = 30.0  # seconds after which all must be as it was
 
@@ -73,13 +75,14 @@ class Inspection:
     async def _warm_up(self, worker: Worker) -> None:
         """Have it do all that makes it set up something for good."""
         load = self._load.only_at(worker)
-        await asyncio.gather(*(load.play(good) for _ in range(100)))
+        await asyncio.gather(*(load.play("warming up", good) for _ in range(40)))
         for scenario in (with_ticket, first_message, refreshing_badly, _all_that_ends):
-            await load.play(scenario)
+            await load.play("warming up", scenario)
 
     async def _settled(self, worker: Worker) -> dict[str, Any]:
         """What there is in one that has seen a bit of everything, once it doesn't change."""
         await self._warm_up(worker)
+        await asyncio.sleep(terms.LEASE / 2)  # then nobody renews slots any more
         before: dict[str, Any] = {}
         while (found := await _counts(worker)) != before:
             before = found

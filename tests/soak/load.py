@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from random import Random
 
 from .clients import Client
 from .mint import Mint
-from .scenarios import LONG, SHORT, Scenario
+from .scenarios import LONG, SHORT, Mix, Scenario
 from .site import Site, Worker
 from .tally import Tally
 
@@ -44,16 +44,14 @@ class Load:
         long = [self._keep_coming(LONG, self._away) for _ in range(stay)]
         await asyncio.gather(*short, *long)
 
-    async def _keep_coming(
-        self, mix: Mapping[Scenario, float], wait: Callable[[], Awaitable[None]]
-    ) -> None:
-        scenarios, weights = list(mix), list(mix.values())
+    async def _keep_coming(self, mix: Mix, wait: Callable[[], Awaitable[None]]) -> None:
+        weights = [weight for weight, _ in mix.values()]
         while True:
             await wait()
             if self.over.is_set():
                 return
-            (scenario,) = self._random.choices(scenarios, weights)
-            await self.play(scenario)
+            (kind,) = self._random.choices(list(mix), weights)
+            await self.play(kind, mix[kind][1])
 
     async def _turn(self, gap: float) -> None:
         """Wait, so that all who wait for turns keep this gap."""
@@ -70,11 +68,9 @@ class Load:
         site = replace(self._site, workers=[worker])
         return Load(site, self._mint, self._tally, self._random)
 
-    async def play(self, scenario: Scenario) -> None:
+    async def play(self, kind: str, scenario: Scenario) -> None:
         """Be one client of this kind."""
-        client = Client(
-            scenario.__name__, self._site, self._mint, self._tally, self._random, self.over
-        )
+        client = Client(kind, self._site, self._mint, self._tally, self._random, self.over)
         try:
             await scenario(client)
         except Exception as exc:  # a scenario that breaks is a finding, too

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from base64 import urlsafe_b64encode
 from collections import deque
+from collections.abc import Sequence
 from itertools import count
 from json import dumps
 from random import Random
@@ -30,7 +31,6 @@ class Token(NamedTuple):
     token_id: str = ""
     session_id: str = ""
     expires_at: float = 0.0  # from when on it is not accepted: `exp` and the leeway
-    is_keyed: bool = False  # whether the issuer's keys are needed
 
 
 class Mint:
@@ -43,11 +43,12 @@ class Mint:
     Attributes:
         revoked: tokens that were revoked for sure.
         spent: tickets that were used for sure.
-        withdrawn: tokens whose key is gone, and since when (`time.monotonic`).
+        withdrawn: tokens whose key is gone, and from when on no outage of the issuer could excuse
+            that one is admitted (`time.monotonic`).
     """
 
     def __init__(self, issuer: Issuer, random: Random) -> None:
-        self.revoked: deque[Token] = deque(maxlen=_KEPT)
+        self.revoked: deque[str] = deque(maxlen=_KEPT)
         self.spent: deque[str] = deque(maxlen=_KEPT)
         self.withdrawn: deque[tuple[Token, float]] = deque(maxlen=100)
         self._issuer = issuer
@@ -70,7 +71,7 @@ class Mint:
         """A token of the login, with HS256."""
         user = user or self.user()
         claims = self._claims(user, lasts, terms.LOGIN)
-        return self._token(jwt.encode(claims, terms.SECRET, "HS256"), claims, is_keyed=False)
+        return self._token(jwt.encode(claims, terms.SECRET, "HS256"), claims)
 
     def keyed(self, lasts: float = _DAY) -> Token:
         """A token of the issuer with keys, ES256 or RS256."""
@@ -85,7 +86,7 @@ class Mint:
 
     def _keyed(self, kid: str, user: str, lasts: float) -> Token:
         claims = self._claims(user, lasts, self._issuer.url)
-        return self._token(self._signed(claims, self._issuer.keys[kid], kid), claims, is_keyed=True)
+        return self._token(self._signed(claims, self._issuer.keys[kid], kid), claims)
 
     def _claims(self, user: str, lasts: float, issuer: str) -> dict[str, Any]:
         number = next(self._numbers)
@@ -93,9 +94,9 @@ class Mint:
         names = {"jti": f"token{number}", "sid": f"session{number}"}
         return {"iss": issuer, "sub": user, "iat": now, "exp": now + lasts, **names}
 
-    def _token(self, value: str, claims: dict[str, Any], *, is_keyed: bool) -> Token:
-        names = [claims[name] for name in ("sub", "jti", "sid")]
-        return Token(value, *names, claims["exp"] + terms.LEEWAY, is_keyed)
+    def _token(self, value: str, claims: dict[str, Any]) -> Token:
+        user, token_id, session_id = (claims[name] for name in ("sub", "jti", "sid"))
+        return Token(value, user, token_id, session_id, claims["exp"] + terms.LEEWAY)
 
     def _signed(self, claims: dict[str, Any], key: Any, kid: str) -> str:
         algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
@@ -118,7 +119,8 @@ class Mint:
         """Publish a key no longer."""
         token = self._keyed(kid, self.user(), _DAY)
         self._issuer.keys = {k: key for k, key in self._issuer.keys.items() if k != kid}
-        self.withdrawn.append((token, time.monotonic()))
+        known = terms.KEYS_TTL + terms.KEYS_STALE_FOR + 5
+        self.withdrawn.append((token, time.monotonic() + known))
 
     # Others
 
@@ -159,6 +161,18 @@ class Mint:
             return jwt.encode(claims, terms.SECRET, "HS256", headers={"kid": "rsa"})
         claims = self._claims(self.user(), _DAY, terms.LOGIN)
         return self._signed(claims, self._issuer.keys[self._kid], self._kid)
+
+    def of_withdrawn_key(self) -> str:
+        return self._one_of([t.value for t, at in self.withdrawn if at < time.monotonic()])
+
+    def revoked_one(self) -> str:
+        return self._one_of(self.revoked)
+
+    def spent_one(self) -> str:
+        return self._one_of(self.spent)
+
+    def _one_of(self, values: Sequence[str]) -> str:
+        return self._random.choice(values) if values else ""
 
     def unissued(self) -> str:
         """A ticket that nobody issued."""

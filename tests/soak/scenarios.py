@@ -11,24 +11,22 @@ from typing import Any, TypeAlias
 from frames import Close
 
 from . import terms
-from .clients import (
+from .clients import Client
+from .mint import Mint, Token
+from .visits import (
     ADMITTED,
     EXPIRED,
     FORBIDDEN,
     INVALID,
     MALFORMED,
     MISSING,
-    NO_KEYS,
     ORIGIN,
     REVOKED,
     SILENT,
     THROTTLED,
     TOO_MANY,
-    UNAVAILABLE,
-    Client,
     Visit,
 )
-from .mint import Token
 
 Scenario: TypeAlias = Callable[[Client], Awaitable[None]]
 
@@ -123,36 +121,15 @@ def _had_trouble(client: Client, visits: list[Visit], began: float) -> bool:
 # Bad ones
 
 
-async def rubbish(client: Client) -> None:
-    await client.visit(client.mint.rubbish(), INVALID)
+def _refused(make: Callable[[Mint], str], answer: Close) -> Scenario:
+    """Whoever comes with such a credential."""
 
+    async def come(client: Client) -> None:
+        credential = make(client.mint)
+        if credential:  # else there is none yet
+            await client.visit(credential, answer)
 
-async def foreign_key(client: Client) -> None:
-    await client.visit(client.mint.foreign(), INVALID)
-
-
-async def unknown_key(client: Client) -> None:
-    await client.visit(client.mint.of_unknown_key(), INVALID)
-
-
-async def withdrawn_key(client: Client) -> None:
-    """Its key was withdrawn so long ago that no outage of the issuer could excuse its use."""
-    long_ago = time.monotonic() - terms.KEYS_TTL - terms.KEYS_STALE_FOR - 5
-    gone = [token for token, since in client.mint.withdrawn if since < long_ago]
-    if gone:
-        await client.visit(client.random.choice(gone).value, INVALID)
-
-
-async def unsigned(client: Client) -> None:
-    await client.visit(client.mint.unsigned(), INVALID)
-
-
-async def confused(client: Client) -> None:
-    await client.visit(client.mint.confused(), INVALID)
-
-
-async def expired(client: Client) -> None:
-    await client.visit(client.mint.expired(), EXPIRED)
+    return come
 
 
 async def missing(client: Client) -> None:
@@ -168,22 +145,6 @@ async def two_tokens(client: Client) -> None:
 async def foreign_origin(client: Client) -> None:
     origin = client.random.choice(["https://evil.test", "null", f"{terms.ORIGIN}.evil.test"])
     await client.visit(client.mint.any(), ORIGIN, headers=(("Origin", origin),))
-
-
-async def unissued_ticket(client: Client) -> None:
-    await client.visit(client.mint.unissued(), INVALID)
-
-
-async def spent_ticket(client: Client) -> None:
-    """Used before, maybe before Redis was started again."""
-    if client.mint.spent:
-        await client.visit(client.random.choice(client.mint.spent), INVALID)
-
-
-async def revoked_before(client: Client) -> None:
-    """Revoked before, maybe before Redis was started again."""
-    if client.mint.revoked:
-        await client.visit(client.random.choice(client.mint.revoked).value, REVOKED)
 
 
 async def guessing(client: Client) -> None:
@@ -308,8 +269,13 @@ async def refreshing(client: Client) -> None:
 
 
 async def _refresh(client: Client, visit: Visit, token: str) -> str | Close:
-    visit.send(json.dumps({"type": terms.REFRESH, "token": token}))
+    _send_refresh(visit, token)
     return await client.message(visit, f"{terms.REFRESH}.ok")
+
+
+def _send_refresh(visit: Visit, token: str) -> None:
+    visit.asked_at = time.monotonic()
+    visit.send(json.dumps({"type": terms.REFRESH, "token": token}))
 
 
 async def refreshing_badly(client: Client) -> None:
@@ -326,7 +292,7 @@ async def refreshing_badly(client: Client) -> None:
             (client.mint.expired(), EXPIRED),
         ]
     )
-    visit.send(json.dumps({"type": terms.REFRESH, "token": bad}))
+    _send_refresh(visit, bad)
     await client.must_be_closed(visit, close, due=time.time())
 
 
@@ -352,8 +318,11 @@ async def revoked(client: Client) -> None:
 async def revoked_meanwhile(client: Client) -> None:
     """Revoked during the handshake: refused, or admitted and then closed."""
     token = client.mint.login()
-    handshakes = [client.visit(token, ADMITTED, REVOKED) for _ in range(terms.LIMIT)]
-    *visits, at = await asyncio.gather(*handshakes, _revoke(client, token))
+    revoking = asyncio.create_task(_revoke(client, token))
+    visits = await asyncio.gather(
+        *(client.visit(token, ADMITTED, REVOKED) for _ in range(terms.LIMIT))
+    )
+    at = await revoking
     if at is not None:
         here = [visit for visit in visits if visit.answer == ADMITTED]
         await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
@@ -367,7 +336,7 @@ async def _revoke(client: Client, token: Token) -> float | None:
     for _ in range(20):
         status, _ = await client.ask(f"/revoke?{kind}={name}")
         if status == 200:
-            client.mint.revoked.append(token)
+            client.mint.revoked.append(token.value)
             return time.time()
         await client.pause(1)
     client.wrong("broken", f"{kind} {name} can't be revoked")
@@ -406,35 +375,39 @@ async def evicted(client: Client) -> None:
         await client.leave(visit)
 
 
-SHORT: dict[Scenario, float] = {
-    good: 40,
-    with_ticket: 6,
-    ticket_at_once: 3,
-    rubbish: 3,
-    foreign_key: 3,
-    unknown_key: 2,
-    withdrawn_key: 2,
-    unsigned: 3,
-    confused: 2,
-    expired: 3,
-    missing: 2,
-    two_tokens: 1,
-    foreign_origin: 2,
-    unissued_ticket: 2,
-    spent_ticket: 3,
-    revoked_before: 4,
-    leaving: 8,
-    too_many: 2,
-    refreshing_badly: 2,
-    guessing: 0.5,
-    first_message: 3,
-    first_message_is_bad: 2,
-    no_first_message: 0.5,
-    revoked: 3,
-    revoked_meanwhile: 2,
-    evicted: 1,
+Mix: TypeAlias = "dict[str, tuple[float, Scenario]]"  # with how often each is chosen
+
+SHORT: Mix = {
+    "good": (40, good),
+    "with a ticket": (6, with_ticket),
+    "a ticket at once": (3, ticket_at_once),
+    "rubbish": (3, _refused(Mint.rubbish, INVALID)),
+    "foreign key": (3, _refused(Mint.foreign, INVALID)),
+    "unknown key": (2, _refused(Mint.of_unknown_key, INVALID)),
+    "withdrawn key": (2, _refused(Mint.of_withdrawn_key, INVALID)),
+    "alg none": (3, _refused(Mint.unsigned, INVALID)),
+    "other's algorithm": (2, _refused(Mint.confused, INVALID)),
+    "expired": (3, _refused(Mint.expired, EXPIRED)),
+    "ticket of nobody": (2, _refused(Mint.unissued, INVALID)),
+    "spent ticket": (3, _refused(Mint.spent_one, INVALID)),
+    "revoked before": (4, _refused(Mint.revoked_one, REVOKED)),
+    "missing": (2, missing),
+    "two tokens": (1, two_tokens),
+    "foreign origin": (2, foreign_origin),
+    "guessing": (0.5, guessing),
+    "first message": (3, first_message),
+    "bad first message": (2, first_message_is_bad),
+    "no first message": (0.5, no_first_message),
+    "leaving": (8, leaving),
+    "too many": (2, too_many),
+    "evicted": (1, evicted),
+    "bad refresh": (2, refreshing_badly),
+    "revoked": (3, revoked),
+    "revoked meanwhile": (2, revoked_meanwhile),
 }
 
-LONG: dict[Scenario, float] = {staying: 1, expiring: 2, refreshing: 2}
-
-__all__ = ["LONG", "NO_KEYS", "SHORT", "UNAVAILABLE", "Scenario"]
+LONG: Mix = {
+    "staying": (1, staying),
+    "expiring": (2, expiring),
+    "refreshing": (2, refreshing),
+}

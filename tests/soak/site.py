@@ -42,9 +42,13 @@ class Troubles:
             for name in names:
                 self._ends.setdefault(name, []).append((began, time.monotonic() + AFTERMATH))
 
+    def has(self, name: str) -> bool:
+        """Whether it is."""
+        return name in self.now
+
     def had(self, name: str, since: float) -> bool:
         """Whether it was at some time since then."""
-        return name in self.now or any(end >= since for _, end in self._ends.get(name, ()))
+        return self.has(name) or any(end >= since for _, end in self._ends.get(name, ()))
 
 
 @dataclass(eq=False)
