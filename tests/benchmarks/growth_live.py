@@ -21,7 +21,7 @@ from asgi_wsauth.redis import RedisStore
 
 from .measure import Loop, Row, interleaved, row
 
-GROUP = "growth, live"
+GROUP = "growth_live"
 
 _LIMIT = "≤ 1.15"  # what is left is noise
 _LEFT = {"type": "websocket.disconnect", "code": 1000}

@@ -36,7 +36,7 @@ _TITLES = (
 
 def rows(short: bool) -> Iterator[Row]:
     """Without a guard; a registry by hand; ours with all that may end a socket."""
-    size = 300 if short else 10_000
+    size = 200 if short else 5_000
     found = {name: list(_measured(name, size)) for name in _GUARDS}
     for number, title in enumerate(_TITLES):
         baseline = _GUARDS[min(number, 1)]
