@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
 from typing import Any, TypeAlias
 from urllib.parse import quote, quote_plus
 
@@ -60,8 +61,21 @@ class Admission:
     @property
     def client(self) -> str | None:
         """The peer's address."""
-        address = self.scope.get("client")
-        return address[0] if address else None
+        try:
+            address = self.scope.get("client")
+            return address[0] if address else None
+        except (TypeError, LookupError):  # one that no server should build
+            return None
+
+    @cached_property
+    def _origin(self) -> str | None:
+        try:
+            for name, value in self.scope.get("headers") or ():
+                if name == b"origin":
+                    return str(value, "latin-1")
+        except (TypeError, ValueError):  # headers that no server should build
+            pass
+        return None
 
     def take_credential(self) -> None:
         """Ask every source, and remove what it found from the server's own dict.
@@ -190,9 +204,8 @@ class Admission:
                 revocations.forget(candidate)
             if candidate.denied is not None:
                 raise candidate.denied
-        ended = None if session._guard is None else session._guard.denied
-        if ended is not None:
-            raise Denied(ended.reason, "the socket was closed meanwhile")
+        if session._denied is not None:
+            raise Denied(session._denied.reason, "the socket was closed meanwhile")
         session._set(new, self.authenticator.clock())
 
     def tell(self, kind: type[Event], **more: Any) -> None:
@@ -202,7 +215,7 @@ class Admission:
             protocol=self.scope["type"],
             client=self.client,
             path=self.scope.get("path", ""),
-            origin=_origin(self.scope),
+            origin=self._origin,
             identity=None if principal is None else principal.identity,
             method=None if principal is None else principal.method,
             fingerprint=None if credential is None else credential.fingerprint,
@@ -228,13 +241,19 @@ class Admission:
         if not text:
             return text
         values = [f.value for _, f in self.attempt.findings if isinstance(f, Credential)]
-        forms = {f for v in values if v for f in (v, quote(v), quote_plus(v), repr(v)[1:-1])}
+        forms = {form for value in values for form in _forms(value) if form}
         # The marks come last, so that no part of one is taken for a credential. It takes no regular
         # expression: to compile one of a long credential takes longer than all the rest.
         parts = [text]
         for form in sorted(forms, key=len)[::-1]:
             parts = [piece for part in parts for piece in part.split(form)]
         return "[redacted]".join(parts)
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """How a credential may be written down. In a message, it may have half a surrogate pair."""
+    quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
+    return value, repr(value)[1:-1], *quoted
 
 
 class _Candidate:
@@ -246,14 +265,6 @@ class _Candidate:
 
     def end(self, denied: Denied, /) -> None:
         self.denied = denied
-
-
-def _origin(scope: Scope) -> str | None:
-    try:
-        found: bytes = next(v for k, v in scope.get("headers") or () if k == b"origin")
-        return str(found, "latin-1")
-    except (StopIteration, TypeError, ValueError):  # none, or headers that no server should build
-        return None
 
 
 def check_authenticator(authenticator: object) -> Authenticator:

@@ -35,12 +35,15 @@ async def refuse(
         rejection: how it is to be told.
         sources: where a credential might have stood among the offered subprotocols.
     """
-    extensions = scope.get("extensions") or {}
-    if rejection == "accept_then_close":
+    try:
         subprotocol = answer(scope, sources)
+        can_answer = "websocket.http.response" in (scope.get("extensions") or {})
+    except Exception:  # a scope that no server should build, which is why it is refused
+        subprotocol, can_answer = None, False
+    if rejection == "accept_then_close":
         accept: Message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
         await close(send, denied, code, accept)
-    elif rejection == "http_response" and "websocket.http.response" in extensions:
+    elif rejection == "http_response" and can_answer:
         await try_send(send, *http_answer(http_refusal(denied), "websocket.http.response"))
     else:
         await try_send(send, _close(denied, code))

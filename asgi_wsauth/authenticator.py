@@ -185,7 +185,8 @@ class Authenticator:
             if not self._is_required():
                 return False
             self._check_origin(conn, attempt)
-            await self.within_timeout(self._check_throttle(conn))
+            if self.throttle is not None:
+                await self.within_timeout(self._check_throttle(self.throttle, conn))
             return True
         except Denied:
             raise
@@ -308,7 +309,7 @@ class Authenticator:
         if not credentials:
             raise Denied(Reason.MISSING)
         credential = credentials[0]
-        if any(other.value != credential.value for other in credentials):
+        if len({found.value for found in credentials}) > 1:
             places = " and ".join(found.source for found in credentials)
             raise Denied(Reason.MALFORMED, f"different credentials in {places}")
         if len(credential.value) > self.max_token_size:
@@ -318,7 +319,8 @@ class Authenticator:
         return credential
 
     async def _vouch(self, attempt: Attempt, conn: HTTPConnection) -> Authentication:
-        await self._check_throttle(conn)  # 3
+        if self.throttle is not None:
+            await self._check_throttle(self.throttle, conn)  # 3
         credential = attempt.credential = self._choose(attempt.findings)  # 4
         principal = attempt.principal = await self._ask_verifiers(credential, conn)  # 5
         if self.revocations is not None:
@@ -330,9 +332,8 @@ class Authenticator:
             raise Denied(Reason.REVOKED, "load_user returned None")
         return Authentication(principal, user, credential)
 
-    async def _check_throttle(self, conn: HTTPConnection) -> None:
-        if self.throttle is not None:
-            await self.throttle.check(conn.client.host if conn.client else None)
+    async def _check_throttle(self, throttle: FailureThrottle, conn: HTTPConnection) -> None:
+        await throttle.check(conn.client.host if conn.client else None)
 
     async def _count_failure(self, conn: HTTPConnection) -> None:
         if self.throttle is None:

@@ -118,6 +118,7 @@ class WebSocketAuthMiddleware:
                 f'refresh_message: {refresh_message!r} is no name; take for example "auth.refresh"'
             )
         self.connection_limit = connection_limit
+        self._asks_a_store = connection_limit is not None or authenticator.revocations is not None
         self._terms = Terms(
             self.close_codes,
             grace=check_seconds("grace", grace, least=0),
@@ -160,7 +161,7 @@ class WebSocketAuthMiddleware:
         try:
             app_scope = await admission.admit(handshake.watch, handshake.first_message)
             guard = self._guard(admission, app_scope)
-            if guard is not None:
+            if guard is not None and self._asks_a_store:
                 claim = self._claim(guard, new=app_scope is not admission.scope)
                 await self.authenticator.within_timeout(claim, handshake.watch)
         except BaseException as exc:
@@ -225,9 +226,11 @@ class WebSocketAuthMiddleware:
         if admission.offer_redacted:
             marker = answer(scope, self.authenticator.sources)
         admission.tell(Admitted)
+        session: Session = scope["wsauth"]
         try:
             await self._run(handshake, scope, guard, marker)
         finally:
+            session._let_go()
             if guard is None or guard.denied is None:
                 admission.tell(Closed)
             else:
@@ -246,7 +249,7 @@ class WebSocketAuthMiddleware:
         return self.app(scope, receive, send)
 
     async def _close(self, session: Session, send: Send, denied: Denied) -> None:
-        session._end = _do_nothing
+        session._let_go()
         await close(send, denied, self.close_codes[denied.reason])
 
     async def _refuse(
@@ -275,7 +278,3 @@ class WebSocketAuthMiddleware:
             rejection=self.rejection,
             sources=self.authenticator.sources,
         )
-
-
-async def _do_nothing(denied: Denied) -> None:
-    """The end of a socket that was ended before."""

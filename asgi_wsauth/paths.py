@@ -37,6 +37,7 @@ class PathPatterns:
         """Whether `path`, decoded as in the scope, matches one of the patterns."""
         return (
             bool(self._patterns)
+            and isinstance(path, str)  # a server might not know it
             and _PLAIN.fullmatch(path) is not None
             and any(pattern.fullmatch(path) for pattern in self._patterns)
         )

@@ -73,6 +73,7 @@ class Session:
         self._renew = renew
         self._end: Callable[[Denied], Awaitable[None]] | None = None
         self._guard: Guard | None = None
+        self._denied: Denied | None = None  # why a guard ended it
         self._set(authentication, authenticator.clock())
 
     def _set(self, authentication: Authentication, authenticated_at: float) -> None:
@@ -120,6 +121,12 @@ class Session:
         end = self._check_is_socket()
         await end(Denied(reason, "closed by the app"))
 
+    def _let_go(self) -> None:
+        """The socket is over. What could end it knows of this session, and would keep it in memory
+        until the garbage collector's next turn, which costs as much as all the rest of a socket."""
+        self._guard = None
+        self._end = _do_nothing
+
     def _check_is_socket(self) -> Callable[[Denied], Awaitable[None]]:
         if self._end is None:
             raise RuntimeError("an HTTP request has no socket that could be refreshed or closed")
@@ -127,6 +134,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session of {self.principal!r}>"
+
+
+async def _do_nothing(denied: Denied) -> None:
+    """The end of a socket that was ended before."""
 
 
 class Phase(Enum):
@@ -440,7 +451,7 @@ class Guard:
         self._expiry = timers(anyio.current_time).call_in(self._terms.grace, self._end_app)
         unanswered = self._phase is Phase.HANDSHAKING and not self._accepted
         if self._step("end"):
-            self.denied = denied
+            self.denied = self.session._denied = denied
             self._closed = anyio.Event()
             for wait in self._waits:
                 wait.break_off()

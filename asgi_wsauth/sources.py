@@ -104,7 +104,10 @@ class QueryParam:
         return query.split(b"&") if query else []
 
     def _is_mine(self, part: bytes) -> bool:
-        return unquote_plus(part.partition(b"=")[0].decode("latin-1")) == self.name
+        name = part.partition(b"=")[0].decode("latin-1")
+        if "%" in name or "+" in name:
+            name = unquote_plus(name)
+        return name == self.name
 
     def __repr__(self) -> str:
         return f"query parameter {self.name}"
@@ -408,5 +411,7 @@ def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
 def _edit_header(scope: Scope, name: bytes, edit: Callable[[bytes], bytes | None]) -> None:
     """Put `edit(value)` in the place of every value of a header; None drops it."""
     headers = scope.get("headers") or ()
+    if name not in [key.lower() for key, _ in headers]:
+        return
     edited = [(key, edit(value) if key.lower() == name else value) for key, value in headers]
     scope["headers"] = [(key, value) for key, value in edited if value is not None]

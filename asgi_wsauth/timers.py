@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
+from math import inf
 
 import anyio
 import anyio.lowlevel
@@ -51,6 +52,7 @@ class Timers:
         self._numbers = count()
         self._cancelled = 0
         self._runs = False
+        self._wakes_at = -inf
         self._earlier = anyio.Event()
 
     def __len__(self) -> int:
@@ -67,7 +69,7 @@ class Timers:
         if not self._runs:
             self._runs = True
             spawn(self._run)
-        elif self._heap[0][2] is timer:
+        elif when < self._wakes_at:
             self._earlier.set()
         return timer
 
@@ -103,12 +105,14 @@ class Timers:
             if self.run_due() or not self._heap:
                 await anyio.lowlevel.checkpoint()
                 return
-            left = self._heap[0][0] - self._clock()
+            now = self._clock()
+            self._wakes_at = min(self._heap[0][0], now + _LONGEST_SLEEP)
+            left = self._wakes_at - now
         except Exception as exc:  # the clock's
             log_failure("clock %r failed", self._clock, exc)
             left = _LONGEST_SLEEP
         self._earlier = anyio.Event()
-        with anyio.move_on_after(min(left, _LONGEST_SLEEP)):
+        with anyio.move_on_after(left):
             await self._earlier.wait()
 
 

@@ -20,7 +20,9 @@ local function drop(other)
 end
 
 for _, other in ipairs(redis.call('ZRANGEBYSCORE', lapse, '-inf', now)) do drop(other) end
-if not redis.call('ZSCORE', order, name) then
+if redis.call('ZSCORE', order, name) then
+  evict = false  -- it costs nobody his own
+else
   if not evict and redis.call('ZCARD', order) >= limit then return 0 end
   local last = redis.call('ZRANGE', order, -1, -1, 'WITHSCORES')[2]
   redis.call('ZADD', order, (last or 0) + 1, name)
