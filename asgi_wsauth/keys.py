@@ -5,7 +5,7 @@ looked up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +20,7 @@ __all__ = [
     "KeySet",
     "KeySource",
     "PreparedKey",
+    "ReadyKey",
     "StaticKeys",
     "check_algorithms",
     "why_unusable",
@@ -51,8 +52,37 @@ class PreparedKey(NamedTuple):
 
     algorithm: str
     kid: str | None
-    key: Any
+    key: jwt.PyJWK
     mark: object
+
+
+class ReadyKey(jwt.PyJWK):
+    """A key that PyJWT takes as it is. It would prepare any other one anew for each token, to find
+    out whether it is one, and of an HMAC secret that takes as long as the signature.
+
+    Args:
+        name: the `alg`.
+        algorithm: PyJWT's algorithm of that name.
+        key: what its `prepare_key` returned, and its `check_key_length` found no fault with.
+    """
+
+    def __init__(self, name: str, algorithm: Algorithm, key: Any) -> None:
+        self.algorithm_name = name
+        self.Algorithm = cast(Algorithm, _Ready(algorithm))
+        self.key = key
+
+
+class _Ready:
+    """The part of an algorithm that verifies, for keys that were checked before."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.verify = algorithm.verify
+
+    def prepare_key(self, key: Any) -> Any:
+        return key
+
+    def check_key_length(self, key: Any) -> None:
+        return None
 
 
 class KeySet:
@@ -168,13 +198,13 @@ def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[P
         problems = []
         for name, algorithm in algorithms.items():
             try:
-                kid, usable = _prepare_one(key, name, algorithm)
+                kid, ready = _prepare_one(key, name, algorithm)
             except ConfigurationError:
                 raise
             except CANNOT_LOAD as exc:
                 problems.append(f"{name}: {why_unusable(exc)}")
             else:
-                prepared.append(PreparedKey(name, kid, usable, number))
+                prepared.append(PreparedKey(name, kid, ready, number))
         if len(problems) == len(algorithms):
             raise ConfigurationError(
                 f"key: number {number} fits none of the algorithms ({'; '.join(problems)})"
@@ -185,8 +215,8 @@ def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[P
     return prepared
 
 
-def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None, Any]:
-    """One key for one algorithm: its `kid`, and what PyJWT takes.
+def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None, ReadyKey]:
+    """One key for one algorithm, and its `kid`.
 
     Raises:
         ConfigurationError: the key is bad for whatever algorithm.
@@ -213,4 +243,4 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None,
     problem = algorithm.check_key_length(usable)
     if problem is not None:
         raise ConfigurationError(f"key for {name}: {problem}")
-    return kid, usable
+    return kid, ReadyKey(name, algorithm, usable)

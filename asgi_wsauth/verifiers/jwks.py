@@ -35,7 +35,7 @@ from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get
 
 from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
-from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, why_unusable
+from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, ReadyKey, why_unusable
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import run_var, spawn
 
@@ -355,7 +355,8 @@ def _prepare(kid: object, entry: Any) -> list[PreparedKey]:
         if too_short is not None:
             problem = too_short
         elif all(declared.get(member) in (None, made_known.get(member)) for member in _FAMILY):
-            prepared.append(PreparedKey(name, kid, usable, (name, kid, mark)))
+            ready = ReadyKey(name, algorithm, usable)
+            prepared.append(PreparedKey(name, kid, ready, (name, kid, mark)))
     if not prepared:
         raise ValueError(problem)
     return prepared

@@ -13,7 +13,8 @@ import re
 import secrets
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import jwt
@@ -171,7 +172,7 @@ class JWTVerifier:
         if not _SHAPE.fullmatch(token):
             return None
         header_segment, payload_segment, _ = token.split(".")
-        header = _json_object(header_segment)
+        header = _header(header_segment)
         if header is None:
             return None
         if self._issuer is not None:
@@ -185,7 +186,7 @@ class JWTVerifier:
         return principal
 
     async def _verify(
-        self, token: str, header: dict[str, Any]
+        self, token: str, header: Mapping[str, Any]
     ) -> tuple[dict[str, Any], PreparedKey]:
         """The claims of a token, all but its times checked, and the key that signed it."""
         alg, kid = header.get("alg"), header.get("kid")
@@ -246,6 +247,11 @@ class JWTVerifier:
 
 
 # A token's parts. Nothing here raises anything but Denied.
+
+
+@lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
+def _header(segment: str) -> Mapping[str, Any] | None:
+    return _json_object(segment)
 
 
 def _json_object(segment: str) -> dict[str, Any] | None:
