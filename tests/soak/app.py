@@ -132,7 +132,7 @@ async def _echo(socket: WebSocket) -> None:
 async def _stream(socket: WebSocket) -> None:
     while True:
         await socket.send_text("tick")
-        await anyio.sleep(0.2)
+        await anyio.sleep(1)
 
 
 async def _deaf(socket: WebSocket) -> None:
