@@ -7,9 +7,11 @@ test_session_states.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -1712,3 +1714,38 @@ async def test_an_app_that_raises_leaves_nothing() -> None:
         await drive(door, websocket("token=a"))
     assert (door.closed.reason, door.closed.close_code) == (None, None)
     assert door.left_over == []
+
+
+# After the end.
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_socket_that_is_over_leaves_nothing_for_the_garbage_collector(
+    guarded: bool,
+) -> None:
+    """Else its turns would cost a busy server as much as the handshakes."""
+    seen: list[weakref.ref[Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(weakref.ref(scope[key]) for key in ("user", "wsauth"))
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    door = WebSocketAuthMiddleware(app, authenticator(), enforce_expiry=guarded)
+    gc.collect()
+    gc.disable()
+    try:
+        await drive(door, websocket(f"token={mint()}"))
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+async def test_closing_a_session_whose_socket_is_over_sends_nothing() -> None:
+    app = App()
+    outcome = await drive(
+        WebSocketAuthMiddleware(app, authenticator(), enforce_expiry=False),
+        websocket(f"token={mint()}"),
+    )
+    await app.scope["wsauth"].close()
+    assert [message["type"] for message in outcome.sent] == ["websocket.accept"]
