@@ -7,6 +7,7 @@ sent is each middleware's own.
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
@@ -33,6 +34,9 @@ __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
 
 FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]"], Awaitable[str]]
+
+
+_NEVER_QUOTED = re.compile(r"[\w.~-]*", re.ASCII)  # RFC 3986 section 2.3
 
 
 class Admission:
@@ -252,6 +256,8 @@ class Admission:
 
 def _forms(value: str) -> tuple[str, ...]:
     """How a credential may be written down. In a message, it may have half a surrogate pair."""
+    if _NEVER_QUOTED.fullmatch(value):
+        return (value,)
     quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
     return value, repr(value)[1:-1], *quoted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from traceback import format_exception
 from typing import ClassVar, Protocol
@@ -201,8 +201,7 @@ def log_event(event: Event, /) -> None:
     level = _level(event)
     if not logger.isEnabledFor(level):
         return
-    told: dict[str, object] = {"reason": None, "close_code": None}
-    told |= {field.name: getattr(event, field.name) for field in fields(event)}
+    told: dict[str, object] = {"reason": None, "close_code": None, **vars(event)}
     traceback = told.pop("traceback", None)
     if isinstance(told["reason"], Reason):
         told["reason"] = told["reason"].phrase
