@@ -129,6 +129,7 @@ async def keys_rotate(weather: Weather) -> None:
     before = weather.mint.turn_keys(kid)
     await asyncio.sleep(known)
     weather.mint.withdraw(before)
+    await asyncio.sleep(known)  # so that in the end as many keys are known as in the beginning
 
 
 async def worker_killed(weather: Weather) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from frames import Close
@@ -150,14 +151,13 @@ async def foreign_origin(client: Client) -> None:
 async def guessing(client: Client) -> None:
     """Tries until his address is locked out, there, and nobody else's."""
     worker, began = client.site.any_worker(client.random), time.monotonic()
-    answers = (INVALID,)
-    for number in range(terms.FAILURES + 2):
-        if number == terms.FAILURES:
-            answers = (THROTTLED,)
-        if worker.is_over or time.monotonic() - began > terms.FAILURES_WITHIN - 2:
+    good, bad = client.mint.login(), client.mint.rubbish()
+    tries: list[tuple[Token | str, Close]]
+    tries = [(bad, INVALID)] * terms.FAILURES + [(bad, THROTTLED), (good, THROTTLED)]
+    for credential, answer in tries:
+        if worker.is_over or time.monotonic() - began > terms.FAILURES_WITHIN / 2:
             return
-        await client.visit(client.mint.rubbish(), *answers, worker=worker)
-    await client.visit(client.mint.login(), THROTTLED, worker=worker)
+        await client.visit(credential, answer, worker=worker)
     client.address = "10.0.0.1"
     await _talk_once(client, client.mint.login())
 
@@ -218,11 +218,8 @@ async def leaving(client: Client) -> None:
 
 
 def _half_a_request(client: Client, server: Any) -> None:
-    try:
-        with server.tcp() as tcp:
-            tcp.sendall(b"GET /chat?token=half HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: webs")
-    except OSError:
-        pass
+    with suppress(OSError), server.tcp() as tcp:
+        tcp.sendall(b"GET /chat?token=half HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: webs")
     client.saw("left")
 
 

@@ -63,7 +63,6 @@ class Worker:
 
     name: str
     server: Server
-    stack: ExitStack
     is_over: bool = False
 
     @property
@@ -83,7 +82,6 @@ class Site:
     Attributes:
         workers: those that clients may go to.
         was: those that were.
-        over: what ends everything.
     """
 
     redis: RedisServer
@@ -96,11 +94,10 @@ class Site:
 
     def start_worker(self, variant: str) -> Worker:
         """Start one. It is not among `workers` yet."""
-        stack = self.stack.enter_context(ExitStack())
         env = {"SOAK_REDIS": self.redis.url, "SOAK_ISSUER": self.issuer.url}
         env["PYTHONWARNINGS"] = "default"
-        server = stack.enter_context(serving(variant, "soak.app:app", env=env))
-        return Worker(f"{next(self._numbers)} {variant}", server, stack)
+        server = self.stack.enter_context(serving(variant, "soak.app:app", env=env))
+        return Worker(f"{next(self._numbers)} {variant}", server)
 
     def start_redis(self) -> None:
         """Start it again."""
