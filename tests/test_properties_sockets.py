@@ -631,3 +631,28 @@ class Sockets(RuleBasedStateMachine):
 
 TestSockets = Sockets.TestCase
 TestSockets.settings = examples(60, stateful_step_count=50)
+
+
+@pytest.mark.xfail(strict=True, reason="the guard and its slot stay")
+def test_a_cancelled_handshake_leaves_nothing() -> None:
+    """Whenever a server cancels it, with nothing but `Task.cancel`, which no shield keeps off."""
+
+    async def cancelled_after(turns: int) -> list[str]:
+        async def verify(credential: Credential, conn: Any) -> Principal:
+            await asyncio.sleep(0)
+            return Principal("alice", expires_at=NOW + 100)
+
+        clock, store = Clock(), MemoryStore()
+        auth = authenticator(verify, clock=clock, revocations=Revocations(store), observers=[])
+        limit = ConnectionLimit(1, store)
+        door = WebSocketAuthMiddleware(Puppet(), auth, connection_limit=limit)
+        scope = websocket("token=a-long-9Wz")
+        server = Slow(scope, 0)
+        task = asyncio.ensure_future(door(scope, server.receive, server.send))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return left_over(door, clock)
+
+    assert [asyncio.run(cancelled_after(turns)) for turns in range(20)] == [[]] * 20
