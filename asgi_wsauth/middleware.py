@@ -159,19 +159,20 @@ class WebSocketAuthMiddleware:
         """
         guard: Guard | None = None
         try:
-            app_scope = await admission.admit(handshake.watch, handshake.first_message)
-            guard = self._guard(admission, app_scope)
-            if guard is not None and self._asks_a_store:
-                claim = self._claim(guard, new=app_scope is not admission.scope)
-                await self.authenticator.within_timeout(claim, handshake.watch)
+            try:
+                app_scope = await admission.admit(handshake.watch, handshake.first_message)
+                guard = self._guard(admission, app_scope)
+                if guard is not None and self._asks_a_store:
+                    claim = self._claim(guard, new=app_scope is not admission.scope)
+                    await self.authenticator.within_timeout(claim, handshake.watch)
+            finally:  # in here, because a server may cancel the handshake at that moment
+                await handshake.stop_watching()
         except BaseException as exc:
             if guard is not None:
                 await self._release(guard)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise
             raise Denied.because("the entry", exc) from exc
-        finally:
-            await handshake.stop_watching()
         return app_scope, guard
 
     # What a guarded socket holds while it is open.
@@ -196,16 +197,14 @@ class WebSocketAuthMiddleware:
         limit = self.connection_limit
         if revocations is not None:
             revocations.watch_over(guard)
-        if limit is None:
-            if revocations is not None:
-                await revocations.check(guard.principal)
-        elif revocations is not None and limit.counts_in(revocations.store):
+        if revocations is not None and limit is not None and limit.counts_in(revocations.store):
             revoked = await limit.take(guard, subjects_of(guard.principal))
             check_revoked(guard.principal, revoked)
-        else:
+            return
+        if limit is not None:
             await limit.take(guard)
-            if revocations is not None:
-                await revocations.check(guard.principal)
+        if revocations is not None:
+            await revocations.check(guard.principal)
 
     async def _release(self, guard: Guard) -> None:
         if self.authenticator.revocations is not None:

@@ -403,7 +403,7 @@ def _offered(scope: Scope) -> list[str]:
 def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
     """The subprotocol to answer a redacted handshake with where the app chooses none: the marker
     that stood before a credential, or else the first one offered."""
-    offered = _offered(scope)
+    offered = [word for word in _offered(scope) if isinstance(word, str)]
     markers = [source.marker for source in sources if isinstance(source, Subprotocol)]
     return next((word for word in offered if word in markers), offered[0] if offered else None)
 
