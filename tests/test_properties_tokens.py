@@ -593,6 +593,8 @@ class Credentials(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 9, 10, 29, 30, 60]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
+        for token in sorted(self.used):
+            self._ask_again(token)
 
     @rule(
         ticket=tickets,
@@ -641,7 +643,9 @@ class Credentials(RuleBasedStateMachine):
     @precondition(lambda self: self.used)
     @rule(data=st.data())
     def present_one_again(self, data: Any) -> None:
-        token = data.draw(st.sampled_from(sorted(self.used)))
+        self._ask_again(data.draw(st.sampled_from(sorted(self.used))))
+
+    def _ask_again(self, token: str) -> None:
         exp = json.loads(_bytes(token)[1])["exp"]
         assert self._ask(token) == ("eve" if exp + LEEWAY > self.clock() else None)
 
