@@ -305,13 +305,16 @@ async def test_3_who_is_locked_out_is_told_so_whatever_he_presents() -> None:
     assert isinstance(other, Authentication)
 
 
-async def test_3_origin_comes_before_it_and_no_client_is_never_locked_out() -> None:
+async def test_3_origin_comes_before_it_and_no_client_is_never_locked_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     auth = throttled(Knows(good=Principal("alice")), allowed_origins=["https://a.example"])
     foreign = [("origin", "https://evil.example")]
     assert await decide(auth, websocket("token=bad")) is Reason.INVALID
     assert await decide(auth, websocket("token=bad", headers=foreign)) is Reason.ORIGIN
     for _ in range(2):
         assert await decide(auth, websocket("token=bad", client=None)) is Reason.INVALID
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("where", ["check", "count"])
@@ -331,11 +334,22 @@ async def test_3_row_34_a_throttle_that_does_not_work_admits_nobody(
         assert result is (Reason.ERROR if how == "fails" else Reason.UNAVAILABLE)
     else:
         assert await decide(auth, websocket("token=bad")) is Reason.INVALID
-        assert ("could not count" in caplog.text) is (how == "fails")
+        told = [f"{auth.throttle!r} could not count"] if how == "fails" else []
+        assert caplog.messages == told
+        assert ("ZeroDivisionError" in caplog.text) is (how == "fails")
         assert isinstance(await decide(auth, websocket("token=good")), Authentication)
 
 
-async def test_3_who_leaves_at_once_is_counted_all_the_same() -> None:
+async def test_3_who_leaves_at_once_is_counted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = FailureThrottle.count
+
+    async def count_elsewhere(self: FailureThrottle, client: str | None) -> None:
+        await anyio.lowlevel.checkpoint()
+        await count(self, client)
+
+    monkeypatch.setattr(FailureThrottle, "count", count_elsewhere)
     auth = throttled(Knows(good=Principal("alice")))
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -410,17 +424,31 @@ async def test_4_a_users_own_source() -> None:
     assert await decide(auth, websocket(path="/ws/")) is Reason.MISSING
 
 
-@pytest.mark.parametrize("find", [lambda: 1 / 0, lambda: b"good", lambda: ["good"]])
-async def test_4_a_source_that_breaks_admits_nobody(find: Callable[[], Any]) -> None:
+@pytest.mark.parametrize(
+    ("find", "why"),
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: b"good", "TypeError: a source found a bytes; it must be a str"),
+        (lambda: ["good"], "TypeError: a source found a list; it must be a str"),
+    ],
+)
+async def test_4_a_source_that_breaks_admits_nobody(find: Callable[[], Any], why: str) -> None:
     class Broken:
         def extract(self, conn: HTTPConnection) -> Any:
             return find()
 
         def redact(self, scope: Any) -> None: ...
 
+        def __repr__(self) -> str:
+            return "a source"
+
     verifier = Knows(good=Principal("alice"))
     auth = authenticator(verifier, sources=[QueryParam("token"), Broken()])
-    assert await decide(auth, websocket("token=good")) is Reason.ERROR
+    with pytest.raises(Denied) as caught:
+        await auth.authenticate(HTTPConnection(websocket("token=good")))
+    kind, _, text = why.partition(": ")
+    assert (caught.value.reason, caught.value.detail) == (Reason.ERROR, f"a source: {kind}")
+    assert str(caught.value.__cause__) == text
     assert not verifier.asked
 
 
@@ -435,6 +463,15 @@ async def test_5_the_first_that_claims_it_decides() -> None:
         assert isinstance(result, Authentication)
         assert result.user.identity == identity
     assert second.asked == ["b"]
+
+
+async def test_5_a_verifier_may_look_at_the_connection() -> None:
+    async def verifier(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        return Principal("alice") if conn.url.path == "/ws/alice" else None
+
+    auth = authenticator(verifier)
+    assert isinstance(await decide(auth, websocket("token=x", path="/ws/alice")), Authentication)
+    assert await decide(auth, websocket("token=x", path="/ws/bob")) is Reason.INVALID
 
 
 async def test_5_a_refusal_stops_the_chain() -> None:
@@ -639,8 +676,12 @@ async def test_7_load_user(user: Any, expected: Any) -> None:
         return user
 
     auth = authenticator(load_user=load)
-    result = await decide(auth, websocket(f"token={mint()}"))
+    token = mint()
+    result = await decide(auth, websocket(f"token={token}"))
     assert expected == (result.user if isinstance(result, Authentication) else result)
+    if isinstance(result, Authentication):
+        assert result.principal.identity == "alice"
+        assert result.credential is not None and result.credential.value == token
     assert await decide(auth, websocket("token=rubbish")) is Reason.INVALID
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -352,18 +353,31 @@ async def test_what_is_left_out_is_logged_when_it_changes(
     ]
 
 
+@pytest.mark.parametrize("count", [10, 11, 20])
 @pytest.mark.parametrize("others", [[jwk(P256_KEY, "1")], []])
 async def test_row_19_however_much_is_left_out_the_line_is_short(
-    issuer: Issuer, others: list[Any], caplog: pytest.LogCaptureFixture
+    issuer: Issuer, others: list[Any], count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    long = [{"kid": "k" * 5000, "kty": "EC", "crv": "c" * 5000} for _ in range(20)]
+    long = [{"kid": "k" * 5000, "kty": "EC", "crv": "c" * 5000} for _ in range(count)]
     issuer.pages["/jwks"] = {"keys": [*long, *others]}
     guard = Guard(issuer)
     assert await guard.judge(issuer.token("1")) is (ADMITTED if others else KEYS_UNAVAILABLE)
     (line,) = caplog.messages
     assert len(line) < 10 * 300 + 100
     assert "Unsupported crv" in line
-    assert line.endswith("; and 10 more") == bool(others)  # a field of an event is cut
+    if others:  # else it is a field of an event, which is cut
+        assert line.endswith(f"; and {count - 10} more") == (count > 10)
+        assert ("; and " in line) == (count > 10)
+
+
+async def test_row_19_the_longest_rsa_keys(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest = rsa_jwk((1 << 8191) + 1, 65537)
+    slowest = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 63) + 1)
+    issuer.pages["/jwks"] = {"keys": [longest, slowest, jwk(P256_KEY, "1")]}
+    assert await Guard(issuer).judge(issuer.token("1")) is ADMITTED
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -845,6 +859,11 @@ async def test_what_the_log_is_told(issuer: Issuer) -> None:
         await judged(guard.verifier, unknown()[0])
     assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: HTTP 500"
     assert caught.value.retry_after == 30
+    issuer.behaviour.clear()
+    issuer.pages["/jwks"] = []
+    with pytest.raises(Denied) as caught:
+        await Guard(issuer).jwks.keys()
+    assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: this is no set of keys"
 
 
 # Rotation
@@ -1307,6 +1326,20 @@ def test_a_set_stands_alone() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        JWKS("https://id.example"),
+        JWKS.from_oidc("https://id.example"),
+        JWTVerifier.from_oidc("https://id.example", algorithms=["RS256"], audience=None)._keys,
+    ],
+    ids=["address", "issuer", "verifier"],
+)
+def test_the_defaults(keys: Any) -> None:
+    assert (keys._ttl, keys._cooldown, keys._stale_for, keys._timeout) == (600, 30, 3600, 3)
+    assert keys._outbound._max_size == 262_144
+
+
 def test_its_repr_has_no_query() -> None:
     assert repr(JWKS("https://id.example/keys?secret=x")) == "<JWKS https://id.example/keys>"
 
@@ -1318,7 +1351,9 @@ async def test_every_fetch_is_told_once(issuer: Issuer) -> None:
     told: list[Event] = []
     guard = Guard(issuer, "/jwks?secret=x", observers=[told.append])
     issuer.pages["/jwks?secret=x"] = {"keys": [jwk(RSA_KEY, "2"), jwk(P256_KEY, "1"), None]}
+    began = time.perf_counter()
     assert await guard.judge_all([issuer.token("1")] * 10) == {ADMITTED: 10}
+    longest = time.perf_counter() - began
     issuer.behaviour["*"] = "fail"
     guard.clock.now += 600
     assert await guard.judge_all([issuer.token("1")] * 10) == {ADMITTED: 10}
@@ -1329,6 +1364,7 @@ async def test_every_fetch_is_told_once(issuer: Issuer) -> None:
         (f"{issuer.url}/jwks", 0, "HTTP 500"),
     ]
     assert all(event.duration > 0 and event.client is None for event in seen)
+    assert seen[0].duration <= longest
 
 
 async def test_a_fetch_that_works_is_logged_for_who_wants_to_know(

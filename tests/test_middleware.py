@@ -812,6 +812,7 @@ async def test_a_source_that_can_not_redact_refuses() -> None:
     assert outcome.close == (1011, "internal_error")
     assert not app.calls
     assert b"also" not in [value for _, value in scope["headers"]]  # the others had their turn
+    assert seen[0].detail == "query parameter token: KeyError"
     assert "KeyError" in str(seen[0].traceback)
 
 

@@ -343,6 +343,9 @@ class TestHeaderWithoutScheme:
 
 
 class TestHeader:
+    def test_by_default_it_is_authorization(self) -> None:
+        assert extract(Header(scheme="Bearer"), websocket(headers=bearer("abc"))) == "abc"
+
     def test_its_name_has_no_case(self) -> None:
         assert extract(Header("X-Api-KEY"), websocket(headers=[("x-api-key", "abc")])) == "abc"
 
