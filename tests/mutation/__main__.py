@@ -94,12 +94,12 @@ def outcome(module: str, folder: Path) -> tuple[Counter[str], list[Mutant]]:
     return Counter(statuses.values()), mutants
 
 
-def survives(mutant: Mutant, folder: Path, tests: list[str]) -> bool:
+def passes(tests: list[str], folder: Path, mutant: str = "") -> bool:
     """Whether all tests pass, the slow ones too, in a process that has the mutant from the start.
     mutmut runs those that call the function; what tests build when they are imported is not among
     what they call."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", *PYTEST, *tests]
-    environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": mutant.name}
+    environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": mutant}
     try:
         done = subprocess.run(
             command, cwd=folder / "mutants", env=environment, capture_output=True, timeout=600
@@ -122,7 +122,9 @@ def run(module: str, folder: Path) -> bool:
     counts, alive = outcome(module, folder)
     entries = [entry for entry in read_entries() if entry.module == module]
     unlisted, stale = explained(alive, entries)
-    unlisted = [mutant for mutant in unlisted if survives(mutant, folder, tests)]
+    if unlisted and not passes(tests, folder):
+        sys.exit(f"{module}: its tests fail without a mutant, too")
+    unlisted = [mutant for mutant in unlisted if passes(tests, folder, mutant.name)]
     left = sum(counts.values()) - counts["killed"] - counts["timeout"]
     told = (
         f"{counts['killed']} killed, {counts['timeout']} timed out, {left} neither by quick tests"
