@@ -383,7 +383,7 @@ class Guard:
             await self._send(message)
             return
         is_http = kind.startswith("websocket.http.response")
-        if self._phase in _ENDED or (self._phase is Phase.ANSWERED and not is_http):
+        if self.denied is not None or (self._phase is Phase.ANSWERED and not is_http):
             why = "by the app" if self.denied is None else self.denied.reason.phrase
             raise _SocketClosed(f"the socket was closed: {why}")
         if kind == "websocket.accept":

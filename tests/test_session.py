@@ -664,6 +664,18 @@ async def test_sending_after_the_end_raises_as_asgi_asks(message: dict[str, Any]
     assert wire.kinds == ["accept", "close"]
 
 
+async def test_what_the_app_left_behind_sends_nothing_behind_the_close() -> None:
+    seat = Seat()
+    door = Door(seat)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting)
+        await door.revocations.revoke_user("alice")
+    for message in (said("x"), CLOSE):
+        with pytest.raises(OSError, match="token_revoked"):
+            await seat.send(message)
+    assert wire.kinds == ["accept", "close"]
+
+
 async def test_while_the_close_is_on_its_way_nothing_else_is_sent() -> None:
     proceed = anyio.Event()
 
