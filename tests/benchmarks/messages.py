@@ -35,7 +35,7 @@ def _echoes(sockets: list[socket.socket], count: int, at_once: int) -> None:
 
 def rows(short: bool) -> Iterator[Row]:
     """One message at a time on each socket, and 16 of them."""
-    count, rounds = (32, 3) if short else (256, 31)
+    count, rounds = (32, 3) if short else (128, 60)
     with echo_server() as server, ExitStack() as stack:
         presented = token()
 
