@@ -84,7 +84,9 @@ def compared(
     server: Server,
     work: Mapping[str, Callable[[], int]],
     rounds: int,
-    **options: Any,
+    *,
+    rates: Mapping[str, str] = {},
+    costs: Mapping[str, str] = {},
 ) -> Iterator[Row]:
     """Rows of how many of `what` are done in a second, and of what each takes of the server.
 
@@ -92,7 +94,8 @@ def compared(
 
     Args:
         work: name -> what does many of them, and tells how many. All are compared with the first.
-        options: for `interleaved`.
+        rates: name -> what the ratio of its rate should be.
+        costs: name -> what the ratio of its CPU time should be.
     """
     names = [f"{name}: {what} a second" for name in work]
     taken: dict[str, list[float]] = {name: [] for name in work}
@@ -105,14 +108,15 @@ def compared(
         return count / lasted
 
     candidates = {title: partial(once, name) for title, name in zip(names, work, strict=True)}
-    yield from interleaved(group, "per s", candidates, names[0], rounds, **options)
+    targets = {f"{name}: {what} a second": target for name, target in rates.items()}
+    yield from interleaved(group, "per s", candidates, names[0], rounds, targets=targets)
     first = taken[next(iter(work))][-rounds:]
     titles = [f"{name}: CPU time of the server for each" for name in work]
     for title, name in zip(titles, work, strict=True):
         against = None if title == titles[0] else first
         baseline = None if title == titles[0] else titles[0]
-        taken_by = taken[name][-rounds:]
-        yield row(group, title, "µs", taken_by, against=against, baseline=baseline)
+        taken_by, target = taken[name][-rounds:], costs.get(name, "")
+        yield row(group, title, "µs", taken_by, against=against, baseline=baseline, target=target)
 
 
 # The server's side

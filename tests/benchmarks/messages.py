@@ -52,4 +52,5 @@ def rows(short: bool) -> Iterator[Row]:
 
         for at_once, how in ((1, "one at a time"), (16, "16 at once")):
             work = {f"{name}, {how}": talking(path, at_once) for name, path in _GUARDS.items()}
-            yield from compared(GROUP, "messages", server, work, rounds)
+            costs = {f"ours, guarded, {how}": "≤ 1.05"}
+            yield from compared(GROUP, "messages", server, work, rounds, costs=costs)
