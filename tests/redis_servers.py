@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -110,6 +111,16 @@ class RedisServer(Target):
             self._process.wait(DEADLINE)
             self._process = None
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It takes connections meanwhile, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
 def redis_server(
@@ -170,13 +181,23 @@ def _two_ports() -> int:
             return port
 
 
+def needed_binary(kind: str | None = None) -> str:
+    """A server's program; where there is none, the test skips, or fails, as said above.
+
+    Args:
+        kind: one of BINARIES; None for any.
+    """
+    binary = BINARIES.get(kind or next(iter(BINARIES), ""))
+    if binary is None:
+        (pytest.fail if os.environ.get("WSAUTH_REQUIRE_REDIS") == "1" else pytest.skip)(_INSTALL)
+    return binary
+
+
 @contextmanager
 def _started(
     kind: str | None, new_port: Callable[[], int], options: Sequence[str]
 ) -> Iterator[RedisServer]:
-    binary = BINARIES.get(kind or next(iter(BINARIES), ""))
-    if binary is None:
-        (pytest.fail if os.environ.get("WSAUTH_REQUIRE_REDIS") == "1" else pytest.skip)(_INSTALL)
+    binary = needed_binary(kind)
     with tempfile.TemporaryDirectory(prefix="redis") as directory:
         if not os.access(binary, os.X_OK):  # as some installers unpack it
             binary = shutil.copy(binary, directory)

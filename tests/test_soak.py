@@ -10,8 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-from redis_servers import BINARIES
+from redis_servers import needed_binary
 from servers import DEADLINE
 from soak.tally import WRONGS, Tally
 
@@ -20,8 +19,8 @@ _FAULTS = ["redis_killed", "redis_drops_connections", "worker_killed"]
 _OPTIONS = ["--minutes", "0.5", "--rate", "30", "--stay", "12", "--faults", *_FAULTS]
 
 
-@pytest.mark.skipif(not BINARIES, reason="no Redis server")
 def test_nothing_goes_wrong_and_an_interrupt_ends_it_with_the_table(tmp_path: Path) -> None:
+    needed_binary()
     log = tmp_path / "log"
     command = [sys.executable, "-m", "tests.soak", *_OPTIONS, "--log", str(log)]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as soak:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from itertools import count, islice
@@ -76,17 +76,6 @@ class Site:
         """Redis was asked for slots, or to take them back, when it could not answer: they will end
         with their lease."""
         self.excused |= self.left_behind()
-
-    @contextmanager
-    def hanging(self) -> Iterator[None]:
-        """Redis takes connections meanwhile, and answers nothing."""
-        with redis.Redis.from_url(self.redis.url) as client:
-            number = client.info("server")["process_id"]
-        os.kill(number, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(number, signal.SIGCONT)
 
 
 def working(url: str, *arguments: str, lease: float = LEASE) -> AbstractContextManager[Server]:
@@ -513,7 +502,7 @@ async def test_while_redis_hangs_nobody_is_admitted_and_no_handshake_hangs_for_l
     tickets = [await new_ticket(site.workers[0], alice) for _ in site.workers]
     assert (await revoke(site.workers[0], "user", revoked_user)).status == 200
 
-    with site.hanging():
+    with site.redis.hanging():
         for number, worker in enumerate(around(site.workers, 80)):  # they don't wait for an answer
             token = mallory if number % 3 else alice
             worker.handshake("/chat" if number % 2 else "/counted", token=token).close()

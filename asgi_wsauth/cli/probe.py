@@ -160,7 +160,7 @@ async def knock(target: Target, case: Case) -> Seen:
             max_size=None,
         ) as socket:
             spoke, close = await _listen(socket, handshake.messages, target.patience)
-            return Seen(handshake.offered, 101, "", socket.subprotocol, spoke, close)
+        return Seen(handshake.offered, 101, "", socket.subprotocol, spoke, close)
     except InvalidStatus as refused:
         body = bytes(refused.response.body or b"").decode(errors="replace")[:_MOST]
         return Seen(handshake.offered, refused.response.status_code, body)

@@ -27,6 +27,7 @@ GROUPS = {
     "connections": "connections per second, through uvicorn",
     "messages": "echo messages per second, through uvicorn",
     "memory": "memory and tasks for each of 10,000 live sockets",
+    "live": "memory and closes of live sockets of a real uvicorn",
     "revoking": "how long it takes to revoke 10,000 live sockets",
     "growth_live": "how costs grow with live sockets and revocations",
 }

@@ -95,7 +95,7 @@ async def redis_down_for_long(weather: Weather) -> None:
 
 
 async def redis_hangs(weather: Weather) -> None:
-    with weather.site.troubles.with_("redis"), weather.site.redis_hangs():
+    with weather.site.troubles.with_("redis"), weather.site.redis.hanging():
         await weather.wait(0.5, 7)
 
 

@@ -118,17 +118,6 @@ class Site:
         """A client of its Redis."""
         return redis.Redis.from_url(self.redis.url, decode_responses=True)
 
-    @contextmanager
-    def redis_hangs(self) -> Iterator[None]:
-        """It takes connections meanwhile, and answers nothing."""
-        with self.client() as client:
-            number = client.info("server")["process_id"]
-        os.kill(number, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(number, signal.SIGCONT)
-
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
