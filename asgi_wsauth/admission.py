@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Scope
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import ConfigurationError, Denied, InsufficientScope, Reason
-from asgi_wsauth.events import Event, Refreshed, Refused
+from asgi_wsauth.events import Event, Refreshed, Refused, is_heard
 from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
@@ -214,6 +214,8 @@ class Admission:
 
     def tell(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is known by now."""
+        if not is_heard(self.authenticator.observers, kind):
+            return
         credential, principal = self.attempt.credential, self.attempt.principal
         event = kind(
             protocol=self.scope["type"],

@@ -31,7 +31,8 @@ from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.origins import check_origins, parse_origin
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
-from asgi_wsauth.tasks import call_on_first_wait
+from asgi_wsauth.tasks import Breakable, call_on_first_wait
+from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
@@ -207,14 +208,20 @@ class Authenticator:
         Raises:
             Denied: with `Reason.UNAVAILABLE`, where it takes longer.
         """
-        with anyio.CancelScope() as scope:
+        deadline: Deadline | None = None
 
-            def on_first_wait() -> None:
-                scope.deadline = anyio.current_time() + self.timeout
-                if on_wait is not None:
-                    on_wait(scope.cancel)
+        def on_first_wait() -> None:
+            nonlocal deadline
+            deadline = Deadline(stretch, self.timeout)
+            if on_wait is not None:
+                on_wait(stretch.break_off)
 
-            return await call_on_first_wait(work, on_first_wait)
+        try:
+            with Breakable() as stretch:
+                return await call_on_first_wait(work, on_first_wait)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
         raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection) -> Attempt:

@@ -179,7 +179,7 @@ class WebSocketAuthMiddleware:
 
     def _guard(self, admission: Admission, app_scope: Scope) -> Guard | None:
         session: Session = app_scope["wsauth"]
-        is_somebody = session.fingerprint is not None
+        is_somebody = session._authentication.credential is not None
         guarded = is_somebody and self.connection_limit is not None
         if app_scope is admission.scope:  # all else is the outer instance's
             return Guard(session, self._inner_terms, admission.scope) if guarded else None
@@ -191,7 +191,7 @@ class WebSocketAuthMiddleware:
     async def _claim(self, guard: Guard, *, new: bool) -> None:
         """Register, take a slot, and see once more whether the principal was revoked: before that,
         a revocation is found in the store, and afterwards it is heard of."""
-        if guard.session.fingerprint is None:
+        if guard.session._authentication.credential is None:
             return
         revocations = self.authenticator.revocations if new else None
         limit = self.connection_limit

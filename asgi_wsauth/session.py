@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import partial
 from math import isfinite
 from typing import TypeAlias
@@ -35,7 +35,7 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.sources import token_in
 from asgi_wsauth.tasks import Breakable, spawn
-from asgi_wsauth.timers import Timer, timers
+from asgi_wsauth.timers import Deadline, Timer, timers
 
 __all__ = ["Guard", "Session", "Terms"]
 
@@ -50,7 +50,6 @@ class Session:
         authenticated_at: Unix time in seconds of the decision.
         client: the peer's address, or None where the server knows none.
         method: how it was proved, for example `jwt`; `none` while authentication is off.
-        fingerprint: the first 16 hex digits of the credential's SHA-256; None without a credential.
         expires_at: Unix time in seconds from which the credential is no longer accepted, or None.
     """
 
@@ -77,14 +76,19 @@ class Session:
         self._set(authentication, authenticator.clock())
 
     def _set(self, authentication: Authentication, authenticated_at: float) -> None:
-        principal, _, credential = self._authentication = authentication
-        self.principal = principal
+        self._authentication = authentication
+        self.principal = principal = authentication.principal
         self.authenticated_at = authenticated_at
         self.method = principal.method
-        self.fingerprint = None if credential is None else credential.fingerprint
         self.expires_at = principal.expires_at
         if self._guard is not None:
             self._guard.set_timers()
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The first 16 hex digits of the credential's SHA-256; None without a credential."""
+        credential = self._authentication.credential
+        return None if credential is None else credential.fingerprint
 
     async def refresh(self, token: str) -> None:
         """Go on with a new credential: the socket ends when that one does. `scope["user"]` and
@@ -140,7 +144,7 @@ async def _do_nothing(denied: Denied) -> None:
     """The end of a socket that was ended before."""
 
 
-class Phase(Enum):
+class Phase(IntEnum):
     ENTERING = auto()
     HANDSHAKING = auto()
     OPEN = auto()
@@ -244,7 +248,7 @@ class Guard:
         self._app = Breakable()
         self._wait: Breakable | None = None  # for the next of them
         self._waits: list[Breakable] = []  # the app's pending receives
-        self._expiry: Timer | None = None
+        self._expiry: Timer | Deadline | None = None
         self._due: Timer | None = None
         self._closed: anyio.Event | None = None
         self._settled: anyio.Event | None = None
@@ -447,8 +451,7 @@ class Guard:
             self.denied = denied  # whoever is about to run the app will refuse
             return
         self._clear_timers()
-        # By a clock that nobody sets.
-        self._expiry = timers(anyio.current_time).call_in(self._terms.grace, self._end_app)
+        self._expiry = Deadline(self._app, self._terms.grace)
         unanswered = self._phase is Phase.HANDSHAKING and not self._accepted
         if self._step("end"):
             self.denied = self.session._denied = denied
@@ -484,11 +487,6 @@ class Guard:
     def _settle(self) -> None:
         if self._settled is not None:
             self._settled.set()
-
-    def _end_app(self) -> None:
-        self._app.break_off()
-        # Once more, where the app holds on to its life.
-        self._expiry = timers(anyio.current_time).call_in(_PATIENCE, self._end_app)
 
 
 def _tells_of_end(exc: BaseException) -> bool:

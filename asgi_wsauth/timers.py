@@ -11,12 +11,14 @@ import anyio
 import anyio.lowlevel
 
 from asgi_wsauth.events import log_failure
-from asgi_wsauth.tasks import run_var, spawn
+from asgi_wsauth.tasks import Breakable, run_var, spawn
 
-__all__ = ["Timer", "Timers", "timers"]
+__all__ = ["Deadline", "Timer", "Timers", "timers"]
 
 # Seconds. A wall clock may be set, or go on while the machine sleeps.
 _LONGEST_SLEEP = 0.5
+
+_PATIENCE = 1.0  # seconds until what was broken off, and goes on, is broken off again
 
 _AT_ONCE = 5  # calls between two turns of the event loop
 
@@ -125,3 +127,30 @@ def timers(clock: Callable[[], float]) -> Timers:
     if clock not in found:
         found[clock] = Timers(clock)
     return found[clock]
+
+
+class Deadline:
+    """The time after which a stretch of work is broken off; once more each second, where the work
+    holds on to its life.
+
+    Args:
+        stretch: the work.
+        seconds: from now on, by a clock that nobody sets.
+    """
+
+    __slots__ = ("_stretch", "_timer")
+
+    def __init__(self, stretch: Breakable, seconds: float) -> None:
+        self._stretch = stretch
+        self._set(seconds)
+
+    def _set(self, seconds: float) -> None:
+        self._timer = timers(anyio.current_time).call_in(seconds, self._break_off)
+
+    def _break_off(self) -> None:
+        self._stretch.break_off()
+        self._set(_PATIENCE)
+
+    def cancel(self) -> None:
+        """Forget it."""
+        self._timer.cancel()
