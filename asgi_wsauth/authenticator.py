@@ -307,16 +307,17 @@ class Authenticator:
             raise Denied(Reason.ORIGIN, "not among allowed_origins")
 
     def _choose(self, findings: Sequence[Finding]) -> Credential:
-        explicit = [finding for finding in findings if not _is_ambient(finding)]
+        if not findings:
+            raise Denied(Reason.MISSING)
+        if len(findings) > 1:
+            findings = [f for f in findings if not _is_ambient(f)] or findings
         credentials = []
-        for _, found in explicit or findings:
+        for _, found in findings:
             if isinstance(found, Denied):
                 raise found
             credentials.append(found)
-        if not credentials:
-            raise Denied(Reason.MISSING)
         credential = credentials[0]
-        if len({found.value for found in credentials}) > 1:
+        if any(found.value != credential.value for found in credentials[1:]):
             places = " and ".join(found.source for found in credentials)
             raise Denied(Reason.MALFORMED, f"different credentials in {places}")
         if len(credential.value) > self.max_token_size:

@@ -45,7 +45,8 @@ def principal_of(
     expires_at = _seconds(claims, "exp")
     if expires_at is not None:
         expires_at += late
-    identity, session_id, token_id = (_text(claims, name) for name in ("sub", "sid", "jti"))
+    identity, session_id = _text(claims, "sub"), _text(claims, "sid")
+    token_id = _text(claims, "jti")
     scopes = _scopes(claims, scopes_claim)
     if not identity:
         raise Denied(Reason.INVALID, "it has no sub")

@@ -7,6 +7,7 @@ quick; what it raises is logged and goes no further. No event ever carries a cre
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
@@ -197,6 +198,7 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     return members
 
 
+_MARKS = re.compile('[ "=]')  # with one of them, a field stands in quotes
 _LONGEST = 200  # characters of one field in a log line
 _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 
@@ -266,6 +268,6 @@ def _quoted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     text = str(value)
-    if not any(c in text for c in ' "='):
+    if not _MARKS.search(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

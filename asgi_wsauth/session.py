@@ -313,9 +313,10 @@ class Guard:
                 self._due = self._timers.call_at(expires_at - _NOTICE, self._tell_due)
 
     def _clear_timers(self) -> None:
-        for timer in (self._expiry, self._due):
-            if timer is not None:
-                timer.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._due is not None:
+            self._due.cancel()
         self._expiry = self._due = None
 
     def _expires_at(self) -> float | None:
