@@ -180,8 +180,10 @@ def tell(observers: Iterable[Observer], event: Event) -> None:
 
 def is_heard(observers: tuple[Observer, ...], kind: type[Event]) -> bool:
     """Whether anybody would hear of such an event. What only the log is told of, and leaves out,
-    need not be made: that saves an admission a tenth of its time."""
-    return observers != (log_event,) or logger.isEnabledFor(kind.loudest)
+    need not be made: an admission, and the close after it, take a sixth of a handshake to tell."""
+    if observers == (log_event,):
+        return logger.isEnabledFor(kind.loudest)
+    return bool(observers)
 
 
 def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:

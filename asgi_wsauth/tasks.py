@@ -9,12 +9,13 @@ from itertools import count
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anyio.lowlevel import RunVar
+import anyio
+from anyio.lowlevel import RunVar, checkpoint
 
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Breakable", "call_on_first_wait", "from_any_thread", "run_var", "spawn"]
+__all__ = ["Breakable", "Gate", "call_on_first_wait", "from_any_thread", "run_var", "spawn"]
 
 T = TypeVar("T")
 
@@ -147,6 +148,44 @@ class Breakable:
             others = _uncancel(task)
         # Whoever else cancelled the task is to see that it was.
         return self.broken and isinstance(exc, asyncio.CancelledError) and not others
+
+
+_TOGETHER = 20  # tasks that pass a gate between two turns of the event loop
+
+
+class Gate:
+    """What tasks wait for until it is opened, for good. They pass a few at a time: thousands of
+    them, as after a deploy, would hold up the event loop for seconds.
+
+    Attributes:
+        is_open: whether nobody need wait any more.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._waiting = 0
+        self._events: list[anyio.Event] = []
+
+    async def wait(self) -> None:
+        """Wait until it is open, and those have passed who waited before."""
+        if self.is_open:
+            return
+        if self._waiting % _TOGETHER == 0:
+            self._events.append(anyio.Event())
+        self._waiting += 1
+        await self._events[-1].wait()
+
+    async def open(self) -> None:
+        """Let everybody pass; all at once, if this is cancelled."""
+        self.is_open = True
+        try:
+            for event in self._events:
+                event.set()
+                await checkpoint()
+        finally:
+            for event in self._events:
+                event.set()
+            self._events.clear()
 
 
 def run_var(name: str) -> RunVar[Any]:

@@ -26,7 +26,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
-from asgi_wsauth.events import logger
+from asgi_wsauth.events import Observer, is_heard, logger
 
 
 class Lines(logging.Handler):
@@ -236,6 +236,26 @@ class TestLogEvent:
         for event in (Admitted(), Refused(reason=Reason.INVALID), Refused(reason=Reason.ERROR)):
             log_event(event)
         assert [vars(record)["event"] for record in log.records] == told
+
+    @pytest.mark.parametrize(
+        "level, heard",
+        [
+            (logging.INFO, {Admitted, Refused, Abandoned, Closed, KeysFetched}),
+            (logging.WARNING, {Refused, KeysFetched}),
+            (logging.ERROR, {Refused}),
+            (logging.CRITICAL, set()),
+        ],
+        ids=named,
+    )
+    def test_what_nobody_would_hear_of_need_not_be_made(
+        self, log: Lines, level: int, heard: set[type[Event]]
+    ) -> None:
+        logger.setLevel(level)
+        kinds: list[type[Event]] = [Admitted, Refused, Abandoned, Closed, KeysFetched]
+        assert {kind for kind in kinds if is_heard((log_event,), kind)} == heard
+        observer: Observer = [].append
+        assert all(is_heard((log_event, observer), kind) for kind in kinds)
+        assert not any(is_heard((), kind) for kind in kinds)
 
     def test_a_kind_of_your_own_is_logged_with_its_fields(self, log: Lines) -> None:
         @dataclass(frozen=True, kw_only=True)

@@ -199,6 +199,27 @@ async def test_the_sockets_of_a_user_end() -> None:
     assert (sockets["bob"].ends, fresh.ends, gone.ends) == ([], [], [])
 
 
+async def test_names_of_one_kind_are_none_of_another() -> None:
+    """Whoever is called as another's token, or session, stays."""
+    here = Here()
+    meant = Socket(Principal("x", token_id="t", session_id="s"))
+    others = [
+        Socket(Principal("t", token_id="s", session_id="x")),
+        Socket(Principal("s", token_id="x", session_id="t")),
+    ]
+    for socket in (*others, meant):
+        here.revocations.watch_over(socket)
+    await settled()
+    await here.revocations.revoke_token("t")
+    await until(lambda: meant.ends)
+    assert [socket.ends for socket in others] == [[], []]
+    await here.revocations.revoke_session("t")
+    await until(lambda: others[1].ends)
+    assert others[0].ends == []
+    await here.revocations.revoke_user("t")
+    await until(lambda: others[0].ends)
+
+
 async def test_what_is_revoked_together_is_looked_for_together() -> None:
     here = Here()
     sockets = [Socket(alice(NOW, token_id=str(number))) for number in range(5)]

@@ -14,7 +14,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asgi_wsauth.tasks import Breakable, call_on_first_wait, from_any_thread, run_var, spawn
+from asgi_wsauth.tasks import (
+    Breakable,
+    Gate,
+    call_on_first_wait,
+    from_any_thread,
+    run_var,
+    spawn,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -304,6 +311,73 @@ class TestSpawn:
             spawn(job())
         with anyio.fail_after(5):
             await all_ended.wait()
+
+
+class TestGate:
+    """A crowd waits, and one opens."""
+
+    async def test_a_crowd_passes_in_its_order_a_few_at_a_time(self) -> None:
+        gate, passed = Gate(), list[int]()
+
+        async def come(number: int) -> None:
+            await gate.wait()
+            passed.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(105):
+                tasks.start_soon(come, number)
+                await anyio.wait_all_tasks_blocked()
+            assert not gate.is_open and not passed
+            seen = set()
+            tasks.start_soon(gate.open)
+            while len(passed) < 105:
+                await anyio.lowlevel.checkpoint()
+                seen.add(len(passed))
+        assert len(seen) >= 4
+        # trio wakes those of one event in any order
+        assert sorted(passed) == list(range(105))
+        assert all(abs(place - number) < 20 for place, number in enumerate(passed))
+
+    async def test_nobody_waits_at_an_open_one(self) -> None:
+        gate = Gate()
+        await gate.open()
+        assert gate.is_open
+        with pytest.raises(StopIteration):
+            gate.wait().send(None)
+
+    async def test_who_leaves_keeps_nobody(self) -> None:
+        gate, passed = Gate(), list[str]()
+
+        async def come(name: str, scope: anyio.CancelScope) -> None:
+            with scope:
+                await gate.wait()
+                passed.append(name)
+
+        scopes = [anyio.CancelScope() for _ in range(45)]
+        async with anyio.create_task_group() as tasks:
+            for number, scope in enumerate(scopes):
+                tasks.start_soon(come, str(number), scope)
+                await anyio.wait_all_tasks_blocked()
+            for scope in scopes[:44]:  # the first two groups, and all but one of the third
+                scope.cancel()
+            await gate.open()
+        assert passed == ["44"]
+
+    async def test_if_its_opening_is_cancelled_all_pass_at_once(self) -> None:
+        gate, passed = Gate(), list[int]()
+
+        async def come(number: int) -> None:
+            await gate.wait()
+            passed.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(45):
+                tasks.start_soon(come, number)
+                await anyio.wait_all_tasks_blocked()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await gate.open()
+        assert sorted(passed) == list(range(45))
 
 
 def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> None:

@@ -12,7 +12,8 @@ from handshakes import NOW, Clock
 from sockets import settled, until
 
 from asgi_wsauth import timers as rooms
-from asgi_wsauth.timers import Timers, timers
+from asgi_wsauth.tasks import Breakable
+from asgi_wsauth.timers import Deadline, Timers, timers
 
 pytestmark = pytest.mark.anyio
 
@@ -216,6 +217,31 @@ async def test_a_clock_that_fails_is_logged_and_asked_again(
     assert "clock" in caplog.records[0].getMessage()
     broken = False
     await until(lambda: calls)
+
+
+async def test_a_deadline_breaks_off_what_is_late_and_once_more_what_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rooms, "_PATIENCE", 0.01)
+    calls = Calls()
+    with anyio.fail_after(5), Breakable() as stretch:
+        Deadline(stretch, 0.01)
+        try:
+            await anyio.Event().wait()
+        except anyio.get_cancelled_exc_class():
+            calls.append("once")
+            await anyio.Event().wait()
+    assert stretch.broken
+    assert calls == ["once"]
+
+
+async def test_a_deadline_that_is_cancelled_breaks_nothing_off() -> None:
+    calls = Calls()
+    with Breakable() as stretch:
+        Deadline(stretch, 0.001).cancel()
+        timers(anyio.current_time).call_in(0.002, calls("later"))
+        await until(lambda: calls)
+    assert not stretch.broken
 
 
 def test_each_event_loop_and_each_clock_has_its_own(anyio_backend: str) -> None:

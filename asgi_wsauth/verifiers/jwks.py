@@ -37,7 +37,7 @@ from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
 from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, ReadyKey, why_unusable
 from asgi_wsauth.outbound import Outbound, Unreachable
-from asgi_wsauth.tasks import run_var, spawn
+from asgi_wsauth.tasks import Gate, run_var, spawn
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
@@ -66,7 +66,7 @@ class _Fetch:
     def __init__(self, number: int, began_at: float) -> None:
         self.number = number
         self.began_at = began_at
-        self.over = anyio.Event()
+        self.over = Gate()
         self.failure: str | None = None  # none while it is on its way, nor where it succeeded
         self.count = 0  # of keys that came
         self._started = time.perf_counter()
@@ -188,7 +188,7 @@ class JWKS:
         if fetch is not None:
             await fetch.over.wait()
         fetch = fetch or self._latest
-        if fetch is None or fetch.failure is not None or not fetch.over.is_set():
+        if fetch is None or fetch.failure is not None or not fetch.over.is_open:
             raise self._unavailable(fetch)
         return self._best(fetch)
 
@@ -211,7 +211,7 @@ class JWKS:
         return self._fetched.keys
 
     def _unavailable(self, fetch: _Fetch | None) -> Denied:
-        if fetch is None or not fetch.over.is_set():
+        if fetch is None or not fetch.over.is_open:
             return Denied(Reason.KEYS_UNAVAILABLE, f"{self!r}: another event loop is asking")
         why = fetch.failure or "the fetch took longer than its keys may be used"
         wait = fetch.began_at + self._cooldown - self._clock()
@@ -245,9 +245,9 @@ class JWKS:
         finally:
             fetch.failure = failure
             self._on_its_way.set(None)
-            fetch.over.set()
             with suppress(Exception):  # of the log itself, which nobody would hear of either
                 tell(self._observers, fetch.told_of(self._address))
+            await fetch.over.open()
 
     async def _ask(self) -> tuple[KeySet, int, str]:
         url = self._url
