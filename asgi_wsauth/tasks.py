@@ -15,7 +15,15 @@ from anyio.lowlevel import RunVar, checkpoint
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Breakable", "Gate", "call_on_first_wait", "from_any_thread", "run_var", "spawn"]
+__all__ = [
+    "Breakable",
+    "Gate",
+    "call_on_first_wait",
+    "from_any_thread",
+    "run_var",
+    "running_loop",
+    "spawn",
+]
 
 T = TypeVar("T")
 
@@ -78,6 +86,14 @@ def from_any_thread() -> Callable[[Callable[[], None]], object]:
     import trio
 
     return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """None on trio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _current_task() -> asyncio.Task[Any] | None:

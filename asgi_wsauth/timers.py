@@ -6,12 +6,13 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from math import inf
+from weakref import ref
 
 import anyio
 import anyio.lowlevel
 
 from asgi_wsauth.events import log_failure
-from asgi_wsauth.tasks import Breakable, run_var, spawn
+from asgi_wsauth.tasks import Breakable, run_var, running_loop, spawn
 
 __all__ = ["Deadline", "Timer", "Timers", "timers"]
 
@@ -23,6 +24,10 @@ _PATIENCE = 1.0  # seconds until what was broken off, and goes on, is broken off
 _AT_ONCE = 5  # calls between two turns of the event loop
 
 _by_clock = run_var("timers")
+
+# The loop that asked last, and what it has in `_by_clock`: to find out what loop is running takes
+# anyio as long as a guarded handshake needs for all else that it does with timers.
+_latest: tuple[Callable[[], object], dict[Callable[[], float], Timers]] = (lambda: None, {})
 
 
 class Timer:
@@ -120,13 +125,18 @@ class Timers:
 
 def timers(clock: Callable[[], float]) -> Timers:
     """Those of the running event loop."""
-    found: dict[Callable[[], float], Timers] | None = _by_clock.get(None)
-    if found is None:
-        found = {}
+    global _latest
+    loop = running_loop()
+    of, found = _latest
+    if loop is None or of() is not loop:
+        found = _by_clock.get({})
         _by_clock.set(found)
-    if clock not in found:
-        found[clock] = Timers(clock)
-    return found[clock]
+        if loop is not None:
+            _latest = ref(loop), found
+    mine = found.get(clock)
+    if mine is None:
+        mine = found[clock] = Timers(clock)
+    return mine
 
 
 class Deadline:
