@@ -77,7 +77,7 @@ class Principal(BaseUser):
         method: how it was proved: `jwt`, `api_key`, ...
 
     Raises:
-        ValueError: the identity is no string or empty, or `expires_at` is not a number.
+        ValueError: the identity is no string or empty, or a time is not a number.
     """
 
     def __init__(
@@ -97,8 +97,9 @@ class Principal(BaseUser):
             raise ValueError(f"identity: a string that is not empty, not {identity!r}")
         if isinstance(scopes, str):
             raise ValueError("scopes: a list of strings, not one string; split it at its spaces")
-        if expires_at is not None and math.isnan(expires_at):
-            raise ValueError("expires_at: Unix time in seconds, not NaN")
+        for name, moment in (("issued_at", issued_at), ("expires_at", expires_at)):
+            if moment is not None and math.isnan(moment):  # it would compare with nothing
+                raise ValueError(f"{name}: Unix time in seconds, not NaN")
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
         self.scopes = tuple(scopes)

@@ -215,6 +215,9 @@ class InsufficientScope(Denied):
         super().__init__(Reason.FORBIDDEN, f"requires the scopes {' '.join(scopes)}")
         self.scopes = tuple(scopes)
 
+    def __reduce__(self) -> tuple[type[InsufficientScope], tuple[Sequence[str]]]:
+        return type(self), (self.scopes,)
+
 
 def json_answer(status: int, content: Any) -> HTTPAnswer:
     """An HTTP answer that is JSON, and that nobody may keep."""

@@ -103,9 +103,11 @@ class TestPrincipal:
         with pytest.raises(ValueError, match=r"^scopes: a list of strings"):
             Principal("alice", scopes="chat:read chat:write")
 
-    def test_row_8_an_expiry_that_compares_with_nothing_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"^expires_at: Unix time in seconds, not NaN$"):
-            Principal("alice", expires_at=float("nan"))
+    @pytest.mark.parametrize("name", ["expires_at", "issued_at"])
+    def test_row_8_a_time_that_compares_with_nothing_is_refused(self, name: str) -> None:
+        """It would never expire, or be older than no revocation."""
+        with pytest.raises(ValueError, match=rf"^{name}: Unix time in seconds, not NaN$"):
+            Principal("alice", **{name: float("nan")})
 
     @pytest.mark.parametrize("expires_at", [0, -1.0, 1e300, float("inf")])
     def test_row_39_any_number_is_an_expiry(self, expires_at: float) -> None:

@@ -145,6 +145,8 @@ class TestDenied:
         denied = pickle.loads(pickle.dumps(Denied(Reason.THROTTLED, "6 failures", 2.5)))
         assert (denied.reason, denied.detail) == (Reason.THROTTLED, "6 failures")
         assert denied.retry_after == 2.5
+        lacking = pickle.loads(pickle.dumps(InsufficientScope(["chat:read", "chat:write"])))
+        assert (lacking.reason, lacking.scopes) == (Reason.FORBIDDEN, ("chat:read", "chat:write"))
 
     @pytest.mark.parametrize(
         ("reason", "refused_for"), [((), Reason.ERROR), ((Reason.UNAVAILABLE,), Reason.UNAVAILABLE)]

@@ -311,7 +311,7 @@ class Sockets(RuleBasedStateMachine):
 
     def one(self, which: int) -> Socket | None:
         """A socket whose app runs, and has not been told to end."""
-        running = [s for s in self.sockets if s.app.started and not (s.over or s.app.ending)]
+        running = [s for s in self.sockets if s.app.started and not s.over]
         return running[which % len(running)] if running else None
 
     # The client
