@@ -73,8 +73,8 @@ class ConnectionLimit:
                 (`Reason.UNAVAILABLE`).
         """
         here = self._slots_here()
-        slot = (f"{self._name}:{socket.principal.identity}", token_hex(8))
-        here.slots[socket] = slot
+        here.names[socket] = token_hex(8)
+        slot = here.slot(socket)
         try:
             taken, revoked = await self.store.take_slot(
                 slot, limit=self.limit, evict=self.overflow == "evict_oldest", subjects=subjects
@@ -82,7 +82,7 @@ class ConnectionLimit:
         except Exception as exc:
             raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
         if not taken:
-            del here.slots[socket]
+            del here.names[socket]
             raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.limit} are open")
         here.keep(socket)
         return revoked
@@ -99,7 +99,7 @@ class ConnectionLimit:
     def _slots_here(self) -> _Here:
         here: _Here | None = self._here.get(None)
         if here is None:
-            here = _Here(self.store, listens=self.overflow == "evict_oldest")
+            here = _Here(self.store, self._name, listens=self.overflow == "evict_oldest")
             self._here.set(here)
         return here
 
@@ -111,29 +111,36 @@ class _Here:
     """The slots of one event loop.
 
     Attributes:
-        slots: for each socket its slot, from before it is asked for.
+        names: for each socket its slot's name, from before it is asked for.
     """
 
-    def __init__(self, store: SlotStore, *, listens: bool) -> None:
-        self.slots: dict[LiveSocket, Slot] = {}
+    def __init__(self, store: SlotStore, limit: str, *, listens: bool) -> None:
+        self.names: dict[LiveSocket, str] = {}
         self._store = store
+        self._limit = limit
         self._kept: dict[str, LiveSocket] = {}  # whose slot is taken for sure, by the slot's name
         self._renews = False
         if listens:
             Listener(store, self._hear, self._renew)
 
+    def slot(self, socket: LiveSocket) -> Slot:
+        """The slot of `socket`."""
+        return f"{self._limit}:{socket.principal.identity}", self.names[socket]
+
     def keep(self, socket: LiveSocket) -> None:
         """The slot of `socket` is taken."""
-        self._kept[self.slots[socket][1]] = socket
+        self._kept[self.names[socket]] = socket
         if self._store.lease is not None and not self._renews:
             self._renews = True
             spawn(self._keep_renewing)
 
     def remove(self, socket: LiveSocket) -> Slot | None:
         """Let go of a socket; the slot that it had."""
-        slot = self.slots.pop(socket, None)
-        if slot is not None:
-            self._kept.pop(slot[1], None)
+        if socket not in self.names:
+            return None
+        slot = self.slot(socket)
+        del self.names[socket]
+        self._kept.pop(slot[1], None)
         return slot
 
     async def _hear(self, notices: Sequence[Notice]) -> None:
@@ -147,7 +154,7 @@ class _Here:
             socket.end(Denied(Reason.TOO_MANY_CONNECTIONS, "a newer one took its place"))
 
     async def _renew(self) -> None:
-        slots = [self.slots[socket] for socket in self._kept.values()]
+        slots = [self.slot(socket) for socket in self._kept.values()]
         for _, name in await self._store.renew_slots(slots):
             self._evict(name)
         for slot in slots:

@@ -177,7 +177,7 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
     limit = middleware.connection_limit
     if limit is not None:
         slots = limit._here.get(None)
-        if slots is not None and (slots.slots or slots._kept):
+        if slots is not None and (slots.names or slots._kept):
             found.append("slot here")
         assert isinstance(limit.store, MemoryStore)
         if limit.store._slots:
