@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
 import pytest
+from fuzz import targets
 from handshakes import CONNECT, NOW, websocket
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -47,15 +48,7 @@ ORIGIN = "https://chat.example"
 GOOD = {"kQ7vXb2Zp9LmAlice": "alice", "tR4~w/J+h=8:Ns9@Fm?Bob&%zz": "bob"}
 BAD = ["xW3cVe5RtY7uNobody", "zL8$k!M'(2)*Pq{}|^nobody"]
 TOKENS = [*GOOD, *BAD]
-SOURCES = (
-    QueryParam("token"),
-    Header("authorization", scheme="Bearer"),
-    Header("x-api-key"),
-    Cookie("session"),
-    Subprotocol("bearer"),
-    Subprotocol(prefix="b64.bearer."),
-    FirstMessage(timeout=1.0),
-)
+SOURCES = (*targets.SOURCES, FirstMessage(timeout=1.0))
 REJECTIONS = ("accept_then_close", "http_response", "close")
 
 
@@ -552,7 +545,7 @@ def _bound_to(scope: dict[str, Any], path: str | None) -> HTTPConnection:
 
 # Redacting, source by source.
 
-BY_PLACE = st.sampled_from(SOURCES[:-1])
+BY_PLACE = st.sampled_from(targets.SOURCES)
 
 
 @examples(200)

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.abc import TaskGroup
 
 from asgi_wsauth.tasks import (
     Breakable,
@@ -317,26 +318,18 @@ class TestGate:
     """A crowd waits, and one opens."""
 
     async def test_a_crowd_passes_in_its_order_a_few_at_a_time(self) -> None:
-        gate, passed = Gate(), list[int]()
-
-        async def come(number: int) -> None:
-            await gate.wait()
-            passed.append(number)
-
         async with anyio.create_task_group() as tasks:
-            for number in range(105):
-                tasks.start_soon(come, number)
-                await anyio.wait_all_tasks_blocked()
-            assert not gate.is_open and not passed
+            crowd = Crowd(tasks)
+            await crowd.come(105)
+            assert not crowd.gate.is_open
             seen = set()
-            tasks.start_soon(gate.open)
-            while len(passed) < 105:
+            tasks.start_soon(crowd.gate.open)
+            while len(crowd.passed) < 105:
                 await anyio.lowlevel.checkpoint()
-                seen.add(len(passed))
+                seen.add(len(crowd.passed))
         assert len(seen) >= 4
         # trio wakes those of one event in any order
-        assert sorted(passed) == list(range(105))
-        assert all(abs(place - number) < 20 for place, number in enumerate(passed))
+        assert all(abs(place - number) < 20 for place, number in enumerate(crowd.passed))
 
     async def test_nobody_waits_at_an_open_one(self) -> None:
         gate = Gate()
@@ -346,38 +339,43 @@ class TestGate:
             gate.wait().send(None)
 
     async def test_who_leaves_keeps_nobody(self) -> None:
-        gate, passed = Gate(), list[str]()
-
-        async def come(name: str, scope: anyio.CancelScope) -> None:
-            with scope:
-                await gate.wait()
-                passed.append(name)
-
-        scopes = [anyio.CancelScope() for _ in range(45)]
         async with anyio.create_task_group() as tasks:
-            for number, scope in enumerate(scopes):
-                tasks.start_soon(come, str(number), scope)
-                await anyio.wait_all_tasks_blocked()
-            for scope in scopes[:44]:  # the first two groups, and all but one of the third
+            crowd = Crowd(tasks)
+            await crowd.come(45)
+            for scope in crowd.scopes[:44]:  # two groups, and all but one of the third
                 scope.cancel()
-            await gate.open()
-        assert passed == ["44"]
+            await crowd.gate.open()
+        assert crowd.passed == [44]
 
     async def test_if_its_opening_is_cancelled_all_pass_at_once(self) -> None:
-        gate, passed = Gate(), list[int]()
-
-        async def come(number: int) -> None:
-            await gate.wait()
-            passed.append(number)
-
         async with anyio.create_task_group() as tasks:
-            for number in range(45):
-                tasks.start_soon(come, number)
-                await anyio.wait_all_tasks_blocked()
+            crowd = Crowd(tasks)
+            await crowd.come(45)
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await gate.open()
-        assert sorted(passed) == list(range(45))
+                await crowd.gate.open()
+        assert sorted(crowd.passed) == list(range(45))
+
+
+class Crowd:
+    """Tasks that wait at a gate, each with its number, and a scope of its own."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.gate = Gate()
+        self.passed: list[int] = []
+        self.scopes: list[anyio.CancelScope] = []
+        self._tasks = tasks
+
+    async def come(self, count: int) -> None:
+        for number in range(count):
+            self.scopes.append(anyio.CancelScope())
+            self._tasks.start_soon(self._wait, number)
+            await anyio.wait_all_tasks_blocked()
+
+    async def _wait(self, number: int) -> None:
+        with self.scopes[number]:
+            await self.gate.wait()
+            self.passed.append(number)
 
 
 def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> None:

@@ -47,7 +47,7 @@ SOURCES = (
     Header("x-api-key"),
     Cookie("session"),
     Subprotocol("bearer"),
-    Subprotocol(prefix="b64."),
+    Subprotocol(prefix="b64.bearer."),
 )
 HEADERS = [b"authorization", b"x-api-key", b"cookie", b"sec-websocket-protocol"]
 
@@ -207,7 +207,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 SEEDS: dict[str, list[bytes]] = {
     "sources": [
         b"a=1&token=abc%2B&b\nBearer abc\nkey\na=1; session=abc; b\nchat, bearer, abc",
-        b"tok%65n=abc\nBasic a, Bearer b\n\nsession=a,session=b\nb64.YWJj, chat",
+        b"tok%65n=abc\nBasic a, Bearer b\n\nsession=a,session=b\nb64.bearer.YWJj, chat",
     ],
     "origins": [b"https://chat.example:443", b"http://[::1]:3000", b"null"],
     "paths": [b"/public/a/b", b"/public/../admin", b"/v1/ping", b"/a/x/b"],
