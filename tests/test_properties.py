@@ -358,7 +358,8 @@ def no_reader_finds_one(scope: dict[str, Any]) -> None:
         with suppress(CookieError):
             assert not (morsel := SimpleCookie(value).get("session")) or not morsel.value
     offered = scope.get("subprotocols") or []
-    words = [word.strip() for v in conn.headers.getlist(PROTOCOL) for word in v.split(",")]
+    listed = (word.strip() for v in conn.headers.getlist(PROTOCOL) for word in v.split(","))
+    words = [word for word in listed if word]  # RFC 9110 section 5.6.1.2
     for found in (offered, words):
         assert "bearer" not in found[:-1]
         assert not any(word.startswith("b64.bearer.") for word in found)
