@@ -1114,8 +1114,7 @@ def oidc(issuer: Issuer, path: str = "", **options: Any) -> JWTVerifier:
         f"{issuer.url}{path}",
         algorithms=["ES256"],
         audience="chat",
-        clock=lambda: NOW,
-        **options,
+        **{"clock": lambda: NOW, **options},
     )
 
 
@@ -1130,6 +1129,24 @@ async def test_the_discovery_document_leads_to_the_keys(issuer: Issuer) -> None:
     assert [request.path for request in issuer.requests] == [DISCOVERY, "/jwks"]
     assert await judge(verifier, issuer.token("1", iss=issuer.url, aud="mail")) is INVALID
     assert await judge(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "claims", "verdict"),
+    [
+        ({"leeway": 0}, {"exp": int(NOW)}, Reason.EXPIRED),
+        ({"required_claims": ["tenant"]}, {}, INVALID),
+        ({"scopes_claim": "scp"}, {"scp": 5}, INVALID),
+        ({"typ": "at+jwt"}, {}, INVALID),
+        ({"clock": lambda: NOW + 400}, {}, Reason.EXPIRED),
+    ],
+)
+async def test_an_issuers_tokens_are_judged_by_the_options_of_a_verifier(
+    issuer: Issuer, options: Any, claims: Any, verdict: Reason
+) -> None:
+    token = issuer.token("1", iss=issuer.url, aud="chat", **claims)
+    assert await admits(oidc(issuer), token)
+    assert await judge(oidc(issuer, **options), token) is verdict
 
 
 async def test_the_discovery_document_is_read_again_with_the_keys(issuer: Issuer) -> None:
