@@ -578,7 +578,7 @@ def test_what_a_source_finds_it_removes_and_nothing_else(
 def _kept(source: Any, scope: dict[str, Any]) -> Any:
     """All of a scope that is none of this source's business."""
     query = scope["query_string"]
-    parts: Any = query.split(b"&") if query else []
+    parts: Any = [part for part in query.split(b"&") if part]
     headers = scope["headers"]
     protocols = list(scope.get("subprotocols") or ())
     if isinstance(source, QueryParam):
