@@ -594,7 +594,9 @@ def _kept(source: Any, scope: dict[str, Any]) -> Any:
         headers = [(k, v) for k, v in headers if k != b"cookie" or v]
     else:
         headers = [(k, v) for k, v in headers if k != PROTOCOL.encode()]
-        protocols = _other_protocols(source, protocols)
+        values = [v.decode("latin-1") for k, v in scope["headers"] if k == PROTOCOL.encode()]
+        listed = [word.strip() for v in values for word in v.split(",") if word.strip()]
+        protocols = _other_protocols(source, protocols or listed)  # some servers give no list
     return parts, headers, protocols
 
 
