@@ -225,7 +225,8 @@ async def test_the_least_scope_that_a_server_may_give() -> None:
     assert app.scope["user"].identity == "local"
 
 
-async def test_an_unguarded_app_gets_the_servers_own_objects() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+async def test_an_unguarded_app_gets_the_servers_own_objects(nested: bool) -> None:
     app = App()
 
     async def receive() -> Any:
@@ -237,7 +238,11 @@ async def test_an_unguarded_app_gets_the_servers_own_objects() -> None:
     async def forever(credential: Credential, conn: HTTPConnection) -> Principal | None:
         return Principal("alice")
 
-    await guard(app, forever)(websocket("token=x"), receive, send)
+    auth = authenticator(forever)
+    guarded = WebSocketAuthMiddleware(app, auth)
+    if nested:
+        guarded = WebSocketAuthMiddleware(guarded, auth)
+    await guarded(websocket("token=x"), receive, send)
     assert app.calls[0][1:] == (receive, send)
 
 
@@ -880,6 +885,10 @@ def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None
 )
 def test_good_configuration_is_not(options: dict[str, Any]) -> None:
     WebSocketAuthMiddleware(App(), authenticator(), **options)
+
+
+def test_an_app_has_ten_seconds_to_end() -> None:
+    assert WebSocketAuthMiddleware(App(), authenticator())._terms.grace == 10
 
 
 @pytest.mark.parametrize(

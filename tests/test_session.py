@@ -393,12 +393,14 @@ async def test_row_38_a_store_that_breaks_while_it_is_claimed_admits_nobody() ->
             return [None] * (2 - self.looked_up)
 
     app = App()
-    door = Door(app)
+    door = Door(app, known={"secret": alice()})
     door.revocations.store = Short()
-    outcome = await drive(door, websocket("token=a"))
+    outcome = await drive(door, websocket("token=secret"))
     assert outcome.close == (1011, "internal_error")
     assert not app.calls
     assert door.left_over == []
+    (event,) = [event for event in door.events if isinstance(event, Refused)]
+    assert event.detail == "the entry: ValueError"
 
 
 @CASES("same_store", [True, False])
@@ -416,6 +418,28 @@ async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None
     assert outcome.close == REVOKED
     assert not app.calls
     assert door.left_over == []
+
+
+@CASES(("same_store", "looks"), [(True, 1), (False, 2)])
+async def test_row_38_a_store_of_both_is_asked_on_the_same_way(
+    same_store: bool, looks: int
+) -> None:
+    """For a slot, and once more for what was revoked: each way to a store takes its time."""
+
+    class Store(MemoryStore):
+        asked = 0
+
+        async def get_revocations(self, subjects: Any, /) -> Any:
+            self.asked += 1
+            return await super().get_revocations(subjects)
+
+    store = Store()
+    limited = store if same_store else MemoryStore()
+    door = Door(Seat(), connection_limit=ConnectionLimit(1, limited))
+    door.revocations.store = store
+    async with running(door, "token=a", LEFT):
+        await until(lambda: door.told)
+        assert store.asked == looks
 
 
 async def test_row_38_revoked_after_the_last_look_and_before_the_app() -> None:
@@ -1632,6 +1656,54 @@ async def test_inside_the_same_authenticator_a_limit_of_its_own_counts() -> None
     assert second.close == apps[1].disconnect == EXPIRED
     assert store._slots == {}
     assert left_over(outer[0], door.clock) == []
+
+
+async def test_inside_the_same_authenticator_an_end_before_the_apps_answer_is_a_refusal() -> None:
+    started = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        started.append(True)
+        await never_answers(scope, receive, send)
+
+    limit = ConnectionLimit(1, MemoryStore(), overflow="evict_oldest")
+    door = Door(None)
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, grace=0)
+    outer = WebSocketAuthMiddleware(inner, door.auth, grace=0)
+    async with running(outer, subprotocols=["chat"]) as first:
+        await until(lambda: started)
+        async with running(outer):
+            await until(lambda: first.close == (1013, "too_many_connections"))
+            door.pass_time(100)
+    assert first.sent[0]["subprotocol"] == "chat"  # or a browser would not let its page see why
+
+
+async def test_inside_the_same_authenticator_the_outer_ones_terms_of_expiry_count() -> None:
+    app = Seat()
+    limit = ConnectionLimit(1, MemoryStore())
+    door = Door(None, known={"a": alice(), "b": alice(200)})
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, refresh_message=TELL)
+    outer = WebSocketAuthMiddleware(inner, door.auth, enforce_expiry=False)
+    async with running(outer) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(100)
+        wire.put(asks(), LEFT)
+    assert app.got == [CONNECT, asks(), LEFT]
+    assert wire.kinds == ["accept"]
+
+
+async def test_inside_the_same_authenticator_only_the_outer_one_hears_of_revocations() -> None:
+    app = Seat()
+    limit = ConnectionLimit(1, MemoryStore())
+    door = Door(None)
+    codes = {Reason.REVOKED: 4999}
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, close_codes=codes)
+    outer = WebSocketAuthMiddleware(inner, door.auth)
+    async with running(outer) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        assert len(door.revocations._here.get().sockets) == 1
+        await door.revocations.revoke_user("alice")
+    assert wire.close == app.disconnect == REVOKED
+    assert left_over(inner, door.clock) == []
 
 
 async def test_an_inner_limit_may_be_all_that_guards_a_socket() -> None:

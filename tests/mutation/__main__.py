@@ -40,7 +40,7 @@ TESTS = {
     "verifiers.jwt": "jwt verdicts jwks",
     "authenticator": "authenticator handshake origins sources middleware",
     "session": "session session_states",
-    "middleware": "middleware session handshake",
+    "middleware": "middleware session handshake limits",
 }
 """The modules, and the tests that each of them must satisfy."""
 
