@@ -223,6 +223,8 @@ async def test_the_least_scope_that_a_server_may_give() -> None:
     assert (await drive(guard(app), {"type": "websocket"})).close == (1008, "token_missing")
     await drive(guard(app, nobody, auth={"required": False}), {"type": "websocket"})
     assert app.scope["user"].identity == "local"
+    # What is missing is filled in with what that means, for whoever reads it behind.
+    assert (app.scope["query_string"], app.scope["headers"]) == (b"", [])
 
 
 @pytest.mark.parametrize("nested", [False, True])

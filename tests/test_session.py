@@ -899,7 +899,8 @@ async def test_an_error_that_only_tells_of_the_end_is_none(
             await until(lambda: wire.waiting and wire.kinds)
             await door.revocations.revoke_user("alice")
     assert caught is (error if raises or not ended else None)
-    assert ("the app ended with its socket" in caplog.text) is (ended and not raises)
+    told = [f"the app ended with its socket: {type(error).__qualname__}"]
+    assert caplog.messages == (told if ended and not raises else [])
     assert door.left_over == []
 
 
@@ -1833,3 +1834,14 @@ async def test_closing_a_session_whose_socket_is_over_sends_nothing() -> None:
     )
     await app.scope["wsauth"].close()
     assert [message["type"] for message in outcome.sent] == ["websocket.accept"]
+
+
+async def test_refreshing_a_session_whose_socket_is_over_sends_nothing() -> None:
+    app = App()
+    door = Door(app, known={"a": alice(100), "b": alice(200)}, refresh_message=TELL)
+    outcome = await drive(door, websocket("token=a"))
+    await app.scope["wsauth"].refresh("b")
+    door.pass_time(200)
+    await settled()
+    assert outcome.sent == [ACCEPT]
+    assert door.left_over == []
