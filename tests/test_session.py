@@ -1769,6 +1769,17 @@ async def test_a_first_message_and_an_end_before_the_app_accepts() -> None:
 # What can be seen of it
 
 
+async def test_the_app_finds_who_it_is_and_since_when() -> None:
+    app = Seat()
+    async with running(Door(app), client=("192.0.2.7", 5)) as wire:
+        await until(lambda: app.got)
+        session = app.session
+        assert (session.client, session.method) == ("192.0.2.7", "custom")
+        assert (session.authenticated_at, session.expires_at) == (NOW, NOW + 100)
+        assert session.fingerprint == Credential("a").fingerprint
+        wire.put(LEFT)
+
+
 async def test_row_36_its_repr_has_no_credential() -> None:
     app = Seat()
     token = mint()
@@ -1845,3 +1856,18 @@ async def test_refreshing_a_session_whose_socket_is_over_sends_nothing() -> None
     await settled()
     assert outcome.sent == [ACCEPT]
     assert door.left_over == []
+
+
+async def test_closing_a_session_whose_guarded_app_is_done_sends_nothing() -> None:
+    """The server closes that one by itself."""
+    door = Door(None, {"revocations": None}, known={"a": alice(None)})
+    limit = ConnectionLimit(1, MemoryStore())
+    inner = WebSocketAuthMiddleware(App(), door.auth, connection_limit=limit)
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+        await scope["wsauth"].close()
+
+    outcome = await drive(WebSocketAuthMiddleware(between, door.auth), websocket("token=a"))
+    assert outcome.sent == [ACCEPT]
+    assert left_over(inner, door.clock) == []
