@@ -358,25 +358,43 @@ async def test_row_40_no_more_than_so_many_wait() -> None:
 
 
 @CASES(
-    ("options", "handshake", "reason"),
+    ("options", "handshake", "reason", "why"),
     [
         (
             {"allowed_origins": ["https://a.example"]},
             {"headers": [("origin", "null")]},
             Reason.ORIGIN,
+            "not among allowed_origins",
         ),
-        ({"required": False}, {"client": ("192.0.2.7", 5)}, Reason.FORBIDDEN),
-        ({"required": lambda: 1 / 0}, {}, Reason.ERROR),
-        ({"required": lambda: None}, {}, Reason.ERROR),
+        (
+            {"required": False},
+            {"client": ("192.0.2.7", 5)},
+            Reason.FORBIDDEN,
+            "authentication is off, and 192.0.2.7 is outside no_auth_networks",
+        ),
+        ({"required": lambda: 1 / 0}, {}, Reason.ERROR, "the decision: ZeroDivisionError"),
+        ({"required": lambda: None}, {}, Reason.ERROR, "the decision: TypeError"),
     ],
 )
 async def test_who_is_refused_in_any_case_is_not_asked(
-    options: dict[str, Any], handshake: dict[str, Any], reason: Reason
+    options: dict[str, Any], handshake: dict[str, Any], reason: Reason, why: str
 ) -> None:
     door = Door(App(), rejection="close", **options)
     outcome = await drive(door, websocket(**handshake))
     assert [message["type"] for message in outcome.sent] == ["websocket.close"]
     assert outcome.close == (reason.close_code, reason.phrase)
+    (event,) = door.events
+    assert isinstance(event, Refused)
+    assert event.detail == why
+
+
+@CASES("headers", [[], [("origin", "https://a.example")]], ids=["a program", "an allowed page"])
+async def test_where_origins_are_named_these_are_asked(headers: list[tuple[str, str]]) -> None:
+    app = App()
+    door = Door(app, allowed_origins=["https://a.example"])
+    async with running(door, "", hello(), headers=headers):
+        pass
+    assert app.scope["user"].identity == "alice"
 
 
 async def test_who_is_locked_out_is_not_asked() -> None:

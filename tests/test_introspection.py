@@ -287,7 +287,7 @@ async def test_what_is_not_active_is_invalid(issuer: Issuer, answer: Any) -> Non
         b'{"active": true, "sub": "alice", "x": ' + b"9" * 50_000 + b"}",
         b'{"active": true, "sub": "alice"}'.ljust(65_537),
     ],
-    ids=lambda answer: repr(answer)[:40],
+    ids=lambda answer: repr(answer)[:40].replace("\\", "/"),
 )
 async def test_an_answer_that_says_nothing_is_an_outage(issuer: Issuer, answer: Any) -> None:
     issuer.pages["/introspect"] = answer

@@ -218,6 +218,22 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(
     assert bool(app.calls) is ("give" in hangs_in)
 
 
+async def test_a_server_that_cancels_the_app_gets_its_slot_back() -> None:
+    class Elsewhere(MemoryStore):
+        async def give_slot(self, slot: Slot, /) -> None:
+            await anyio.lowlevel.checkpoint()
+            await super().give_slot(slot)
+
+    app, limit = Seat(), ConnectionLimit(1, Elsewhere())
+    auth = authenticator(Knows(a=Principal("alice")))
+    door = WebSocketAuthMiddleware(app, auth, connection_limit=limit)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: drive(door, websocket("token=a"), receive=connected()))
+        await until(lambda: app.got)
+        group.cancel_scope.cancel()
+    assert limit.store._slots == {}  # type: ignore[attr-defined]
+
+
 async def test_a_client_that_leaves_while_its_slot_is_taken_keeps_none() -> None:
     class Slow(MemoryStore):
         async def take_slot(self, slot: Slot, /, **more: Any) -> TakenSlot:

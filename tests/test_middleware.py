@@ -223,9 +223,12 @@ async def test_the_least_scope_that_a_server_may_give() -> None:
     assert (await drive(guard(app), {"type": "websocket"})).close == (1008, "token_missing")
     await drive(guard(app, nobody, auth={"required": False}), {"type": "websocket"})
     assert app.scope["user"].identity == "local"
+    # What is missing is filled in with what that means, for whoever reads it behind.
+    assert (app.scope["query_string"], app.scope["headers"]) == (b"", [])
 
 
-async def test_an_unguarded_app_gets_the_servers_own_objects() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+async def test_an_unguarded_app_gets_the_servers_own_objects(nested: bool) -> None:
     app = App()
 
     async def receive() -> Any:
@@ -237,7 +240,11 @@ async def test_an_unguarded_app_gets_the_servers_own_objects() -> None:
     async def forever(credential: Credential, conn: HTTPConnection) -> Principal | None:
         return Principal("alice")
 
-    await guard(app, forever)(websocket("token=x"), receive, send)
+    auth = authenticator(forever)
+    guarded = WebSocketAuthMiddleware(app, auth)
+    if nested:
+        guarded = WebSocketAuthMiddleware(guarded, auth)
+    await guarded(websocket("token=x"), receive, send)
     assert app.calls[0][1:] == (receive, send)
 
 
@@ -880,6 +887,10 @@ def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None
 )
 def test_good_configuration_is_not(options: dict[str, Any]) -> None:
     WebSocketAuthMiddleware(App(), authenticator(), **options)
+
+
+def test_an_app_has_ten_seconds_to_end() -> None:
+    assert WebSocketAuthMiddleware(App(), authenticator())._terms.grace == 10
 
 
 @pytest.mark.parametrize(

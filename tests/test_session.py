@@ -393,12 +393,14 @@ async def test_row_38_a_store_that_breaks_while_it_is_claimed_admits_nobody() ->
             return [None] * (2 - self.looked_up)
 
     app = App()
-    door = Door(app)
+    door = Door(app, known={"secret": alice()})
     door.revocations.store = Short()
-    outcome = await drive(door, websocket("token=a"))
+    outcome = await drive(door, websocket("token=secret"))
     assert outcome.close == (1011, "internal_error")
     assert not app.calls
     assert door.left_over == []
+    (event,) = [event for event in door.events if isinstance(event, Refused)]
+    assert event.detail == "the entry: ValueError"
 
 
 @CASES("same_store", [True, False])
@@ -416,6 +418,28 @@ async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None
     assert outcome.close == REVOKED
     assert not app.calls
     assert door.left_over == []
+
+
+@CASES(("same_store", "looks"), [(True, 1), (False, 2)])
+async def test_row_38_a_store_of_both_is_asked_on_the_same_way(
+    same_store: bool, looks: int
+) -> None:
+    """For a slot, and once more for what was revoked: each way to a store takes its time."""
+
+    class Store(MemoryStore):
+        asked = 0
+
+        async def get_revocations(self, subjects: Any, /) -> Any:
+            self.asked += 1
+            return await super().get_revocations(subjects)
+
+    store = Store()
+    limited = store if same_store else MemoryStore()
+    door = Door(Seat(), connection_limit=ConnectionLimit(1, limited))
+    door.revocations.store = store
+    async with running(door, "token=a", LEFT):
+        await until(lambda: door.told)
+        assert store.asked == looks
 
 
 async def test_row_38_revoked_after_the_last_look_and_before_the_app() -> None:
@@ -875,7 +899,8 @@ async def test_an_error_that_only_tells_of_the_end_is_none(
             await until(lambda: wire.waiting and wire.kinds)
             await door.revocations.revoke_user("alice")
     assert caught is (error if raises or not ended else None)
-    assert ("the app ended with its socket" in caplog.text) is (ended and not raises)
+    told = [f"the app ended with its socket: {type(error).__qualname__}"]
+    assert caplog.messages == (told if ended and not raises else [])
     assert door.left_over == []
 
 
@@ -1170,7 +1195,7 @@ async def no_more(principal: Principal, conn: HTTPConnection) -> Any:
         ("broken", Reason.ERROR),
         ("down", Reason.UNAVAILABLE),
     ],
-    ids=lambda value: value.name if isinstance(value, Reason) else value[:9],
+    ids=lambda value: value.name if isinstance(value, Reason) else value[:9].replace("ä", "umlaut"),
 )
 async def test_row_39_a_refresh_that_is_refused_changes_nothing(token: str, reason: Reason) -> None:
     app = Seat()
@@ -1634,6 +1659,54 @@ async def test_inside_the_same_authenticator_a_limit_of_its_own_counts() -> None
     assert left_over(outer[0], door.clock) == []
 
 
+async def test_inside_the_same_authenticator_an_end_before_the_apps_answer_is_a_refusal() -> None:
+    started = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        started.append(True)
+        await never_answers(scope, receive, send)
+
+    limit = ConnectionLimit(1, MemoryStore(), overflow="evict_oldest")
+    door = Door(None)
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, grace=0)
+    outer = WebSocketAuthMiddleware(inner, door.auth, grace=0)
+    async with running(outer, subprotocols=["chat"]) as first:
+        await until(lambda: started)
+        async with running(outer):
+            await until(lambda: first.close == (1013, "too_many_connections"))
+            door.pass_time(100)
+    assert first.sent[0]["subprotocol"] == "chat"  # or a browser would not let its page see why
+
+
+async def test_inside_the_same_authenticator_the_outer_ones_terms_of_expiry_count() -> None:
+    app = Seat()
+    limit = ConnectionLimit(1, MemoryStore())
+    door = Door(None, known={"a": alice(), "b": alice(200)})
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, refresh_message=TELL)
+    outer = WebSocketAuthMiddleware(inner, door.auth, enforce_expiry=False)
+    async with running(outer) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(100)
+        wire.put(asks(), LEFT)
+    assert app.got == [CONNECT, asks(), LEFT]
+    assert wire.kinds == ["accept"]
+
+
+async def test_inside_the_same_authenticator_only_the_outer_one_hears_of_revocations() -> None:
+    app = Seat()
+    limit = ConnectionLimit(1, MemoryStore())
+    door = Door(None)
+    codes = {Reason.REVOKED: 4999}
+    inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, close_codes=codes)
+    outer = WebSocketAuthMiddleware(inner, door.auth)
+    async with running(outer) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        assert len(door.revocations._here.get().sockets) == 1
+        await door.revocations.revoke_user("alice")
+    assert wire.close == app.disconnect == REVOKED
+    assert left_over(inner, door.clock) == []
+
+
 async def test_an_inner_limit_may_be_all_that_guards_a_socket() -> None:
     app = Seat()
     limit = ConnectionLimit(1, MemoryStore())
@@ -1694,6 +1767,17 @@ async def test_a_first_message_and_an_end_before_the_app_accepts() -> None:
 
 
 # What can be seen of it
+
+
+async def test_the_app_finds_who_it_is_and_since_when() -> None:
+    app = Seat()
+    async with running(Door(app), client=("192.0.2.7", 5)) as wire:
+        await until(lambda: app.got)
+        session = app.session
+        assert (session.client, session.method) == ("192.0.2.7", "custom")
+        assert (session.authenticated_at, session.expires_at) == (NOW, NOW + 100)
+        assert session.fingerprint == Credential("a").fingerprint
+        wire.put(LEFT)
 
 
 async def test_row_36_its_repr_has_no_credential() -> None:
@@ -1761,3 +1845,29 @@ async def test_closing_a_session_whose_socket_is_over_sends_nothing() -> None:
     )
     await app.scope["wsauth"].close()
     assert [message["type"] for message in outcome.sent] == ["websocket.accept"]
+
+
+async def test_refreshing_a_session_whose_socket_is_over_sends_nothing() -> None:
+    app = App()
+    door = Door(app, known={"a": alice(100), "b": alice(200)}, refresh_message=TELL)
+    outcome = await drive(door, websocket("token=a"))
+    await app.scope["wsauth"].refresh("b")
+    door.pass_time(200)
+    await settled()
+    assert outcome.sent == [ACCEPT]
+    assert door.left_over == []
+
+
+async def test_closing_a_session_whose_guarded_app_is_done_sends_nothing() -> None:
+    """The server closes that one by itself."""
+    door = Door(None, {"revocations": None}, known={"a": alice(None)})
+    limit = ConnectionLimit(1, MemoryStore())
+    inner = WebSocketAuthMiddleware(App(), door.auth, connection_limit=limit)
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+        await scope["wsauth"].close()
+
+    outcome = await drive(WebSocketAuthMiddleware(between, door.auth), websocket("token=a"))
+    assert outcome.sent == [ACCEPT]
+    assert left_over(inner, door.clock) == []

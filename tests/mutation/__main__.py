@@ -40,7 +40,7 @@ TESTS = {
     "verifiers.jwt": "jwt verdicts jwks",
     "authenticator": "authenticator handshake origins sources middleware",
     "session": "session session_states",
-    "middleware": "middleware session handshake",
+    "middleware": "middleware session handshake limits",
 }
 """The modules, and the tests that each of them must satisfy."""
 
@@ -118,7 +118,10 @@ def run(module: str, folder: Path) -> bool:
     settings = SETTINGS.format(**options, tests="\n    ".join(tests))
     (folder / "setup.cfg").write_text(settings)
     shutil.rmtree(folder / "mutants", ignore_errors=True)
-    mutmut(folder, ["run", "--max-children", "1"])
+    # By name, so that mutmut runs the tests once by their own names without a mutant. It would take
+    # one that it can't find for a mutant that was killed: pytest escapes an id twice that is not
+    # ASCII, or has a backslash, and was given by a function.
+    mutmut(folder, ["run", "--max-children", "1", f"asgi_wsauth.{module}.*"])
     counts, alive = outcome(module, folder)
     entries = [entry for entry in read_entries() if entry.module == module]
     unlisted, stale = explained(alive, entries)
