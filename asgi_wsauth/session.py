@@ -168,8 +168,8 @@ _STEPS = {
     (Phase.CLOSING, "closed"): Phase.CLOSED,
 }
 
-_OPEN = Phase.OPEN
-_ENDED = (Phase.CLOSING, Phase.CLOSED)
+# Looked at with each message, and an attribute of the class would be looked up each time.
+_OPEN, _CLOSING, _CLOSED = Phase.OPEN, Phase.CLOSING, Phase.CLOSED
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive, or to send a close
 _NOTICE = 60.0  # seconds before the end when a client is told that it is due
@@ -331,7 +331,7 @@ class Guard:
 
     async def receive(self) -> Message:
         """The next message for the app."""
-        while self._phase not in _ENDED:
+        while self._phase is not _CLOSING and self._phase is not _CLOSED:
             # One serves message after message; only who receives twice at once needs another.
             wait, self._wait = self._wait or Breakable(), None
             message: Message | None = None

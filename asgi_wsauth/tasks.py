@@ -4,6 +4,7 @@ nothing of authentication."""
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from types import TracebackType, coroutine
@@ -140,8 +141,9 @@ class Breakable:
             self._scope.cancel()
 
     def __enter__(self) -> Breakable:
-        self._task = _current_task()
-        if self._task is None:
+        try:
+            self._task = current_task()
+        except RuntimeError:
             import trio
 
             self._scope = trio.CancelScope()
@@ -154,9 +156,9 @@ class Breakable:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        task, self._task = self._task, None
         if self._scope is not None:
             return bool(self._scope.__exit__(kind, exc, traceback))
-        task, self._task = self._task, None
         if not self._breaks:
             return False
         others = 0
