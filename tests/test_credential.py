@@ -188,6 +188,10 @@ class TestCheckSecret:
         with pytest.raises(ConfigurationError, match="placeholder"):
             check_secret("key", secret, minimum=16)
 
+    def test_row_14_five_different_characters_may_be_one(self) -> None:
+        """Nobody can tell; so few come of dice, and of tests."""
+        assert check_secret("key", "13524" * 5, minimum=16)
+
     @pytest.mark.parametrize("secret", ["", b""])
     def test_row_14_nothing_is_no_secret(self, secret: str | bytes) -> None:
         with pytest.raises(ConfigurationError, match="key: the secret is empty"):
