@@ -189,7 +189,6 @@ class TestCheckSecret:
             check_secret("key", secret, minimum=16)
 
     def test_row_14_five_different_characters_may_be_one(self) -> None:
-        """Nobody can tell; so few come of dice, and of tests."""
         assert check_secret("key", "13524" * 5, minimum=16)
 
     @pytest.mark.parametrize("secret", ["", b""])
