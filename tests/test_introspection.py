@@ -501,7 +501,9 @@ def at(verifier: TokenIntrospection, clock: Clock) -> TokenIntrospection:
     return verifier
 
 
-@pytest.mark.parametrize(("options", "ttl"), [({"cache_ttl": 100}, 100), ({}, 30)])
+@pytest.mark.parametrize(
+    ("options", "ttl"), [({"cache_ttl": 100}, 100), ({"cache_ttl": 0.5}, 0.5), ({}, 30)]
+)
 async def test_the_issuer_is_asked_once_in_cache_ttl(
     issuer: Issuer, options: Any, ttl: float
 ) -> None:
@@ -560,6 +562,14 @@ async def test_a_token_whose_end_was_moved_is_asked_about_again(issuer: Issuer) 
     assert await admits(verifier)
     assert await admits(verifier)
     assert issuer.count("/introspect") == 2
+
+
+def test_the_defaults(issuer: Issuer) -> None:
+    verifier = TokenIntrospection(issuer.url, client_id="chat", client_secret="s3cret-of-chat")
+    assert verifier._cache is not None
+    assert (verifier._cache._size, verifier._cache._ttl) == (10_000, 30)
+    outbound = verifier._outbound
+    assert (outbound._max_in_flight, outbound._timeout, outbound._max_size) == (20, 3, 65_536)
 
 
 async def test_cache_ttl_0_asks_each_time(issuer: Issuer) -> None:
