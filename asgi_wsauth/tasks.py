@@ -69,8 +69,9 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     one costs every handshake more than the handshake itself. So nothing joins this task: `work`
     must handle its own errors, and end when it is told to.
     """
-    if _current_task() is not None:
-        task = asyncio.get_running_loop().create_task(work())
+    loop = running_loop()
+    if loop is not None:
+        task = loop.create_task(work())
         _running.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(_running.discard)
     else:
@@ -82,25 +83,18 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def from_any_thread() -> Callable[[Callable[[], None]], object]:
     """What calls a function on the running event loop, soon, and may itself be called from any
     thread. It raises a RuntimeError once the loop has ended."""
-    if _current_task() is not None:
-        return asyncio.get_running_loop().call_soon_threadsafe
+    loop = running_loop()
+    if loop is not None:
+        return loop.call_soon_threadsafe
     import trio
 
     return trio.lowlevel.current_trio_token().run_sync_soon
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """None on trio."""
+    """asyncio's; None on trio."""
     try:
         return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    """None on trio."""
-    try:
-        return asyncio.current_task()
     except RuntimeError:
         return None
 
