@@ -7,9 +7,11 @@
 
 The rooms, each of which imports only from rows above its own:
 
-    0  denial        Reason, Denied, ConfigurationError, the one table of codes and statuses
+    0  options       ConfigurationError, every check of an option
+       addresses     the peer's address, as servers and proxies write it
        tasks         about event loops, what anyio has no words for
-    1  credential    Credential, Principal
+    1  denial        Reason, Denied, the one table of codes and statuses
+       credential    Credential, Principal
     2  sources       QueryParam, Header, Cookie, ...: where a credential travels
        origins       Origin
        paths         path patterns
@@ -47,7 +49,7 @@ To add a kind of credential, write a verifier; to change what a client is told, 
 from asgi_wsauth.answers import Rejection
 from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied, Reason
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -63,6 +65,7 @@ from asgi_wsauth.events import (
 from asgi_wsauth.http import HTTPAuthMiddleware, TicketEndpoint
 from asgi_wsauth.limits import ConnectionLimit, FailureThrottle, Overflow
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
+from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.session import Session

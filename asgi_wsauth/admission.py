@@ -22,9 +22,10 @@ from starlette.types import ASGIApp, Scope
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, InsufficientScope, Reason
+from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard
 from asgi_wsauth.handshake import accepted_scope
+from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import anyio
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import VISIBLE, Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_list
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import (
     Event,
     Observer,
@@ -28,6 +28,7 @@ from asgi_wsauth.events import (
     tell,
 )
 from asgi_wsauth.limits import FailureThrottle
+from asgi_wsauth.options import VISIBLE, ConfigurationError, check_list
 from asgi_wsauth.origins import check_origins, parse_origin
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source

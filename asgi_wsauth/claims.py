@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asgi_wsauth.credential import Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import Denied, Reason
 
-__all__ = ["check_names", "principal_of"]
+__all__ = ["principal_of"]
 
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
@@ -90,17 +90,3 @@ def _scopes(claims: Mapping[str, Any], name: str) -> Sequence[str]:
     if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
         return value
     raise Denied(Reason.INVALID, f"its {name} is neither a string nor a list of them")
-
-
-def check_names(option: str, value: str | Sequence[str] | None) -> list[str] | None:
-    """The names that were given for `option`, which takes one or several; None for any.
-
-    Raises:
-        ConfigurationError: they name nothing.
-    """
-    if value is None:
-        return None
-    names = [value] if isinstance(value, str) else list(value)
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigurationError(f"{option}: {value!r} names nothing; leave it out to accept any")
-    return names

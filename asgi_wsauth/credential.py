@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -12,28 +11,17 @@ from typing import Any
 
 from starlette.authentication import BaseUser
 
-from asgi_wsauth.denial import ConfigurationError, check_list
-
 __all__ = [
     "API_KEY",
     "INTERNAL",
     "TICKET",
-    "VISIBLE",
     "Credential",
     "Principal",
-    "check_key",
-    "check_scopes",
-    "check_secret",
     "new_secret",
 ]
 
 TICKET, INTERNAL, API_KEY = "wst_", "wsi_", "wsk_"
 """How the credentials begin that this package makes, so that each can be told at a glance."""
-
-VISIBLE = re.compile(r"[\x21-\x7e]+")
-"""What a credential may be made of. RFC 6750 section 2.1 allows less, an API key may want more."""
-
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3: scope-token
 
 
 class Credential:
@@ -126,73 +114,6 @@ class Principal(BaseUser):
         return f"<Principal {self.identity!r} by {self.method}>"
 
 
-_PLACEHOLDERS = (
-    "changeme changethis changeit replaceme replacethis placeholder "
-    "insertyour yoursecret yourapikey yourkey yourtoken your256bit your384bit your512bit "
-    "mysecret supersecret topsecret secretkey secretsecret verysecret astringsecret "
-    "donttell passw0rd password 1234567 qwerty abcdefgh aaaaaaaa xxxxxxxx"
-).split()
-
-
 def new_secret(prefix: str) -> str:
     """A new credential: one of the prefixes above, and 32 random bytes in base64url."""
     return f"{prefix}{token_urlsafe(32)}"
-
-
-def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
-    """The secret as bytes, if it is one that can't be guessed.
-
-    Args:
-        option: its name, for the error.
-        secret: the secret, bytes or a string, which is taken as UTF-8.
-        minimum: its least length in bytes.
-
-    Raises:
-        ConfigurationError: it is no string or bytes, short, a known placeholder, or has hardly any
-            different bytes. The secret itself never stands in the message.
-    """
-    if not isinstance(secret, (str, bytes)):
-        raise ConfigurationError(
-            f"{option}: a {type(secret).__name__} is no secret; is the setting behind it set?"
-        )
-    try:
-        raw = secret.encode() if isinstance(secret, str) else secret
-    except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates
-        raise ConfigurationError(f"{option}: this is no text; give it as bytes") from None
-    mend = """make one: python -c "import secrets; print(secrets.token_urlsafe(32))" """.rstrip()
-    if not raw:
-        raise ConfigurationError(f"{option}: the secret is empty; {mend}")
-    if len(raw) < minimum:
-        raise ConfigurationError(
-            f"{option}: {len(raw)} bytes are too few, it takes at least {minimum}; {mend}"
-        )
-    letters = bytes(byte for byte in raw.lower() if chr(byte).isalnum()).decode("latin-1")
-    if len(set(raw)) < 5 or any(word in letters for word in _PLACEHOLDERS):
-        raise ConfigurationError(f"{option}: this is a placeholder, not a secret; {mend}")
-    return raw
-
-
-def check_key(option: str, key: object) -> bytes:
-    """A secret that a client presents as it is, as bytes: at least 16 of visible ASCII.
-
-    Raises:
-        ConfigurationError: as `check_secret`, or nobody could ever present it.
-    """
-    raw = check_secret(option, key, minimum=16)
-    if not VISIBLE.fullmatch(raw.decode("latin-1")):
-        raise ConfigurationError(f"{option}: use only visible ASCII characters, without spaces")
-    return raw
-
-
-def check_scopes(option: str, scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes, if they are a list of words that can be scopes (RFC 6749 section 3.3).
-
-    Raises:
-        ConfigurationError: they are not.
-    """
-    names = check_list(option, scopes)
-    if not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in names):
-        raise ConfigurationError(
-            f'{option}: {scopes!r} is no list of scopes; write for example ["chat:write"]'
-        )
-    return names

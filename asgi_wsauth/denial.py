@@ -16,29 +16,25 @@ WebSocket Close Code Number Registry.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import ceil, isfinite
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
+
+from asgi_wsauth.options import ConfigurationError
 
 __all__ = [
     "ADVICE_BY_CODE",
     "DAPHNE_CLOSE_CODES",
-    "ConfigurationError",
     "Denied",
     "HTTPAnswer",
     "InsufficientScope",
     "Reason",
     "advice",
     "check_close_codes",
-    "check_count",
-    "check_list",
-    "check_seconds",
     "http_refusal",
     "json_answer",
 ]
-
-T = TypeVar("T")
 
 HTTPAnswer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers and body."""
@@ -128,52 +124,6 @@ def advice(code: int, reason: str = "") -> str:
 
 
 _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
-
-
-class ConfigurationError(ValueError):
-    """An option can't work. Raised when a part is built; names the option and the mend."""
-
-
-def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
-    """The members of a list that was given for `option`.
-
-    Raises:
-        ConfigurationError: it is one string, which would be taken for a list of letters, or nothing
-            that has members.
-    """
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        what = "one string" if isinstance(given, str) else "no list"
-        raise ConfigurationError(f"{option}: {what}; write it as a list: [{given!r}]")
-    return tuple(given)
-
-
-def check_count(option: str, given: int) -> int:
-    """The number of things that was given for `option`.
-
-    Raises:
-        ConfigurationError: it is no whole number above 0.
-    """
-    if type(given) is not int or given < 1:
-        raise ConfigurationError(f"{option} {given!r} is no whole number above 0")
-    return given
-
-
-def check_seconds(option: str, given: float, *, least: float | None = None) -> float:
-    """The number of seconds that was given for `option`.
-
-    Args:
-        option: its name, for the error.
-        given: the number.
-        least: the least that it may be; None for anything above 0.
-
-    Raises:
-        ConfigurationError: it is none, or infinite, or less.
-    """
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if is_number and isfinite(given) and (given > 0 if least is None else given >= least):
-        return given
-    bound = "above 0" if least is None else f"from {least:g} on"
-    raise ConfigurationError(f"{option} {given!r} is no number of seconds {bound}")
 
 
 class Denied(Exception):

@@ -14,7 +14,8 @@ from inspect import iscoroutinefunction
 from traceback import format_exception
 from typing import ClassVar, Protocol
 
-from asgi_wsauth.denial import ConfigurationError, Reason, check_list
+from asgi_wsauth.denial import Reason
+from asgi_wsauth.options import ConfigurationError, check_list
 
 __all__ = [
     "Abandoned",

@@ -11,8 +11,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import Algorithm, AllowedPrivateKeys, HMACAlgorithm
 
-from asgi_wsauth.credential import check_secret
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.options import ConfigurationError, check_secret
 
 __all__ = [
     "CANNOT_LOAD",

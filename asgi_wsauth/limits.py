@@ -11,11 +11,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import anyio
 
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.listener import Listener
+from asgi_wsauth.options import ConfigurationError, check_count, check_store
 from asgi_wsauth.revocation import LiveSocket
-from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject, check_store
+from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject
 from asgi_wsauth.tasks import run_var, spawn
 
 __all__ = ["ConnectionLimit", "FailureThrottle", "Overflow"]

@@ -14,17 +14,11 @@ from starlette.types import ASGIApp, Message, Scope, Send
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.answers import Rejection, close, refuse, try_send
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.credential import check_scopes
-from asgi_wsauth.denial import (
-    ConfigurationError,
-    Denied,
-    Reason,
-    check_close_codes,
-    check_seconds,
-)
+from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
 from asgi_wsauth.limits import ConnectionLimit
+from asgi_wsauth.options import ConfigurationError, check_scopes, check_seconds
 from asgi_wsauth.paths import PathPatterns
 from asgi_wsauth.revocation import check_revoked, subjects_of
 from asgi_wsauth.session import Guard, Session, Terms

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from asgi_wsauth.denial import ConfigurationError, check_list
+from asgi_wsauth.options import ConfigurationError, check_list
 
 __all__ = ["Origin", "check_origins", "parse_origin"]
 

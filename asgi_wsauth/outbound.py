@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from asgi_wsauth.denial import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
 from asgi_wsauth.tasks import run_var
 
 if TYPE_CHECKING:

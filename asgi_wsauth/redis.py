@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from asgi_wsauth.denial import ConfigurationError, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_seconds
 from asgi_wsauth.stores import Notice, Slot, Subject, TakenSlot
 from asgi_wsauth.tasks import run_var
 

@@ -10,9 +10,10 @@ from typing import Protocol
 import anyio.lowlevel
 
 from asgi_wsauth.credential import Principal
-from asgi_wsauth.denial import Denied, Reason, check_seconds
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.listener import Listener
-from asgi_wsauth.stores import Notice, RevocationStore, Subject, check_store
+from asgi_wsauth.options import check_seconds, check_store
+from asgi_wsauth.stores import Notice, RevocationStore, Subject
 from asgi_wsauth.tasks import run_var
 
 __all__ = ["LiveSocket", "Revocations"]

@@ -492,7 +492,6 @@ class Guard:
 
 def _tells_of_end(exc: BaseException) -> bool:
     """Whether an app ended with `exc` because its socket did."""
-    group = getattr(exc, "exceptions", None)  # an ExceptionGroup, which 3.10 doesn't have
-    if group:
-        return all(map(_tells_of_end, group))
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_tells_of_end, exc.exceptions))
     return isinstance(exc, (_SocketClosed, WebSocketDisconnect))

@@ -20,7 +20,8 @@ from urllib.parse import unquote_plus
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
 
 __all__ = [
     "HTTP_TOKEN",

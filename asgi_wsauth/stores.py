@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import anyio
 
-from asgi_wsauth.denial import ConfigurationError, check_count
+from asgi_wsauth.options import check_count
 from asgi_wsauth.tasks import from_any_thread
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Subject",
     "TakenSlot",
     "TicketStore",
-    "check_store",
 ]
 
 Subject: TypeAlias = "tuple[Literal['user', 'token', 'session', 'slot'], str]"
@@ -143,19 +142,6 @@ class SlotStore(Protocol):
     def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         """See `RevocationStore`."""
         ...
-
-
-def check_store(part: str, store: object, *methods: str) -> None:
-    """Check that `store` has these methods.
-
-    Raises:
-        ConfigurationError: it has not.
-    """
-    for method in methods:
-        if isinstance(store, type) or not callable(getattr(store, method, None)):
-            raise ConfigurationError(
-                f"{part}: store {store!r} has no method {method}(); try MemoryStore()"
-            )
 
 
 class _Entry(NamedTuple):

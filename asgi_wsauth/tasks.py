@@ -28,9 +28,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Before Python 3.11, nobody counts how often a task was cancelled.
-_uncancel: Callable[[Any], int] = getattr(asyncio.Task, "uncancel", lambda task: 0)
-
 _running: set[asyncio.Task[None]] = set()
 _numbers = count(1)
 
@@ -157,7 +154,7 @@ class Breakable:
             return False
         others = 0
         for _ in range(self._breaks):
-            others = _uncancel(task)
+            others = task.uncancel() if task is not None else 0
         # Whoever else cancelled the task is to see that it was.
         return self.broken and isinstance(exc, asyncio.CancelledError) and not others
 

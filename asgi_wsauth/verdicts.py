@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from asgi_wsauth.denial import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
 
 __all__ = ["VerdictCache", "check_cache"]
 

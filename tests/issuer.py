@@ -25,7 +25,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from threading import Condition, Event, Thread
@@ -311,7 +311,7 @@ def jwk(key: Any, kid: str | None = None, **more: Any) -> dict[str, Any]:
 
 def certificate(key: Any, name: str = "issuer.test", **dates: datetime) -> x509.Certificate:
     """A certificate that only carries a key, as issuers publish it: signed by itself."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1)
     return (

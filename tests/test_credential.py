@@ -13,7 +13,7 @@ import pytest
 from starlette.authentication import BaseUser
 
 from asgi_wsauth import ConfigurationError, Credential, Principal
-from asgi_wsauth.credential import check_key, check_scopes, check_secret
+from asgi_wsauth.options import check_key, check_scopes, check_secret
 
 
 class TestCredential:

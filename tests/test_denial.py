@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
-from asgi_wsauth.denial import (
-    InsufficientScope,
-    advice,
-    check_close_codes,
-    check_count,
-    check_list,
-    check_seconds,
-    http_refusal,
-)
+from asgi_wsauth.denial import InsufficientScope, advice, check_close_codes, http_refusal
+from asgi_wsauth.options import check_count, check_list, check_seconds
 
 # Written out once more, and not read from the enum: a client's code depends on every one of these.
 TABLE = {

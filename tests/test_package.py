@@ -13,8 +13,8 @@ import asgi_wsauth
 
 ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
-    {"denial", "tasks"},
-    {"credential"},
+    {"options", "addresses", "tasks"},
+    {"denial", "credential"},
     {
         "sources",
         "origins",

@@ -30,8 +30,9 @@ from servers import DEADLINE
 
 import asgi_wsauth.redis
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Tickets
+from asgi_wsauth.options import check_store
 from asgi_wsauth.redis import RedisStore
-from asgi_wsauth.stores import Notice, Subject, TakenSlot, check_store
+from asgi_wsauth.stores import Notice, Subject, TakenSlot
 
 pytestmark = pytest.mark.anyio
 

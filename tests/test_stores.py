@@ -19,7 +19,8 @@ from handshakes import Clock
 from sockets import until
 
 from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
-from asgi_wsauth.stores import Notice, Subject, _Watch, check_store
+from asgi_wsauth.options import check_store
+from asgi_wsauth.stores import Notice, Subject, _Watch
 
 pytestmark = pytest.mark.anyio
 

@@ -124,7 +124,7 @@ def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
             while (close := await asyncio.wait_for(client.close_frame(), patience)) is not None:
                 closes.append(close)
                 patience = 0.2
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass  # the server still waits for an answer
         client.leave()
         return closes

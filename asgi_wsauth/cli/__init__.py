@@ -28,14 +28,9 @@ from jwt.algorithms import get_default_algorithms
 
 from asgi_wsauth.cli.target import Carrier, Kind, Target
 from asgi_wsauth.credential import API_KEY, new_secret
-from asgi_wsauth.denial import (
-    DAPHNE_CLOSE_CODES,
-    ConfigurationError,
-    Reason,
-    advice,
-    check_seconds,
-)
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
 from asgi_wsauth.keys import CANNOT_LOAD, why_unusable
+from asgi_wsauth.options import ConfigurationError, check_seconds
 from asgi_wsauth.testing import make_jwt
 
 __all__ = ["main"]

@@ -5,7 +5,6 @@ What is wrong with what was `Seen` is for findings.py to say.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,7 +165,7 @@ async def knock(target: Target, case: Case) -> Seen:
         return Seen(handshake.offered, refused.response.status_code, body)
     except ProxyError as exc:
         raise Unreachable(f"by its proxy: {exc}") from exc
-    except (TimeoutError, asyncio.TimeoutError):  # two classes on Python 3.10
+    except TimeoutError:
         if not made:
             raise Unreachable(f"no connection within {target.timeout:g} s") from None
         return Seen(handshake.offered, fault=f"No answer within {target.timeout:g} s.")

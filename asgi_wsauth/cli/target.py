@@ -10,8 +10,8 @@ from secrets import token_urlsafe
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from asgi_wsauth.credential import VISIBLE
-from asgi_wsauth.denial import ConfigurationError, Reason
+from asgi_wsauth.denial import Reason
+from asgi_wsauth.options import VISIBLE, ConfigurationError
 from asgi_wsauth.origins import parse_origin
 from asgi_wsauth.sources import HTTP_TOKEN, Cookie, Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt

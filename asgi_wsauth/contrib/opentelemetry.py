@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asgi_wsauth.contrib import BUCKETS
-from asgi_wsauth.denial import ConfigurationError, Reason
+from asgi_wsauth.denial import Reason
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -22,6 +22,7 @@ from asgi_wsauth.events import (
     TicketIssued,
     printable,
 )
+from asgi_wsauth.options import ConfigurationError
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

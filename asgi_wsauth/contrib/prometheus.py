@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wsauth.contrib import BUCKETS
-from asgi_wsauth.denial import ConfigurationError
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -28,6 +27,7 @@ from asgi_wsauth.events import (
     Refused,
     TicketIssued,
 )
+from asgi_wsauth.options import ConfigurationError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -14,8 +14,8 @@ from hmac import compare_digest
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal, check_key, check_scopes
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.options import ConfigurationError, check_key, check_scopes
 
 __all__ = ["APIKeyVerifier"]
 

@@ -8,15 +8,8 @@ from hmac import compare_digest
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import (
-    INTERNAL,
-    Credential,
-    Principal,
-    check_key,
-    check_scopes,
-    new_secret,
-)
-from asgi_wsauth.denial import ConfigurationError
+from asgi_wsauth.credential import INTERNAL, Credential, Principal, new_secret
+from asgi_wsauth.options import ConfigurationError, check_key, check_scopes
 
 __all__ = ["InternalCredential"]
 

@@ -13,9 +13,10 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.claims import check_names, principal_of
+from asgi_wsauth.claims import principal_of
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count, check_seconds
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import ConfigurationError, check_count, check_names, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.verdicts import VerdictCache
 

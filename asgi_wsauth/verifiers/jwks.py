@@ -33,9 +33,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get_default_algorithms
 
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_seconds
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
 from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, ReadyKey, why_unusable
+from asgi_wsauth.options import ConfigurationError, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import Gate, run_var, spawn
 

@@ -22,11 +22,12 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.types import Options
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.claims import check_names, principal_of
+from asgi_wsauth.claims import principal_of
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Observer, log_event
 from asgi_wsauth.keys import Key, KeySource, PreparedKey, StaticKeys, check_algorithms
+from asgi_wsauth.options import ConfigurationError, check_names
 from asgi_wsauth.verdicts import VerdictCache, check_cache
 from asgi_wsauth.verifiers.jwks import JWKS
 

@@ -15,9 +15,10 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import TICKET, Credential, Principal, new_secret
-from asgi_wsauth.denial import ConfigurationError, Denied, Reason, check_count
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import ConfigurationError, check_count, check_store
 from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.stores import TicketStore, check_store
+from asgi_wsauth.stores import TicketStore
 
 __all__ = ["Tickets", "new_ticket"]
 

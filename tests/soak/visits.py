@@ -79,7 +79,7 @@ class Visit(Wire):
         except asyncio.IncompleteReadError:
             self.answer = GONE
             return
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
         self.head = head.decode("latin-1")
         if self.status != 101:
@@ -105,7 +105,7 @@ class Visit(Wire):
         """The next frame; its opcode is 0 where none comes in time, and -1 at the end."""
         try:
             frame = await asyncio.wait_for(self.frame(), max(patience, 0.01))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return 0, b""
         return frame if frame is not None else (-1, b"")
 
@@ -134,5 +134,5 @@ async def post(worker: Worker, target: str, token: str | None = None) -> tuple[i
             writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)
-    except (OSError, asyncio.TimeoutError, ValueError, IndexError) as exc:
+    except (TimeoutError, OSError, ValueError, IndexError) as exc:
         return 0, repr(exc)

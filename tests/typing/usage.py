@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, assert_type
 
 import limits.aio.storage
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -18,7 +18,6 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.routing import Route
 from starlette.types import ASGIApp
-from typing_extensions import assert_type
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,

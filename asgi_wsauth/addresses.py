@@ -1,0 +1,64 @@
+"""The peer's address, as servers and proxies write it.
+
+`scope["client"]` is what a server says, and behind a proxy what that said: an address with a port
+or in brackets, `unknown`, or a name that RFC 7239 section 6.3 allows (`_hidden`). A port is no part
+of an address. What can't be read is an address all the same: somebody's, and not this machine's.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, TypeAlias
+
+__all__ = ["UNREADABLE", "Address", "client_host", "parse_address", "share_of"]
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+UNREADABLE = "unreadable"
+"""The share of all whose address can't be read."""
+
+# RFC 7239 section 6: the port is digits, or an obfuscated one; an IPv6 address has brackets then.
+_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[\w.-]*)?", re.ASCII)
+
+
+def client_host(scope: Any) -> str | None:
+    """The host of `scope["client"]`; None for a peer that has no address (a Unix socket, or
+    Starlette's and Litestar's test clients, whose host is always "testclient")."""
+    try:
+        client = scope.get("client")
+        host = client[0] if client else None
+    except (TypeError, LookupError):  # one that no server should build
+        return UNREADABLE
+    if not host or (host == "testclient" and tuple(client[1:]) == (50000,)):
+        return None
+    return host if isinstance(host, str) else UNREADABLE
+
+
+def parse_address(host: str) -> Address | None:
+    """The address in `host`, without brackets, port and zone; None where none can be read."""
+    match = _WITH_PORT.fullmatch(host.strip())
+    text = (match[1] or match[2] or "") if match else host.strip()
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def share_of(host: str | None) -> str | None:
+    """What stands for everybody behind one address, where each is to have his share of something:
+    an IPv4 address; the first 64 bits of an IPv6 one, because whoever has one has all of those (RFC
+    6177); `UNREADABLE`; or None for a peer without an address.
+
+    Args:
+        host: what `client_host` returned.
+    """
+    if host is None:
+        return None
+    address = parse_address(host)
+    if address is None:
+        return UNREADABLE
+    if isinstance(address, IPv6Address):
+        return str(ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)
