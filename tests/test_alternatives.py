@@ -17,6 +17,8 @@ from test_readme import README
 
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 ALTERNATIVES: dict[str, tuple[Any, bool, bool]] = {
     # what a refused client gets: an HTTP status, or a close; whether the log has the token; whether
     # an open socket stays when the token expires

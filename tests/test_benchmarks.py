@@ -14,6 +14,8 @@ import pytest
 from benchmarks.__main__ import GROUPS
 from benchmarks.measure import Loop, Row, figure, in_turns, interleaved, row
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).resolve().parent.parent
 
 HANDSHAKE = {

@@ -13,6 +13,8 @@ from servers import Server, pooled
 
 from asgi_wsauth import Reason
 
+pytestmark = pytest.mark.live
+
 OFFERED = pytest.mark.parametrize(
     "offered",
     [[], ["chat"], ["bearer"], ["bearer", "a-token"], ["chat", "bearer", "a-token"]],

@@ -20,6 +20,8 @@ from servers import Server, attempts, pooled
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 from asgi_wsauth.denial import ADVICE_BY_CODE
 
+pytestmark = pytest.mark.live
+
 __all__ = ["attempts"]  # the fixture
 
 FOLDER = EXAMPLES / "browser"

@@ -25,6 +25,8 @@ from run_example import EXAMPLES, Running, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+pytestmark = pytest.mark.live
+
 DEMO = EXAMPLES / "demo.py"
 
 MODES = ["accept_then_close", "http_response", "close"]

@@ -15,6 +15,8 @@ from handshakes import mint, now
 from issuer import Issuer, issuing
 from run_example import EXAMPLES, Running, running
 
+pytestmark = pytest.mark.live
+
 EXAMPLE = EXAMPLES / "firebase.py"
 
 PROJECT = "chat-1f3a2"

@@ -27,6 +27,8 @@ from websockets.typing import Subprotocol
 
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 LEEWAY = 30  # seconds: JWTVerifier's
 ABOUT_TO_EXPIRE = 2 - LEEWAY
 

@@ -22,6 +22,8 @@ from websockets.sync.client import connect
 
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart")
 BAD = {"token_missing": None, "token_invalid": "rubbish-4f1d2e0b9c"}

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(scope="module", params=[("asyncio", 2_500), ("trio", 500)], ids=lambda p: p[0])
 def crowd(request: pytest.FixtureRequest) -> Any:

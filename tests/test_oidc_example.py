@@ -12,6 +12,8 @@ from handshakes import mint, now
 from issuer import Issuer, issuing, jwk, x5c
 from run_example import EXAMPLES, Running, running
 
+pytestmark = pytest.mark.live
+
 EXAMPLE = EXAMPLES / "oidc.py"
 
 AUDIENCE = "https://chat.example"

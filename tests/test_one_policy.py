@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from run_example import EXAMPLES, Running, running
 
+pytestmark = pytest.mark.live
+
 EXAMPLE = EXAMPLES / "one_policy.py"
 
 ALICE = {"identity": "alice", "display_name": "Alice"}

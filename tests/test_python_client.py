@@ -16,6 +16,8 @@ from servers import Server, attempts, free_port, pooled
 
 from asgi_wsauth import Reason
 
+pytestmark = pytest.mark.live
+
 __all__ = ["attempts"]  # the fixture
 
 README = Path(__file__).parent.parent / "README.md"

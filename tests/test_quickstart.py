@@ -7,6 +7,8 @@ from run_example import EXAMPLES, running
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.live
+
 
 def test_the_quickstart_admits_alice_and_nobody_else() -> None:
     with running(str(EXAMPLES / "quickstart.py")) as example:

@@ -19,6 +19,8 @@ from servers import DEADLINE, HERE, Seen, Server, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.live
+
 INSIDE = ["/slowapi", "/asgi_ratelimit"]
 OUTSIDE = ["/outside/slowapi", "/outside/asgi_ratelimit"]
 OK, UNAUTHORIZED, TOO_MANY = 200, 401, 429

@@ -18,6 +18,8 @@ import asgi_wsauth
 from asgi_wsauth import Reason
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -98,7 +100,10 @@ def test_the_readme_has_a_block_for_every_framework() -> None:
 
 def test_the_first_screen_has_the_two_commands() -> None:
     shell = [code for language, code in BLOCKS if language == "sh"]
-    assert [command.strip().split()[-1] for command in shell] == ["examples/demo.py", "--cov"]
+    assert [command.strip().split()[-1] for command in shell] == [
+        "examples/demo.py",
+        ".venv/bin/pytest",
+    ]
     assert all(command.count("\n") == 1 for command in shell)
     assert README[: README.index("## ")].count("```sh") == 2
     assert README[: README.index("## ")].count("\n") < 30

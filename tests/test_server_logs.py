@@ -18,6 +18,8 @@ import pytest
 from handshakes import mint, now
 from servers import UVICORN, VARIANTS, Server, pooled, server
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 WAYS = pytest.mark.parametrize("way", ["query", "header", "cookie", "subprotocol"])

@@ -10,9 +10,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from redis_servers import needed_binary
 from servers import DEADLINE
 from soak.tally import WRONGS, Tally
+
+pytestmark = pytest.mark.live
 
 _ROOT = Path(__file__).parent.parent
 _FAULTS = ["redis_killed", "redis_drops_connections", "worker_killed"]

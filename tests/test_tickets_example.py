@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from run_example import EXAMPLES, Running, running
 from servers import Seen
 
+pytestmark = pytest.mark.live
+
 EXAMPLE = EXAMPLES / "tickets.py"
 FOREIGN = "http://127.0.0.1:1"  # an origin is only compared
 

@@ -20,6 +20,8 @@ from servers import VARIANTS, Server, server
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 REASONS = pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)

@@ -12,6 +12,8 @@ from servers import VARIANTS, Seen, Server, server
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 FOREIGN = "another key, which is long enough."

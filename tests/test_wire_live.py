@@ -14,6 +14,8 @@ from servers import DEADLINE, Server, server
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 

@@ -11,6 +11,8 @@ from handshakes import mint, now
 from issuer import Issuer, issuing
 from servers import Seen, Server, server
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 

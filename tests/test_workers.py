@@ -29,7 +29,7 @@ from servers import DEADLINE, Seen, Server, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 WORKERS = 4
 LEASE = 15.0  # seconds; more than anything waits for here, so that no slot ends by itself
