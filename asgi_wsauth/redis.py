@@ -26,6 +26,7 @@ from pathlib import Path
 from re import fullmatch
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
     _Client: TypeAlias = Redis | RedisCluster
-    _Opened: TypeAlias = tuple[AsyncGenerator[_Client, None], _Client, anyio.CapacityLimiter]
 
 __all__ = ["RedisStore"]
 
@@ -50,6 +50,7 @@ _log = logging.getLogger("asgi_wsauth")
 _DEADLINE = 4.0  # seconds for one exchange, its wait for a connection included
 _SOCKET = 1.5  # seconds for a connection to be made, or an answer to come
 _IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis no faster
+_FAILOVERS = 3  # times that an exchange begins anew because it met a replica
 _BATCH = 500  # slots that are renewed in one exchange
 _REMEMBERED = 10  # leases for which it is known that a slot was lost
 _QUIET = 5.0  # seconds without a notice, after which the connection is tested
@@ -58,13 +59,49 @@ _KINDS = ("user", "token", "session", "slot")
 _DRAINED = 1000  # messages that are read before the event loop has its turn
 
 
+class _Opened:
+    """The client of one event loop.
+
+    Args:
+        clients: what closes it.
+        client: it.
+
+    Attributes:
+        limiter: bounds the exchanges at once.
+        pubsubs: redis-py's, those that are subscribed.
+    """
+
+    def __init__(self, clients: AsyncGenerator[_Client, None], client: _Client) -> None:
+        self.client = client
+        self.limiter = anyio.CapacityLimiter(_IN_FLIGHT)
+        self.pubsubs: set[Any] = set()
+        self._clients = clients  # or it would be closed now
+
+    async def disconnect(self) -> None:
+        """Drop connections: they lead to a server that was the primary, and new ones may lead to
+        the one that is, behind the same name or address. Those on which an exchange is on its way
+        stay, because they may be new ones."""
+        from redis.asyncio import Redis
+
+        if isinstance(self.client, Redis):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+        else:
+            await self.client.aclose()  # it asks for the nodes again when it is used
+        for pubsub in list(self.pubsubs):
+            await pubsub.connection.disconnect()
+
+
 class RedisStore:
     """A store in Redis, which any number of processes share.
 
     A Redis that can't be reached, or gives no answer within 4 s, raises; nothing is kept in this
-    process meanwhile. What Redis loses is lost: a ticket is then unknown, a slot is taken again
-    when it is renewed, but a revocation is forgotten. Where that matters, have Redis write its
-    append-only file, and evict no keys (`maxmemory-policy noeviction`).
+    process meanwhile. One that a failover has made a replica is left: all connections to it are
+    dropped, and the exchange begins anew with whatever is at its address now.
+
+    What Redis loses is lost: a ticket is then unknown, a slot is taken again when it is renewed,
+    but a revocation is forgotten. Where that matters, have Redis write its append-only file, and
+    evict no keys (`maxmemory-policy noeviction`). Whoever may publish on its channel,
+    `<prefix>:notices:<database>`, can close anybody's socket.
 
     Args:
         client: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`. Its settings are yours:
@@ -162,10 +199,8 @@ class RedisStore:
         (kind, name), until = notice
         message = json.dumps([kind, name, until])
         keys = [self._revoked_key(notice.subject)]
-        client, _ = await self._connection()
-        await self._send(
-            _script("put_revocation", keys, repr(until), _ms(ttl), self._channel(client), message)
-        )
+        channel = self._channel((await self._connection()).client)
+        await self._send(_script("put_revocation", keys, repr(until), _ms(ttl), channel, message))
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
         """See `RevocationStore`."""
@@ -185,8 +220,8 @@ class RedisStore:
         """See `SlotStore`. A slot that is held already is taken, whatever the limit."""
         owner, name = slot
         lease, memory = _ms(self.lease), _ms(_REMEMBERED * self.lease)
-        client, _ = await self._connection()
-        options = (limit, int(evict), lease, memory, self._channel(client))
+        channel = self._channel((await self._connection()).client)
+        options = (limit, int(evict), lease, memory, channel)
         taken, *revoked = await self._send(
             _script("take_slot", self._slot_keys(owner), json.dumps(name), *options),
             *self._lookups(subjects),
@@ -222,12 +257,14 @@ class RedisStore:
     async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         """See `RevocationStore`. A further None says that redis-py has connected again, and some
         may have been missed. A connection that gives no sign of life for 8 s raises."""
-        client, _ = await self._connection()
+        opened = await self._connection()
+        client = opened.client
         with anyio.fail_after(_DEADLINE):
             pubsub: Any = await _subscriber(client)
         try:
             with anyio.fail_after(_DEADLINE):
                 await pubsub.subscribe(self._channel(client))
+            opened.pubsubs.add(pubsub)
             while True:
                 notices, began = await _hear(pubsub)
                 if notices:
@@ -235,6 +272,7 @@ class RedisStore:
                 if began:
                     yield None
         finally:
+            opened.pubsubs.discard(pubsub)
             with anyio.CancelScope(shield=True):
                 await pubsub.aclose()
 
@@ -249,27 +287,31 @@ class RedisStore:
     async def _send(self, *commands: _Command) -> list[Any]:
         """The answers to commands, all of them in one exchange. All are such that they may be sent
         twice: redis-py does so where the answer got lost."""
-        from redis.exceptions import NoScriptError
+        from redis.exceptions import ResponseError
 
         if not commands:
             return []
-        client, limiter = await self._connection()
+        opened = await self._connection()
         with anyio.fail_after(_DEADLINE):
-            async with limiter:
-                try:
-                    return await _execute(client, map(_shortened, commands))
-                except NoScriptError:  # the server was started again, or never saw it
-                    return await _execute(client, commands)
+            async with opened.limiter:
+                for _ in range(_FAILOVERS):
+                    try:
+                        return await _execute(opened.client, commands)
+                    except ResponseError as exc:
+                        if not _is_from_a_replica(exc):
+                            raise
+                    await opened.disconnect()
+                return await _execute(opened.client, commands)
 
-    async def _connection(self) -> tuple[_Client, anyio.CapacityLimiter]:
+    async def _connection(self) -> _Opened:
         """That of the running event loop."""
         _check_loop()
         opened = self._opened.get(None)
         if opened is None:
             clients = self._clients()
-            opened = clients, await clients.__anext__(), anyio.CapacityLimiter(_IN_FLIGHT)
+            opened = _Opened(clients, await clients.__anext__())
             self._opened.set(opened)
-        return opened[1:]
+        return opened
 
     async def _clients(self) -> AsyncGenerator[_Client, None]:
         # A generator, because that is what asyncio closes when it ends. See outbound.py.
@@ -331,6 +373,7 @@ def _connector(url: str, cluster: bool) -> Callable[[], _Client]:
     def connect() -> _Client:
         return (RedisCluster if cluster else Redis).from_url(
             url,
+            **_tls(url),
             retry=Retry(NoBackoff(), 1),
             retry_on_error=[ConnectionError, TimeoutError],  # redis-py 5 wants to be told
             socket_timeout=_SOCKET,
@@ -348,6 +391,15 @@ def _connector(url: str, cluster: bool) -> Callable[[], _Client]:
             "option that redis-py doesn't have"
         ) from None
     return connect
+
+
+def _tls(url: str) -> dict[str, bool]:
+    """The server's certificate must have its name, which redis-py 5 doesn't look at by itself. What
+    the URL says of that goes before it; without a certificate, there is no name either."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" or parse_qs(parts.query).get("ssl_cert_reqs") == ["none"]:
+        return {}
+    return {"ssl_check_hostname": True}
 
 
 # Values
@@ -389,11 +441,31 @@ def _sha(source: str) -> str:
     return sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-async def _execute(client: _Client, commands: Iterable[_Command]) -> list[Any]:
+async def _execute(client: _Client, commands: Sequence[_Command]) -> list[Any]:
+    from redis.exceptions import NoScriptError
+
+    try:
+        return await _exchange(client, map(_shortened, commands))
+    except NoScriptError:  # the server was started again, or never saw it
+        return await _exchange(client, commands)
+
+
+async def _exchange(client: _Client, commands: Iterable[_Command]) -> list[Any]:
     pipeline: Any = client.pipeline(transaction=False)  # no transaction spans a cluster
     for command in commands:
         pipeline.execute_command(*command)
     return list(await pipeline.execute())
+
+
+# Failover
+
+
+def _is_from_a_replica(exc: Exception) -> bool:
+    """Whether a server refuses because it is no primary any more. Redis 6 says so of a script in
+    the midst of other words, and only there."""
+    from redis.exceptions import MasterDownError, ReadOnlyError
+
+    return isinstance(exc, (MasterDownError, ReadOnlyError)) or "-READONLY " in str(exc)
 
 
 # Notices

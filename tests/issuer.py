@@ -309,7 +309,9 @@ def jwk(key: Any, kid: str | None = None, **more: Any) -> dict[str, Any]:
     return {**made, **({"kid": kid} if kid is not None else {}), "use": "sig", **more}
 
 
-def certificate(key: Any, name: str = "issuer.test", **dates: datetime) -> x509.Certificate:
+def certificate(
+    key: Any, name: str = "issuer.test", *, address: str = "127.0.0.1", **dates: datetime
+) -> x509.Certificate:
     """A certificate that only carries a key, as issuers publish it: signed by itself."""
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -318,7 +320,7 @@ def certificate(key: Any, name: str = "issuer.test", **dates: datetime) -> x509.
         builder.not_valid_before(dates.get("begins", now - timedelta(days=1)))
         .not_valid_after(dates.get("ends", now + timedelta(days=1)))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(address))]), critical=False
         )
         .sign(key, SHA256())
     )

@@ -311,6 +311,10 @@ class Proxy:
             with suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another port. Those that are open stay where they are."""
+        self._target = port
+
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:

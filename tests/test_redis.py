@@ -26,7 +26,7 @@ from issuer import certificate
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 from redis_servers import KINDS, SERVERS, Proxy, RedisServer, Target, pooled_redis, redis_server
-from servers import DEADLINE
+from servers import DEADLINE, free_port
 
 import asgi_wsauth.redis
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Tickets
@@ -36,6 +36,7 @@ from asgi_wsauth.stores import Notice, Subject, TakenSlot
 
 pytestmark = pytest.mark.anyio
 
+README = Path(__file__).parents[1].joinpath("README.md").read_text()
 ALICE: Subject = ("user", "alice")
 OWN = [kind for kind in KINDS if kind != "REDIS_URL"]  # whose data and clients are the tests' own
 
@@ -835,6 +836,16 @@ async def test_a_watch_ignores_what_is_no_notice(
     }
 
 
+async def test_one_notice_is_heard_alone(request: pytest.FixtureRequest, prefix: str) -> None:
+    """Nothing else has come, and nothing is waited for."""
+    server = pooled_redis(request.config)
+    async with client_of(server) as client, client.pubsub() as pubsub:
+        await pubsub.subscribe(prefix)
+        assert await asgi_wsauth.redis._hear(pubsub) == ([], True)
+        await client.publish(prefix, '["user", "alice", 1]')
+        assert await asgi_wsauth.redis._hear(pubsub) == ([Notice(ALICE, 1.0)], False)
+
+
 async def test_a_flood_is_heard_in_parts_and_in_its_order(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -918,6 +929,59 @@ async def test_a_client_of_ones_own(target: Target, prefix: str, options: Any) -
             assert await heard(watch, 2) == [Notice(ALICE, 1.5), Notice(("slot", "d"), 0.0)]
 
 
+async def same_size(one: Redis, other: Redis) -> bool:
+    return bool(await one.dbsize() == await other.dbsize())
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_after_a_failover_the_next_exchange_works(
+    kind: str, given: bool, prefix: str
+) -> None:
+    """The old primary lives on as a replica, and connections that are open lead to it."""
+    with redis_server(kind) as old, redis_server(kind) as new, Proxy(old.port) as link:
+        async with (
+            client_of(new) as there,
+            client_of(old) as here,
+            client_of(Target(link.url)) as own,
+        ):
+            await there.execute_command("REPLICAOF", "127.0.0.1", old.port)
+            store = RedisStore(own, prefix=prefix) if given else store_at(link, prefix)
+            async with watching(store) as watch:
+                await put(store, "a", "b")
+                assert await take(store, "x", 2) == "x"
+                await until(lambda: same_size(here, there))
+                await there.execute_command("REPLICAOF", "NO", "ONE")
+                await here.execute_command("REPLICAOF", "127.0.0.1", new.port)
+                link.lead_to(new.port)
+                async with anyio.create_task_group() as group:  # those at once drop it only once
+                    for name in "yz":
+                        group.start_soon(take, store, name, 3)
+                assert await take(store, "u", 3) == ""
+                assert await taken(store, "ab") == "ab"
+                if given:  # whether that connects again is by its own settings
+                    return
+                assert await heard(watch) is None  # it listens to the new one, and catches up
+                await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
+                assert await heard(watch) == [Notice(ALICE, 1.0)]
+                assert await there.execute_command("PUBSUB", "NUMSUB", f"{prefix}:notices:0") == [
+                    f"{prefix}:notices:0".encode(),
+                    1,
+                ]
+            await there.execute_command("REPLICAOF", "127.0.0.1", free_port())
+            with pytest.raises(sync_redis.ResponseError):  # where there is no other, it says so
+                await put(store, "c")
+
+
+async def test_a_cluster_is_asked_for_its_nodes_again(
+    request: pytest.FixtureRequest, prefix: str
+) -> None:
+    store = store_at(pooled_redis(request.config, "cluster"), prefix)
+    await put(store, "a")
+    await (await store._connection()).disconnect()
+    assert await taken(store, "a") == "a"
+
+
 def test_each_event_loop_has_a_client_that_ends_with_it(
     request: pytest.FixtureRequest, prefix: str
 ) -> None:
@@ -985,9 +1049,13 @@ def test_a_given_client_stays_open(request: pytest.FixtureRequest, prefix: str) 
 
 @pytest.fixture
 def certificate_files(tmp_path: Path) -> tuple[Path, Path]:
+    return certificate_files_for("127.0.0.1", tmp_path)
+
+
+def certificate_files_for(address: str, tmp_path: Path) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert_file.write_bytes(certificate(key).public_bytes(Encoding.PEM))
+    cert_file.write_bytes(certificate(key, address=address).public_bytes(Encoding.PEM))
     key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return cert_file, key_file
 
@@ -1013,6 +1081,59 @@ def test_tls_and_a_password_by_url(certificate_files: tuple[Path, Path], prefix:
         with pytest.raises(sync_redis.AuthenticationError):
             asyncio.run(use(trusting.replace("pa%2F55", "pa%2F66")))
         gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("query", "welcome"),
+    [
+        ("", False),
+        ("&ssl_cert_reqs=required", False),
+        ("&ssl_check_hostname=false", True),  # as somebody wants it
+        ("&ssl_cert_reqs=none", True),
+    ],
+)
+def test_over_tls_the_server_must_have_its_name(
+    query: str, welcome: bool, tmp_path: Path, prefix: str
+) -> None:
+    cert_file, key_file = certificate_files_for("192.0.2.1", tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_file, key_file)
+
+    async def use(url: str) -> None:
+        await put(RedisStore.from_url(url, prefix=prefix), "a")
+
+    with redis_server() as server, Proxy(server.port, tls=context) as link:
+        url = f"{link.url}?ssl_ca_certs={cert_file}{query}"
+        if welcome:
+            asyncio.run(use(url))
+        else:
+            with pytest.raises(
+                sync_redis.ConnectionError, match=r"not valid for|doesn't match|mismatch"
+            ):
+                asyncio.run(use(url))
+        gc.collect()
+
+
+async def test_it_works_with_no_more_rights_than_the_readme_says(prefix: str) -> None:
+    rule = next(line for line in README.splitlines() if line.startswith("ACL SETUSER"))
+    rule = rule.replace("wsauth:", f"{prefix}:").replace("…", "hunter2")
+    with redis_server() as server:
+        target = Target(server.url.replace("//", "//wsauth:hunter2@"))
+        async with client_of(server) as admin:
+            await admin.execute_command(*rule.split())
+            store = store_at(target, prefix)
+            async with watching(store) as watch:
+                await put(store, "a", "b", limit=1)
+                assert await taken(store, "ab") == "b"
+                assert await take(store, "xy", 1, evict=True) == "xy"
+                assert await lost(store, "xy") == "x"
+                await store.give_slot(("alice", "y"))
+                await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
+                assert await store.get_revocations([ALICE]) == [1.0]
+                await heard(watch, 2)
+            async with client_of(target) as client:
+                with pytest.raises(sync_redis.ResponseError, match=r"(?i)permission"):
+                    await client.get("another's")
 
 
 @pytest.mark.parametrize("cluster", [False, True])
