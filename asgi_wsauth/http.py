@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from contextlib import aclosing
 from math import floor
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -17,12 +17,14 @@ from asgi_wsauth.answers import http_answer, try_send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
-from asgi_wsauth.options import ConfigurationError, check_scopes
+from asgi_wsauth.options import ConfigurationError, check_choice, check_scopes
 from asgi_wsauth.paths import PathPatterns
 from asgi_wsauth.session import Session
 from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
 
 __all__ = ["HTTPAuthMiddleware", "TicketEndpoint"]
+
+Preflight: TypeAlias = Literal["answer", "pass"]
 
 
 class HTTPAuthMiddleware:
@@ -33,8 +35,9 @@ class HTTPAuthMiddleware:
     RFC 6750 section 3 asks for it, and the body `{"error": phrase}`. Other scope types pass
     untouched.
 
-    A CORS preflight passes without a user, because a browser sends none with it (Fetch Standard,
-    "CORS-preflight fetch"); something behind this middleware has to answer it.
+    A CORS preflight, which a browser sends without a credential (Fetch Standard, "CORS-preflight
+    fetch"), is answered here: 204 without any CORS header, so that the browser asks no further.
+    Where pages of other origins may ask, put the CORS middleware outside this one.
 
     Inside another instance that has the same authenticator, it reuses that one's decision and
     applies only its own scopes.
@@ -45,6 +48,10 @@ class HTTPAuthMiddleware:
         exclude: patterns of paths that need no credential and are passed untouched, as in
             `WebSocketAuthMiddleware`.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
+        preflight: what becomes of a CORS preflight. `answer` answers it, and the app never runs
+            without a user outside `exclude`. `pass` hands it on without its credential, for a CORS
+            middleware inside this one; whatever else stands there runs without a user, whenever
+            somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -57,32 +64,36 @@ class HTTPAuthMiddleware:
         *,
         exclude: Iterable[str] = (),
         required_scopes: Iterable[str] = (),
+        preflight: Preflight = "answer",
     ) -> None:
         self.app = cast(ASGIApp, app)
         self.authenticator = check_authenticator(authenticator)
         self.exclude = PathPatterns("exclude", exclude)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
+        self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or self.exclude.match(scope.get("path", "")):
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
+        preflight = _is_preflight(scope)
         try:
-            app_scope = await self._admit(admission)
+            if preflight:
+                admission.take_credential()
+                app_scope = scope
+            else:
+                app_scope = await admission.admit()
         except Denied as denied:
             admission.tell_refusal(denied)
             await try_send(send, *http_answer(http_refusal(denied)))
             return
+        if preflight and self.preflight == "answer":
+            await try_send(send, *http_answer((204, [], b"")))
+            return
         if app_scope is not scope:
             admission.tell(Admitted)
         await self.app(app_scope, receive, send)
-
-    async def _admit(self, admission: Admission) -> Scope:
-        if not _is_preflight(admission.scope):
-            return await admission.admit()
-        admission.take_credential()
-        return admission.scope
 
 
 def _is_preflight(scope: Scope) -> bool:

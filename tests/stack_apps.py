@@ -87,6 +87,11 @@ def me(request: HttpRequest) -> JsonResponse:
     return JsonResponse({where: str(user) for where, user in users.items()})
 
 
+def secret(request: HttpRequest) -> JsonResponse:
+    """Looks neither at the method nor at the user."""
+    return JsonResponse({"secret": "xyzzy"})
+
+
 def authenticator(**options: Any) -> Authenticator:
     return Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")], **options)
 
@@ -99,7 +104,7 @@ def guarded(app: Any, auth: Authenticator) -> WebSocketAuthMiddleware:
 auth = authenticator(load_user=django_user)
 plain = authenticator()
 only_here = authenticator(allowed_origins=["https://chat.example"])
-urlpatterns = [path("django", me)]
+urlpatterns = [path("django", me), path("django/secret", secret)]
 consumer = Me.as_asgi()
 
 channels = {
@@ -115,6 +120,7 @@ channels = {
     "/validator/around": AllowedHostsOriginValidator(guarded(consumer, auth)),
     "/validator/within": guarded(AllowedHostsOriginValidator(consumer), auth),
     "/django": HTTPAuthMiddleware(get_asgi_application(), auth),
+    "/django/secret": HTTPAuthMiddleware(get_asgi_application(), auth),
 }
 
 # Socket.IO

@@ -218,3 +218,30 @@ def test_a_foreign_page_gets_nothing_with_its_visitors_cookie(
     assert " refused: " in log
     assert "admitted" not in log
     assert "issued" not in log
+
+
+# Another page's fetch with a header, before which the browser asks whether it may.
+
+
+@pytest.mark.parametrize("path", ["/cors/outside", "/cors/inside"])
+def test_a_page_of_another_origin_is_answered_where_a_cors_middleware_lets_it(
+    tab: Tab, server: Server, path: str
+) -> None:
+    status, answer = across_origins(tab, server, path, "opaque-1")
+    assert (status, answer["user"]) == (200, "alice")
+    # Inside, it adds no header to a refusal, and the page may not read that.
+    refusal = "TypeError" if path == "/cors/inside" else [401, {"error": "token_invalid"}]
+    assert across_origins(tab, server, path, "unknown") == refusal
+
+
+def test_without_one_it_is_refused_and_the_app_never_runs(tab: Tab, server: Server) -> None:
+    test = server.new_test()
+    with server.must_stay_quiet():
+        assert across_origins(tab, server, f"/cors/none?test={test}", "opaque-1") == "TypeError"
+        assert server.notes(test, until="app called", within=0) == []
+
+
+def across_origins(tab: Tab, server: Server, path: str, token: str) -> Any:
+    tab.go(f"http://localhost:{server.port}/page")
+    options = {"credentials": "omit", "headers": {"Authorization": f"Bearer {token}"}}
+    return tab.run(_FETCH, [f"http://127.0.0.1:{server.port}{path}", options])

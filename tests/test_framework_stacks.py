@@ -153,6 +153,19 @@ def test_a_django_view_finds_the_user_too(channels: Running) -> None:
     assert (seen.status, seen.json) == (401, {"error": "token_missing"})
 
 
+PREFLIGHT = [("Origin", "https://evil.example"), ("Access-Control-Request-Method", "GET")]
+
+
+def test_no_django_view_runs_for_a_preflight(channels: Running, either: Server) -> None:
+    seen = channels.ask("OPTIONS", "/me", headers=PREFLIGHT)
+    assert (seen.status, seen.body) == (204, b"")
+    seen = either.ask("OPTIONS", "/django/secret", headers=PREFLIGHT)
+    assert (seen.status, seen.body) == (204, b"")
+    assert either.ask("OPTIONS", "/django/secret").status == 401
+    seen = either.ask("OPTIONS", "/django/secret", headers=[*PREFLIGHT, *bearer(token())][2:])
+    assert seen.json == {"secret": "xyzzy"}
+
+
 @pytest.fixture(scope="module", params=["daphne", "uvicorn"])
 def either(request: pytest.FixtureRequest) -> Server:
     server: Server = request.getfixturevalue(request.param)

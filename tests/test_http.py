@@ -32,6 +32,7 @@ from handshakes import (
     websocket,
 )
 from starlette.authentication import AuthCredentials, has_required_scope
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.routing import Mount, Route, Router
 
@@ -346,30 +347,107 @@ async def test_it_is_redacted_before_anything_is_sent(token: str) -> None:
 PREFLIGHT = [ORIGIN, ("access-control-request-method", "POST")]
 
 
-async def test_a_cors_preflight_passes_without_a_user() -> None:
+class Secret:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the app runs without a user")
+
+
+UNAWARE: dict[str, Any] = {  # of methods
+    "a raw app": Secret(),
+    "a route": Router([Route("/api", Secret())]),
+    "a mounted app": Router([Mount("/api", Secret())]),
+    "a guard inside": guard(Secret(), Knows(), preflight="pass"),
+}
+
+
+@pytest.mark.parametrize("app", UNAWARE.values(), ids=UNAWARE)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        PREFLIGHT,
+        [*PREFLIGHT, ("access-control-request-headers", "authorization")],
+        [FOREIGN, ("access-control-request-method", "GET")],
+        [*PREFLIGHT, *PREFLIGHT],
+        [("origin", ""), ("access-control-request-method", "")],
+        [*PREFLIGHT, *bearer("unknown")],
+    ],
+)
+async def test_a_cors_preflight_is_answered_here_and_reaches_no_app(
+    app: Any, headers: list[Any]
+) -> None:
+    verifier, seen = Knows(), list[Event]()
+    options = {"observers": [seen.append], "allowed_origins": [PAGE]}
+    guarded = guard(app, verifier, auth=options, required_scopes=["admin"])
+    answer = await call(guarded, request("OPTIONS", "token=x", headers=headers))
+    assert (answer.status, answer.headers, answer.body) == (204, [], b"")
+    assert verifier.asked == []
+    assert seen == []
+
+
+async def test_where_login_is_off_a_preflight_is_answered_all_the_same() -> None:
+    guarded = guard(Secret(), auth={"required": False})
+    assert (await call(guarded, request("OPTIONS", headers=PREFLIGHT))).status == 204
+
+
+async def test_on_an_excluded_path_a_preflight_is_the_apps() -> None:
+    app = Api()
+    scope = request("OPTIONS", "token=theirs", headers=PREFLIGHT)
+    assert (await call(guard(app, exclude=["/api"]), scope)).json is None
+    assert app.scope is scope
+
+
+async def test_a_preflight_is_handed_on_where_that_is_asked_for() -> None:
     app, verifier, seen = Api(), Knows(), list[Event]()
     scope = request("OPTIONS", headers=PREFLIGHT)
-    guarded = guard(app, verifier, auth={"observers": [seen.append]}, required_scopes=["admin"])
+    options = {"observers": [seen.append]}
+    guarded = guard(app, verifier, auth=options, required_scopes=["admin"], preflight="pass")
     assert (await call(guarded, scope)).status == 200
     assert not {"user", "auth", "wsauth"} & set(app.scope)
     assert verifier.asked == []
     assert seen == []
 
 
+async def test_what_is_handed_on_stops_at_a_guard_inside() -> None:
+    auth = authenticator()
+    inner = HTTPAuthMiddleware(Secret(), auth)
+    guarded = HTTPAuthMiddleware(inner, auth, preflight="pass")
+    assert (await call(guarded, request("OPTIONS", headers=PREFLIGHT))).status == 204
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("origin", [PAGE, "https://evil.example"])
+async def test_a_cors_middleware_answers_inside_or_outside(inside: bool, origin: str) -> None:
+    allowed = {"allow_origins": [PAGE], "allow_headers": ["authorization"]}
+    app: Any = Api()
+    if inside:
+        app = guard(CORSMiddleware(app, **allowed), preflight="pass")
+    else:
+        app = CORSMiddleware(guard(app), **allowed)
+    asking = [
+        ("origin", origin),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "authorization"),
+    ]
+    answer = await call(app, request("OPTIONS", headers=asking))
+    assert answer.status == (200 if origin == PAGE else 400)
+    assert answer.header("access-control-allow-origin") == (PAGE if origin == PAGE else None)
+
+
+@pytest.mark.parametrize("preflight", ["ANSWER", "no", True, None, ["pass"]])
+async def test_only_two_things_can_become_of_a_preflight(preflight: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r'^preflight must be one of "answer", "pass"'):
+        guard(Api(), preflight=preflight)
+
+
 async def test_row_25_a_preflight_is_redacted_too() -> None:
-    app = Api()
-    scope = request("OPTIONS", "a=1&token=secret", headers=[*PREFLIGHT, *bearer("secret")])
-    assert (await call(guard(app), scope)).status == 200
-    assert app.scope["query_string"] == b"a=1"
-    assert "secret" not in repr(app.scope)
-    assert "secret" not in repr(scope)
-
-
-async def test_a_preflight_from_any_origin_passes_so_that_what_answers_it_can_refuse() -> None:
-    headers = [FOREIGN, ("access-control-request-method", "GET")]
-    app = Api()
-    guarded = guard(app, auth={"allowed_origins": [PAGE]})
-    assert (await call(guarded, request("OPTIONS", headers=headers))).status == 200
+    for preflight in ("answer", "pass"):
+        app = Api()
+        scope = request("OPTIONS", "a=1&token=secret", headers=[*PREFLIGHT, *bearer("secret")])
+        await call(guard(app, preflight=preflight), scope)
+        assert scope["query_string"] == b"a=1"
+        assert "secret" not in repr(scope)
+        assert "secret" not in repr(app.calls)
+        assert len(app.calls) == (preflight == "pass")
 
 
 @pytest.mark.parametrize(
@@ -380,9 +458,10 @@ async def test_a_preflight_from_any_origin_passes_so_that_what_answers_it_can_re
         ("OPTIONS", [("access-control-request-method", "POST")]),
         ("OPTIONS", [ORIGIN, ("access-control-request-headers", "authorization")]),
         ("OPTIONS", [ORIGIN, ("x-access-control-request-method", "POST")]),
-        ("GET", PREFLIGHT),
-        ("POST", PREFLIGHT),
-        ("options", PREFLIGHT),
+        *(
+            (method, PREFLIGHT)
+            for method in ("GET", "HEAD", "POST", "TRACE", "CONNECT", "options", "OPTIONS ", "")
+        ),
     ],
 )
 async def test_what_is_no_preflight_is_judged(method: str, headers: list[Any]) -> None:
@@ -727,6 +806,7 @@ async def test_an_app_that_raises_is_the_servers_affair() -> None:
     with pytest.raises(Denied):
         await call(guarded, request(headers=bearer(mint())))
     assert [type(event) for event in seen] == [Admitted]
+    guarded = guard(app, preflight="pass")
     with pytest.raises(LookupError, match="preflight"):
         await call(guarded, request("OPTIONS", headers=PREFLIGHT))
 
@@ -837,7 +917,7 @@ async def test_headers_that_can_be_read_only_once_are_read_once(method: str) -> 
         app, seen = Api(), list[Event]()
         scope = request(method, headers=[*headers, *bearer(mint())])
         scope["headers"] = iter(scope["headers"])
-        guarded = guard(app, auth={"observers": [seen.append]})
+        guarded = guard(app, auth={"observers": [seen.append]}, preflight="pass")
         preflight = method == "OPTIONS" and expected is None
         assert (await call(guarded, scope)).json == (None if preflight else "alice")
         assert (b"origin", PAGE.encode()) in app.scope["headers"]

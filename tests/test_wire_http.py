@@ -162,13 +162,32 @@ def test_row_25_the_http_app_finds_no_credential(server: Server) -> None:
         assert "kept" in seen.body.decode()
 
 
-def test_a_preflight_passes_and_loses_its_credential(server: Server) -> None:
-    asking = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "PUT")]
-    seen = server.ask("OPTIONS", "/both/http-first", headers=asking, token="opaque-preflight")
+ASKING = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "GET")]
+
+
+@pytest.mark.parametrize("path", ["/both/http-first", "/guarded", "/mounted/deep", "/cors/none"])
+def test_no_app_runs_for_a_preflight(server: Server, path: str) -> None:
+    test = server.new_test()
+    seen = server.ask("OPTIONS", path, headers=ASKING, token="opaque-preflight", test=test)
+    assert (seen.status, seen.body) == (204, b"")
+    assert not [name for name in seen.headers if name.startswith("access-control")]
+    assert server.ask("OPTIONS", path, test=test).status == 401
+    assert server.notes(test, until="app called", within=0) == []
+
+
+@pytest.mark.parametrize("path", ["/cors/outside", "/cors/inside"])
+def test_a_cors_middleware_answers_a_preflight(server: Server, path: str) -> None:
+    test = server.new_test()
+    seen = server.ask("OPTIONS", path, headers=ASKING, test=test)
+    assert (seen.status, seen.headers["access-control-allow-origin"]) == (200, "*")
+    assert server.notes(test, until="app called", within=0) == []
+
+
+def test_a_preflight_that_is_handed_on_loses_its_credential(server: Server) -> None:
+    seen = server.ask("OPTIONS", "/preflight/pass", headers=ASKING, token="opaque-preflight")
     assert seen.status == 200
     assert seen.json["user"] is None
     assert "opaque" not in seen.body.decode()
-    assert server.ask("OPTIONS", "/both/http-first").status == 401
 
 
 # Tickets.

@@ -26,9 +26,10 @@ import anyio
 import anyio.lowlevel
 from handshakes import SECRET
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
@@ -567,6 +568,12 @@ async def whoami(scope: Any, receive: Any, send: Any) -> None:
 
 
 GUARD = HTTPAuthMiddleware(whoami, AUTH)
+ANY_ORIGIN = authenticator(sources=[Header("authorization", scheme="Bearer")], allowed_origins=None)
+
+
+def cors(app: Any) -> CORSMiddleware:
+    return CORSMiddleware(app, allow_origins=["*"], allow_headers=["authorization"])
+
 
 _http = Starlette(
     routes=[
@@ -576,6 +583,11 @@ _http = Starlette(
         Route("/settle", settle),
         Route("/page", page),
         Route("/guarded", GUARD),
+        Route("/preflight/pass", HTTPAuthMiddleware(whoami, AUTH, preflight="pass")),
+        Mount("/mounted", HTTPAuthMiddleware(whoami, AUTH)),
+        Route("/cors/none", HTTPAuthMiddleware(whoami, ANY_ORIGIN)),
+        Route("/cors/outside", cors(HTTPAuthMiddleware(whoami, ANY_ORIGIN))),
+        Route("/cors/inside", HTTPAuthMiddleware(cors(whoami), ANY_ORIGIN, preflight="pass")),
         Route("/ticket", TicketEndpoint(TICKETS, AUTH)),
         Route("/behind/ticket", HTTPAuthMiddleware(TicketEndpoint(TICKETS, AUTH), AUTH)),
     ]
