@@ -25,6 +25,7 @@ The rooms, each of which imports only from rows above its own:
        answers       the messages that tell a client no
        handshake     the messages of one handshake
        timers        calls at a given time
+       refreshing    the messages by which a client brings a new credential on its open socket
        listener      hears what a store tells of
        revocation    Revocations
        limits        ConnectionLimit, FailureThrottle

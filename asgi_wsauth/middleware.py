@@ -20,6 +20,7 @@ from asgi_wsauth.handshake import Handshake
 from asgi_wsauth.limits import ConnectionLimit
 from asgi_wsauth.options import ConfigurationError, check_scopes, check_seconds
 from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.revocation import check_revoked, subjects_of
 from asgi_wsauth.session import Guard, Session, Terms
 from asgi_wsauth.sources import answer
@@ -65,9 +66,11 @@ class WebSocketAuthMiddleware:
         refresh_message: the `type` of a message with which a client brings a new credential, as
             text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
             with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
-            socket; and 60 seconds before the end, or at once where less is left, the client is sent
-            `{"type": "auth.refresh.due", "expires_at": ...}`. It works while the app receives. None
-            for no such message.
+            socket. It works while the app receives. Every client is sent, whether it ever asked for
+            that or not, `{"type": "auth.refresh.due", "expires_at": ...}`: once for a credential,
+            60 seconds before its end, or when half of its time is over where that is later, and
+            never within 5 seconds of the last one. An app's own message that a client could take
+            for one of these two is not sent. None for no such messages.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -117,10 +120,12 @@ class WebSocketAuthMiddleware:
             self.close_codes,
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=enforce_expiry,
-            refresh_message=refresh_message,
+            refresh=None
+            if refresh_message is None
+            else RefreshMessages(refresh_message, authenticator.max_token_size),
             refuse=self._refuse_unanswered,
         )
-        self._inner_terms = replace(self._terms, enforce_expiry=False, refresh_message=None)
+        self._inner_terms = replace(self._terms, enforce_expiry=False, refresh=None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket" or self.exclude.match(scope.get("path", "")):
@@ -179,7 +184,7 @@ class WebSocketAuthMiddleware:
             return Guard(session, self._inner_terms, admission.scope) if guarded else None
         guarded |= is_somebody and self.authenticator.revocations is not None
         guarded |= self._terms.enforce_expiry and session.expires_at is not None
-        guarded |= self._terms.refresh_message is not None
+        guarded |= self._terms.refresh is not None
         return Guard(session, self._terms, admission.scope) if guarded else None
 
     async def _claim(self, guard: Guard, *, new: bool) -> None:

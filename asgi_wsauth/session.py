@@ -16,12 +16,11 @@ happen to it; in any other phase, a step changes nothing:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from typing import TypeAlias
 
 import anyio
@@ -33,7 +32,7 @@ from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
-from asgi_wsauth.sources import token_in
+from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.tasks import Breakable, spawn
 from asgi_wsauth.timers import Deadline, Timer, timers
 
@@ -172,7 +171,8 @@ _STEPS = {
 _OPEN, _CLOSING, _CLOSED = Phase.OPEN, Phase.CLOSING, Phase.CLOSED
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive, or to send a close
-_NOTICE = 60.0  # seconds before the end when a client is told that it is due
+_NOTICE = 60.0  # seconds before the end when a client is told that it is due, at the earliest
+_PAUSE = 5.0  # seconds between two times that a client is told, at least
 
 
 class _SocketClosed(OSError):
@@ -187,14 +187,14 @@ class Terms:
         close_codes: the code for each reason.
         grace: seconds that an app has after the end.
         enforce_expiry: whether the end of a credential is the end of its socket.
-        refresh_message: the `type` of a message with a new credential, or None.
+        refresh: the messages by which clients bring new credentials, or None.
         refuse: how a handshake that the app has not answered is refused.
     """
 
     close_codes: Mapping[Reason, int]
     grace: float
     enforce_expiry: bool
-    refresh_message: str | None
+    refresh: RefreshMessages | None
     refuse: Callable[[Scope, Send, Denied], Awaitable[None]]
 
 
@@ -231,6 +231,8 @@ class Guard:
         "_settled",
         "_terms",
         "_timers",
+        "_told_at",
+        "_told_end",
         "_wait",
         "_waits",
         "denied",
@@ -250,6 +252,7 @@ class Guard:
         self._waits: list[Breakable] = []  # the app's pending receives
         self._expiry: Timer | Deadline | None = None
         self._due: Timer | None = None
+        self._told_at = self._told_end = -inf  # when, and of which end, the client was told last
         self._closed: anyio.Event | None = None
         self._settled: anyio.Event | None = None
 
@@ -309,8 +312,16 @@ class Guard:
         expires_at = self._expires_at()
         if self._terms.enforce_expiry and expires_at is not None:
             self._expiry = self._timers.call_at(expires_at, self._expire)
-            if self._terms.refresh_message is not None and self._phase is Phase.OPEN:
-                self._due = self._timers.call_at(expires_at - _NOTICE, self._tell_due)
+            if self._terms.refresh is not None and self._phase is Phase.OPEN:
+                self._set_due(expires_at)
+
+    def _set_due(self, expires_at: float) -> None:
+        """Have the client told, once for each end: else one whose credential is short-lived, or who
+        brings the same one again, would be told, and would bring one, without a pause."""
+        left = expires_at - self.session.authenticated_at
+        when = max(expires_at - min(_NOTICE, left / 2), self._told_at + _PAUSE)
+        if self._told_end < expires_at and when < expires_at:
+            self._due = self._timers.call_at(when, self._tell_due)
 
     def _clear_timers(self) -> None:
         if self._expiry is not None:
@@ -340,8 +351,8 @@ class Guard:
             try:
                 with wait:
                     message = await self._receive()
-                    if self._terms.refresh_message is not None:
-                        token = self._new_token(message)
+                    if self._terms.refresh is not None:
+                        token = self._terms.refresh.token_in(message)
                         if token is not None:
                             message = None
                             refused = await self._refresh(token)
@@ -385,7 +396,9 @@ class Guard:
         """
         kind = message["type"]
         if kind == "websocket.send" and self._phase is _OPEN:  # as nearly all there ever is
-            await self._send(message)
+            refresh = self._terms.refresh
+            if refresh is None or not refresh.is_imitated_by(message):
+                await self._send(message)
             return
         is_http = kind.startswith("websocket.http.response")
         if self.denied is not None or (self._phase is Phase.ANSWERED and not is_http):
@@ -406,40 +419,29 @@ class Guard:
         finally:
             self._accepting = False
             self._settle()
-        if self._terms.refresh_message is not None:
+        if self._terms.refresh is not None:
             self.set_timers()
 
     # New credentials.
-
-    def _new_token(self, message: Message) -> str | None:
-        kind = self._terms.refresh_message
-        text = message.get("text")
-        if kind is None or not text:
-            return None
-        # What doesn't even have the word in it, or is far too long, is not taken apart.
-        longest = self.session._authenticator.max_token_size + 1024
-        if kind not in text or len(text) > longest:
-            return None
-        try:
-            return token_in(text, kind)
-        except Denied:
-            return ""  # to be refused as any other credential that is none
 
     async def _refresh(self, token: str) -> Denied | None:
         try:
             await self.session.refresh(token)
         except Denied as denied:
             return denied
-        await self._tell("ok")
+        assert self._terms.refresh is not None
+        await self._tell(self._terms.refresh.ok(self._expires_at()))
         return None
 
     def _tell_due(self) -> None:
-        spawn(partial(self._tell, "due"))
+        expires_at = self._expires_at()
+        assert self._terms.refresh is not None and expires_at is not None
+        self._told_at, self._told_end = self.session._authenticator.clock(), expires_at
+        spawn(partial(self._tell, self._terms.refresh.due(expires_at)))
 
-    async def _tell(self, what: str) -> None:
-        told = {"type": f"{self._terms.refresh_message}.{what}", "expires_at": self._expires_at()}
+    async def _tell(self, message: Message) -> None:
         if self._phase is Phase.OPEN:
-            await try_send(self._send, {"type": "websocket.send", "text": json.dumps(told)})
+            await try_send(self._send, message)
 
     # The end.
 

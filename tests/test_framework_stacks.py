@@ -483,7 +483,8 @@ def test_graphql_answers_queries_past_a_guard_for_sockets(
 def test_a_message_of_ours_is_none_of_graphqls(uvicorn: Server) -> None:
     say = [INIT, subscribe("{ me }")]
     good = stay(uvicorn, "/graphql/both", say, [PROTOCOL], token=token())
-    mixed = stay(uvicorn, "/graphql/refresh", say, [PROTOCOL], token=token(expires_in=5))
+    given = token(expires_in=ABOUT_TO_EXPIRE)
+    mixed = stay(uvicorn, "/graphql/refresh", say, [PROTOCOL], until=".due", token=given)
     kinds = [[json.loads(message)["type"] for message in s.messages] for s in (good, mixed)]
     assert kinds[0] == ["connection_ack", "next", "complete"]
     assert "auth.refresh.due" in kinds[1]

@@ -26,7 +26,7 @@ ROWS = [
         "verdicts",
         "outbound",
     },
-    {"verifiers", "verifiers.jwks", "answers", "listener", "timers"},
+    {"verifiers", "verifiers.jwks", "answers", "listener", "timers", "refreshing"},
     {
         "verifiers.jwt",
         "verifiers.introspection",

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from asgi_wsauth import (
 )
 
 TELL = "auth.refresh"
+DUE = json.dumps({"type": f"{TELL}.due", "expires_at": 0})  # as no guard says it
 HTTP = "websocket.http.response"
 LIMIT = 2
 
@@ -44,12 +47,13 @@ LIMIT = 2
 TOKENS = {
     "a-short-7Rq": ("alice", 100, "s1"),
     "a-long-9Wz": ("alice", 1000, "s2"),
+    "a-later-4Jc": ("alice", 103, "s6"),
     "a-spent-3Kd": ("alice", -1, "s3"),
     "b-short-5Tn": ("bob", 100, "s4"),
     "b-long-2Hx": ("bob", 2000, "s5"),
 }
 RUBBISH = "rubbish-8Vb"
-GOOD = ["a-short-7Rq", "a-long-9Wz", "b-short-5Tn", "b-long-2Hx"]
+GOOD = ["a-short-7Rq", "a-long-9Wz", "a-later-4Jc", "b-short-5Tn", "b-long-2Hx"]
 PRESENTED = st.sampled_from([*GOOD, *GOOD, "a-spent-3Kd", RUBBISH])
 WHICH = st.integers(0, 5)
 TURNS = st.sampled_from([0, 1, 2, 3, 4, 6, 9, 30])
@@ -68,14 +72,20 @@ class Slow(Server):
     """A server that takes some turns of the event loop for each message, and raises when the client
     is known to be gone, as ASGI 2.4 asks."""
 
-    def __init__(self, scope: dict[str, Any], slowness: int) -> None:
+    def __init__(
+        self, scope: dict[str, Any], slowness: int, clock: Callable[[], float] = time.time
+    ) -> None:
         super().__init__(scope, CONNECT)
         self._slowness = slowness
+        self._clock = clock
         self.left = False
+        self.dues: list[tuple[float, float]] = []  # when a client was told that which end is due
 
     async def send(self, message: dict[str, Any]) -> None:
         if self.told:
             raise OSError("nobody is there")
+        if f"{TELL}.due" in (message.get("text") or ""):
+            self.dues.append((self._clock(), json.loads(message["text"])["expires_at"]))
         await super().send(message)
         for _ in range(self._slowness):
             await asyncio.sleep(0)
@@ -164,11 +174,11 @@ class Puppet:
 class Socket:
     """One connection, and what the model knows of it."""
 
-    def __init__(self, number: int, token: str, slowness: int) -> None:
+    def __init__(self, number: int, token: str, slowness: int, clock: Callable[[], float]) -> None:
         self.path = f"/ws/{number}"
         scope = websocket(f"token={token}", path=self.path, subprotocols=["v1"])
         self.scope, self.token = scope, token
-        self.server, self.app = Slow(scope, slowness), Puppet()
+        self.server, self.app = Slow(scope, slowness, clock), Puppet()
         self.task: asyncio.Task[None] | None = None
         self.said = 0
         self.cancelled = False
@@ -319,7 +329,7 @@ class Sockets(RuleBasedStateMachine):
     @rule(token=PRESENTED, turns=TURNS, opened=st.booleans(), reads=st.booleans())
     def connects(self, token: str, turns: int, opened: bool, reads: bool) -> None:
         """A client; in half of the cases, one that the app accepts before anything else happens."""
-        socket = Socket(len(self.sockets), token, self.slowness)
+        socket = Socket(len(self.sockets), token, self.slowness, self.clock)
         self.sockets.append(socket)
 
         def start() -> None:
@@ -385,12 +395,13 @@ class Sockets(RuleBasedStateMachine):
             self.turn(turns, lambda: app.does(app.accept(protocol)))
 
     @precondition(some_app)
-    @rule(which=WHICH, turns=TURNS)
-    def app_sends(self, which: int, turns: int) -> None:
+    @rule(which=WHICH, words=st.sampled_from(["x", DUE]), turns=TURNS)
+    def app_sends(self, which: int, words: str, turns: int) -> None:
         socket = self.one(which)
         if socket and socket.app.accepted and not socket.app.answered:
             app = socket.app
-            self.turn(turns, lambda: app.does(app.send(said("x"))))
+            if self.refreshes or words != DUE:
+                self.turn(turns, lambda: app.does(app.send(said(words))))
 
     @precondition(some_app)
     @rule(which=WHICH, turns=TURNS)
@@ -557,6 +568,18 @@ class Sockets(RuleBasedStateMachine):
                 assert self.is_over_for(self.current(socket)) is not None
             if reason is Reason.EXPIRED and not socket.excuses:
                 assert self.clock() >= NOW + TOKENS[self.current(socket)][1]
+
+        self.check_dues(socket.server.dues)
+
+    def check_dues(self, dues: list[tuple[float, float]]) -> None:
+        """Once for an end, each later than the one before, with a pause, and not too early."""
+        if not self.refreshes:
+            assert dues == []
+        for (earlier, first), (later, second) in pairwise(dues):
+            assert (first < second, later - earlier >= 5) == (True, True)
+        for when, end in dues:
+            assert end in {NOW + lives for _, lives, _ in TOKENS.values()}
+            assert when >= end - 60
 
     def check_app(self, socket: Socket) -> None:
         app = socket.app

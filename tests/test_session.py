@@ -14,6 +14,7 @@ import re
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -48,6 +49,7 @@ from sockets import (
 )
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from strict import listening
 
 from asgi_wsauth import (
     Admitted,
@@ -1561,40 +1563,216 @@ async def test_the_end_comes_while_a_refresh_is_verified() -> None:
     assert door.left_over == []
 
 
-async def test_a_client_is_told_when_its_end_is_due() -> None:
-    app = Seat()
-    door = Door(app, known={"a": alice(100), "b": alice(500)}, refresh_message=TELL)
+def told_due(wire: Wire) -> list[float]:
+    """The ends of which the client was told that they are due."""
+    told = [json.loads(message["text"]) for message in wire.sent if "text" in message]
+    return [words["expires_at"] - NOW for words in told if words["type"] == f"{TELL}.due"]
 
-    def due() -> list[Any]:
-        said = [json.loads(message["text"]) for message in wire.sent if "text" in message]
-        return [words["expires_at"] - NOW for words in said if words["type"] == f"{TELL}.due"]
 
+@CASES(
+    ("life", "notice"),
+    [(3600, 60), (300, 60), (120, 60), (119, 59.5), (60, 30), (12, 6), (1, 0.5)],
+)
+async def test_a_client_is_told_a_minute_before_its_end_or_at_half_of_its_time(
+    life: float, notice: float
+) -> None:
+    door = Door(Seat(), known={"a": alice(life)}, refresh_message=TELL)
     async with running(door) as wire:
         await until(lambda: wire.waiting and wire.kinds)
-        door.pass_time(39)
+        door.pass_time(life - notice - 0.1)
         await settled()
-        assert due() == []
-        door.pass_time(1)
-        await until(lambda: due() == [100])
-        wire.put(asks())
-        await until(lambda: app.session.expires_at == NOW + 500)
-        door.pass_time(399)
-        await settled()
-        assert due() == [100]
-        door.pass_time(1)
-        await until(lambda: due() == [100, 500])
-        door.pass_time(60)
+        assert told_due(wire) == []
+        door.pass_time(0.1)
+        await until(lambda: told_due(wire) == [life])
+        door.pass_time(notice)
     assert wire.close == EXPIRED
-    assert due() == [100, 500]
+    assert told_due(wire) == [life]
     assert door.left_over == []
 
 
-async def test_a_client_that_comes_late_is_told_at_once() -> None:
-    door = Door(Seat(), known={"a": alice(30)}, refresh_message=TELL)
+async def test_after_a_refresh_the_new_end_is_told_of() -> None:
+    app = Seat()
+    door = Door(app, known={"a": alice(200), "b": alice(500)}, refresh_message=TELL)
     async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(140)
+        await until(lambda: told_due(wire) == [200])
+        wire.put(asks())
+        await until(lambda: app.session.expires_at == NOW + 500)
+        door.pass_time(299)
+        await settled()
+        assert told_due(wire) == [200]
+        door.pass_time(1)
+        await until(lambda: told_due(wire) == [200, 500])
+        door.pass_time(60)
+    assert wire.close == EXPIRED
+    assert told_due(wire) == [200, 500]
+    assert door.left_over == []
+
+
+def lives_for(seconds: float, clock: Callable[[], float]) -> Any:
+    """A verifier whose every credential lives for so long."""
+
+    async def verify(credential: Credential, conn: HTTPConnection) -> Principal:
+        return Principal("alice", expires_at=clock() + seconds)
+
+    return verify
+
+
+@CASES(
+    ("life", "dues"),
+    # In ten lives of a token, of which each begins when the one before it is due.
+    [(3600, 10), (300, 12), (60, 20), (12, 20), (7, 14), (5, 1), (1, 1)],
+    ids=str,
+)
+async def test_a_client_that_obeys_at_once_is_told_no_more_than_it_has_to_be(
+    life: float, dues: int
+) -> None:
+    """Each time with a credential that lives as long as the first one did."""
+    app = Seat()
+    door = Door(app, refresh_message=TELL)
+    door.auth.verifiers = (lives_for(life, door.clock),)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        answered, told_at = 0, list[float]()
+        for _ in range(1200):
+            door.pass_time(life / 120)
+            await settled()
+            while len(told_due(wire)) > answered:
+                answered += 1
+                told_at.append(door.clock())
+                wire.put(asks())
+                await settled()
+        if not wire.close:
+            wire.put(LEFT)
+    assert wire.close == (EXPIRED if life <= 5 else None)
+    assert dues - 1 <= len(told_at) <= dues
+    assert all(later - earlier >= 5 for earlier, later in pairwise(told_at))
+    assert len(set(told_due(wire))) == len(told_due(wire))
+    assert door.left_over == []
+
+
+@CASES("life", [3600, 60, 1])
+async def test_a_client_that_brings_what_it_has_is_told_once(life: float) -> None:
+    """A page's cached token, of which the end doesn't move."""
+    app = Seat()
+    door = Door(app, known={"a": alice(life)}, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(life - min(60, life / 2))
+        for _ in range(20):
+            wire.put(asks("a"))
+            await settled()
+        assert told_due(wire) == [life]
+        assert len(wire.sent) == 22  # each was answered
+        door.pass_time(life)
+    assert wire.close == EXPIRED
+    assert told_due(wire) == [life]
+
+
+async def test_a_client_that_alternates_between_two_is_told_of_the_later_end_only() -> None:
+    app = Seat()
+    known = {"a": alice(100), "b": alice(110)}
+    door = Door(app, known=known, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        for _ in range(5):
+            for token in ("b", "a"):
+                door.pass_time(9)
+                wire.put(asks(token))
+                await settled()
+        door.pass_time(20)
+    assert len(told_due(wire)) <= 2
+    assert told_due(wire) == sorted(set(told_due(wire)))
+
+
+async def test_an_end_that_goes_away_is_not_told_of() -> None:
+    app = Seat()
+    door = Door(app, known={"a": alice(100), "b": alice(None)}, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        wire.put(asks())
         await until(lambda: len(wire.sent) == 2)
-        assert json.loads(wire.sent[1]["text"])["type"] == f"{TELL}.due"
+        door.pass_time(1000)
+        await settled()
+        assert told_due(wire) == []
         wire.put(LEFT)
+
+
+async def test_a_socket_that_may_outlive_its_credential_has_nothing_that_is_due() -> None:
+    door = Door(Seat(), refresh_message=TELL, enforce_expiry=False)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(1000)
+        await settled()
+        assert wire.kinds == ["accept"]
+        wire.put(LEFT)
+
+
+async def test_a_socket_that_is_accepted_late_is_told_at_once() -> None:
+    proceed = anyio.Event()
+    seat = Seat()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await proceed.wait()
+        await seat(scope, receive, send)
+
+    door = Door(late, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: door.told)
+        door.pass_time(80)
+        proceed.set()
+        await until(lambda: told_due(wire) == [100])
+        wire.put(LEFT)
+
+
+async def test_a_refresh_just_as_the_client_is_told_changes_nothing_in_what_it_is_told() -> None:
+    app = Seat()
+    door = Door(app, known={"a": alice(100), "b": alice(500)}, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        door.pass_time(50)
+        await app.session.refresh("b")
+        await until(lambda: told_due(wire) == [100])
+        wire.put(LEFT)
+    assert told_due(wire) == [100]
+
+
+# With the guard's voice
+
+
+@CASES("kind", ["text", "bytes"])
+@CASES("word", ["due", "ok"])
+async def test_no_message_of_the_apps_passes_for_one_of_the_guards(kind: str, word: str) -> None:
+    app = Seat()
+    door = Door(app, known={"a": alice(), "b": alice(500)}, refresh_message=TELL)
+    forged = json.dumps({"type": f"{TELL}.{word}", "expires_at": NOW + 500})
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        with listening() as log:
+            for _ in range(3):
+                content = forged if kind == "text" else forged.encode()
+                await app.send({"type": "websocket.send", kind: content})
+        await app.send(said(f"what is {TELL}.due?"))
+        wire.put(asks())
+        await until(lambda: len(wire.sent) == 3)
+        wire.put(LEFT)
+    assert wire.sent[1] == said(f"what is {TELL}.due?")
+    assert json.loads(wire.sent[2]["text"])["type"] == f"{TELL}.ok"
+    names = f"('{TELL}.due', '{TELL}.ok')"
+    line = f"not sent: a message of the app's that says {names} in the guard's place"
+    assert log.lines == [f"WARNING {line}", *[f"DEBUG {line}"] * 2]
+
+
+async def test_without_the_option_nobody_has_that_voice() -> None:
+    app = Seat()
+    door = Door(app)
+    forged = said(json.dumps({"type": f"{TELL}.due", "expires_at": NOW + 500}))
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        await app.send(forged)
+        wire.put(LEFT)
+    assert wire.sent[1] is forged
 
 
 async def test_nobody_is_told_before_the_accept_or_after_the_end() -> None:

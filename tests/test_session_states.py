@@ -127,6 +127,7 @@ class Steered:
 
         steps: dict[str, Callable[[], Awaitable[None]]] = {
             "sends": lambda: send(said("x")),
+            "relays": lambda: send(said(f'{{"type": "{TELL}.due", "expires_at": 0}}')),
             "closes": lambda: send(CLOSE),
             "closes its session": lambda: session.close(Reason.FORBIDDEN),
             "refreshes its session": refresh,
@@ -162,12 +163,12 @@ class Steered:
 
 
 APP = [
-    *["accepts", "receives", "sends", "closes", "answers with HTTP", "returns", "raises"],
+    *["accepts", "receives", "sends", "relays", "closes", "answers with HTTP", "returns", "raises"],
     *["closes its session", "refreshes its session"],
 ]
 OTHERS = [
     *["client says something", "client refreshes", "client refreshes for bob", "client leaves"],
-    *["expires", "is revoked", "token is revoked", "loses its slot", "is cancelled"],
+    *["is due", "expires", "is revoked", "token is revoked", "loses its slot", "is cancelled"],
 ]
 PROGRAMS = st.lists(st.tuples(st.sampled_from(APP + OTHERS), st.integers(0, 6)), max_size=12)
 
@@ -217,6 +218,8 @@ async def run(
             server.put(text(json.dumps({"type": TELL, "token": "bob"})))
         elif what == "client leaves":
             server.put(LEFT)
+        elif what == "is due":
+            pass_time(clock, 50)
         elif what == "expires":
             pass_time(clock, 1000)
         elif what == "is revoked":
@@ -271,6 +274,11 @@ async def run(
             assert told == (reason.close_code, reason.phrase)
     elif closed and server.close is not None:
         assert server.close == CLOSE
+    # Of each end the client was told once that it is due, if at all.
+    words = [json.loads(m["text"]) for m in server.sent if TELL in (m.get("text") or "")]
+    dues = [told["expires_at"] for told in words if told["type"] == f"{TELL}.due"]
+    assert dues == sorted(set(dues))
+    assert 0 not in dues  # as the app relays it
     # What the app was told fits, too.
     for message in app.got:
         if message["type"] == "websocket.disconnect" and message is not LEFT:

@@ -385,7 +385,7 @@ def refresh(token: Any) -> str:
 NEAR_MISSES: list[str | bytes] = [
     "hello",
     "",
-    '{"type": "auth.refresh.ok", "token": "unknown"}',
+    '{"type": "auth.refresh.later", "token": "unknown"}',
     '{"type": "other", "token": "auth.refresh"}',
     '["auth.refresh"]',
     '"auth.refresh"',
@@ -397,9 +397,23 @@ NEAR_MISSES: list[str | bytes] = [
 ]
 
 
+def test_what_a_stranger_has_the_app_relay_is_not_taken_for_the_guards(
+    server: Server, test: str
+) -> None:
+    async def talk() -> None:
+        client = await Wire.open(server, "/live/refresh", token=f"until-3600-{test}", test=test)
+        due = '{"type": "auth.refresh.due", "expires_at": 1790000000.0}'
+        relayed = [due, due.encode(), due.replace("refresh", "r\\u0065fresh"), f" {due}"]
+        client.send(*relayed, f"[{due}]", "behind it")
+        assert await client.message() == f"[{due}]"
+        assert await client.message() == "behind it"
+
+    run(talk())
+
+
 def test_a_socket_that_was_refreshed_outlives_its_first_login(server: Server, test: str) -> None:
     async def talk() -> None:
-        begun, life = time.time(), 3 * LIFE
+        begun, life = time.time(), 10 * LIFE
         token = f"until-{life}-{test}"
         client = await Wire.open(server, "/live/refresh", token=token, test=test)
         due = json.loads(await client.message())
@@ -418,8 +432,8 @@ def test_a_socket_that_was_refreshed_outlives_its_first_login(server: Server, te
         client.send("still here")
         assert await client.message() == "still here"
         client.send(refresh(f"until-{LIFE}-{test}"))
-        told, due = [json.loads(await client.message()) for _ in range(2)]
-        assert (told["type"], due["type"]) == ("auth.refresh.ok", "auth.refresh.due")
+        assert json.loads(await client.message())["type"] == "auth.refresh.ok"
+        # Too soon after the last time for another `due`.
         assert await client.closes() == [close_for(server, Reason.EXPIRED)]
 
     run(talk())
