@@ -1,5 +1,5 @@
 """What the claims of a token prove, wherever they come from (RFC 7519 section 4.1, RFC 7662 section
-2.2). Nothing here raises anything but `Denied`.
+2.2). A claim that is null is absent. Nothing here raises anything but `Denied`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def principal_of(
     if expires_at is not None:
         expires_at += late
     identity, session_id = _text(claims, "sub"), _text(claims, "sid")
-    token_id = _text(claims, "jti")
+    token_id, issuer = _text(claims, "jti"), claims.get("iss")
     scopes = _scopes(claims, scopes_claim)
     if not identity:
         raise Denied(Reason.INVALID, "it has no sub")
@@ -54,6 +54,7 @@ def principal_of(
         raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
     return Principal(
         identity,
+        issuer=issuer if isinstance(issuer, str) else None,
         scopes=scopes,
         claims=claims,
         issued_at=issued_at,
@@ -66,9 +67,9 @@ def principal_of(
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     """A NumericDate (RFC 7519 section 2): a JSON number, and nothing that Python reads as one."""
-    if name not in claims:
+    value = claims.get(name)
+    if value is None:
         return None
-    value = claims[name]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LATEST:
         return float(value)
     raise Denied(Reason.INVALID, f"its {name} is no time in seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -11,12 +12,16 @@ from typing import Any
 
 from starlette.authentication import BaseUser
 
+from asgi_wsauth.options import shown
+
 __all__ = [
     "API_KEY",
     "INTERNAL",
     "TICKET",
     "Credential",
     "Principal",
+    "bare_name",
+    "full_name",
     "new_secret",
 ]
 
@@ -50,11 +55,15 @@ class Credential:
 class Principal(BaseUser):
     """Whom a credential vouches for. What a verifier returns, and `scope["user"]` by default.
 
+    Who it is, is the pair of `issuer` and `identity`: the same identity at two issuers is two
+    people, for connection limits, tickets, refreshes and revocations.
+
     It is Starlette's `BaseUser`, and stays a plain object that can be assigned to: Django Channels'
     `AuthMiddleware` sets an attribute of it.
 
     Args:
         identity: who it is: a user id, a service's name. Not empty.
+        issuer: who says so: a JWT's `iss`. None where nobody is named, as for an API key.
         scopes: what it may do, for Starlette's `@requires` and for `required_scopes`.
         claims: all that the credential says.
         issued_at: Unix time in seconds when the credential was issued.
@@ -62,16 +71,20 @@ class Principal(BaseUser):
         token_id: the credential's own id (a JWT's `jti`).
         session_id: the login's id (a JWT's `sid`).
         display_name: for people; the identity where there is none.
-        method: how it was proved: `jwt`, `api_key`, ...
+        method: how it was proved: `jwt`, `introspection`, `api_key`, `internal` or `ticket`, or a
+            word of your own verifier's; `none` while authentication is off.
+        login_method: how the login behind a ticket was proved; None for all other methods.
 
     Raises:
-        ValueError: the identity is no string or empty, or a time is not a number.
+        ValueError: the identity is no string or empty, the issuer is no string, or a time is not a
+            number.
     """
 
     def __init__(
         self,
         identity: str,
         *,
+        issuer: str | None = None,
         scopes: Iterable[str] = (),
         claims: Mapping[str, Any] | None = None,
         issued_at: float | None = None,
@@ -80,9 +93,12 @@ class Principal(BaseUser):
         session_id: str | None = None,
         display_name: str | None = None,
         method: str = "custom",
+        login_method: str | None = None,
     ) -> None:
         if not isinstance(identity, str) or not identity:
             raise ValueError(f"identity: a string that is not empty, not {identity!r}")
+        if issuer is not None and not isinstance(issuer, str):
+            raise ValueError(f"issuer must be a string or None, got {shown(issuer)}")
         if isinstance(scopes, str):
             raise ValueError("scopes: a list of strings, not one string; split it at its spaces")
         for name, moment in (("issued_at", issued_at), ("expires_at", expires_at)):
@@ -90,6 +106,7 @@ class Principal(BaseUser):
                 raise ValueError(f"{name}: Unix time in seconds, not NaN")
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
+        self.issuer = issuer
         self.scopes = tuple(scopes)
         self.claims: dict[str, Any] = dict(claims or {})
         self.issued_at = issued_at
@@ -97,6 +114,7 @@ class Principal(BaseUser):
         self.token_id = token_id
         self.session_id = session_id
         self.method = method
+        self.login_method = login_method
 
     @property
     def is_authenticated(self) -> bool:
@@ -112,6 +130,26 @@ class Principal(BaseUser):
 
     def __repr__(self) -> str:
         return f"<Principal {self.identity!r} by {self.method}>"
+
+
+def full_name(name: str, issuer: str | None) -> str:
+    """One text for a name at an issuer: an identity, a token's or a session's id. No two pairs have
+    the same, whatever is in them. Without an issuer it is the name itself, nearly always.
+    """
+    if issuer is not None:
+        return f"[{len(issuer)}]{issuer} {name}"
+    return f"[]{name}" if name.startswith("[") else name
+
+
+_MARK = re.compile(r"\[([0-9]{0,9})\]")
+
+
+def bare_name(name: str) -> str:
+    """The name of which `full_name` made this."""
+    mark = _MARK.match(name)
+    if mark is None:
+        return name
+    return name[mark.end() + (int(mark[1]) + 1 if mark[1] else 0) :]
 
 
 def new_secret(prefix: str) -> str:

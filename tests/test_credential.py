@@ -13,6 +13,7 @@ import pytest
 from starlette.authentication import BaseUser
 
 from asgi_wsauth import ConfigurationError, Credential, Principal
+from asgi_wsauth.credential import bare_name, full_name
 from asgi_wsauth.options import check_key, check_scopes, check_secret
 
 
@@ -50,10 +51,12 @@ class TestPrincipal:
         assert principal.method == "custom"
         assert principal.issued_at is principal.expires_at is None
         assert principal.token_id is principal.session_id is None
+        assert principal.issuer is principal.login_method is None
 
     def test_keeps_what_it_is_given(self) -> None:
         principal = Principal(
             "alice",
+            issuer="https://id.example",
             scopes=iter(["chat:read"]),
             claims={"sub": "alice"},
             issued_at=1.0,
@@ -61,13 +64,15 @@ class TestPrincipal:
             token_id="t",
             session_id="s",
             display_name="Alice",
-            method="jwt",
+            method="ticket",
+            login_method="jwt",
         )
+        assert (principal.issuer, principal.login_method) == ("https://id.example", "jwt")
         assert principal.scopes == ("chat:read",)
         assert principal.claims == {"sub": "alice"}
         assert (principal.issued_at, principal.expires_at) == (1.0, 2.0)
         assert (principal.token_id, principal.session_id) == ("t", "s")
-        assert (principal.display_name, principal.method) == ("Alice", "jwt")
+        assert (principal.display_name, principal.method) == ("Alice", "ticket")
 
     def test_an_empty_display_name_is_one(self) -> None:
         assert Principal("alice", display_name="").display_name == ""
@@ -99,6 +104,11 @@ class TestPrincipal:
         with pytest.raises(ValueError, match="identity"):
             Principal(identity)
 
+    @pytest.mark.parametrize("issuer", [0, 7, b"https://id.example", True, ["https://id.example"]])
+    def test_an_issuer_is_a_string_or_none(self, issuer: Any) -> None:
+        with pytest.raises(ValueError, match="issuer must be a string or None, got "):
+            Principal("alice", issuer=issuer)
+
     def test_one_string_is_no_list_of_scopes(self) -> None:
         with pytest.raises(ValueError, match=r"^scopes: a list of strings"):
             Principal("alice", scopes="chat:read chat:write")
@@ -112,6 +122,28 @@ class TestPrincipal:
     @pytest.mark.parametrize("expires_at", [0, -1.0, 1e300, float("inf")])
     def test_row_39_any_number_is_an_expiry(self, expires_at: float) -> None:
         assert Principal("alice", expires_at=expires_at).expires_at == expires_at
+
+
+class TestFullName:
+    """An issuer and a name as one text, for stores."""
+
+    PARTS = ("", "a", "[", "]", "[]", "[1]", "[1]a ", " ", "1", "a b", "\x00", "é", "\ud800", "😀")
+
+    def test_a_name_of_nobody_in_particular_is_itself(self) -> None:
+        assert full_name("alice", None) == "alice"
+
+    def test_no_two_pairs_have_the_same(self) -> None:
+        pairs = [(name, issuer) for name in self.PARTS for issuer in (None, *self.PARTS)]
+        assert len({full_name(name, issuer) for name, issuer in pairs}) == len(pairs)
+
+    def test_the_name_can_be_read_from_it(self) -> None:
+        for name in self.PARTS:
+            for issuer in (None, *self.PARTS):
+                assert bare_name(full_name(name, issuer)) == name
+
+    @pytest.mark.parametrize("text", ["[5]", "[99999999999999]x", "[x] y", "[", "[-1]a"])
+    def test_what_was_never_made_is_read_without_a_word(self, text: str) -> None:
+        assert bare_name(text) in ("", text)
 
 
 # The ways in which people write down random bytes.

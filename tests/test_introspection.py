@@ -418,9 +418,39 @@ async def test_claims(issuer: Issuer, claims: Any, verdict: Any) -> None:
     assert (isinstance(result, Principal) or result) is verdict
 
 
+async def test_a_null_claim_is_absent(issuer: Issuer) -> None:
+    """WORLD.md 10, for answers."""
+    names = ("exp", "nbf", "iat", "jti", "sid", "iss", "aud", "scope", "username")
+    issuer.tokens[TOKEN] = {"active": True, "sub": "alice", **dict.fromkeys(names)}
+    verifier = introspection(issuer)
+    for _ in range(2):  # the second time from the cache
+        principal = await judge(verifier)
+        assert isinstance(principal, Principal)
+        assert (principal.issued_at, principal.expires_at) == (None, None)
+        assert (principal.issuer, principal.token_id, principal.session_id) == (None, None, None)
+        assert principal.scopes == ()
+    assert issuer.count("/introspect") == 1
+    assert await judge(introspection(issuer, audience="chat")) is INVALID
+    issuer.tokens[TOKEN] = {"active": True, "sub": None}
+    assert await judge(introspection(issuer)) is INVALID
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [("https://id.example", "https://id.example"), ("", ""), (5, None), ([], None), (None, None)],
+)
+async def test_the_issuer_is_the_answers_iss(issuer: Issuer, told: Any, known: Any) -> None:
+    issuer.tokens[TOKEN] = {"active": True, "sub": "alice", "iss": told}
+    verifier = introspection(issuer)
+    for _ in range(2):
+        principal = await judge(verifier)
+        assert isinstance(principal, Principal)
+        assert principal.issuer == known
+
+
 async def test_claims_of_the_wrong_kind(issuer: Issuer) -> None:
     verifier = introspection(issuer)
-    times = (str(NOW), "", None, True, [NOW], {}, float("nan"), 1e400, -1e400, NOW * 1000)
+    times = (str(NOW), "", True, [NOW], {}, float("nan"), 1e400, -1e400, NOW * 1000)
     kinds = {"exp": times, "nbf": times, "iat": times, "jti": (5, True, []), "sid": (5, True, {})}
     for name, values in kinds.items():
         for value in values:

@@ -41,6 +41,7 @@ from asgi_wsauth import (
     Denied,
     Principal,
     Reason,
+    VerdictCache,
     WebSocketAuthMiddleware,
 )
 
@@ -432,6 +433,45 @@ async def test_only_canonical_base64url_is_a_token() -> None:
 )
 async def test_row_8_claims_of_the_wrong_kind(claims: Any, verdict: Reason) -> None:
     assert await judge(jwt_verifier(), mint(**claims)) is verdict
+
+
+def signed(claims: Any) -> str:
+    """A token with claims that PyJWT would not sign."""
+    return jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256")
+
+
+async def test_a_null_claim_is_absent() -> None:
+    """WORLD.md 10, for tokens."""
+    absent = dict.fromkeys(("exp", "nbf", "iat", "jti", "sid", "iss", "aud", "scope"))
+    token = signed({"sub": "alice", **absent})
+    for cache in (None, VerdictCache()):
+        lenient = jwt_verifier(required_claims=["sub"], cache=cache)
+        for _ in range(2):
+            principal = await judge(lenient, token)
+            assert isinstance(principal, Principal)
+            assert (principal.issued_at, principal.expires_at) == (None, None)
+            assert (principal.token_id, principal.session_id) == (None, None)
+            assert (principal.issuer, principal.scopes) == (None, ())
+    assert await judge(jwt_verifier(), token) is INVALID  # its exp is missing
+    for name in absent.keys() - {"exp"}:
+        asks = jwt_verifier(required_claims=[name])
+        assert await judge(asks, signed({**CLAIMS, name: None})) is INVALID
+    assert await judge(jwt_verifier(), signed({**CLAIMS, "sub": None})) is INVALID
+    assert await judge(jwt_verifier(issuer="https://a"), token) is NOT_MINE
+    assert await judge(jwt_verifier(audience="chat", required_claims=[]), token) is INVALID
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [("https://id.example", "https://id.example"), ("", ""), (None, None)],
+)
+async def test_the_issuer_is_the_tokens_iss(told: Any, known: Any) -> None:
+    for options in ({}, {"cache": VerdictCache()}, {"issuer": told} if told else {}):
+        verifier = jwt_verifier(**options)
+        for _ in range(2):
+            principal = await judge(verifier, signed({**CLAIMS, "iss": told}))
+            assert isinstance(principal, Principal)
+            assert principal.issuer == known
 
 
 async def test_row_8_required_claims() -> None:

@@ -113,7 +113,8 @@ class TokenIntrospection:
         if text is None:
             return None
         claims: dict[str, Any] = json.loads(text)
-        return claims if claims.get("exp", float("inf")) > self._clock() else None
+        expires_at = claims.get("exp")
+        return claims if expires_at is None or expires_at > self._clock() else None
 
     async def _ask(self, token: str) -> dict[str, Any]:
         """What the issuer says of a token that is active."""

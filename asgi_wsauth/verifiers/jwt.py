@@ -1,8 +1,9 @@
 """JSON Web Tokens (RFC 7519), checked as RFC 8725 asks.
 
-PyJWT checks the signature, the header, and the claims `aud`, `iss`, `sub` and `jti`. The times are
-judged here, because PyJWT reads a string or `true` as a number, and because an expired token must
-be told from a bad one: only a token that is good in every other way is EXPIRED.
+PyJWT checks the signature, the header, and the claims `aud` and `iss`. The times are judged here,
+because PyJWT reads a string or `true` as a number, and because an expired token must be told from a
+bad one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`, because
+PyJWT refuses null, where a claim is absent.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class JWTVerifier:
             "verify_exp": False,
             "verify_nbf": False,
             "verify_iat": False,
+            "verify_sub": False,
+            "verify_jti": False,
         }
 
     @classmethod
