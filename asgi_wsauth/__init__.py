@@ -79,6 +79,7 @@ from asgi_wsauth.stores import (
     SlotStore,
     Subject,
     TakenSlot,
+    TicketMemory,
     TicketStore,
 )
 from asgi_wsauth.verdicts import VerdictCache
@@ -136,6 +137,7 @@ __all__ = [
     "TakenSlot",
     "TicketEndpoint",
     "TicketIssued",
+    "TicketMemory",
     "TicketStore",
     "Tickets",
     "TokenIntrospection",

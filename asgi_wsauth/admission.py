@@ -143,11 +143,11 @@ class Admission:
         authentication = await self.authenticator.authenticate(
             HTTPConnection(self.scope), attempt=self.attempt, on_wait=on_wait
         )
-        principal, user, _ = authentication
+        principal = authentication.principal
         self._check_scopes(principal.scopes)
         return {
             **scope,
-            "user": user,
+            "user": authentication.user,
             "auth": AuthCredentials(["authenticated", *principal.scopes]),
             "wsauth": Session(
                 self.authenticator,
@@ -193,8 +193,7 @@ class Admission:
         new = await self.authenticator.authenticate(
             HTTPConnection(self.scope), attempt=self.attempt
         )
-        if new.principal.identity != session.principal.identity:
-            raise Denied(Reason.FORBIDDEN, "a refresh for somebody else")
+        _check_same_login(self.attempt, session._attempt)
         self._check_scopes(new.principal.scopes)
         if session.expires_at is None:
             return
@@ -224,7 +223,9 @@ class Admission:
             path=self.scope.get("path", ""),
             origin=self._origin,
             identity=None if principal is None else principal.identity,
+            issuer=None if principal is None else principal.issuer,
             method=None if principal is None else principal.method,
+            login_method=None if principal is None else principal.login_method,
             fingerprint=None if credential is None else credential.fingerprint,
             duration=time.perf_counter() - self._started,
             **more,
@@ -263,6 +264,26 @@ def _forms(value: str) -> tuple[str, ...]:
         return (value,)
     quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
     return value, repr(value)[1:-1], *quoted
+
+
+def _check_same_login(new: Attempt, old: Attempt) -> None:
+    """Refuse a refresh by anybody else, and by another kind of login: what one verifier calls
+    `alice` may be somebody else to the next one. A ticket counts as the login behind it; of that
+    its method is known.
+
+    Raises:
+        Denied: with `Reason.FORBIDDEN`.
+    """
+    one, other = new.principal, old.principal
+    assert one is not None and other is not None  # both were admitted
+    if (one.issuer, one.identity) != (other.issuer, other.identity):
+        raise Denied(Reason.FORBIDDEN, "a refresh for somebody else")
+    if one.login_method is None and other.login_method is None:
+        same = new.verifier == old.verifier
+    else:
+        same = (one.login_method or one.method) == (other.login_method or other.method)
+    if not same:
+        raise Denied(Reason.FORBIDDEN, "a refresh by another kind of login")
 
 
 class _Candidate:

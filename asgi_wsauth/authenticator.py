@@ -68,6 +68,7 @@ class Attempt:
     findings: Sequence[Finding]
     credential: Credential | None = None
     principal: Principal | None = None
+    verifier: Verifier | None = None
 
 
 class Authenticator:
@@ -331,7 +332,8 @@ class Authenticator:
         if self.throttle is not None:
             await self._check_throttle(self.throttle, conn)  # 3
         credential = attempt.credential = self._choose(attempt.findings)  # 4
-        principal = attempt.principal = await self._ask_verifiers(credential, conn)  # 5
+        attempt.principal, attempt.verifier = await self._ask_verifiers(credential, conn)  # 5
+        principal = attempt.principal
         if self.revocations is not None:
             await self.revocations.check(principal)  # 6
         if self.load_user is None:
@@ -354,7 +356,9 @@ class Authenticator:
         except Exception as exc:  # he is refused in any case
             log_failure("%r could not count", self.throttle, exc)
 
-    async def _ask_verifiers(self, credential: Credential, conn: HTTPConnection) -> Principal:
+    async def _ask_verifiers(
+        self, credential: Credential, conn: HTTPConnection
+    ) -> tuple[Principal, Verifier]:
         for verifier in self.verifiers:
             principal = await verifier(credential, conn)
             if principal is None:
@@ -363,7 +367,7 @@ class Authenticator:
                 raise TypeError(f"{verifier!r} returned a {type(principal).__qualname__}")
             if principal.expires_at is not None and principal.expires_at <= self.clock():
                 raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
-            return principal
+            return principal, verifier
         raise Denied(Reason.INVALID, "no verifier knows it")
 
 

@@ -50,7 +50,9 @@ class Event:
         path: the path of the request, decoded, without its query.
         origin: the `Origin` header as it came.
         identity: whom the credential vouched for, once that is known.
+        issuer: who says so: a JWT's `iss`, for example.
         method: how, for example `jwt`.
+        login_method: how the login behind a ticket was proved, where `method` is `ticket`.
         fingerprint: the first 16 hex digits of the credential's SHA-256.
         duration: seconds since the request arrived.
     """
@@ -64,7 +66,9 @@ class Event:
     path: str = ""
     origin: str | None = None
     identity: str | None = None
+    issuer: str | None = None
     method: str | None = None
+    login_method: str | None = None
     fingerprint: str | None = None
     duration: float = 0.0
 

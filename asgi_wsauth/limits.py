@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import anyio
 
+from asgi_wsauth.credential import full_name
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.listener import Listener
@@ -25,7 +26,8 @@ Overflow: TypeAlias = Literal["reject", "evict_oldest"]
 
 
 class ConnectionLimit:
-    """How many sockets each user may have open at once, in all processes that share the store.
+    """How many sockets each user may have open at once, in all processes that share the store. The
+    same identity at two issuers is two users.
 
     Args:
         limit: how many.
@@ -118,7 +120,7 @@ class _Here:
     def __init__(self, store: SlotStore, limit: str, *, listens: bool) -> None:
         self.names: dict[LiveSocket, str] = {}
         self._store = store
-        self._limit = limit
+        self._limit = limit.replace("%", "%25").replace(":", "%3A")  # or it could go on as a user
         self._kept: dict[str, LiveSocket] = {}  # whose slot is taken for sure, by the slot's name
         self._renews = False
         if listens:
@@ -126,7 +128,9 @@ class _Here:
 
     def slot(self, socket: LiveSocket) -> Slot:
         """The slot of `socket`."""
-        return f"{self._limit}:{socket.principal.identity}", self.names[socket]
+        principal = socket.principal
+        user = full_name(principal.identity, principal.issuer)
+        return f"{self._limit}:{user}", self.names[socket]
 
     def keep(self, socket: LiveSocket) -> None:
         """The slot of `socket` is taken."""

@@ -198,7 +198,7 @@ class WebSocketAuthMiddleware:
             revocations.watch_over(guard)
         if revocations is not None and limit is not None and limit.counts_in(revocations.store):
             revoked = await limit.take(guard, subjects_of(guard.principal))
-            check_revoked(guard.principal, revoked)
+            check_revoked(guard.principal, revoked, revocations.max_token_age)
             return
         if limit is not None:
             await limit.take(guard)

@@ -4,7 +4,7 @@ Redis 6.2 or newer, or Valkey, one server or a cluster, and asyncio.
 Whatever has to happen at once is a Lua script in `lua/`, beside this file. All keys of one script
 are in one hash slot of a cluster, because the owner's digest is in braces:
 
-    <prefix>:ticket:<digest>            [the owner's digest, the record]
+    <prefix>:ticket:<digest>            [the owner's digest, the record], or - if that is gone
     <prefix>:tickets:{<owner>}:...      which tickets an owner has, and when each is gone
     <prefix>:revoked:<digest>           until when a subject is revoked
     <prefix>:slots:{<owner>}:...        which slots an owner has, when each lapses, which were lost
@@ -56,6 +56,7 @@ _REMEMBERED = 10  # leases for which it is known that a slot was lost
 _QUIET = 5.0  # seconds without a notice, after which the connection is tested
 _ANSWER = 3.0  # seconds that it has to answer
 _KINDS = ("user", "token", "session", "slot")
+_GONE = "-"  # what is left of a ticket
 _DRAINED = 1000  # messages that are read before the event loop has its turn
 
 
@@ -182,10 +183,17 @@ class RedisStore:
         await self._drop(owned, [ticket])
         return str(record)
 
+    async def had_ticket(self, digest: str, /) -> bool:
+        """See `TicketMemory`."""
+        (kept,) = await self._send(("GET", self._key("ticket", digest)))
+        return kept is not None and kept[:1] not in (b"[", "[")
+
     async def _drop(self, owned: str, tickets: Sequence[str]) -> None:
+        """Let tickets go. That they were there is remembered for as long as they would have been
+        kept."""
         keys = self._ticket_keys(owned)
         await self._send(
-            *[("DEL", ticket) for ticket in tickets],
+            *[("SET", ticket, _GONE, "XX", "KEEPTTL") for ticket in tickets],
             *[("ZREM", key, *tickets) for key in keys if tickets],
         )
 

@@ -97,7 +97,8 @@ class Session:
         Where the present credential never expires, nothing changes.
 
         Args:
-            token: a credential for the same identity.
+            token: a credential for the same identity and issuer, by the same verifier. A ticket
+                counts as the login behind it: it goes on from a login of the same `method`.
 
         Raises:
             Denied: it is refused; with `Reason.FORBIDDEN`, where it is for somebody else. The

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import anyio
 
@@ -25,12 +25,14 @@ __all__ = [
     "SlotStore",
     "Subject",
     "TakenSlot",
+    "TicketMemory",
     "TicketStore",
 ]
 
 Subject: TypeAlias = "tuple[Literal['user', 'token', 'session', 'slot'], str]"
 """What can be revoked: a user by his identity, a token by its id, a session by its id; and a slot
-for a connection, which is lost to a newer one."""
+for a connection, which is lost to a newer one. The second text is the name at every issuer, or the
+name and its issuer; to a store it may be any text."""
 
 Slot: TypeAlias = "tuple[str, str]"
 """A place for one connection: whose it is, and its own name, which no other slot ever has."""
@@ -80,6 +82,17 @@ class TicketStore(Protocol):
     async def take_ticket(self, digest: str, /) -> str | None:
         """The record, which is gone from now on; None where there is none. Of any number of calls
         for one digest, at most one gets the record."""
+        ...
+
+
+@runtime_checkable
+class TicketMemory(Protocol):
+    """What a `TicketStore` may have besides, so that a ticket that was used can be told from one
+    that never was."""
+
+    async def had_ticket(self, digest: str, /) -> bool:
+        """Whether there was a record that was taken, or had to go for newer ones, and whose time
+        is not over yet. Asked right after `take_ticket` returned None."""
         ...
 
 
@@ -155,8 +168,9 @@ class MemoryStore:
     connections. Several processes need a store that they share.
 
     Its memory is bounded: past `max_tickets` the oldest tickets go, and those whose time has passed
-    go whenever the store is used. Revocations stay for their time, because one that is forgotten
-    would let somebody in again: about 400 bytes each.
+    go whenever the store is used. That a ticket was there is remembered until its time has passed,
+    for as many again, in 300 bytes each. Revocations stay for their time, because one that is
+    forgotten would let somebody in again: about 400 bytes each.
 
     Args:
         max_tickets: how many tickets it may keep. With usual claims, 20,000 are about 20 MB.
@@ -176,6 +190,7 @@ class MemoryStore:
         # with every key that was taken out before it.
         self._tickets: OrderedDict[str, _Entry] = OrderedDict()
         self._owners: dict[str, dict[str, None]] = {}  # their digests, the oldest first
+        self._gone: OrderedDict[str, float] = OrderedDict()  # until when they are remembered
         self._revocations: dict[Subject, _Revocation] = {}
         self._room = 1000  # how many of them there may be before those that are over are looked for
         self._slots: dict[str, list[str]] = {}  # by owner, the oldest first
@@ -188,6 +203,7 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             self._drop(digest)
+            self._gone.pop(digest, None)
             self._drop_expired(now)
             self._tickets[digest] = _Entry(record, owner, now + ttl)
             owned = self._owners.setdefault(owner, {})
@@ -196,17 +212,32 @@ class MemoryStore:
                 for other in [d for d in owned if self._tickets[d].gone_at <= now]:
                     self._drop(other)
             while len(owned) > limit:
-                self._drop(next(iter(owned)))
+                self._use_up(next(iter(owned)))
             if len(self._tickets) > self._max_tickets:
-                self._drop(next(iter(self._tickets)))
+                self._use_up(next(iter(self._tickets)))
 
     async def take_ticket(self, digest: str, /) -> str | None:
         """See `TicketStore`."""
         with self._lock:
             now = self._clock()
-            entry = self._drop(digest)
+            entry = self._use_up(digest)
             self._drop_expired(now)
         return None if entry is None or entry.gone_at <= now else entry.record
+
+    async def had_ticket(self, digest: str, /) -> bool:
+        """See `TicketMemory`."""
+        with self._lock:
+            now = self._clock()
+            return self._gone.get(digest, now) > now
+
+    def _use_up(self, digest: str) -> _Entry | None:
+        """Drop a ticket, and remember that it was there."""
+        entry = self._drop(digest)
+        if entry is not None:
+            self._gone[digest] = entry.gone_at
+            if len(self._gone) > self._max_tickets:
+                self._gone.popitem(last=False)
+        return entry
 
     def _drop(self, digest: str) -> _Entry | None:
         entry = self._tickets.pop(digest, None)
@@ -220,15 +251,19 @@ class MemoryStore:
     def _drop_expired(self, now: float) -> None:
         # Records with one time to live expire in their order. One that lives longer holds back
         # those behind it, until it goes itself; none of them can be taken any more.
-        before = len(self._tickets)
+        before, gone = len(self._tickets), len(self._gone)
         while self._tickets:
             digest, entry = next(iter(self._tickets.items()))
             if entry.gone_at > now:
                 break
             self._drop(digest)
+        while self._gone and next(iter(self._gone.values())) <= now:
+            self._gone.popitem(last=False)
         if len(self._tickets) < before // 2:  # a dict keeps the room that it once needed
             self._tickets = OrderedDict(self._tickets)
             self._owners = dict(self._owners)
+        if len(self._gone) < gone // 2:
+            self._gone = OrderedDict(self._gone)
 
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """See `RevocationStore`."""

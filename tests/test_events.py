@@ -62,7 +62,9 @@ FULL: dict[str, Any] = {
     "path": "/ws",
     "origin": "https://chat.example",
     "identity": "alice",
-    "method": "jwt",
+    "issuer": "https://id.example",
+    "method": "ticket",
+    "login_method": "jwt",
     "fingerprint": "0123456789abcdef",
     "duration": 0.00123,
 }
@@ -152,7 +154,8 @@ class TestLogEvent:
         log_event(Admitted(**FULL))
         assert log.texts == [
             "INFO websocket admitted: client=192.0.2.7 path=/ws origin=https://chat.example "
-            "identity=alice method=jwt fingerprint=0123456789abcdef duration=0.0012"
+            "identity=alice issuer=https://id.example method=ticket login_method=jwt "
+            "fingerprint=0123456789abcdef duration=0.0012"
         ]
 
     def test_an_http_request_is_told_apart(self, log: Lines) -> None:

@@ -1027,7 +1027,7 @@ async def test_the_ticket_opens_one_socket_of_the_same_user() -> None:
     ticket = (await call(endpoint, ask(token=login))).json["ticket"]
     guarded = WebSocketAuthMiddleware(app, endpoint.authenticator, required_scopes=["chat:read"])
     assert (await drive(guarded, websocket(f"token={ticket}"))).accepted
-    assert (await drive(guarded, websocket(f"token={ticket}"))).close == (1008, "token_invalid")
+    assert (await drive(guarded, websocket(f"token={ticket}"))).close == (4001, "token_expired")
     user = app.scope["user"]
     assert (user.identity, user.scopes, user.method) == ("alice", ("chat:read",), "ticket")
     assert (user.token_id, user.session_id, user.claims["name"]) == ("j1", "s1", "Alice")
@@ -1071,14 +1071,14 @@ async def test_a_ticket_buys_no_ticket(where: str) -> None:
     assert answer.json == {"error": "token_invalid" if "another" in where else "forbidden"}
     assert answer.header("www-authenticate") == (WITH_ERROR if "another" in where else None)
     assert answer.received == 0
-    assert await redeem(endpoint, ticket) is Reason.INVALID  # and it was used up
+    assert await redeem(endpoint, ticket) is Reason.EXPIRED  # it was used up
 
 
 async def test_past_max_pending_the_oldest_go() -> None:
     endpoint = desk(tickets={"max_pending_per_user": 2})
     minted = [(await call(endpoint, ask())).json["ticket"] for _ in range(3)]
     results = [await redeem(endpoint, ticket) for ticket in minted]
-    assert results[0] is Reason.INVALID
+    assert results[0] is Reason.EXPIRED
     assert all(isinstance(result, Principal) for result in results[1:])
 
 
@@ -1274,7 +1274,7 @@ async def test_a_ticket_is_bound_to_the_origin_of_the_page_that_asks() -> None:
     for headers in others:
         ticket = (await call(endpoint, ask(headers=[ORIGIN]))).json["ticket"]
         assert await redeem(endpoint, ticket, headers=headers) is Reason.INVALID
-        assert await redeem(endpoint, ticket, headers=[ORIGIN]) is Reason.INVALID  # it is gone
+        assert await redeem(endpoint, ticket, headers=[ORIGIN]) is Reason.EXPIRED  # it is gone
     ticket = (await call(endpoint, ask(headers=[ORIGIN]))).json["ticket"]
     assert isinstance(await redeem(endpoint, ticket, headers=[ORIGIN]), Principal)
 

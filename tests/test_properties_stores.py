@@ -36,6 +36,7 @@ class Model(RuleBasedStateMachine):
         self.clock = Clock()
         self.store = self.new_store()
         self.tickets: dict[str, tuple[str, str, float]] = {}  # the oldest first
+        self.gone: dict[str, float] = {}  # tickets that were there, and until when that is known
         self.revoked: dict[Any, tuple[float, float]] = {}
         self.slots: dict[str, list[str]] = {}
         self.ever: set[Any] = set()
@@ -60,7 +61,11 @@ class Model(RuleBasedStateMachine):
         self.tickets[digest] = record, owner, self.clock() + seconds
         alive = [d for d, (_, of, _) in self.tickets.items() if of == owner and self.lives(d)]
         for other in alive[:-limit]:
-            del self.tickets[other]
+            self.lose(other)
+
+    def lose(self, digest: str) -> None:
+        if digest in self.tickets:
+            self.gone[digest] = self.tickets.pop(digest)[2]
 
     def lives(self, digest: str) -> bool:
         return digest in self.tickets and self.tickets[digest][2] > self.clock()
@@ -69,7 +74,12 @@ class Model(RuleBasedStateMachine):
     def take_ticket(self, digest: str) -> None:
         expected = self.tickets[digest][0] if self.lives(digest) else None
         assert run(self.store.take_ticket(digest)) == expected
-        self.tickets.pop(digest, None)
+        self.lose(digest)
+
+    @rule(digest=DIGESTS)
+    def had_ticket(self, digest: str) -> None:
+        expected = self.gone.get(digest, 0.0) > self.clock()
+        assert run(self.store.had_ticket(digest)) is expected
 
     @rule(digest=DIGESTS, times=st.integers(2, 5))
     def take_at_once(self, digest: str, times: int) -> None:
@@ -78,7 +88,7 @@ class Model(RuleBasedStateMachine):
 
         lives = self.lives(digest)
         assert sum(found is not None for found in run(take_all())) == lives
-        self.tickets.pop(digest, None)
+        self.lose(digest)
 
     # Revocations
 

@@ -155,6 +155,67 @@ def test_of_many_threads_only_one_is_at_work_at_any_moment() -> None:
     assert most == 1
 
 
+# What is remembered
+
+
+async def remembered(store: Any, digests: Iterable[str]) -> str:
+    """Those of the digests (letters) that are told from what never was."""
+    return "".join([digest for digest in digests if await store.had_ticket(digest)])
+
+
+async def test_what_was_taken_or_had_to_go_is_remembered() -> None:
+    store = MemoryStore(max_tickets=4)
+    await put(store, "a", "b", "c", limit=2)
+    assert await remembered(store, "abcd") == "a"
+    assert await taken(store, "abc") == "bc"
+    assert await taken(store, "abc") == ""
+    assert await remembered(store, "abcd") == "abc"
+    await put(store, "d", "e", "f", "g", "h", owner="bob")
+    assert await remembered(store, "abcdefghx") == "abcd"  # one went because the store is full
+
+
+async def test_it_is_remembered_until_its_time_has_passed() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    await put(store, "a", "b", ttl=10)
+    await put(store, "c", ttl=20)
+    clock.now += 5
+    assert await taken(store, "acb") == "acb"
+    clock.now += 4.999
+    assert await remembered(store, "abc") == "abc"
+    clock.now += 0.001
+    assert await remembered(store, "abc") == "c"
+    await put(store, "d")
+    assert list(store._gone) == ["c", "b"]  # for as long as what stands in front
+    clock.now += 10
+    await put(store, "e")
+    assert not store._gone
+
+
+async def test_what_is_put_again_is_new() -> None:
+    store = MemoryStore()
+    await put(store, "a")
+    assert await taken(store, "a") == "a"
+    await put(store, "a")
+    assert await remembered(store, "a") == ""
+    assert await taken(store, "a") == "a"
+
+
+async def test_no_more_are_remembered_than_may_be_kept() -> None:
+    clock = Clock()
+    store = MemoryStore(max_tickets=1000, clock=clock)
+    empty = sys.getsizeof(store._gone)
+    for number in range(5000):
+        await put(store, f"ticket {number}", owner=f"owner {number}")
+        await store.take_ticket(f"ticket {number}")
+    assert len(store._gone) == 1000
+    assert not await store.had_ticket("ticket 3999")
+    assert await store.had_ticket("ticket 4000")
+    clock.now += 60
+    await store.take_ticket("?")
+    assert sys.getsizeof(store._gone) < empty + 1_000  # its room is given back
+
+
 # How many
 
 

@@ -151,17 +151,23 @@ async def test_it_lets_its_principal_in() -> None:
             session_id="sid-1",
             display_name="Alice Ä. \u202e",
             method="jwt",
+            issuer="https://id.example/ä",
         ),
+        Principal("alice", method="ticket", login_method="api_key"),
         Principal('a"b\\\ud800\x00', display_name=""),
         Principal("alice", expires_at=float("inf")),
     ],
-    ids=["the least", "the most", "odd characters", "no end in sight"],
+    ids=["the least", "the most", "by a ticket", "odd characters", "no end in sight"],
 )
 async def test_all_that_the_login_proved_is_carried_on(login: Principal) -> None:
     tickets = issuer()
     principal = await judge(tickets, await tickets.mint(login))
     assert isinstance(principal, Principal)
-    assert vars(principal) == {**vars(login), "method": "ticket"}
+    assert vars(principal) == {
+        **vars(login),
+        "method": "ticket",
+        "login_method": login.login_method or login.method,
+    }
 
 
 async def test_the_socket_ends_with_the_login_and_not_with_the_ticket() -> None:
@@ -220,7 +226,7 @@ async def test_row_36_nothing_of_a_ticket_but_its_hash_is_handed_to_a_store() ->
     put, record, owner, limit, ttl, taken = store.handed
     assert re.fullmatch("[0-9a-f]{64}", put)
     assert put == taken
-    assert (owner, limit, ttl) == ("alice", 5, 60)
+    assert (owner, limit, ttl) == ("alice", 20, 60)
     assert ticket[4:24] not in repr(store.handed)
     assert json.loads(record)["principal"]["identity"] == "alice"
 
@@ -327,7 +333,7 @@ async def test_two_issuers_with_one_store_are_as_one() -> None:
     one, other = Tickets(store), Tickets(store)
     ticket = await one.mint(ALICE)
     assert await admits(other, ticket)
-    assert await judge(one, ticket) is INVALID
+    assert await judge(one, ticket) is EXPIRED
 
 
 # Once
@@ -337,8 +343,46 @@ async def test_a_ticket_works_once() -> None:
     tickets = issuer()
     ticket = await tickets.mint(ALICE)
     assert await admits(tickets, ticket)
+    assert await judge(tickets, ticket) is EXPIRED
+    assert await judge(tickets, ticket) is EXPIRED
+
+
+@pytest.mark.parametrize(("passed", "verdict"), [(0, EXPIRED), (54.999, EXPIRED), (55, INVALID)])
+async def test_a_used_ticket_is_expired_for_as_long_as_a_late_one(
+    passed: float, verdict: Reason
+) -> None:
+    clock = Clock()
+    tickets = issuer(clock)
+    ticket = await tickets.mint(ALICE)
+    clock.now += 5
+    assert await admits(tickets, ticket)
+    clock.now += passed
+    assert await judge(tickets, ticket) is verdict
+
+
+class Forgetful:
+    """A store of somebody's own, with the two methods that it takes and no more."""
+
+    def __init__(self) -> None:
+        store = MemoryStore()
+        self.put_ticket, self.take_ticket = store.put_ticket, store.take_ticket
+
+
+async def test_a_store_without_a_memory_knows_no_used_ticket() -> None:
+    tickets = Tickets(Forgetful())
+    ticket = await tickets.mint(ALICE)
+    assert await admits(tickets, ticket)
     assert await judge(tickets, ticket) is INVALID
-    assert await judge(tickets, ticket) is INVALID
+
+
+async def test_row_34_a_memory_that_fails_is_unavailable() -> None:
+    class Failing(MemoryStore):
+        async def had_ticket(self, digest: str, /) -> bool:
+            raise OSError("redis://user:hunter2@cache")
+
+    tickets = Tickets(Failing())
+    assert await admits(tickets, await tickets.mint(ALICE))
+    assert await judge(tickets, UNKNOWN) is UNAVAILABLE
 
 
 async def test_an_unknown_ticket_is_invalid() -> None:
@@ -365,9 +409,12 @@ class Slow:
         return record
 
 
-@pytest.mark.parametrize("store", [MemoryStore, Slow])
+@pytest.mark.parametrize(
+    ("store", "again"),
+    [(MemoryStore, (4001, "token_expired")), (Slow, (1008, "token_invalid"))],
+)
 async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
-    store: Callable[[], TicketStore],
+    store: Callable[[], TicketStore], again: Any
 ) -> None:
     tickets = Tickets(store())
     ticket = await tickets.mint(ALICE)
@@ -387,7 +434,7 @@ async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
         for _ in range(100):
             group.start_soon(connect)
     assert len(app.calls) == 1
-    assert Counter(closes) == {None: 1, (1008, "token_invalid"): 99}
+    assert Counter(closes) == {None: 1, again: 99}
     assert len([event for event in seen if isinstance(event, Admitted)]) == 1
     assert len([event for event in seen if isinstance(event, Refused)]) == 99
 
@@ -428,9 +475,8 @@ async def test_a_late_ticket_is_gone_after_one_look() -> None:
     ticket = await tickets.mint(ALICE)
     clock.now += 30
     assert await judge(tickets, ticket) is EXPIRED
-    assert await judge(tickets, ticket) is INVALID
     clock.now -= 30
-    assert await judge(tickets, ticket) is INVALID
+    assert await judge(tickets, ticket) is EXPIRED
 
 
 async def test_only_what_was_issued_here_can_be_late() -> None:
@@ -559,7 +605,7 @@ async def test_a_ticket_works_only_where_it_is_bound_to_and_is_gone_anyway(
         "client": (bound.get("client", "127.0.0.1"), 1),
         "raw_path": b"",
     }
-    assert await judge(tickets, ticket, **right) is INVALID  # a mismatch has used it up
+    assert await judge(tickets, ticket, **right) is EXPIRED  # a mismatch has used it up
     assert await admits(tickets, await tickets.mint(ALICE, **bound), **right)
 
 
@@ -601,13 +647,14 @@ async def test_origins_are_compared_as_origins(
     result = await judge(tickets, ticket, headers=headers)
     assert isinstance(result, Principal) if admitted else result is INVALID
     right = [("origin", bound or "https://chat.example")]
-    assert await judge(tickets, ticket, headers=right) is INVALID
+    assert await judge(tickets, ticket, headers=right) is EXPIRED  # it was used
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"ticket": UNKNOWN}, "the ticket is unknown, or was used before"),
+        ({"ticket": UNKNOWN}, "the ticket is unknown"),
+        ({"used": True}, "the ticket was used before, or went for newer ones"),
         ({"ticket": UNKNOWN + "A"}, "this is no ticket"),
         ({"passed": 30}, "the ticket came too late"),
         ({"path": "/ws/terminal"}, "the ticket is for another path"),
@@ -621,6 +668,8 @@ async def test_the_log_says_why_a_ticket_was_refused(changed: dict[str, Any], wh
     ticket = await tickets.mint(ALICE, path="/ws/chat", origin="https://chat.example", client="::1")
     handshake = {**HERE, "client": ("::1", 1), **changed}
     clock.now += handshake.pop("passed", 0)
+    if handshake.pop("used", False):
+        assert await admits(tickets, ticket, **handshake)
     credential = Credential(handshake.pop("ticket", ticket))
     with pytest.raises(Denied) as caught:
         await tickets(credential, HTTPConnection(websocket(**handshake)))
@@ -658,9 +707,12 @@ async def test_a_ticket_for_one_path_is_refused_on_another_and_gone_afterwards()
     tickets, app = issuer(), App()
     ticket = await tickets.mint(ALICE, path="/ws/chat")
     guarded = WebSocketAuthMiddleware(app, authenticator(tickets))
-    for path in ("/ws/terminal", "/ws/chat"):
+    for path, close in (
+        ("/ws/terminal", (1008, "token_invalid")),
+        ("/ws/chat", (4001, "token_expired")),
+    ):
         outcome = await drive(guarded, websocket(f"token={ticket}", path=path))
-        assert outcome.close == (1008, "token_invalid")
+        assert outcome.close == close
     assert not app.calls
 
 
@@ -673,7 +725,7 @@ async def test_past_max_pending_the_oldest_of_the_same_user_go(limit: int) -> No
     bobs = await tickets.mint(Principal("bob"))
     minted = [await tickets.mint(ALICE) for _ in range(limit + 2)]
     verdicts = [await judge(tickets, ticket) for ticket in minted]
-    assert verdicts[:2] == [INVALID, INVALID]
+    assert verdicts[:2] == [EXPIRED, EXPIRED]  # so their pages ask for others
     assert all(isinstance(verdict, Principal) for verdict in verdicts[2:])
     assert await admits(tickets, bobs)
 
@@ -687,10 +739,10 @@ async def test_what_was_used_makes_room() -> None:
     assert await admits(tickets, third)
 
 
-async def test_by_default_five_may_be_pending() -> None:
+async def test_by_default_twenty_may_be_pending() -> None:
     tickets = issuer()
-    minted = [await tickets.mint(ALICE) for _ in range(6)]
-    assert [await admits(tickets, ticket) for ticket in minted] == [False] + [True] * 5
+    minted = [await tickets.mint(ALICE) for _ in range(21)]
+    assert [await admits(tickets, ticket) for ticket in minted] == [False] + [True] * 20
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it never waits, so once is enough

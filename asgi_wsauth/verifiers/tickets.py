@@ -14,11 +14,11 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import TICKET, Credential, Principal, new_secret
+from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_count, check_store
 from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.stores import TicketStore
+from asgi_wsauth.stores import TicketMemory, TicketStore
 
 __all__ = ["Tickets", "new_ticket"]
 
@@ -28,19 +28,23 @@ _TICKET = re.compile(rf"{TICKET}[A-Za-z0-9_-]{{43}}")
 class Tickets:
     """Issues tickets, and is the verifier that takes them.
 
-    A ticket carries what the login behind it proved: identity, claims, scopes, and the moment when
-    that login ends, which is the socket's `expires_at`. Its principal's `method` is `ticket`. The
-    store gets only the SHA-256 of a ticket.
+    A ticket carries what the login behind it proved: identity and issuer, claims, scopes, and the
+    moment when that login ends, which is the socket's `expires_at`. Its principal's `method` is
+    `ticket`, and its `login_method` is how that login was proved, for example `jwt`. The store gets
+    only the SHA-256 of a ticket.
 
-    A ticket that was used, or never issued, is INVALID; one that comes too late is EXPIRED for as
-    long again as it worked, and INVALID afterwards. One that comes from another path, origin or
-    address than it was issued for is INVALID, and used up.
+    A ticket that was used, comes too late, or had to go for newer ones is EXPIRED, so that its page
+    asks for another, until it is as old as twice the time that it worked; after that it is INVALID,
+    as one that was never issued. One that comes from another path, origin or address than it was
+    issued for is INVALID, and used up.
 
     Args:
         store: where tickets are kept until they are used: `MemoryStore()`, or one that several
-            processes share.
+            processes share. In one without the method of `TicketMemory`, a ticket that was used is
+            as one that was never issued.
         ttl: seconds for which a ticket works.
-        max_pending_per_user: how many unused tickets an identity may have; the oldest go.
+        max_pending_per_user: how many unused tickets a user may have; the oldest go. Tabs that wake
+            up together each ask for one.
         clock: gives Unix time in seconds.
 
     Raises:
@@ -52,7 +56,7 @@ class Tickets:
         store: TicketStore,
         *,
         ttl: float = 30.0,
-        max_pending_per_user: int = 5,
+        max_pending_per_user: int = 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_store("Tickets", store, "put_ticket", "take_ticket")
@@ -62,6 +66,7 @@ class Tickets:
             )
         self.ttl = ttl
         self._store = store
+        self._memory = store if isinstance(store, TicketMemory) else None
         self._limit = check_count("Tickets: max_pending_per_user", max_pending_per_user)
         self._clock = clock
 
@@ -110,6 +115,7 @@ class Tickets:
             client=client,
             principal={
                 "identity": principal.identity,
+                "issuer": principal.issuer,
                 "display_name": principal.display_name,
                 "scopes": principal.scopes,
                 "claims": principal.claims,
@@ -117,6 +123,7 @@ class Tickets:
                 "expires_at": principal.expires_at,
                 "token_id": principal.token_id,
                 "session_id": principal.session_id,
+                "login_method": principal.login_method or principal.method,
             },
         )
         ticket = new_ticket()
@@ -125,7 +132,7 @@ class Tickets:
             await self._store.put_ticket(
                 _digest(ticket),
                 record,
-                owner=principal.identity,
+                owner=full_name(principal.identity, principal.issuer),
                 limit=self._limit,
                 ttl=2 * lifetime,
             )
@@ -138,12 +145,16 @@ class Tickets:
             return None
         if not _TICKET.fullmatch(credential.value):
             raise Denied(Reason.INVALID, "this is no ticket")
+        digest = _digest(credential.value)
         try:
-            record = await self._store.take_ticket(_digest(credential.value))
+            record = await self._store.take_ticket(digest)
+            known = record is None and self._memory and await self._memory.had_ticket(digest)
         except Exception as exc:
             raise Denied.because(repr(self._store), exc, Reason.UNAVAILABLE) from exc
+        if known:
+            raise Denied(Reason.EXPIRED, "the ticket was used before, or went for newer ones")
         if record is None:
-            raise Denied(Reason.INVALID, "the ticket is unknown, or was used before")
+            raise Denied(Reason.INVALID, "the ticket is unknown")
         ticket = json.loads(record)
         if ticket["until"] <= self._clock():
             raise Denied(Reason.EXPIRED, "the ticket came too late")
