@@ -29,7 +29,7 @@ from asgi_wsauth.events import (
 )
 from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.options import VISIBLE, ConfigurationError, check_list
-from asgi_wsauth.origins import check_origins, parse_origin
+from asgi_wsauth.origins import check_origin, check_origins
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
 from asgi_wsauth.tasks import Breakable, call_on_first_wait
@@ -143,7 +143,10 @@ class Authenticator:
         1. `required` says no: `anonymous`, if the peer's address is inside `no_auth_networks` or is
            no IP address (a Unix socket, a test client); any other peer is FORBIDDEN.
         2. An `Origin` that is not allowed, or two of them: ORIGIN. None at all passes, since only
-           browsers send one, but not where the credential comes from a cookie.
+           browsers send one, but not where the browser says `Sec-Fetch-Site: cross-site`, and not
+           where the credential comes from a cookie. Over HTTP, a GET or HEAD passes all the same
+           if the browser marks it as its own page's (`Sec-Fetch-Site: same-origin` or `none`), or
+           as a navigation of the whole window: somebody followed a link.
         3. An address that is locked out: THROTTLED.
         4. Exactly one credential: none is MISSING; two different ones, one given twice, or one that
            is too long or not visible ASCII is MALFORMED. A cookie counts only where nothing
@@ -300,13 +303,8 @@ class Authenticator:
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:
             return
-        origins = conn.headers.getlist("origin")
-        if not origins:
-            ambient = attempt.findings and all(map(_is_ambient, attempt.findings))
-            if ambient and not _reads_for_its_own_page(conn):
-                raise Denied(Reason.ORIGIN, "a cookie without an Origin")
-        elif len(origins) > 1 or parse_origin(origins[0]) not in self.allowed_origins:
-            raise Denied(Reason.ORIGIN, "not among allowed_origins")
+        ambient = bool(attempt.findings) and all(map(_is_ambient, attempt.findings))
+        check_origin(conn, self.allowed_origins, ambient=ambient)
 
     def _choose(self, findings: Sequence[Finding]) -> Credential:
         if not findings:
@@ -374,14 +372,6 @@ class Authenticator:
 def _is_ambient(finding: Finding) -> bool:
     """Whether a browser sends it by itself, whoever's page it shows."""
     return isinstance(finding[0], Cookie)
-
-
-def _reads_for_its_own_page(conn: HTTPConnection) -> bool:
-    """Whether a browser vouches that no other site asks. It sends no `Origin` with a GET to a
-    page's own origin, but `Sec-Fetch-Site`, which no page can set (W3C Fetch Metadata, section 2.4;
-    `none` is an address that somebody typed)."""
-    reads = conn.scope["type"] == "http" and conn.scope.get("method") in ("GET", "HEAD")
-    return reads and conn.headers.getlist("sec-fetch-site") in (["same-origin"], ["none"])
 
 
 def _checked_str(value: object) -> str:

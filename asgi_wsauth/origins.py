@@ -1,4 +1,4 @@
-"""Parse and compare `Origin` (RFC 6454).
+"""From where a browser says that a request comes: `Origin` (RFC 6454) and Fetch Metadata (W3C).
 
 An origin is the triple of scheme, host and port. Scheme and host are compared without case and a
 missing port is the scheme's own; nothing else is forgiven: `null`, a path, a user name, a trailing
@@ -8,11 +8,14 @@ dot or anything that no browser serialises (RFC 6454 section 6.2) is no origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_list
 
-__all__ = ["Origin", "check_origins", "parse_origin"]
+__all__ = ["Origin", "check_origin", "check_origins", "parse_origin"]
 
 Origin = tuple[str, str, int | None]
 """Scheme, host and port; the port is None where the scheme has no default and none was given."""
@@ -52,3 +55,47 @@ def check_origins(allowed_origins: Iterable[str] | None) -> frozenset[Origin] | 
             )
         origins.add(origin)
     return frozenset(origins)
+
+
+def check_origin(conn: HTTPConnection, allowed: Collection[Origin], *, ambient: bool) -> None:
+    """Refuse what a page of another origin asks for, as far as browsers tell.
+
+    They send no `Origin` with a navigation, or with a page's GET to its own origin, and programs
+    send none at all. No page can set or leave out what browsers say in `Sec-Fetch-*`.
+
+    Args:
+        conn: the connection.
+        allowed: the origins whose pages may ask.
+        ambient: whether the credential is one that browsers send whoever's page they show.
+
+    Raises:
+        Denied: with `Reason.ORIGIN`.
+    """
+    origins = conn.headers.getlist("origin")
+    if origins:
+        if len(origins) > 1 or parse_origin(origins[0]) not in allowed:
+            raise Denied(Reason.ORIGIN, "not among allowed_origins")
+        return
+    sites = conn.headers.getlist("sec-fetch-site")
+    if _reads(conn) and (sites in (["same-origin"], ["none"]) or _fills_the_window(conn, sites)):
+        return
+    if ambient:
+        raise Denied(Reason.ORIGIN, "a cookie without an Origin")
+    if any("cross-site" in site for site in sites):
+        raise Denied(Reason.ORIGIN, "a page of another site asks, without an Origin")
+
+
+def _reads(conn: HTTPConnection) -> bool:
+    return conn.scope["type"] == "http" and conn.scope.get("method") in ("GET", "HEAD")
+
+
+def _fills_the_window(conn: HTTPConnection, sites: list[str]) -> bool:
+    """Whether a navigation, such as a click on a link, shows the answer to the visitor, and to no
+    page but itself. What is fetched in case he might click is none yet."""
+    says = conn.headers.getlist
+    return (
+        len(sites) == 1
+        and says("sec-fetch-mode") == ["navigate"]
+        and says("sec-fetch-dest") == ["document"]
+        and not says("sec-purpose")
+    )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -62,7 +64,7 @@ class PageSaw:
 class Tab:
     """One page of a browser."""
 
-    def __init__(self, browser: Browser) -> None:
+    def __init__(self, browser: Browser | BrowserContext) -> None:
         self._page = browser.new_page()
         self._page.set_default_timeout(30_000)
 
@@ -79,16 +81,26 @@ class Tab:
         """What a script makes of an argument, on the page."""
         return self._page.evaluate(script, argument)
 
+    def leave(self, script: str, argument: Any = None) -> str:
+        """Run a script that shows another page; the text of that."""
+        with self._page.expect_navigation():
+            self._page.evaluate(script, argument)
+        return self._page.inner_text("body")
+
     def open(self, url: str, protocols: Sequence[str] = ()) -> PageSaw:
         """Open a WebSocket from the page, and wait for its `onclose`."""
         return PageSaw(**self._page.evaluate(_OPEN, [url, list(protocols)]))
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | BrowserContext]:
     """Chromium, or a skipped test where there is none and WSAUTH_REQUIRE_CHROMIUM isn't "1".
 
     While it runs no other asyncio loop can run in this thread.
+
+    Args:
+        third_party_cookies: whether it sends cookies whoever's page it shows, as browsers do by
+            default outside their private windows.
     """
     executable = shutil.which("chromium")
     if executable is None:
@@ -96,7 +108,16 @@ def chromium() -> Iterator[Browser]:
         missing("Chromium is missing; install it: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
+    browser: Browser | BrowserContext
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        if third_party_cookies:
+            preferences = Path(profile, "Default", "Preferences")
+            preferences.parent.mkdir()
+            preferences.write_text('{"profile": {"cookie_controls_mode": 0}}')
+            browser = playwright.chromium.launch_persistent_context(
+                profile, executable_path=executable, args=_ARGUMENTS
+            )
+        else:
+            browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
         yield browser
         browser.close()

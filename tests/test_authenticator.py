@@ -171,7 +171,8 @@ def http(method: str, *headers: tuple[str, str]) -> dict[str, Any]:
     return websocket(headers=[("cookie", "session=good"), *headers], type="http", method=method)
 
 
-SITE = "sec-fetch-site"
+SITE, MODE, DEST = "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"
+LINK = [(SITE, "cross-site"), (MODE, "navigate"), (DEST, "document")]
 
 
 @pytest.mark.parametrize(
@@ -199,12 +200,37 @@ SITE = "sec-fetch-site"
         (http("GET", (SITE, "same-origin"), ("origin", "https://evil.example")), False),
         (http("GET", (SITE, "none"), ("origin", "null")), False),
         (http("GET", (SITE, "cross-site"), ("origin", "https://chat.example")), True),
+        # Somebody followed a link, in a mail for example
+        (http("GET", *LINK), True),
+        (http("HEAD", *LINK), True),
+        (http("GET", (SITE, "same-site"), *LINK[1:]), True),
+        (http("GET", *LINK, ("sec-fetch-user", "?1")), True),
+        # A form, a frame, a picture, a fetch, a download in case of a click
+        *((http(m, *LINK), False) for m in ("POST", "PUT", "DELETE", "OPTIONS", "get", "")),
+        (http("GET", *LINK[:2], (DEST, "iframe")), False),
+        (http("GET", *LINK[:2], (DEST, "frame")), False),
+        (http("GET", *LINK[:2], (DEST, "object")), False),
+        (http("GET", *LINK[:2], (DEST, "embed")), False),
+        (http("GET", LINK[0], (MODE, "no-cors"), (DEST, "image")), False),
+        (http("GET", LINK[0], (MODE, "cors"), (DEST, "empty")), False),
+        (http("GET", LINK[0], (MODE, "no-cors"), (DEST, "document")), False),
+        (http("GET", *LINK, ("sec-purpose", "prefetch")), False),
+        (http("GET", *LINK, ("sec-purpose", "prefetch;prerender")), False),
+        # Each of the three, once
+        *((http("GET", *LINK[:gone], *LINK[gone + 1 :]), False) for gone in range(3)),
+        *((http("GET", *LINK, again), False) for again in LINK),
+        *((http("GET", *LINK, (name, "none")), False) for name, _ in LINK),
+        (http("GET", LINK[0], (MODE, "navigate, navigate"), LINK[2]), False),
+        (http("GET", LINK[0], LINK[1], (DEST, "Document")), False),
+        (http("GET", *LINK, ("origin", "https://evil.example")), False),
+        (http("GET", *LINK, ("origin", "null")), False),
         # A handshake always has an Origin where a browser sends it
         (websocket(headers=[("cookie", "session=good"), (SITE, "same-origin")]), False),
         (websocket(headers=[("cookie", "session=good"), (SITE, "none")]), False),
+        (websocket(method="GET", headers=[("cookie", "session=good"), *LINK]), False),
     ],
 )
-async def test_2_a_cookie_without_an_origin_counts_only_where_a_page_reads_its_own_site(
+async def test_2_a_cookie_without_an_origin_counts_only_where_its_owner_reads(
     scope: dict[str, Any], admitted: bool
 ) -> None:
     verifier = Knows(good=Principal("alice"))
@@ -214,6 +240,67 @@ async def test_2_a_cookie_without_an_origin_counts_only_where_a_page_reads_its_o
     result = await decide(auth, scope)
     assert isinstance(result, Authentication) if admitted else result is Reason.ORIGIN
     assert verifier.asked == (["good"] if admitted else [])
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (http("GET", (SITE, "cross-site")), Reason.ORIGIN),
+        (http("GET", (SITE, "cross-site"), (SITE, "same-origin")), Reason.ORIGIN),
+        (http("GET", (SITE, "same-origin,cross-site")), Reason.ORIGIN),
+        (http("POST", *LINK), Reason.ORIGIN),
+        (http("GET", *LINK, ("sec-purpose", "prefetch")), Reason.ORIGIN),
+        (websocket(headers=[(SITE, "cross-site")]), Reason.ORIGIN),
+        (http("GET", *LINK), "alice"),
+        (http("GET", (SITE, "same-site")), "alice"),
+        (http("GET", (SITE, "same-origin")), "alice"),
+        (http("GET", (SITE, "none")), "alice"),
+        (http("GET"), "alice"),
+        (http("GET", (SITE, "cross-site"), ("origin", "https://chat.example")), "alice"),
+    ],
+)
+@pytest.mark.parametrize("origins", [None, ["https://chat.example"]])
+async def test_2_what_a_browser_says_another_site_asks_is_as_a_foreign_origin(
+    scope: dict[str, Any], expected: Any, origins: Any
+) -> None:
+    """Also with a credential that the page knows, and without any."""
+    verifier = Knows(good=Principal("alice"))
+    auth = authenticator(verifier, allowed_origins=origins)
+    result = await decide(auth, {**scope, "query_string": b"token=good"})
+    if origins is None or expected == "alice":
+        assert isinstance(result, Authentication)
+    else:
+        assert result is expected
+        assert verifier.asked == []
+    missing = Reason.MISSING if origins is None or expected == "alice" else expected
+    assert await decide(auth, scope) is missing
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("cookie", "other=1")],
+        [("cookie", "session=")],
+        [(SITE, "same-site")],
+        [*LINK],
+        [("origin", "https://chat.example")],
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_2_nothing_at_all_is_missing_also_where_a_cookie_would_need_an_origin(
+    headers: list[tuple[str, str]], kind: str, method: str
+) -> None:
+    auth = authenticator(
+        Knows(),
+        sources=[Cookie("session"), QueryParam()],
+        allowed_origins=["https://chat.example"],
+    )
+    scope = websocket("token=", headers=headers, type=kind, method=method)
+    is_link = headers == LINK and (kind, method) == ("http", "GET")
+    says_elsewhere = headers == LINK and not is_link
+    assert await decide(auth, scope) is (Reason.ORIGIN if says_elsewhere else Reason.MISSING)
 
 
 async def test_2_reading_for_its_own_page_makes_no_cookie_good() -> None:

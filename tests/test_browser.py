@@ -24,7 +24,7 @@ OFFERED = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Tab]:
-    with chromium() as browser:
+    with chromium(third_party_cookies=True) as browser:
         yield Tab(browser)
 
 
@@ -218,6 +218,78 @@ def test_a_foreign_page_gets_nothing_with_its_visitors_cookie(
     assert " refused: " in log
     assert "admitted" not in log
     assert "issued" not in log
+
+
+# A visitor's login cookie that browsers send wherever they come from (SameSite=None), and a page of
+# another site.
+
+NAVIGATIONS = {
+    "a link": "url => Object.assign(document.createElement('a'), {href: url}).click()",
+    "a script": "url => { location = url; }",
+    "a search form": """url => {
+        const form = Object.assign(document.createElement("form"), {action: url});
+        document.body.append(form);
+        form.submit();
+    }""",
+}
+FORM = """url => {
+    const form = Object.assign(document.createElement("form"), {action: url, method: "POST"});
+    document.body.append(form);
+    form.submit();
+}"""
+# What else a page can have fetched; each resolves when that is over.
+ELEMENTS = {
+    "a picture": ("img", "src"),
+    "a frame": ("iframe", "src"),
+    "a script": ("script", "src"),
+    "a video": ("video", "src"),
+    "an object": ("object", "data"),
+    "an embed": ("embed", "src"),
+    "a style": ("link rel=stylesheet", "href"),
+    "a prefetch": ("link rel=prefetch", "href"),
+}
+_ADD = """([url, kind, attribute]) => new Promise((resolve) => {
+    const [name, option] = kind.split(" ");
+    const element = document.createElement(name);
+    if (option) element.setAttribute(...option.split("="));
+    element.onload = element.onerror = resolve;
+    element[attribute] = url;
+    document.body.append(element);
+}).then(() => null)"""
+_SET_COOKIE = "document.cookie = 'session=opaque-1; SameSite=None; Secure'"
+COOKIE_CAME = "a cookie without an Origin"
+
+
+@pytest.fixture
+def foreign(tab: Tab, server: Server) -> Iterator[Tab]:
+    """A page of another site, whose visitor is logged in here."""
+    with server.must_stay_quiet():
+        tab.go(f"{server.origin}/page")
+        tab.run(_SET_COOKIE)
+        tab.go(f"http://localhost:{server.port}/page")
+        yield tab
+    tab.forget()
+
+
+@pytest.mark.parametrize("way", NAVIGATIONS)
+def test_a_link_of_another_site_is_answered(foreign: Tab, server: Server, way: str) -> None:
+    shown = foreign.leave(NAVIGATIONS[way], f"{server.origin}/guarded?kept=1")
+    assert '"user":"alice"' in shown.replace(" ", "")
+
+
+def test_a_form_of_another_site_is_refused(foreign: Tab, server: Server) -> None:
+    shown = foreign.leave(FORM, f"{server.origin}/guarded")
+    assert "origin_not_allowed" in shown
+
+
+@pytest.mark.parametrize("kind", ELEMENTS)
+def test_what_a_page_of_another_site_embeds_is_refused(
+    foreign: Tab, server: Server, kind: str
+) -> None:
+    test, start = server.new_test(), len(server.log())
+    foreign.run(_ADD, [f"{server.origin}/guarded?test={test}", *ELEMENTS[kind]])
+    assert COOKIE_CAME in server.log_since(start)
+    assert server.notes(test, until="app called", within=0) == []
 
 
 # Another page's fetch with a header, before which the browser asks whether it may.

@@ -568,6 +568,11 @@ async def test_required_scopes(required: Iterable[str], held: str, admitted: boo
 
 # A cookie, which a browser sends by itself
 
+LINK = [
+    ("sec-fetch-site", "cross-site"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+]
 COOKIE: dict[str, Any] = {"sources": [Cookie("session")], "allowed_origins": [PAGE]}
 
 
@@ -584,6 +589,9 @@ COOKIE: dict[str, Any] = {"sources": [Cookie("session")], "allowed_origins": [PA
         ("GET", [("sec-fetch-site", "none")], True),
         ("GET", [("sec-fetch-site", "same-site")], False),
         ("GET", [("sec-fetch-site", "cross-site")], False),
+        ("GET", LINK, True),
+        ("POST", LINK, False),
+        ("GET", [*LINK[:2], ("sec-fetch-dest", "iframe")], False),
         ("POST", [("sec-fetch-site", "same-origin")], False),
         ("DELETE", [("sec-fetch-site", "none")], False),
         ("GET", [("sec-fetch-site", "same-origin"), FOREIGN], False),
@@ -592,7 +600,8 @@ COOKIE: dict[str, Any] = {"sources": [Cookie("session")], "allowed_origins": [PA
 async def test_a_cookie_counts_only_where_no_other_site_can_have_asked(
     method: str, headers: list[tuple[str, str]], admitted: bool
 ) -> None:
-    """A page's GET to its own origin has no `Origin`, but says so in `Sec-Fetch-Site`."""
+    """A page's GET to its own origin has no `Origin`, but says so in `Sec-Fetch-Site`; nor has a
+    link that somebody follows."""
     app = Api()
     scope = request(method, headers=[("cookie", f"session={mint()}"), *headers])
     answer = await call(guard(app, auth=COOKIE), scope)

@@ -190,6 +190,30 @@ def test_a_preflight_that_is_handed_on_loses_its_credential(server: Server) -> N
     assert "opaque" not in seen.body.decode()
 
 
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize(
+    ("method", "says", "answered"),
+    [
+        ("GET", LINK, True),
+        ("HEAD", LINK, True),
+        ("POST", LINK, False),
+        ("GET", LINK | {"Sec-Fetch-Dest": "iframe"}, False),
+        ("GET", LINK | {"Sec-Purpose": "prefetch"}, False),
+        ("GET", LINK | {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, False),
+        ("GET", {"Sec-Fetch-Site": "same-origin"}, True),
+    ],
+)
+def test_a_login_cookie_counts_for_a_link_and_for_no_other_site(
+    server: Server, method: str, says: dict[str, str], answered: bool
+) -> None:
+    given = [("Cookie", "session=opaque-1"), *says.items()]
+    assert server.ask(method, "/guarded", headers=given).status == (200 if answered else 403)
+    twice = [*given, *list(says.items())[-1:]]
+    assert server.ask(method, "/guarded", headers=twice).status == 403
+
+
 # Tickets.
 
 
