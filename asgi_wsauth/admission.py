@@ -95,9 +95,9 @@ class Admission:
             self.attempt = self.authenticator.collect(HTTPConnection(self.scope))
         except Exception as exc:  # a scope that no server should build
             raise Denied.because("the scope", exc) from exc
-        offered = self.scope.get("subprotocols")
+        offered = list(self.scope.get("subprotocols") or ())
         self.authenticator.redact(self.scope)
-        self.offer_redacted = self.scope.get("subprotocols") != offered
+        self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
 
     async def admit(
         self,

@@ -31,7 +31,14 @@ from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.options import VISIBLE, ConfigurationError, check_list
 from asgi_wsauth.origins import check_origin, check_origins
 from asgi_wsauth.revocation import Revocations
-from asgi_wsauth.sources import Cookie, Header, QueryParam, Source
+from asgi_wsauth.sources import (
+    Cookie,
+    Header,
+    QueryParam,
+    Source,
+    replace_list,
+    stripped,
+)
 from asgi_wsauth.tasks import Breakable, call_on_first_wait
 from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
@@ -232,13 +239,22 @@ class Authenticator:
     def collect(self, conn: HTTPConnection) -> Attempt:
         """Ask every source. What goes wrong in one is kept, to be judged when its turn comes.
 
-        Missing parts of the scope are filled in with what the ASGI specification says they mean.
+        Missing parts of the scope are filled in with what the ASGI specification says they mean,
+        and the subprotocols stripped of spaces. Lists of the scope stay the objects that they are.
         """
         scope = conn.scope
         scope.setdefault("query_string", b"")
-        scope["headers"] = list(scope.get("headers") or ())  # it may be readable only once
+        if not isinstance(scope.get("headers"), list):  # it may be readable only once
+            scope["headers"] = list(scope.get("headers") or ())
         if scope.get("subprotocols") is not None:
-            scope["subprotocols"] = list(scope["subprotocols"])
+            replace_list(scope, "subprotocols", stripped(scope["subprotocols"]))
+        headers = scope["headers"]
+        try:
+            return Attempt(self._ask_sources(conn))
+        finally:
+            scope["headers"] = headers  # Starlette's connection puts a copy in their place
+
+    def _ask_sources(self, conn: HTTPConnection) -> list[Finding]:
         findings: list[Finding] = []
         for source in self.sources:
             try:
@@ -249,20 +265,26 @@ class Authenticator:
                 findings.append((source, denied))
             except Exception as exc:
                 findings.append((source, Denied.because(source, exc)))
-        return Attempt(findings)
+        return findings
 
     def redact(self, scope: Any) -> None:
-        """Have every source remove its credential from `scope`, in place.
+        """Have every source remove its credential from `scope`, in place, and from the lists in it:
+        whatever has read the scope before holds on to those.
 
         Raises:
             Denied: with `Reason.ERROR`, after all others had their turn, where a source broke.
         """
         failure: Denied | None = None
+        lists = {key: scope.get(key) for key in ("headers", "subprotocols")}
         for source in self.sources:
             try:
                 source.redact(scope)
             except Exception as exc:
                 failure = Denied.because(source, exc)
+        for key, given in lists.items():
+            if isinstance(given, list) and scope.get(key) is not given:
+                given[:] = scope.get(key) or ()
+                scope[key] = given
         if failure is not None:
             raise failure
 

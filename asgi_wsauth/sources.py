@@ -14,7 +14,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from starlette.requests import HTTPConnection
@@ -32,18 +32,14 @@ __all__ = [
     "Source",
     "Subprotocol",
     "answer",
+    "replace_list",
+    "stripped",
     "token_in",
 ]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
 HTTP_TOKEN = re.compile(f"{_TOKEN}+")
 """The name of a header, a cookie, a scheme or a subprotocol."""
-
-# RFC 3986 section 2.3: these are never escaped by a client that means what it says, so an escaped
-# one is somebody's try to get a token past a filter.
-_ESCAPED_UNRESERVED = re.compile(
-    rb"%(2d|2e|3[0-9]|4[1-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)", re.IGNORECASE
-)
 
 
 class Source(Protocol):
@@ -61,7 +57,9 @@ class Source(Protocol):
     def redact(self, scope: Scope, /) -> None:
         """Take the credential out of `scope`, which is the server's own dict.
 
-        Assign new values to its keys; a list in it may be the server's and stays as it is.
+        Assign new values to its keys, or change the lists in it: `Authenticator.redact` sees to it
+        that `headers` and `subprotocols` stay the lists that they were, with the new content,
+        because whatever has read the scope before (`CORSMiddleware`, say) holds on to those.
         """
         ...
 
@@ -69,8 +67,8 @@ class Source(Protocol):
 class QueryParam:
     """A parameter of the query string: `/ws?token=...`. Works in every browser.
 
-    The parameter given twice is refused, and so is one in which a letter, digit or one of
-    `-._~` is percent-escaped (RFC 3986 section 2.3). An empty value counts as none.
+    Name and value are percent-decoded once, whatever was escaped. The parameter given twice is
+    refused. An empty value counts as none.
 
     Args:
         name: the parameter's name, case-sensitive.
@@ -90,8 +88,6 @@ class QueryParam:
             raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
         if not found:
             return None
-        if _ESCAPED_UNRESERVED.search(found[0]):
-            raise Denied(Reason.MALFORMED, f"{self} has escapes that no client needs")
         return unquote_plus(found[0].partition(b"=")[2].decode("latin-1")) or None
 
     def redact(self, scope: Scope, /) -> None:
@@ -209,6 +205,8 @@ class Cookie:
 
     def redact(self, scope: Scope, /) -> None:
         _edit_header(scope, b"cookie", self._without_mine)
+        if isinstance(parsed := scope.get("cookies"), dict):  # by Channels, further out
+            parsed.pop(self.name, None)
 
     def _without_mine(self, header: bytes) -> bytes | None:
         pieces = header.split(b";")
@@ -265,7 +263,7 @@ class Subprotocol:
         kept = [word for i, word in enumerate(offered) if i not in places and word != self.marker]
         if self.marker is not None:
             kept.append(self.marker)  # last: what stands behind a marker is a credential
-        scope["subprotocols"] = kept
+        replace_list(scope, "subprotocols", kept)
         # Some servers leave the header out; where it is there, it says the same as the list.
         first = iter([", ".join(kept).encode(errors="replace") or None])
         _edit_header(scope, _PROTOCOL_HEADER, lambda _: next(first, None))
@@ -395,10 +393,13 @@ _PROTOCOL_HEADER = b"sec-websocket-protocol"
 
 def _offered(scope: Scope) -> list[str]:
     """The offered subprotocols: the scope's list, or the header where a server gives no list."""
-    if scope.get("subprotocols"):
-        return list(scope["subprotocols"])
-    values = [v.decode("latin-1") for k, v in scope.get("headers") or () if k == _PROTOCOL_HEADER]
-    return [word.strip() for value in values for word in value.split(",") if word.strip()]
+    words: Iterable[str] = scope.get("subprotocols") or ()
+    if not words:
+        values = [
+            v.decode("latin-1") for k, v in scope.get("headers") or () if k == _PROTOCOL_HEADER
+        ]
+        words = [word for value in values for word in value.split(",")]
+    return stripped(words)
 
 
 def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
@@ -409,10 +410,26 @@ def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
     return next((word for word in offered if word in markers), offered[0] if offered else None)
 
 
+def stripped(words: Iterable[str]) -> list[str]:
+    """The elements of a list in a header, without the space around them and without empty ones
+    (RFC 9110 section 5.6.1). All that servers and frameworks strip counts as space."""
+    bare = [word.strip() if isinstance(word, str) else word for word in words]
+    return [word for word in bare if word != ""]
+
+
+def replace_list(scope: Scope, key: str, content: list[Any]) -> None:
+    """Put `content` in the place of what `scope[key]` has, into the same list where it is one."""
+    given = scope.get(key)
+    if isinstance(given, list):
+        given[:] = content
+    else:
+        scope[key] = content
+
+
 def _edit_header(scope: Scope, name: bytes, edit: Callable[[bytes], bytes | None]) -> None:
     """Put `edit(value)` in the place of every value of a header; None drops it."""
     headers = scope.get("headers") or ()
     if name not in [key.lower() for key, _ in headers]:
         return
     edited = [(key, edit(value) if key.lower() == name else value) for key, value in headers]
-    scope["headers"] = [(key, value) for key, value in edited if value is not None]
+    replace_list(scope, "headers", [(key, value) for key, value in edited if value is not None])

@@ -482,7 +482,8 @@ ORIGIN = ("origin", "https://chat.example")
         (websocket("token=" + "x" * 8192), Reason.INVALID),
         (websocket("token=" + "x" * 8193), Reason.MALFORMED),
         # Row 23
-        (websocket("token=go%6Fd"), Reason.MALFORMED),
+        (websocket("token=go%6Fd"), "alice"),
+        (websocket("token=go%256Fd"), Reason.INVALID),
         (websocket("token=good%00"), Reason.MALFORMED),
         (websocket("token=%EF%BD%87ood"), Reason.MALFORMED),
         (websocket("token=%C1%A7ood"), Reason.MALFORMED),

@@ -234,16 +234,16 @@ async def test_a_revoked_login_is_refused() -> None:
     revocations = Revocations(MemoryStore(), clock=lambda: NOW)
     app = Api()
     guarded = guard(app, auth={"revocations": revocations})
-    scope = request(headers=bearer(mint(iat=int(NOW) - 60, jti="one", sid="login")))
-    assert (await call(guarded, dict(scope))).status == 200
+    one = bearer(mint(iat=int(NOW) - 60, jti="one", sid="login"))
+    assert (await call(guarded, request(headers=one))).status == 200
     await revocations.revoke_session("login")
-    answer = await call(guarded, dict(scope))
+    answer = await call(guarded, request(headers=one))
     assert (answer.status, answer.json) == (401, {"error": "token_revoked"})
     assert answer.header("www-authenticate") == 'Bearer error="invalid_token"'
-    other = request(headers=bearer(mint(iat=int(NOW) - 60, jti="two", sid="another login")))
-    assert (await call(guarded, dict(other))).status == 200
+    other = bearer(mint(iat=int(NOW) - 60, jti="two", sid="another login"))
+    assert (await call(guarded, request(headers=other))).status == 200
     await revocations.revoke_user("alice")
-    assert (await call(guarded, dict(other))).status == 401
+    assert (await call(guarded, request(headers=other))).status == 401
     assert len(app.calls) == 2
 
 
@@ -320,13 +320,13 @@ async def test_row_25_the_scope_has_no_credential_anywhere(
         query=query.replace("{}", token),
         headers=[(name, value.replace("{}", token)) for name, value in headers],
     )
-    the_servers_list, before = scope["headers"], list(scope["headers"])
+    the_servers_list = scope["headers"]
     app, seen = Api(), list[Event]()
     auth = {"sources": ALL_SOURCES, "allowed_origins": [PAGE], "observers": [seen.append]}
     answer = await call(guard(app, auth=auth), scope)
-    for told in (scope, answer, seen, *(given[0] for given in app.calls)):
+    # The server's list too: what has read the scope before may hold on to it.
+    for told in (scope, the_servers_list, answer, seen, *(given[0] for given in app.calls)):
         assert token not in repr(told)
-    assert the_servers_list == before
 
 
 @pytest.mark.parametrize("token", ["good", "bad"])
@@ -533,7 +533,7 @@ async def test_retry_after(seconds: float | None, header: str | None) -> None:
         ("token=bad", [], 401, "token_invalid"),
         ("token=good&token=good", [], 400, "token_malformed"),
         ("token=good", bearer("bad"), 400, "token_malformed"),
-        ("token=go%6Fd", [], 400, "token_malformed"),
+        ("token=go%256Fd", [], 401, "token_invalid"),
         ("", bearer("x" * 8193), 400, "token_malformed"),
         ("token=good", [FOREIGN], 403, "origin_not_allowed"),
         ("token=good", [ORIGIN, ORIGIN], 403, "origin_not_allowed"),

@@ -184,7 +184,6 @@ async def test_row_25_the_scope_has_no_credential_anywhere(
         subprotocols=[word.replace("{}", token) for word in subprotocols],
     )
     lists = scope["headers"], scope["subprotocols"]
-    before = [list(part) for part in lists]
     app = App()
     seen: list[Event] = []
     outcome = await drive(
@@ -198,9 +197,9 @@ async def test_row_25_the_scope_has_no_credential_anywhere(
         ),
         scope,
     )
-    for told in (scope, outcome.sent, seen, *(call[0] for call in app.calls)):
+    # The server's own lists too: what has read the scope before may hold on to them.
+    for told in (scope, lists, outcome.sent, seen, *(call[0] for call in app.calls)):
         assert token not in repr(told)
-    assert [list(part) for part in lists] == before  # the server's own lists stay as they are
 
 
 async def test_it_is_redacted_before_anything_is_sent() -> None:

@@ -129,7 +129,7 @@ class Wish:
         if "query" in placed:
             query = [part for part in query if part.partition("=")[0] != "token"]
             mine = _as_query(placed["query"])
-            if self.odd == "escaped":
+            if self.odd == "escaped" and mine[6].isalnum():  # though nobody needs it
                 mine = mine[:6] + f"%{ord(mine[6]):02x}" + mine[7:]
             query.insert(len(query) // 2, mine)
             query += [mine] * (self.odd == "query")
@@ -160,7 +160,7 @@ class Wish:
     def unreadable(self, place: str) -> bool:
         """Whether the source finds something that it can't read."""
         value = self.placed[place]
-        if self.odd == place or (self.odd, place) in (("escaped", "query"), ("base64", "prefix")):
+        if self.odd == place or (self.odd, place) == ("base64", "prefix"):
             return True
         if place == "prefix":
             offered = len(self.noise["protocols"]) + 1 + 2 * ("marker" in self.placed)

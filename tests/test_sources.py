@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 import pytest
-from handshakes import App, authenticator, bearer, drive, nobody, websocket
+from handshakes import App, authenticator, bearer, drive, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -124,12 +124,18 @@ class TestQueryParam:
             | set(map(chr, range(97, 123)))
         ),
     )
-    def test_row_23_an_escape_that_no_client_needs_is_malformed(self, character: str) -> None:
-        """RFC 3986 section 2.3: all unreserved characters, in a value as well as in a name."""
+    def test_row_23_an_escape_that_nobody_needs_is_what_it_stands_for(self, character: str) -> None:
+        """RFC 3986 section 2.3: "equivalent", and some clients' libraries escape all of them."""
         for escape in (f"%{ord(character):02x}", f"%{ord(character):02X}"):
-            assert extract(QueryParam("token"), websocket(f"token=a{escape}b")) is MALFORMED
+            scope = websocket(f"token=a{escape}b")
+            assert decided(QueryParam("token"), scope) == f"a{character}b"
         name = f"x{character}"
-        assert extract(QueryParam(name), websocket(f"x%{ord(character):02x}=abc")) is MALFORMED
+        assert extract(QueryParam(name), websocket(f"x%{ord(character):02x}=abc")) == "abc"
+
+    def test_row_23_a_token_of_which_every_byte_is_escaped(self) -> None:
+        token = mint()
+        query = "token=" + "".join(f"%{byte:02X}" for byte in token.encode())
+        assert decided(QueryParam("token"), websocket(query)) == token
 
     @CASES(
         "character",
@@ -149,9 +155,13 @@ class TestQueryParam:
         [
             (b"token=abc%00", MALFORMED),
             (b"token=%00abc", MALFORMED),
-            (b"token=a%2eb%2ec", MALFORMED),
+            (b"token=a%2eb%2Ec", "a.b.c"),
             (b"token=a%252eb", "a%2eb"),  # once, and a JWT has no percent sign
-            (b"token=a%%2eb", MALFORMED),
+            (b"token=a%25252eb", "a%252eb"),
+            (b"token=a%%2eb", "a%.b"),
+            (b"token=a%2%65b", "a%2eb"),
+            (b"token=a%2Bb", "a+b"),
+            (b"token=a%2500b", "a%00b"),
             (b"token=a%C0%AEb", MALFORMED),  # overlong UTF-8 for "."
             (b"token=a%E0%80%AEb", MALFORMED),
             (b"token=a%ff%feb", MALFORMED),
@@ -175,11 +185,11 @@ class TestQueryParam:
     ) -> None:
         assert decided(QueryParam("token"), websocket(query)) == verdict
 
-    @CASES("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc"])
-    def test_row_25_an_escaped_name_is_refused_and_goes_too(self, query: bytes) -> None:
+    @CASES("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc", b"tok%65n=%61bc"])
+    def test_row_25_an_escaped_name_is_the_name_and_goes_too(self, query: bytes) -> None:
         scope = websocket(query)
-        assert extract(QueryParam("token"), scope) is MALFORMED
-        assert b"abc" not in redacted(QueryParam("token"), scope)["query_string"]
+        assert extract(QueryParam("token"), scope) == "abc"
+        assert redacted(QueryParam("token"), scope)["query_string"] in (b"", b"a=1")
 
     @CASES(
         ("name", "query"),
@@ -466,6 +476,13 @@ class TestCookie:
         assert extract(Cookie(name), scope) == "abc"
         assert values(redacted(Cookie(name), scope), "cookie") == [b"axb=1; aab=2; s=3"]
 
+    def test_row_25_what_channels_has_parsed_further_out_goes_too(self) -> None:
+        parsed = {"a": "1", "session": "abc"}
+        scope = websocket(headers=[("cookie", "a=1; session=abc")]) | {"cookies": parsed}
+        assert "abc" not in repr(redacted(self.SESSION, scope))
+        assert scope["cookies"] is parsed
+        assert parsed == {"a": "1"}
+
     @CASES("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
     def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match=r"^Cookie: .* is no cookie name$"):
@@ -542,6 +559,51 @@ class TestSubprotocolMarker:
         assert asked == ["abc", "abc"]
         assert "chat" in app.scope["subprotocols"]
 
+    @CASES(
+        ("listed", "found", "left"),
+        [
+            (["bearer", " abc", " chat"], "abc", ["chat", "bearer"]),
+            ([" bearer ", "abc ", "chat"], "abc", ["chat", "bearer"]),
+            (["\tbearer", "\tabc\t"], "abc", ["bearer"]),
+            (["chat", "", "bearer", " ", "abc"], "abc", ["chat", "bearer"]),
+            (["bearer", ""], None, ["bearer", ""]),
+            ([" chat", "v2"], None, [" chat", "v2"]),
+        ],
+    )
+    def test_a_list_of_the_server_is_read_as_the_header_is(
+        self, listed: list[str], found: str | None, left: list[str]
+    ) -> None:
+        """RFC 9110 section 5.6.1: spaces around an element are none of it, and an empty one is
+        none."""
+        header = websocket(headers=[("sec-websocket-protocol", ",".join(listed))])
+        assert extract(Subprotocol(), header) == found
+        assert "abc" not in repr(redacted(Subprotocol(), header))
+        scope = websocket() | {"subprotocols": list(listed)}
+        assert extract(Subprotocol(), scope) == found
+        assert redacted(Subprotocol(), scope)["subprotocols"] == left
+
+    def test_the_app_finds_them_without_spaces_and_answers_with_what_the_client_offered(
+        self,
+    ) -> None:
+        listed = [" chat ", "", "v2"]
+        scope = websocket() | {"subprotocols": listed}
+        authenticator(nobody).collect(HTTPConnection(scope))
+        assert scope["subprotocols"] is listed
+        assert listed == ["chat", "v2"]
+
+    @CASES("listed", [["chat", " bearer", " abc"], [" chat", "bearer ", "abc\t"]])
+    def test_row_26_the_answer_has_no_spaces(self, listed: list[str]) -> None:
+        """A browser takes exactly what it offered."""
+        for sources in ([Subprotocol()], [QueryParam()]):
+            scope = websocket() | {"subprotocols": list(listed)}
+            auth = authenticator(nobody, sources=sources)
+            auth.collect(HTTPConnection(scope))
+            auth.redact(scope)
+            expected = "bearer" if isinstance(sources[0], Subprotocol) else "chat"
+            assert answer(scope, sources) == expected
+        message = FirstMessage(subprotocol="chat")
+        assert message.protocols(websocket() | {"subprotocols": listed}) == ["chat"]
+
     @CASES("marker", ["", " ", "a b", "a,b", "a\n", "ä"])
     def test_what_is_no_protocol_name_is_refused(self, marker: str) -> None:
         with pytest.raises(ConfigurationError, match="Subprotocol: marker"):
@@ -582,6 +644,16 @@ class TestSubprotocolPrefix:
         before = copy.deepcopy(scope)
         assert extract(self.SOURCE, scope) is None
         assert redacted(self.SOURCE, scope) == before
+
+    @CASES("listed", [[" v4", f" {k8s('abc')} "], ["v4", "", f"\t{k8s('abc')}"]])
+    def test_a_list_of_the_server_is_read_as_the_header_is(self, listed: list[str]) -> None:
+        scope = websocket() | {"subprotocols": list(listed)}
+        assert extract(self.SOURCE, scope) == "abc"
+        assert redacted(self.SOURCE, scope)["subprotocols"] == ["v4"]
+
+    @CASES("listed", [[k8s("abc"), ""], [" ", k8s("abc")]])
+    def test_row_26_an_empty_element_is_nothing_to_echo(self, listed: list[str]) -> None:
+        assert extract(self.SOURCE, websocket() | {"subprotocols": listed}) is MALFORMED
 
     def test_row_26_alone_it_is_malformed_because_nothing_can_be_echoed(self) -> None:
         scope = websocket(subprotocols=[k8s("abc")])
@@ -738,16 +810,34 @@ each_source = CASES(("source", "build"), SOURCES.values(), ids=SOURCES)
 
 class TestEverySource:
     @each_source
-    def test_only_keys_of_the_dict_are_assigned_to(
+    def test_row_25_who_holds_a_list_of_the_scope_holds_no_credential(
         self, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
-        """uvicorn and Hypercorn keep the lists, and go on using them."""
+        """Starlette's `Headers` keep the list that they were made from, for example."""
         scope = build()
-        server = dict(scope)
-        before = copy.deepcopy(scope)
+        read_before = HTTPConnection(scope).headers
+        lists = {key: scope[key] for key in ("headers", "subprotocols")}
         source.redact(scope)
-        assert scope != before
-        assert server == before
+        assert scope != build()
+        for key, given in lists.items():
+            assert scope[key] is given
+            assert "abc" not in repr(given)
+        assert "abc" not in repr(read_before)
+
+    @each_source
+    def test_row_25_an_authenticator_leaves_each_list_the_object_that_it_is(
+        self, source: Source, build: Callable[[], dict[str, Any]]
+    ) -> None:
+        """Though Starlette's connection puts a copy of the headers into the scope."""
+        scope = build()
+        headers, subprotocols = scope["headers"], scope["subprotocols"]
+        auth = authenticator(nobody, sources=[source], allowed_origins=["https://chat.example"])
+        auth.collect(HTTPConnection(scope))
+        assert scope == build()
+        auth.redact(scope)
+        assert scope["headers"] is headers
+        assert scope["subprotocols"] is subprotocols
+        assert "abc" not in repr(scope)
 
     @each_source
     def test_extracting_changes_nothing(
@@ -881,6 +971,27 @@ class TestUsersOwnSource:
     def test_row_23_what_it_finds_is_judged_like_everything_else(self, value: str) -> None:
         scope = websocket(path=f"/ws/{value}")
         assert decided(self.FromPath(), scope) is MALFORMED
+
+    @CASES("kind", [list, tuple, iter])
+    def test_row_25_what_it_puts_in_the_place_of_a_list_goes_into_the_list(self, kind: Any) -> None:
+        class FromHeader:
+            def extract(self, conn: HTTPConnection) -> str | None:
+                return conn.headers.get("x-mine")
+
+            def redact(self, scope: Any) -> None:
+                scope["headers"] = kind([pair for pair in scope["headers"] if pair[0] != b"x-mine"])
+                scope["subprotocols"] = None
+
+        scope = websocket(headers=[("x-mine", "abc")], subprotocols=["chat"])
+        headers, offered = scope["headers"], scope["subprotocols"]
+        auth = authenticator(nobody, sources=[FromHeader()])
+        assert auth._choose(auth.collect(HTTPConnection(scope)).findings).value == "abc"
+        auth.redact(scope)
+        assert scope["headers"] is headers
+        assert scope["subprotocols"] is offered
+        assert (b"x-mine", b"abc") not in headers
+        assert (b"host", b"chat.example") in headers
+        assert offered == []
 
     def test_an_object_without_them_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="sources: 'token' has no"):
