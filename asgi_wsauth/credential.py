@@ -129,7 +129,8 @@ class Principal(BaseUser):
         return self._display_name
 
     def __repr__(self) -> str:
-        return f"<Principal {self.identity!r} by {self.method}>"
+        behind = "" if self.login_method is None else f" of {self.login_method}"
+        return f"<Principal {self.identity!r} by {self.method}{behind}>"
 
 
 def full_name(name: str, issuer: str | None) -> str:

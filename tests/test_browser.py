@@ -194,7 +194,7 @@ def test_a_page_with_a_login_cookie_gets_a_ticket_and_opens_a_socket_with_it(
     status, answer = fetch("POST", "/ticket")
     assert status == 201
     assert open_socket("/guarded", token=answer["ticket"]).messages[1:] == ["hello"]
-    assert open_socket("/guarded", token=answer["ticket"]).close == (1008, "token_invalid")
+    assert open_socket("/guarded", token=answer["ticket"]).close == (4001, "token_expired")
 
 
 def test_whoever_types_the_address_gets_in_with_the_login_cookie(

@@ -129,7 +129,7 @@ def test_a_ticket_opens_one_socket(example: Example) -> None:
     assert (answer.status, answered) == (201, {"expires_in": 30, "path": "/ws"})
     assert answer.headers["cache-control"] == "no-store"
     assert example.open("/ws", ticket) == ("Hello, alice", "alice: hi")
-    assert example.open("/ws", ticket) == (1008, "token_invalid")
+    assert example.open("/ws", ticket) == (4001, "token_expired")
 
 
 def test_a_ticket_for_another_path_is_refused_and_gone(example: Example) -> None:
@@ -137,7 +137,7 @@ def test_a_ticket_for_another_path_is_refused_and_gone(example: Example) -> None
     assert example.open("/elsewhere", example.ticket("/elsewhere")) == (403,)
     ticket = example.ticket("/elsewhere")
     assert example.open("/ws", ticket) == (1008, "token_invalid")
-    assert example.open("/elsewhere", ticket) == (1008, "token_invalid")
+    assert example.open("/elsewhere", ticket) == (4001, "token_expired")
 
 
 @pytest.mark.parametrize("path", ["/ticket", "/logout", "/me", "/elsewhere"])
@@ -180,7 +180,8 @@ def test_the_log_tells_what_happened_and_no_token() -> None:
     assert (
         process.written.count('"WebSocket /ws" [accepted]') == 3
     )  # the server would add the query
-    assert process.written.count("websocket refused: reason=token_invalid") == 2
+    assert process.written.count("websocket refused: reason=token_expired") == 1  # a used ticket
+    assert process.written.count("websocket refused: reason=token_invalid") == 1
     assert not any(secret in process.written for secret in (cookie.partition("=")[2], ticket))
 
 
@@ -288,7 +289,7 @@ def test_a_ticket_works_once(page: Page, example: Example) -> None:
     get_ticket(page)
     expect(lines(page).last).to_have_text("socket 1: Hello, alice")
     again.click()
-    expect(lines(page).last).to_have_text("socket 2 closed: 1008 token_invalid")
+    expect(lines(page).last).to_have_text("socket 2 closed: 4001 token_expired")
     page.get_by_label("Message").fill("still here")  # the first one is open as before
     page.get_by_role("button", name="Send").click()
     expect(lines(page).last).to_have_text("socket 1: alice: still here")

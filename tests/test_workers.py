@@ -35,7 +35,7 @@ WORKERS = 4
 LEASE = 15.0  # seconds; more than anything waits for here, so that no slot ends by itself
 TIMEOUT = 5.0  # seconds that an Authenticator has
 
-INVALID = (1008, "token_invalid")
+EXPIRED = (4001, "token_expired")
 REVOKED = (4004, "token_revoked")
 TOO_MANY = (1013, "too_many_connections")
 UNAVAILABLE = (1013, "verifier_unavailable")
@@ -324,8 +324,8 @@ async def test_of_1000_uses_of_one_ticket_exactly_one_is_admitted(site: Site, cr
     seen = outcomes(visits)
     assert seen[None] == 1
     # Where the machine is overloaded, some are not judged in time, and so not admitted either.
-    assert set(seen) <= {None, INVALID, UNAVAILABLE}
-    assert seen[INVALID] > 500
+    assert set(seen) <= {None, EXPIRED, UNAVAILABLE}
+    assert seen[EXPIRED] > 500
 
 
 async def test_a_limit_of_3_holds_under_200_handshakes_at_once(site: Site, crowd: Crowd) -> None:
@@ -428,7 +428,7 @@ async def test_while_redis_is_down_nobody_is_admitted_and_afterwards_nothing_is_
     await run_sync(site.redis.start)
     again = await crowd.visit_each(site.workers, "/open", mallory)
     assert outcomes(again) == {REVOKED: WORKERS}
-    assert outcomes(await crowd.visit_each(site.workers, "/open", used)) == {INVALID: WORKERS}
+    assert outcomes(await crowd.visit_each(site.workers, "/open", used)) == {EXPIRED: WORKERS}
     assert outcomes(await crowd.visit_each(site.workers, "/chat", alice)) == {TOO_MANY: WORKERS}
     # Nobody used them up.
     assert outcomes(await probes(site, crowd, login(new_user()), tickets))[None] == 3 * WORKERS - 1

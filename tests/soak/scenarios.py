@@ -86,7 +86,10 @@ async def with_ticket(client: Client) -> None:
     if visit.answer == ADMITTED:
         client.mint.spent.append(ticket)
         await client.leave(visit)
-        await client.visit(ticket, INVALID)
+        await client.visit(ticket, *SPENT)
+
+
+SPENT = (EXPIRED, INVALID)  # the second, once it is older than twice the time that it worked
 
 
 async def ticket_at_once(client: Client) -> None:
@@ -96,7 +99,7 @@ async def ticket_at_once(client: Client) -> None:
         return
     began = time.monotonic()
     visits = await asyncio.gather(
-        *(client.visit(ticket, ADMITTED, INVALID) for _ in range(client.random.randrange(2, 6)))
+        *(client.visit(ticket, ADMITTED, *SPENT) for _ in range(client.random.randrange(2, 6)))
     )
     admitted = [visit for visit in visits if visit.answer == ADMITTED]
     if len(admitted) > 1:
@@ -122,13 +125,13 @@ def _had_trouble(client: Client, visits: list[Visit], began: float) -> bool:
 # Bad ones
 
 
-def _refused(make: Callable[[Mint], str], answer: Close) -> Scenario:
+def _refused(make: Callable[[Mint], str], *answers: Close) -> Scenario:
     """Whoever comes with such a credential."""
 
     async def come(client: Client) -> None:
         credential = make(client.mint)
         if credential:  # else there is none yet
-            await client.visit(credential, answer)
+            await client.visit(credential, *answers)
 
     return come
 
@@ -386,7 +389,7 @@ SHORT: Mix = {
     "other's algorithm": (2, _refused(Mint.confused, INVALID)),
     "expired": (3, _refused(Mint.expired, EXPIRED)),
     "ticket of nobody": (2, _refused(Mint.unissued, INVALID)),
-    "spent ticket": (3, _refused(Mint.spent_one, INVALID)),
+    "spent ticket": (3, _refused(Mint.spent_one, *SPENT)),
     "revoked before": (4, _refused(Mint.revoked_one, REVOKED)),
     "missing": (2, missing),
     "two tokens": (1, two_tokens),
