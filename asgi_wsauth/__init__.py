@@ -15,6 +15,7 @@ The rooms, each of which imports only from rows above its own:
     2  sources       QueryParam, Header, Cookie, ...: where a credential travels
        origins       Origin
        paths         path patterns
+       scrub         known credentials cut out of a text
        events        events, observers, the log
        stores        where tickets, revocations and slots are kept: MemoryStore
        keys          what signatures are checked with

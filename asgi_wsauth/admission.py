@@ -7,13 +7,11 @@ sent is each middleware's own.
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from typing import Any, TypeAlias
-from urllib.parse import quote, quote_plus
 
 from asgiref.typing import ASGI3Application
 from starlette.authentication import AuthCredentials
@@ -23,9 +21,10 @@ from starlette.types import ASGIApp, Scope
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
-from asgi_wsauth.events import Event, Refreshed, Refused, is_heard
+from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
 from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.scrub import scrubbed
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
 
@@ -35,9 +34,6 @@ __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
 
 FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]"], Awaitable[str]]
-
-
-_NEVER_QUOTED = re.compile(r"[\w.~-]*", re.ASCII)  # RFC 3986 section 2.3
 
 
 class Admission:
@@ -233,37 +229,31 @@ class Admission:
         self.authenticator.emit(event)
 
     def tell_refusal(self, denied: Denied, *, close_code: int | None = None) -> None:
-        """Tell the observers of a refusal; where something broke, with its traceback."""
-        broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None
-        text = "" if broken is None else "".join(traceback.format_exception(broken))
+        """Tell the observers of a refusal; where something broke, what and where."""
         self.tell(
             Refused,
             reason=denied.reason,
             close_code=close_code,
             detail=self._scrub(denied.detail),
-            traceback=self._scrub(text) or None,
+            **self._fault(denied),
         )
+
+    def _fault(self, denied: Denied) -> dict[str, str | None]:
+        """What broke. A function of its own, so that no frame below an observer has the exception,
+        whose text may have the credential: an error tracker takes local variables."""
+        broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None
+        if broken is None:
+            return {}
+        error_type, error_at = raised(broken)
+        text = self._scrub("".join(traceback.format_exception(broken)))
+        return {"error_type": error_type, "error_at": error_at, "traceback": text}
 
     def _scrub(self, text: str) -> str:
         """`text` without the credential, however it was written down."""
-        if not text:
-            return text
-        values = [f.value for _, f in self.attempt.findings if isinstance(f, Credential)]
-        forms = {form for value in values for form in _forms(value) if form}
-        # The marks come last, so that no part of one is taken for a credential. It takes no regular
-        # expression: to compile one of a long credential takes longer than all the rest.
-        parts = [text]
-        for form in sorted(forms, key=len)[::-1]:
-            parts = [piece for part in parts for piece in part.split(form)]
-        return "[redacted]".join(parts)
-
-
-def _forms(value: str) -> tuple[str, ...]:
-    """How a credential may be written down. In a message, it may have half a surrogate pair."""
-    if _NEVER_QUOTED.fullmatch(value):
-        return (value,)
-    quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
-    return value, repr(value)[1:-1], *quoted
+        values = [
+            found.value for _, found in self.attempt.findings if isinstance(found, Credential)
+        ]
+        return scrubbed(text, values) if text else text
 
 
 def _check_same_login(new: Attempt, old: Attempt) -> None:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from traceback import format_exception
+from pathlib import PurePath
+from traceback import format_exception, walk_tb
 from typing import ClassVar, Protocol
 
 from asgi_wsauth.denial import Reason
@@ -34,6 +35,7 @@ __all__ = [
     "log_failure",
     "logger",
     "printable",
+    "raised",
     "tell",
 ]
 
@@ -89,7 +91,9 @@ class Refused(Event):
         close_code: the code that this refusal has in this middleware; None over HTTP, and for a
             credential that an open socket brought: that closes no socket by itself.
         detail: why, in words, for the log only.
-        traceback: where something broke; the credential is cut out of it.
+        error_type: where something broke, the class of the exception: `app.users.NoSuchUser`.
+        error_at: the place that raised it: `load_user at app/users.py:31`.
+        traceback: all of it; the credential is cut out.
     """
 
     name: ClassVar[str] = "refused"
@@ -98,6 +102,8 @@ class Refused(Event):
     reason: Reason
     close_code: int | None = None
     detail: str = ""
+    error_type: str | None = None
+    error_at: str | None = None
     traceback: str | None = None
 
     @property
@@ -227,9 +233,12 @@ def log_event(event: Event, /) -> None:
         told["reason"] = told["reason"].phrase
     protocol = told.pop("protocol")
     told = {name: printable(value) for name, value in told.items()}
+    # What broke comes first, because Sentry keeps ten fields.
+    fault = {name: told.pop(name) for name in ("error_type", "error_at") if name in told}
+    extra = {**fault, **told, "event": event.name, "protocol": protocol}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
-    extra = {**told, "event": event.name, "protocol": protocol}
-    _log(level, f"{protocol} %s: %s", (event.name, line), str(traceback or ""), extra)
+    message = f"{protocol} %s: {_prefix(**fault)}%s"
+    _log(level, message, (event.name, line), str(traceback or ""), extra)
 
 
 def _level(event: Event) -> int:
@@ -242,7 +251,31 @@ def _level(event: Event) -> int:
 
 def log_failure(message: str, what: object, exc: Exception) -> None:
     """Log that `what` raised `exc`, in the same way: `message` has one `%r` for it."""
-    _log(logging.ERROR, message, (what,), "".join(format_exception(exc)), {})
+    error_type, error_at = raised(exc)
+    extra: dict[str, object] = {"error_type": error_type, "error_at": error_at}
+    message = f"{_prefix(error_type, error_at)}{message}"
+    _log(logging.ERROR, message, (what,), "".join(format_exception(exc)), extra)
+
+
+def raised(exc: BaseException) -> tuple[str, str | None]:
+    """The class of an exception, and the place that raised it: `load_user at app/users.py:31`. None
+    for the place of one that was never raised."""
+    kind = type(exc)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    where = None
+    for frame, line in walk_tb(exc.__traceback__):
+        file = "/".join(PurePath(frame.f_code.co_filename).parts[-2:])
+        where = f"{frame.f_code.co_qualname} at {file}:{line}"
+    return f"{module}{kind.__qualname__}", where
+
+
+def _prefix(error_type: object = None, error_at: object = None) -> str:
+    """How a message begins that tells of an exception. Type and place belong to the message itself
+    and are no arguments of it, because error trackers make one issue of each message."""
+    if error_type is None:
+        return ""
+    place = "" if error_at is None else f" in {error_at}"
+    return f"{escaped(f'{error_type}{place}')}: ".replace("%", "%%")
 
 
 def _log(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from handshakes import App, authenticator, bearer, drive, nobody, websocket
@@ -26,7 +26,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
-from asgi_wsauth.events import Observer, is_heard, logger
+from asgi_wsauth.events import Observer, is_heard, log_failure, logger, raised
 
 
 class Lines(logging.Handler):
@@ -138,7 +138,7 @@ class TestEvents:
 
     def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "detail", "traceback", "expires_at"}
-        allowed |= {"url", "keys", "failure"}
+        allowed |= {"url", "keys", "failure", "error_type", "error_at"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 
@@ -403,6 +403,80 @@ class TestTraceback:
         (record,) = log.records
         assert record.exc_text is None
         assert "\n" not in log.texts[0]
+
+
+def broken_at() -> Exception:
+    """An exception that was raised here."""
+    try:
+        raise LookupError("s3cr3t")
+    except LookupError as exc:
+        return exc
+
+
+class TestWhatBroke:
+    """Error trackers make one issue of what has the same message, before its arguments."""
+
+    FAULT: ClassVar[dict[str, Any]] = {
+        "reason": Reason.ERROR,
+        "error_type": "LookupError",
+        "error_at": "load_user at app/users.py:31",
+        "detail": "load_user: LookupError",
+        "traceback": "Traceback",
+    }
+
+    def test_type_and_place_belong_to_the_message(self, log: Lines) -> None:
+        log_event(Refused(**self.FAULT, path="/ws"))
+        (record,) = log.records
+        begin = "LookupError in load_user at app/users.py:31"
+        assert record.msg == f"websocket %s: {begin}: %s"
+        assert record.getMessage() == (
+            f"websocket refused: {begin}: reason=internal_error path=/ws duration=0.0000 "
+            'detail="load_user: LookupError"'
+        )
+        assert vars(record)["error_type"] == "LookupError"
+        assert vars(record)["error_at"] == "load_user at app/users.py:31"
+
+    def test_two_things_that_broke_are_two_messages(self, log: Lines) -> None:
+        for more in ({}, {}, {"error_at": "x at y.py:1"}, {"error_type": "KeyError"}):
+            log_event(Refused(**{**self.FAULT, **more}, client=f"192.0.2.{len(log.records)}"))
+        assert len({record.msg for record in log.records}) == 3
+
+    def test_an_exception_that_was_never_raised_has_no_place(self, log: Lines) -> None:
+        assert raised(KeyError("x")) == ("KeyError", None)
+        log_event(Refused(reason=Reason.UNAVAILABLE, error_type="KeyError"))
+        assert log.records[0].msg == "websocket %s: KeyError: %s"
+
+    def test_where_it_was_raised_is_the_innermost_place(self) -> None:
+        line = broken_at.__code__.co_firstlineno + 3
+        place = f"broken_at at tests/test_events.py:{line}"
+        assert raised(broken_at()) == ("LookupError", place)
+
+    def test_a_class_of_somebodys_own_is_told_with_its_module(self) -> None:
+        class Broken(Exception):
+            pass
+
+        kind, _ = raised(Broken())
+        assert kind.startswith("test_events.TestWhatBroke.")
+        assert kind.endswith(".Broken")
+
+    @pytest.mark.parametrize("name", ["100%", "%s %d %", "%(x)s"])
+    def test_a_percent_sign_in_it_is_one(self, log: Lines, name: str) -> None:
+        log_event(Refused(**{**self.FAULT, "error_at": name}))
+        assert f"LookupError in {name}: reason=" in log.texts[0]
+
+    def test_row_35_it_stays_on_its_line(self, log: Lines) -> None:
+        log_event(Refused(**{**self.FAULT, "error_at": "a\nb", "error_type": "x\x1b[2J"}))
+        assert (
+            log.texts[0].splitlines()[0].startswith("ERROR websocket refused: x\\x1b[2J in a\\nb")
+        )
+
+    def test_an_observer_that_fails_is_told_of_in_the_same_way(self, log: Lines) -> None:
+        log_failure("observer %r failed", "o", broken_at())
+        (record,) = log.records
+        assert record.getMessage().startswith("LookupError in broken_at at tests/test_events.py:")
+        assert record.getMessage().endswith(": observer 'o' failed")
+        assert vars(record)["error_type"] == "LookupError"
+        assert "test_events.py" in vars(record)["error_at"]
 
 
 class TestRow42Observers:

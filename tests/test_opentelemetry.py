@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -157,6 +159,37 @@ def test_only_what_broke_is_an_error(reason: Reason) -> None:
     else:
         assert (status.status_code, status.description) == (OK, None)
         assert "error.type" not in attributes
+
+
+@pytest.mark.anyio
+async def test_what_broke_is_an_exception_of_the_span_without_the_credential() -> None:
+    async def breaks(credential: Any, conn: Any) -> Principal | None:
+        raise LookupError(f"at {credential.value}\x1b[2J")
+
+    telemetry = Telemetry()
+    await drive(guarded(App(), telemetry, breaks), websocket(QUERY))
+    (event,) = telemetry.span.events
+    told = dict(event.attributes or {})
+    assert event.name == "exception"
+    assert told["exception.type"] == "LookupError"
+    where = r"test_what_broke\S+<locals>\.breaks at tests/test_opentelemetry\.py:\d+"
+    assert re.fullmatch(where, str(told["wsauth.error_at"]))
+    assert str(told["exception.stacktrace"]).endswith("LookupError: at [redacted]\\x1b[2J")
+    assert TOKEN not in telemetry.exported
+
+
+@pytest.mark.parametrize("event", [Refused(reason=Reason.ERROR), Refused(reason=Reason.INVALID)])
+def test_a_refusal_for_which_nothing_broke_has_no_exception(event: Refused) -> None:
+    telemetry = Telemetry()
+    telemetry.observer(replace(event, close_code=1011))
+    assert telemetry.span.events == ()
+
+
+def test_an_exception_that_was_never_raised_is_told_without_its_place() -> None:
+    telemetry = Telemetry()
+    telemetry.observer(Refused(reason=Reason.ERROR, close_code=1011, error_type="KeyError"))
+    (event,) = telemetry.span.events
+    assert dict(event.attributes or {})["exception.type"] == "KeyError"
 
 
 @pytest.mark.anyio

@@ -19,6 +19,7 @@ ROWS = [
         "sources",
         "origins",
         "paths",
+        "scrub",
         "events",
         "stores",
         "keys",

@@ -108,6 +108,27 @@ def test_row_36_no_envelope_has_a_credential(
         assert bool(cors_saw) == (protocol == "http")
 
 
+@pytest.mark.parametrize("protocol", ["http", "websocket"])
+def test_what_broke_is_an_event_of_its_own_kind(server: Server, protocol: str) -> None:
+    """Sentry makes one issue of the events that have the same message, before its arguments."""
+    told: dict[str, set[str]] = {}
+    for kind in ("boom", "lookup"):
+        for _ in range(2):
+            token = credential(kind)
+            envelopes = present(server, protocol, "/inside", token, "query")
+            assert pieces_in(envelopes, token) == []
+            (event,) = events(envelopes)
+            assert event["logger"] == "asgi_wsauth"
+            assert event["level"] == "error"
+            told.setdefault(kind, set()).add(event["logentry"]["message"])
+            error_type = {"boom": "RuntimeError", "lookup": "LookupError"}[kind]
+            assert event["extra"]["error_type"] == error_type
+            assert "opaque at tests/sentry_apps.py:" in event["extra"]["error_at"]
+            assert f"{error_type} in opaque at " in event["logentry"]["formatted"]
+    assert [len(messages) for messages in told.values()] == [1, 1]
+    assert told["boom"] != told["lookup"]
+
+
 def test_of_two_readers_of_headers_outside_the_outer_one_keeps_its_copy(server: Server) -> None:
     """Each of Starlette's readers puts a new list into the scope, so that the first one's is
     nowhere to be found. That is why no more than one goes outside."""

@@ -20,6 +20,7 @@ from asgi_wsauth.events import (
     Refreshed,
     Refused,
     TicketIssued,
+    escaped,
     printable,
 )
 from asgi_wsauth.options import ConfigurationError
@@ -131,4 +132,16 @@ class OpenTelemetryObserver:
             if event.reason in _BROKEN:
                 detail = str(printable(event.detail))
                 span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, detail))
+            if event.error_type is not None:
+                span.add_event("exception", _exception(event))
         span.end(ended)
+
+
+def _exception(event: Refused) -> dict[str, str]:
+    """What broke, in the words of the semantic conventions, and where. Its message is in the last
+    line of the stack trace, from which the credential is cut out."""
+    return {
+        "exception.type": escaped(event.error_type or ""),
+        "exception.stacktrace": "\n".join(map(escaped, (event.traceback or "").splitlines())),
+        "wsauth.error_at": escaped(event.error_at or ""),
+    }

@@ -1,0 +1,73 @@
+"""A known credential in a text: cut out in whatever form, and nothing else is."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgi_wsauth.scrub import HIDDEN, scrubbed
+
+OPAQUE = "op4que.tok-en_~x"
+ODD = "a%2eb+c/d=&'\"\\é"
+
+
+def escaped(value: str, times: int = 1, every: int = 1) -> str:
+    """As clients' libraries escape what nobody needs escaped."""
+    for _ in range(times):
+        value = "".join(
+            f"%{byte:02x}" if n % every == 0 else chr(byte) for n, byte in enumerate(value.encode())
+        )
+    return value
+
+
+@pytest.mark.parametrize("value", [OPAQUE, ODD, "%", "a%"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda value: value,
+        lambda value: repr(value)[1:-1],
+        quote,
+        quote_plus,
+        lambda value: quote(value, safe=""),
+    ],
+)
+def test_row_36_every_way_to_write_it_down(form: object, value: str) -> None:
+    written = form(value)  # type: ignore[operator]
+    assert scrubbed(f"<{written}>", [value]) == f"<{HIDDEN}>"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_row_36_whichever_characters_are_escaped_and_however_often(times: int, every: int) -> None:
+    written = escaped(OPAQUE, times, every)
+    text = f"GET /ws?token={written}&a=%20 100% {written}"
+    assert scrubbed(text, [OPAQUE]) == f"GET /ws?token={HIDDEN}&a=%20 100% {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nothing", "100% %zz %", "%2e%2e/%41", "op4que.tok-en", "[redacted]"]
+)
+def test_all_else_stays(text: str) -> None:
+    assert scrubbed(text, [OPAQUE]) == text
+    assert scrubbed(text, []) == text
+    assert scrubbed(text, [""]) == text
+
+
+def test_the_longest_goes_first_and_no_part_of_a_mark_is_taken_for_one() -> None:
+    assert scrubbed("abcd abc red", ["abc", "abcd", "red", "e"]) == " ".join([HIDDEN] * 3)
+
+
+def test_a_hostile_text_takes_linear_time() -> None:
+    """Quadratic work on one of these would hang."""
+    for piece in ("%", "%25", "%41", "%2", "a%41"):
+        assert len(scrubbed(piece * 100_000, ["A" * 50, OPAQUE])) <= 400_000
+
+
+@given(st.text("a%2e.", max_size=12), st.text("a%2e.", min_size=1, max_size=3))
+def test_what_is_left_has_it_in_no_form(text: str, value: str) -> None:
+    parts = scrubbed(text, [value]).split(HIDDEN)
+    assert not any(value in part for part in parts)
+    assert "".join(parts) in text or len(parts) > 1
