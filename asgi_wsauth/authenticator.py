@@ -86,14 +86,17 @@ class Authenticator:
             `required` is False.
         sources: where a credential may travel.
         allowed_origins: the exact origins, such as `https://chat.example`, whose pages may connect;
-            None for any, which is an error together with a `Cookie` source.
+            None for any, which is an error together with a `Cookie` source. A connection without an
+            `Origin` passes, because only browsers send one; but not with a cookie: see
+            `authenticate`.
         required: whether a credential is needed: a bool, or a function without arguments that
             returns one and is asked at every handshake.
         anonymous: who everybody is while `required` is false.
         no_auth_networks: from where one may connect while `required` is false (CIDR notation).
         load_user: an async function from the principal and the connection to what the app finds in
             `scope["user"]`; None from it means that there is no such user any more, or a disabled
-            one: `Reason.REVOKED`.
+            one: `Reason.REVOKED`. It is asked about machine users too, whose `method` is `internal`
+            or `api_key`: return the principal for those that your table of people doesn't have.
         revocations: logins that were ended before their time.
         throttle: which addresses are locked out, because too many bad credentials came from them.
         timeout: seconds that all of this has together, where it has to wait.

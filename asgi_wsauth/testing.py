@@ -74,6 +74,7 @@ def make_jwt(
     algorithm: str = "HS256",
     expires_in: float = 300.0,
     scopes: Sequence[str] = (),
+    issuer: str | None = None,
     key_id: str | None = None,
     clock: Callable[[], float] = time.time,
     **claims: Any,
@@ -87,13 +88,19 @@ def make_jwt(
         expires_in: seconds until its `exp`; below 0 for one that has expired. Mind the verifier's
             leeway.
         scopes: its `scope`; without any, it has none.
+        issuer: its `iss`; None for none.
         key_id: its `kid`.
         clock: gives Unix time in seconds.
         claims: any other claim, such as `aud`, or another value for one of these; None leaves it
             out.
     """
     now = clock()
-    told = {"sub": identity, "iat": int(now), "exp": int(now + expires_in)}
+    told: dict[str, Any] = {
+        "iss": issuer,
+        "sub": identity,
+        "iat": int(now),
+        "exp": int(now + expires_in),
+    }
     told |= {"scope": " ".join(scopes) or None, **claims}
     payload = {name: value for name, value in told.items() if value is not None}
     return jwt.encode(payload, key, algorithm, headers=None if key_id is None else {"kid": key_id})

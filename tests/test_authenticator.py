@@ -8,10 +8,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from handshakes import NOW, Knows, authenticator, bearer, mint, nobody, websocket
+from handshakes import NOW, Knows, authenticator, bearer, jwt_verifier, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
+    APIKeyVerifier,
     Authentication,
     Authenticator,
     ConfigurationError,
@@ -20,12 +21,14 @@ from asgi_wsauth import (
     Denied,
     FailureThrottle,
     Header,
+    InternalCredential,
     MemoryStore,
     Principal,
     QueryParam,
     Reason,
     Revocations,
     Subprotocol,
+    Tickets,
 )
 
 pytestmark = pytest.mark.anyio
@@ -678,6 +681,23 @@ async def test_6_a_jwt_that_was_issued_since_is_good() -> None:
     ):
         result = await decide(auth, websocket(f"token={mint(**claims)}"))
         assert isinstance(result, Authentication) if good else result is Reason.REVOKED
+
+
+async def test_7_load_user_is_asked_about_machine_users_too() -> None:
+    """And knows them by their method."""
+    asked: list[str] = []
+
+    async def load(principal: Principal, conn: Any) -> Any:
+        asked.append(principal.method)
+        return principal
+
+    internal, tickets = InternalCredential(), Tickets(MemoryStore(), clock=lambda: NOW)
+    keys = APIKeyVerifier({"ci": "Kq8rT2vX5yB1nM4cZ7wL0sD3"})
+    auth = authenticator(internal, keys, tickets, jwt_verifier(), load_user=load)
+    ticket = await tickets.mint(Principal("alice"))
+    for presented in (internal.value, "Kq8rT2vX5yB1nM4cZ7wL0sD3", ticket, mint()):
+        assert isinstance(await decide(auth, websocket(f"token={presented}")), Authentication)
+    assert asked == ["internal", "api_key", "ticket", "jwt"]
 
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])

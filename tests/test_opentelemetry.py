@@ -124,6 +124,16 @@ async def test_an_admission_is_a_span() -> None:
 
 
 @pytest.mark.anyio
+async def test_the_login_behind_a_ticket_is_in_the_span_and_in_no_metric() -> None:
+    telemetry = Telemetry()
+    verifier = Knows(x=Principal("alice", method="ticket", login_method="api_key"))
+    async with open_socket(guarded(Seat(), telemetry, verifier), "token=x"):
+        attributes = dict(telemetry.span.attributes or {})
+    assert (attributes["wsauth.method"], attributes["wsauth.login_method"]) == ("ticket", "api_key")
+    assert all("api_key" not in repr(told) for told in telemetry.metrics.values())
+
+
+@pytest.mark.anyio
 async def test_a_refusal_is_a_span_with_its_reason() -> None:
     telemetry = Telemetry()
     await drive(guarded(App(), telemetry), websocket())

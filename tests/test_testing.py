@@ -157,6 +157,13 @@ class TestMakeJwt:
             "jti": "7",
         }
 
+    def test_it_may_have_an_issuer(self) -> None:
+        token = make_jwt(SECRET, issuer="https://id.example", clock=lambda: NOW)
+        assert jwt.decode(token, options={"verify_signature": False})["iss"] == "https://id.example"
+        auth = authenticator(jwt_verifier(issuer="https://id.example"))
+        assert client(auth).get("/me", params={"token": token}).status_code == 200
+        assert client(auth).get("/me", params={"token": make_jwt(SECRET)}).status_code == 401
+
     def test_it_expires(self) -> None:
         auth = authenticator(jwt_verifier())
         token = make_jwt(SECRET, expires_in=-60, clock=lambda: NOW)

@@ -118,6 +118,7 @@ class OpenTelemetryObserver:
             "url.path": event.path,
             "enduser.id": event.identity if self._identities else None,
             "wsauth.fingerprint": event.fingerprint,
+            "wsauth.login_method": event.login_method,
         }
         # Escaped, because an exporter drops all that it can't encode, and anybody may send that.
         told = {name: str(printable(value)) for name, value in more.items() if value is not None}
