@@ -15,10 +15,12 @@ Every key has a time to live. Identities are in none of them: a digest has any i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha1, sha256
 from math import ceil
@@ -77,19 +79,33 @@ class _Opened:
         self.limiter = anyio.CapacityLimiter(_IN_FLIGHT)
         self.pubsubs: set[Any] = set()
         self._clients = clients  # or it would be closed now
+        self._leaving: asyncio.Task[None] | None = None
 
-    async def disconnect(self) -> None:
+    async def leave(self) -> None:
         """Drop connections: they lead to a server that was the primary, and new ones may lead to
-        the one that is, behind the same name or address. Those on which an exchange is on its way
-        stay, because they may be new ones."""
+        the one that is, behind the same name or address.
+
+        In a task of its own, one at a time: where redis-py closes a connection for two at once and
+        one of them is cancelled, it cancels the other one, too.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave())
+        await asyncio.wait([self._leaving])
+
+    async def _leave(self) -> None:
         from redis.asyncio import Redis
 
-        if isinstance(self.client, Redis):
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-        else:
-            await self.client.aclose()  # it asks for the nodes again when it is used
-        for pubsub in list(self.pubsubs):
-            await pubsub.connection.disconnect()
+        try:
+            with suppress(Exception):  # of a connection that has broken anyway
+                if isinstance(self.client, Redis):
+                    # Those on which an exchange is on its way may be new ones.
+                    await self.client.connection_pool.disconnect(inuse_connections=False)
+                else:
+                    await self.client.aclose()  # it asks for the nodes again when it is used
+                for pubsub in list(self.pubsubs):
+                    await pubsub.connection.disconnect()
+        finally:
+            self._leaving = None
 
 
 class RedisStore:
@@ -308,7 +324,7 @@ class RedisStore:
                     except ResponseError as exc:
                         if not _is_from_a_replica(exc):
                             raise
-                    await opened.disconnect()
+                    await opened.leave()
                 return await _execute(opened.client, commands)
 
     async def _connection(self) -> _Opened:

@@ -1005,7 +1005,7 @@ async def test_a_cluster_is_asked_for_its_nodes_again(
 ) -> None:
     store = store_at(pooled_redis(request.config, "cluster"), prefix)
     await put(store, "a")
-    await (await store._connection()).disconnect()
+    await (await store._connection()).leave()
     assert await taken(store, "a") == "a"
 
 
