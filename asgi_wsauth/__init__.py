@@ -29,7 +29,8 @@ The rooms, each of which imports only from rows above its own:
        refreshing    the messages by which a client brings a new credential on its open socket
        listener      hears what a store tells of
        revocation    Revocations
-       limits        ConnectionLimit, FailureThrottle
+       throttle      FailureThrottle
+       limits        ConnectionLimit
     4  authenticator the policy, in one function
     5  session       one live socket: Session, and what may end it
        redaction     RedactCredentials, a filter for logs
@@ -65,7 +66,7 @@ from asgi_wsauth.events import (
     log_event,
 )
 from asgi_wsauth.http import HTTPAuthMiddleware, TicketEndpoint
-from asgi_wsauth.limits import ConnectionLimit, FailureThrottle, Overflow
+from asgi_wsauth.limits import ConnectionLimit, Overflow
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.redaction import RedactCredentials
@@ -83,6 +84,7 @@ from asgi_wsauth.stores import (
     TicketMemory,
     TicketStore,
 )
+from asgi_wsauth.throttle import FailureThrottle
 from asgi_wsauth.verdicts import VerdictCache
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.api_key import APIKeyVerifier

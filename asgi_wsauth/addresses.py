@@ -11,7 +11,17 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeAlias
 
-__all__ = ["UNREADABLE", "Address", "client_host", "parse_address", "share_of"]
+from starlette.datastructures import Headers
+
+__all__ = [
+    "UNREADABLE",
+    "Address",
+    "client_host",
+    "comparable_host",
+    "forwarded_for",
+    "parse_address",
+    "share_of",
+]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -54,7 +64,7 @@ def share_of(host: str | None) -> str | None:
     Args:
         host: what `client_host` returned.
     """
-    if host is None:
+    if not host:
         return None
     address = parse_address(host)
     if address is None:
@@ -62,3 +72,32 @@ def share_of(host: str | None) -> str | None:
     if isinstance(address, IPv6Address):
         return str(ip_network((int(address) >> 64 << 64, 64)))
     return str(address)
+
+
+def comparable_host(host: str | None) -> str:
+    """What two hosts have in common that are one address, however it is written: "" where there is
+    none. Of what can't be read it is the text."""
+    if not host:
+        return ""
+    return str(parse_address(host) or host.strip())
+
+
+_LISTS = "x-forwarded-for", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"
+_FOR = re.compile(r'(?:^|;)\s*for="?([^";]*)"?\s*(?:;|$)', re.IGNORECASE)
+
+
+def forwarded_for(headers: Headers) -> list[Address | None]:
+    """For whom proxies say that they have forwarded a request; None for what can't be read. Empty
+    where no header speaks of a proxy (RFC 7239 section 4, and those that were there before it).
+
+    Anybody can send such a header: it is good for a doubt, never for trust.
+    """
+    hosts: list[str] = []
+    for name in _LISTS:
+        for value in headers.getlist(name):
+            hosts += value.split(",")
+    for value in headers.getlist("forwarded"):
+        for hop in value.split(","):
+            named = _FOR.search(hop)
+            hosts.append(named[1] if named else "")
+    return [parse_address(host) for host in hosts]

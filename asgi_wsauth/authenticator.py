@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import anyio
 from starlette.requests import HTTPConnection
 
+from asgi_wsauth.addresses import Address, client_host, forwarded_for, parse_address
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import (
@@ -27,9 +28,8 @@ from asgi_wsauth.events import (
     logger,
     tell,
 )
-from asgi_wsauth.limits import FailureThrottle
 from asgi_wsauth.options import VISIBLE, ConfigurationError, check_list
-from asgi_wsauth.origins import check_origin, check_origins
+from asgi_wsauth.origins import check_origin, check_origins, comes_from_elsewhere
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import (
     Cookie,
@@ -40,6 +40,7 @@ from asgi_wsauth.sources import (
     stripped,
 )
 from asgi_wsauth.tasks import Breakable, call_on_first_wait
+from asgi_wsauth.throttle import FailureThrottle
 from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
 
@@ -76,6 +77,8 @@ class Attempt:
     credential: Credential | None = None
     principal: Principal | None = None
     verifier: Verifier | None = None
+    throttle: FailureThrottle | None = None
+    """Where it has a place, until it is judged."""
 
 
 class Authenticator:
@@ -138,7 +141,7 @@ class Authenticator:
         self.max_token_size = max_token_size
         self.observers = check_observers(observers)
         self.clock = clock
-        self._warned = False
+        self._warned = self._warned_of_sockets = False
         _check(self)
 
     async def authenticate(
@@ -150,14 +153,18 @@ class Authenticator:
     ) -> Authentication:
         """Decide about one connection, in this order:
 
-        1. `required` says no: `anonymous`, if the peer's address is inside `no_auth_networks` or is
-           no IP address (a Unix socket, a test client); any other peer is FORBIDDEN.
+        1. `required` says no: `anonymous`, if the peer has no address (a Unix socket, a test
+           client) or is inside `no_auth_networks`; any other peer, and one whose address can't be
+           read, is FORBIDDEN. So is what was forwarded (`X-Forwarded-For`, `Forwarded` and the
+           like) by a peer without an address, or for an address that is not inside.
         2. An `Origin` that is not allowed, or two of them: ORIGIN. None at all passes, since only
            browsers send one, but not where the browser says `Sec-Fetch-Site: cross-site`, and not
            where the credential comes from a cookie. Over HTTP, a GET or HEAD passes all the same
            if the browser marks it as its own page's (`Sec-Fetch-Site: same-origin` or `none`), or
            as a navigation of the whole window: somebody followed a link.
-        3. An address that is locked out: THROTTLED.
+        3. An address that is locked out: THROTTLED. Otherwise it takes a place there until it is
+           judged, and waits while all are taken. What a browser sends on behalf of another site's
+           page is counted apart.
         4. Exactly one credential: none is MISSING; two different ones, one given twice, or one that
            is too long or not visible ASCII is MALFORMED. A cookie counts only where nothing
            explicit is present.
@@ -167,7 +174,8 @@ class Authenticator:
         7. `load_user`; None from it is REVOKED.
 
         All that waits, in 3 and from 5 on, has `timeout` seconds together, then it is UNAVAILABLE.
-        INVALID and MALFORMED count against the address.
+        INVALID and MALFORMED count against the address, and so does the end of the time for a first
+        message.
 
         Args:
             conn: the connection. Verifiers and `load_user` get it as it is.
@@ -177,6 +185,7 @@ class Authenticator:
         Raises:
             Denied: the client is refused.
         """
+        failed = False
         try:
             attempt = attempt or self.collect(conn)
             if not self._is_required():  # 1
@@ -185,11 +194,13 @@ class Authenticator:
             self._check_origin(conn, attempt)  # 2
             return await self.within_timeout(self._vouch(attempt, conn), on_wait)
         except Denied as denied:
-            if denied.reason in (Reason.INVALID, Reason.MALFORMED):
-                await self._count_failure(conn)
+            failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             raise
         except Exception as exc:  # whatever broke: nobody is admitted because of it
             raise Denied.because("the decision", exc) from exc
+        finally:
+            if attempt is not None and attempt.throttle is not None:
+                await self._end_place(attempt, conn, failed)
 
     async def screen(self, conn: HTTPConnection, attempt: Attempt) -> bool:
         """Steps 1 to 3 of `authenticate`; whether a credential is needed.
@@ -201,8 +212,9 @@ class Authenticator:
             if not self._is_required():
                 return False
             self._check_origin(conn, attempt)
-            if self.throttle is not None:
-                await self.within_timeout(self._check_throttle(self.throttle, conn))
+            throttle = self._throttle_for(conn)
+            if throttle is not None:
+                await self.within_timeout(throttle.look(client_host(conn.scope)))
             return True
         except Denied:
             raise
@@ -304,17 +316,23 @@ class Authenticator:
         return required
 
     def _anybody(self, conn: HTTPConnection) -> Principal:
-        host = conn.client.host if conn.client else ""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            address = None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if address is not None and not any(address in net for net in self.no_auth_networks):
-            raise Denied(
-                Reason.FORBIDDEN,
-                f"authentication is off, and {host} is outside no_auth_networks",
+        host = client_host(conn.scope)
+        addresses = forwarded_for(conn.headers)
+        why = ""
+        if host is not None and not self._is_trusted(parse_address(host)):
+            why = f"{host} is outside no_auth_networks"
+        elif host is None and addresses:
+            why = "this was forwarded by a peer that has no address"
+        elif not all(map(self._is_trusted, addresses)):
+            why = f"{host} forwarded this for somebody outside no_auth_networks"
+        if why:
+            raise Denied(Reason.FORBIDDEN, f"authentication is off, and {why}")
+        if host is None and self.no_auth_networks and not self._warned_of_sockets:
+            self._warned_of_sockets = True
+            logger.warning(
+                "authentication is off: everybody without an address is %r, for example who "
+                "comes by a Unix socket",
+                self.anonymous.identity,
             )
         if not self._warned:
             self._warned = True
@@ -324,6 +342,9 @@ class Authenticator:
                 self.anonymous.identity,
             )
         return copy(self.anonymous)  # one each: an app may set attributes of its user
+
+    def _is_trusted(self, address: Address | None) -> bool:
+        return address is not None and any(address in net for net in self.no_auth_networks)
 
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:
@@ -352,8 +373,10 @@ class Authenticator:
         return credential
 
     async def _vouch(self, attempt: Attempt, conn: HTTPConnection) -> Authentication:
-        if self.throttle is not None:
-            await self._check_throttle(self.throttle, conn)  # 3
+        throttle = self._throttle_for(conn)
+        if throttle is not None:
+            await throttle.check(client_host(conn.scope))  # 3
+            attempt.throttle = throttle
         credential = attempt.credential = self._choose(attempt.findings)  # 4
         attempt.principal, attempt.verifier = await self._ask_verifiers(credential, conn)  # 5
         principal = attempt.principal
@@ -366,18 +389,30 @@ class Authenticator:
             raise Denied(Reason.REVOKED, "load_user returned None")
         return Authentication(principal, user, credential)
 
-    async def _check_throttle(self, throttle: FailureThrottle, conn: HTTPConnection) -> None:
-        await throttle.check(conn.client.host if conn.client else None)
+    def _throttle_for(self, conn: HTTPConnection) -> FailureThrottle | None:
+        if self.throttle is None or not comes_from_elsewhere(conn, self.allowed_origins):
+            return self.throttle
+        return self.throttle.elsewhere
 
-    async def _count_failure(self, conn: HTTPConnection) -> None:
-        if self.throttle is None:
+    async def _end_place(self, attempt: Attempt, conn: HTTPConnection, failed: bool) -> None:
+        """Give the place back, or leave it to a failure."""
+        throttle, attempt.throttle = attempt.throttle, None
+        assert throttle is not None
+        client = client_host(conn.scope)
+        if not failed and not throttle.is_shared:  # nothing that could fail, or take its time
+            throttle.leave(client)
             return
+        ended = False
         try:
             # Whoever leaves at once is counted all the same.
             with anyio.move_on_after(self.timeout, shield=True):
-                await self.throttle.count(conn.client.host if conn.client else None)
-        except Exception as exc:  # he is refused in any case
-            log_failure("%r could not count", self.throttle, exc)
+                await (throttle.count if failed else throttle.release)(client)
+                ended = True
+        except Exception as exc:  # the verdict is what it is
+            log_failure("%r could not count", throttle, exc)
+        finally:
+            if not ended:
+                throttle.leave(client)
 
     async def _ask_verifiers(
         self, credential: Credential, conn: HTTPConnection

@@ -12,6 +12,7 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from asgi_wsauth.addresses import client_host
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.answers import http_answer, try_send
 from asgi_wsauth.authenticator import Authenticator
@@ -225,7 +226,7 @@ class TicketEndpoint:
                 session.principal,
                 path=path,
                 origin=origins[0] if origins else None,
-                client=(session.client or "") if self.bind_client else None,
+                client=(client_host(request.scope) or "") if self.bind_client else None,
             )
         except ValueError as exc:
             raise _Unreadable(400, str(exc)) from exc

@@ -1,13 +1,10 @@
-"""How many sockets a user may have, and how often an address may fail."""
+"""How many sockets a user may have: `ConnectionLimit`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from inspect import isawaitable
-from ipaddress import IPv6Address, ip_address, ip_network
 from secrets import token_hex
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import anyio
 
@@ -20,7 +17,7 @@ from asgi_wsauth.revocation import LiveSocket
 from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject
 from asgi_wsauth.tasks import run_var, spawn
 
-__all__ = ["ConnectionLimit", "FailureThrottle", "Overflow"]
+__all__ = ["ConnectionLimit", "Overflow"]
 
 Overflow: TypeAlias = Literal["reject", "evict_oldest"]
 
@@ -178,94 +175,3 @@ class _Here:
                 await anyio.sleep(pause)
         finally:
             self._renews = False
-
-
-class FailureThrottle:
-    """Locks out client addresses from which too many bad credentials came.
-
-    INVALID and MALFORMED count; an expired token, an outage or a full house never do. Whoever is
-    locked out is THROTTLED, whatever he presents, and told when to come back. Of an IPv6 address
-    the first 64 bits count, because whoever has one has all of those (RFC 6177). A peer without an
-    address (a Unix socket) is never locked out.
-
-    Behind a proxy the server must take the client's address from it, or everybody has the proxy's.
-
-    Args:
-        rate: how many failures in what time, as in "10/minute" or "100 per 2 hours"; the time
-            begins with the first one.
-        storage: where they are counted: a storage of the library `limits`, for several processes
-            one of its asynchronous ones (`limits.aio.storage`). None for this process's memory.
-
-    Raises:
-        ConfigurationError: an option can't work, or `limits` is not installed.
-    """
-
-    def __init__(self, rate: str = "10/minute", *, storage: Any = None) -> None:
-        try:
-            import limits
-            import limits.aio
-        except ImportError:
-            raise ConfigurationError(
-                "FailureThrottle: limits is missing; pip install 'asgi-wsauth[throttle]'"
-            ) from None
-        try:
-            (self._rate,) = limits.parse_many(rate)
-            if self._rate.amount < 1:
-                raise ValueError
-        except (TypeError, ValueError):
-            raise ConfigurationError(
-                f'FailureThrottle: rate {rate!r} is not one rate; write for example "10/minute"'
-            ) from None
-        if storage is None:
-            storage = limits.storage.MemoryStorage()
-        self._limiter: Any
-        if isinstance(storage, limits.storage.MemoryStorage):
-            self._limiter = limits.strategies.FixedWindowRateLimiter(storage)
-        elif isinstance(storage, limits.aio.storage.Storage):
-            self._limiter = limits.aio.strategies.FixedWindowRateLimiter(storage)
-        else:
-            raise ConfigurationError(
-                f"FailureThrottle: storage {storage!r} is none that an event loop can use; take "
-                "one of limits.aio.storage"
-            )
-
-    async def check(self, client: str | None) -> None:
-        """Refuse an address that is locked out.
-
-        Raises:
-            Denied: with `Reason.THROTTLED`; or `Reason.UNAVAILABLE`, where the storage fails.
-        """
-        address = _address(client)
-        if address is None:
-            return
-        try:
-            if await _result(self._limiter.test(self._rate, "wsauth", address)):
-                return
-            window = await _result(self._limiter.get_window_stats(self._rate, "wsauth", address))
-        except Exception as exc:
-            raise Denied.because(repr(self._limiter.storage), exc, Reason.UNAVAILABLE) from exc
-        left = max(window.reset_time - time.time(), 1.0)
-        raise Denied(Reason.THROTTLED, f"more than {self._rate}", retry_after=left)
-
-    async def count(self, client: str | None) -> None:
-        """Count a failure."""
-        address = _address(client)
-        if address is not None:
-            await _result(self._limiter.hit(self._rate, "wsauth", address))
-
-    def __repr__(self) -> str:
-        return f"<FailureThrottle at {self._rate}>"
-
-
-async def _result(answer: Any) -> Any:
-    return await answer if isawaitable(answer) else answer
-
-
-def _address(client: str | None) -> str | None:
-    try:
-        address = ip_address(client or "")
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)

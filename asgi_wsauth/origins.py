@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_list
 
-__all__ = ["Origin", "check_origin", "check_origins", "parse_origin"]
+__all__ = ["Origin", "check_origin", "check_origins", "comes_from_elsewhere", "parse_origin"]
 
 Origin = tuple[str, str, int | None]
 """Scheme, host and port; the port is None where the scheme has no default and none was given."""
@@ -99,3 +99,26 @@ def _fills_the_window(conn: HTTPConnection, sites: list[str]) -> bool:
         and says("sec-fetch-dest") == ["document"]
         and not says("sec-purpose")
     )
+
+
+def comes_from_elsewhere(
+    conn: HTTPConnection, allowed_origins: frozenset[Origin] | None = None
+) -> bool:
+    """Whether a browser says that another site's page has it send this.
+
+    It says so by `Sec-Fetch-Site`, which no page can set (W3C Fetch Metadata, section 2.4), and by
+    an `Origin` that is not the host it sends to. None of `allowed_origins` is elsewhere.
+    """
+    origins = conn.headers.getlist("origin")
+    if len(origins) == 1 and allowed_origins is not None:
+        return parse_origin(origins[0]) not in allowed_origins
+    sites = conn.headers.getlist("sec-fetch-site")
+    if sites:
+        return not {*sites} <= {"same-origin", "none"}
+    return any(not _is_at(origin, conn.headers.get("host", "")) for origin in origins)
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Whether an origin is that of a host, by whatever scheme: a proxy may have taken TLS off."""
+    parsed = parse_origin(origin)
+    return parsed is not None and parsed == parse_origin(f"{parsed[0]}://{host}")

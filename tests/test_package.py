@@ -27,7 +27,7 @@ ROWS = [
         "verdicts",
         "outbound",
     },
-    {"verifiers", "verifiers.jwks", "answers", "listener", "timers", "refreshing"},
+    {"verifiers", "verifiers.jwks", "answers", "listener", "timers", "refreshing", "throttle"},
     {
         "verifiers.jwt",
         "verifiers.introspection",

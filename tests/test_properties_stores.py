@@ -260,11 +260,14 @@ def test_an_address_is_locked_out_after_its_own_failures(clients: list[Any], mos
 
 
 def same_for_all_of(client: str | None) -> Any:
-    """What counts of an address: all of an IPv4 one, the first half of an IPv6 one."""
-    try:
-        address = ip_address(client or "")
-    except ValueError:
+    """What counts of an address: all of an IPv4 one, the first half of an IPv6 one. What can't be
+    read is one."""
+    if not client:
         return None
+    try:
+        address = ip_address(client.strip().partition("%")[0])
+    except ValueError:
+        return "unreadable"
     if isinstance(address, IPv6Address):
         return address.ipv4_mapped or address.packed[:8]
     return address

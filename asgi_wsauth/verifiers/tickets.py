@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from asgi_wsauth.addresses import client_host, comparable_host
 from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_count, check_store
@@ -112,7 +113,7 @@ class Tickets:
             until=self._clock() + lifetime,
             path=path,
             origin=origin,
-            client=client,
+            client=None if client is None else comparable_host(client),
             principal={
                 "identity": principal.identity,
                 "issuer": principal.issuer,
@@ -188,7 +189,7 @@ def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
     origins = [_comparable(value) for value in conn.headers.getlist("origin")]
     if origin is not None and origins != [_comparable(origin)]:
         raise Denied(Reason.INVALID, "the ticket is for another origin")
-    if client is not None and client != (conn.client.host if conn.client else ""):
+    if client is not None and client != comparable_host(client_host(conn.scope)):
         raise Denied(Reason.INVALID, "the ticket is for another client address")
 
 

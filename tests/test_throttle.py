@@ -1,0 +1,420 @@
+"""FailureThrottle where many come at once, from many addresses, and from other sites' pages. What
+one address may do after another is in test_limits.py."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import limits
+import limits.aio
+import pytest
+from handshakes import Knows, authenticator, websocket
+from redis_servers import Target, pooled_redis
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    Authenticator,
+    ConfigurationError,
+    Credential,
+    Denied,
+    FailureThrottle,
+    Principal,
+    Reason,
+)
+from asgi_wsauth import throttle as throttle_module
+
+pytestmark = pytest.mark.anyio
+
+ADDRESS = "192.0.2.7"
+
+
+class Slow:
+    """A verifier that takes some turns of the event loop. `good...` is good.
+
+    Attributes:
+        judged: how many bad ones it was asked about.
+        most: how many it was ever asked about at once.
+    """
+
+    def __init__(self, turns: int = 3) -> None:
+        self.turns = turns
+        self.judged = self.most = 0
+        self._now = 0
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection) -> Principal | None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            for _ in range(self.turns):
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self._now -= 1
+        if credential.value.startswith("good"):
+            return Principal("alice")
+        self.judged += 1
+        raise Denied(Reason.INVALID)
+
+
+async def verdicts(
+    *auths: Authenticator, tokens: list[str], scope: dict[str, Any] | None = None
+) -> Counter[Reason | str]:
+    """What becomes of these tokens, all at once from one address, in turns at these."""
+    told: Counter[Reason | str] = Counter()
+
+    async def decide(auth: Authenticator, token: str) -> None:
+        conn = HTTPConnection(websocket(f"token={token}", client=(ADDRESS, 5), **(scope or {})))
+        try:
+            told[(await auth.authenticate(conn)).principal.identity] += 1
+        except Denied as denied:
+            told[denied.reason] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for number, token in enumerate(tokens):
+            tasks.start_soon(decide, auths[number % len(auths)], token)
+    return told
+
+
+def guesses(number: int) -> list[str]:
+    return [f"guess{i}" for i in range(number)]
+
+
+def goods(number: int) -> list[str]:
+    return [f"good{i}" for i in range(number)]
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+@pytest.mark.parametrize("protocol", ["websocket", "http"])
+async def test_of_2000_guesses_at_once_no_more_are_judged_than_the_rate_says(
+    turns: int, protocol: str
+) -> None:
+    slow = Slow(turns)
+    auth = authenticator(slow, throttle=FailureThrottle("10/minute"))
+    told = await verdicts(auth, tokens=guesses(2_000), scope={"type": protocol})
+    assert told == {Reason.INVALID: 10, Reason.THROTTLED: 1_990}
+    assert slow.judged == 10
+
+
+async def test_an_office_that_comes_back_at_once_is_let_in() -> None:
+    slow = Slow()
+    throttle = FailureThrottle("10/minute")
+    auth = authenticator(slow, throttle=throttle)
+    assert await verdicts(auth, tokens=goods(200)) == {"alice": 200}
+    assert slow.most == 10
+    assert not throttle._here._of  # nothing is kept of it
+
+
+async def test_the_good_among_the_bad_get_in_as_long_as_the_address_is_not_locked() -> None:
+    auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"))
+    told = await verdicts(auth, tokens=guesses(9) + goods(200))
+    assert told == {"alice": 200, Reason.INVALID: 9}
+    told = await verdicts(auth, tokens=[*goods(100), *guesses(1), *goods(100)])
+    assert told[Reason.INVALID] == 1  # in whatever order they come
+    assert told["alice"] + told[Reason.THROTTLED] == 200
+    assert await verdicts(auth, tokens=["good"]) == {Reason.THROTTLED: 1}
+
+
+async def test_what_counts_for_nothing_gives_its_place_back() -> None:
+    known = Knows(
+        **{reason.name: Denied(reason) for reason in Reason},
+        broken=ZeroDivisionError(),
+        good=Principal("alice"),
+    )
+    auth = authenticator(known, throttle=FailureThrottle("1/hour"))
+    counted = {Reason.INVALID, Reason.MALFORMED}
+    tokens = [reason.name for reason in Reason if reason not in counted] + ["broken", ""]
+    told = await verdicts(auth, tokens=[*tokens * 20, "good"])
+    assert told["alice"] == 1
+    assert told[Reason.THROTTLED] == 20  # the verifier's own
+
+
+async def test_who_waits_too_long_is_told_that_there_is_no_verdict() -> None:
+    """And all get their places back."""
+
+    async def hangs(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        if credential.value == "good":
+            return Principal("alice")
+        return await anyio.sleep_forever()
+
+    throttle = FailureThrottle("3/minute")
+    auth = authenticator(hangs, throttle=throttle, timeout=0.05)
+    assert await verdicts(auth, tokens=guesses(20)) == {Reason.UNAVAILABLE: 20}
+    assert not throttle._here._of
+    assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
+
+
+async def test_who_leaves_while_waiting_takes_nobodys_place() -> None:
+    throttle = FailureThrottle("1/minute")
+    await throttle.check(ADDRESS)
+    stayed = False
+
+    async def leaves(scope: anyio.CancelScope) -> None:
+        with scope:
+            await throttle.check(ADDRESS)
+            throttle.leave(ADDRESS)  # it was called before the cancellation came
+
+    async def stays() -> None:
+        nonlocal stayed
+        await throttle.check(ADDRESS)
+        stayed = True
+
+    early, late = anyio.CancelScope(), anyio.CancelScope()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for scope in (early, late):
+                tasks.start_soon(leaves, scope)
+                await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(stays)
+            await anyio.wait_all_tasks_blocked()
+            early.cancel()  # before it is called
+            await anyio.wait_all_tasks_blocked()
+            late.cancel()  # when it is called, and doesn't know it yet
+            throttle.leave(ADDRESS)
+    assert stayed
+    throttle.leave(ADDRESS)
+    assert not throttle._here._of
+
+
+# In the process's memory
+
+
+async def test_row_28_memory_is_bounded_and_the_oldest_go_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(throttle_module, "_MOST_ADDRESSES", 100)
+    throttle = FailureThrottle("1/hour")
+    await throttle.check("198.51.100.1")  # is being judged all the time
+    for number in range(1_000):
+        await throttle.count(f"10.0.{number // 250}.{number % 250}")
+    assert len(throttle._here._of) <= 101
+    with pytest.raises(Denied, match="failures"):
+        await throttle.look("10.0.3.249")
+    await throttle.look("10.0.0.0")  # forgotten
+    await throttle.count("198.51.100.1")
+    with pytest.raises(Denied):
+        await throttle.look("198.51.100.1")
+
+
+async def test_row_28_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    throttle = FailureThrottle("5/minute")
+    for number in range(100):
+        await throttle.count(f"10.0.0.{number}")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 61)
+    for _ in range(5):
+        await throttle.count("10.0.0.99")  # its time begins anew, and it is the newest again
+    for number in range(100):
+        await throttle.count(f"10.0.1.{number}")
+    assert len(throttle._here._of) == 101
+    with pytest.raises(Denied):
+        await throttle.look("10.0.0.99")
+
+
+# In a storage
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def storage(
+    request: pytest.FixtureRequest, anyio_backend: str
+) -> AsyncIterator[Callable[[], Any]]:
+    """Makes what one process has to a storage; all of them are to the same one."""
+    if anyio_backend == "trio":
+        pytest.skip("asyncio's own")
+    if request.param == "memory":
+        one = limits.aio.storage.MemoryStorage()
+        yield lambda: one
+        return
+    target: Target = pooled_redis(request.config)
+    client = target.client()
+    await client.flushdb()
+    made: list[Any] = []
+
+    def make() -> Any:
+        url = f"async+redis://127.0.0.1:{target.port}"
+        made.append(limits.aio.storage.RedisStorage(url, implementation="redispy"))
+        return made[-1]
+
+    yield make
+    for storage in made:
+        await storage.bridge.storage.aclose()
+        await storage.bridge.storage.connection_pool.disconnect()
+    await client.flushdb()
+    await client.aclose()
+
+
+def shared(storage: Callable[[], Any], rate: str, *verifiers: Any, **options: Any) -> Authenticator:
+    return authenticator(*verifiers, throttle=FailureThrottle(rate, storage=storage()), **options)
+
+
+async def test_processes_that_share_a_storage_judge_no_more_together(
+    storage: Callable[[], Any],
+) -> None:
+    slow = Slow()
+    auths = [shared(storage, "10/minute", slow, timeout=60.0) for _ in range(3)]
+    told = await verdicts(*auths, tokens=guesses(2_000))
+    assert slow.judged <= 10
+    assert told == {Reason.INVALID: 10, Reason.THROTTLED: 1_990}
+    assert await verdicts(*auths, tokens=goods(3)) == {Reason.THROTTLED: 3}
+
+
+async def test_an_office_that_comes_to_several_processes_is_let_in(
+    storage: Callable[[], Any],
+) -> None:
+    slow = Slow()
+    auths = [shared(storage, "10/minute", slow, timeout=60.0) for _ in range(3)]
+    assert await verdicts(*auths, tokens=goods(200)) == {"alice": 200}
+    assert slow.most <= 10
+    told = await verdicts(*auths, tokens=guesses(12))
+    assert told == {Reason.INVALID: 10, Reason.THROTTLED: 2}
+
+
+async def test_a_storage_is_not_asked_for_each_guess_of_who_is_locked_out(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = storage()
+    throttle = FailureThrottle("1/hour", storage=one)
+    await throttle.count(ADDRESS)
+    asked = 0
+    incr = one.incr
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await incr(*arguments)
+
+    monkeypatch.setattr(one, "incr", counted)
+    monkeypatch.setattr(throttle_module, "_LOCK_KNOWN_FOR", 100.0)
+    for _ in range(50):
+        with pytest.raises(Denied) as caught:
+            await throttle.check(ADDRESS)
+        assert caught.value.retry_after is not None
+        assert 3_500 < caught.value.retry_after <= 3_600
+    assert asked == 2  # a place, and back
+
+
+async def test_what_was_given_back_too_late_is_not_taken_twice(
+    storage: Callable[[], Any],
+) -> None:
+    """The time in which places count ended while one was judged."""
+    one = storage()
+    throttle = FailureThrottle("1/hour", storage=one)
+    await throttle.check(ADDRESS)
+    assert throttle._shared is not None
+    await one.clear(throttle._shared._places(ADDRESS))
+    await throttle.release(ADDRESS)
+    assert await one.get(throttle._shared._places(ADDRESS)) == 0
+
+
+async def test_a_storage_that_fails_while_a_place_is_given_back_is_told_of(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = storage()
+    throttle = FailureThrottle("2/hour", storage=one)
+    incr = one.incr
+
+    async def fails(*arguments: Any) -> Any:
+        if arguments[2:] == (-1,):
+            raise OSError
+        return await incr(*arguments)
+
+    monkeypatch.setattr(one, "incr", fails)
+    auth = authenticator(Slow(), throttle=throttle, observers=[])
+    assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
+    (message,) = caplog.messages
+    assert message.endswith("<FailureThrottle at 2 per 1 hour> could not count")
+    assert not throttle._here._of
+
+
+async def test_memcached_is_asked_in_its_own_way(anyio_backend: str) -> None:
+    """Its counters take nothing negative."""
+    asked: list[Any] = []
+
+    class Bridge:
+        async def incr(self, *arguments: Any, **options: Any) -> int:
+            asked.append(("incr", arguments[2]))
+            return 1
+
+        async def decr(self, *arguments: Any) -> int:
+            asked.append(("decr", arguments[1]))
+            return 0
+
+    storage: Any = object.__new__(limits.aio.storage.MemcachedStorage)
+    storage.bridge = Bridge()
+    throttle = FailureThrottle(storage=storage)
+    await throttle.check(ADDRESS)
+    await throttle.release(ADDRESS)
+    assert asked == [("incr", 1), ("decr", 1)]
+
+
+def test_names_count_apart() -> None:
+    with pytest.raises(ConfigurationError, match=r"^FailureThrottle: name must be a string, got 5"):
+        FailureThrottle(name=5)  # type: ignore[arg-type]
+
+
+# What other sites' pages have browsers send
+
+HERE, THERE = "https://chat.example", "https://evil.example"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site", "origin": THERE},
+        {"origin": THERE},
+        {"origin": "null"},
+        {"origin": f"{HERE}:8443"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("protocol", ["websocket", "http"])
+async def test_27_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol: str) -> None:
+    auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"))
+    scope = {"headers": list(said.items()), "type": protocol}
+    told = await verdicts(auth, tokens=guesses(200), scope=scope)
+    assert told == {Reason.INVALID: 10, Reason.THROTTLED: 190}  # nor may a program say so and guess
+    for own in ({"origin": HERE}, {"sec-fetch-site": "same-origin", "origin": HERE}, {}):
+        scope = {"headers": list(own.items()), "type": protocol}
+        assert await verdicts(auth, tokens=["good"], scope=scope) == {"alice": 1}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"origin": HERE},
+        {"origin": "http://chat.example"},  # nor is TLS, which a proxy took off
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+        {},
+    ],
+    ids=str,
+)
+async def test_27_what_a_page_of_ones_own_sends_counts(said: dict[str, str]) -> None:
+    auth = authenticator(Slow(), throttle=FailureThrottle("1/minute"))
+    scope = {"headers": list(said.items())}
+    assert await verdicts(auth, tokens=["bad"], scope=scope) == {Reason.INVALID: 1}
+    assert await verdicts(auth, tokens=["good"]) == {Reason.THROTTLED: 1}
+
+
+async def test_27_an_allowed_origin_is_none_from_elsewhere() -> None:
+    auth = authenticator(
+        Slow(), throttle=FailureThrottle("1/minute"), allowed_origins=["https://app.example"]
+    )
+    allowed = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")]
+    assert await verdicts(auth, tokens=["bad"], scope={"headers": allowed}) == {Reason.INVALID: 1}
+    assert await verdicts(auth, tokens=["good"]) == {Reason.THROTTLED: 1}
+
+
+async def test_27_where_origins_are_named_a_foreign_page_is_refused_and_not_counted() -> None:
+    slow = Slow()
+    auth = authenticator(slow, throttle=FailureThrottle("1/minute"), allowed_origins=[HERE])
+    for said in ({"sec-fetch-site": "cross-site"}, {"origin": THERE}):
+        scope = {"headers": list(said.items())}
+        assert await verdicts(auth, tokens=guesses(12), scope=scope) == {Reason.ORIGIN: 12}
+    assert slow.judged == 0
+    assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
