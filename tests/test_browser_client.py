@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import signal
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import browser_table
 import pytest
@@ -16,10 +21,10 @@ from browser import chromium
 from playwright.sync_api import Page, expect
 from redis_servers import Proxy
 from run_example import EXAMPLES, running
-from servers import Server, attempts, pooled
+from servers import Server, attempts, pooled, serving
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
-from asgi_wsauth.denial import ADVICE_BY_CODE
+from asgi_wsauth.denial import ADVICE_BY_CODE, advice
 
 pytestmark = pytest.mark.live
 
@@ -46,11 +51,15 @@ globalThis.WebSocket = class extends WebSocket {
   }
   send(data) { spoken.push(data); super.send(data); }
 };
+// What was asked for over HTTP.
+globalThis.fetched = [];
+const fetchIt = fetch;
+globalThis.fetch = (url, how) => { fetched.push([url, how]); return fetchIt(url, how); };
 const sockets = [];
 globalThis.endAll = () => { clock = 0; sockets.splice(0).forEach((socket) => socket.close()); };
 globalThis.clock = 0;
 globalThis.start = async ([module, url, settings]) => {
-  const { carrier, credentials, tries, random, say, reconnectAt, ...given } = settings;
+  const { carrier, credentials, tries, random, say, reconnectAt, from, ticks, ...given } = settings;
   const { AuthSocket, ticketFrom } = await import(module);
   const asked = [], delays = [], events = [], waiters = new Set();
   const numbers = [...(random ?? [])];
@@ -64,13 +73,14 @@ globalThis.start = async ([module, url, settings]) => {
     if (one?.message) throw Object.assign(new Error(one.message), one);
     return one;
   };
-  const options = { [carrier]: credentials ? give : ticketFrom("/ticket"), ...given };
+  const options = { [carrier]: credentials ? give : ticketFrom(from ?? "/ticket"), ...given };
   if (random !== null) options.random = () => numbers.shift() ?? 0.5;
   if (tries !== undefined) options.setTimeout = (run, ms) => {
     delays.push(ms);
     delays.length <= tries ? setTimeout(run) : note("held");
   };
-  const socket = new AuthSocket(url, { now: () => clock, ...options });
+  if (!ticks) options.now = () => clock;
+  const socket = new AuthSocket(url, options);
   sockets.push(socket);
   socket.addEventListener("open", () => { note("open"); if (say) socket.send(say); });
   socket.addEventListener("message", ({ data }) => note("message", data));
@@ -124,9 +134,12 @@ class Client:
 
     def __init__(self, page: Page, url: str, options: dict[str, Any]) -> None:
         self._page = page
-        source = base64.b64encode(MODULE.encode()).decode()
-        module = f"data:text/javascript;base64,{source}"
-        self._client = page.evaluate_handle("start", [module, url, options])
+        self._client = page.evaluate_handle("start", [self.module(), url, options])
+
+    @staticmethod
+    def module() -> str:
+        """The address of the module."""
+        return f"data:text/javascript;base64,{base64.b64encode(MODULE.encode()).decode()}"
 
     def until(self, kind: str, times: int = 1) -> Seen:
         """What happened, once there were so many events of this kind."""
@@ -174,7 +187,7 @@ def page(tab: tuple[Page, list[str]]) -> Iterator[Page]:
     page, console = tab
     console.clear()
     yield page
-    page.evaluate("globalThis.endAll?.()")
+    page.evaluate("globalThis.endAll?.(); heard.length = spoken.length = fetched.length = 0")
     page.context.set_offline(False)
     page.context.clear_cookies()
     assert [text for text in console if not CHROMIUM.match(text)] == []
@@ -226,6 +239,25 @@ def test_a_changed_table_is_noticed_and_made_anew(
     browser_table.write()
     assert browser_table.module_table() == browser_table.table()
     assert '[1014, "retry later"]' in copy.read_text(encoding="utf-8")
+
+
+def test_its_advice_is_there_for_other_clients(page: Page, server: Server) -> None:
+    page.goto(f"{server.origin}/page")
+    codes, phrases = [*range(1000, 1016), *range(2999, 5001)], ["", "a reason", *map_of_phrases()]
+    told = page.evaluate(
+        """async ([module, codes, phrases]) => {
+          const { ADVICE, advice } = await import(module);
+          const all = codes.map((code) => phrases.map((phrase) => advice(code, phrase)));
+          return [all, [...ADVICE]];
+        }""",
+        [Client.module(), codes, phrases],
+    )
+    assert told[0] == [[advice(code, phrase) for phrase in phrases] for code in codes]
+    assert dict(map(tuple, told[1])) == {**map_of_phrases(), **ADVICE_BY_CODE}
+
+
+def map_of_phrases() -> dict[str, str]:
+    return {reason.phrase: reason.advice for reason in Reason}
 
 
 def test_it_is_one_file_under_200_lines_that_imports_nothing() -> None:
@@ -482,6 +514,194 @@ def test_a_token_is_replaced_on_the_open_socket_where_the_server_asks_for_that(
     assert attempts() == 1
 
 
+def test_a_page_that_brings_the_token_that_it_has_kept_is_asked_once(
+    page: Page, start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    kept = f"ends-{time.time() + 4}-{server.new_test()}"
+    client = start("/live/refresh", kept, refreshMessage="auth.refresh", say="hello", tries=0)
+    seen = client.until("waiting")
+    assert seen.of("waiting") == [(4001, "token_expired")]
+    assert seen.asked == [False, True]
+    assert [count(page, "heard", words) for words in (".due", ".ok")] == [1, 1]
+    assert count(page, "spoken", '"auth.refresh"') == 1
+    assert attempts() == 1
+
+
+def test_tokens_that_live_for_a_second_are_asked_for_at_a_bounded_rate(
+    page: Page, start: Start, server: Server
+) -> None:
+    """The first socket gets one that is due; then they end, and come back ever later."""
+    begun = time.monotonic()
+    options = {"refreshMessage": "auth.refresh", "say": "hello", "ticks": True}
+    options |= {"random": [1] * 9, "base": 500}
+    client = start("/live/refresh", f"until-1-{server.new_test()}", **options)
+    seen = client.until("waiting", 4)
+    # For a socket, one; and one that is due, three seconds after the last one at the soonest.
+    sockets = seen.kinds.count("open")
+    assert len(seen.asked) <= sockets + 1 + (time.monotonic() - begun) / 3
+    assert count(page, "heard", ".due") <= sockets
+    assert count(page, "heard", ".ok") == count(page, "spoken", '"auth.refresh"') >= 1
+    assert set(seen.of("waiting")) == {(4001, "token_expired")}
+
+
+def test_tokens_that_live_long_are_asked_for_when_they_are_due(
+    page: Page, start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    """One of ten seconds every five, one of an hour not yet."""
+    options = {"refreshMessage": "auth.refresh", "say": "hello", "tries": 0, "ticks": True}
+    hour = start("/live/refresh", f"until-3600-{server.new_test()}", **options)
+    begun = time.monotonic()
+    client = start("/live/refresh", f"until-10-{server.new_test()}", **options)
+    wait_for(page, ".ok", 2)
+    took = time.monotonic() - begun
+    dues = count(page, "heard", ".due")
+    assert 2 <= dues <= 1 + took / 5
+    assert took >= 10
+    assert len(client.until("message").asked) == 1 + dues
+    assert hour.until("message").asked == [False]
+    assert attempts() == 2
+
+
+DUE = '{"type": "auth.refresh.due", "expires_at": 1790000000.0}'
+
+
+def test_a_chat_that_relays_does_not_have_every_page_ask_for_a_token(
+    page: Page, start: Start, server: Server
+) -> None:
+    token = f"until-3600-{server.new_test()}"
+    options = {"refreshMessage": "auth.refresh", "say": "hello", "tries": 0}
+    client = start("/live/refresh", token, **options)
+    client.until("message")
+    escaped = DUE.replace("due", "\\u0064ue")
+    for words in (DUE, f" {DUE}", escaped, DUE.replace("due", "ok"), "behind it"):
+        client.run(f"socket.send({json.dumps(words)})")
+    seen = client.until("message", 2)
+    assert seen.of("message") == [("hello",), ("behind it",)]
+    assert seen.asked == [False]
+    assert (count(page, "spoken", "expires_at"), count(page, "heard", "expires_at")) == (4, 0)
+    assert count(page, "spoken", '"token"') == 0
+
+
+def test_where_nobody_holds_back_what_strangers_say_the_page_does(
+    page: Page, start: Start, server: Server
+) -> None:
+    """Behind a middleware without `refresh_message`, and with a page that believes in one."""
+    client = start(
+        *("/live/waits", f"until-ever-{server.new_test()}"),
+        refreshMessage="auth.refresh",
+        say="hello",
+        tries=0,
+    )
+    client.until("message")
+    others = [
+        f" {DUE}",
+        DUE.replace(" ", ""),
+        f"{DUE}{DUE}",
+        DUE[:-1] + ', "more": 1}',
+        DUE.replace("1790000000.0", '"x"'),
+        DUE.replace("auth.refresh", "auth-refresh"),
+        DUE.replace("due", "ok2"),
+    ]
+    for words in [DUE] * 50 + others + [DUE] * 50:
+        client.run(f"socket.send({json.dumps(words)})")
+    client.run("socket.send('behind it')")
+    wait_for(page, "behind it")
+    seen = client.until("message")
+    brought = [message for message in seen.of("message") if '"token"' in message[0]]
+    told = [message for message in seen.of("message") if message not in brought]
+    assert told == [(words,) for words in ("hello", *others, "behind it")]
+    assert (seen.asked, len(brought)) == ([False, True], 1)
+    for clock, asked in [(2999, 2), (3000, 3)]:
+        page.evaluate(f"clock = {clock}")
+        client.run(f"[socket.send({json.dumps(DUE)}), socket.send('at {clock}')]")
+        wait_for(page, f"at {clock}")
+        assert len(client.until("message").asked) == asked
+
+
+def test_while_the_page_is_asked_for_a_token_it_is_not_asked_for_another(
+    page: Page, start: Start, server: Server
+) -> None:
+    token = f"until-ever-{server.new_test()}"
+    client = start(
+        "/live/waits", token, "never", refreshMessage="auth.refresh", say="hello", tries=0
+    )
+    client.until("message")
+    for at in (0, 5000, 50_000):
+        page.evaluate(f"clock = {at}")
+        client.run(f"[socket.send({json.dumps(DUE)}), socket.send('more')]")
+    assert client.until("message", 4).asked == [False, True]
+
+
+# Silence.
+
+
+@pytest.fixture
+def freezer() -> Iterator[Server]:
+    """A server of one's own, which may be stopped."""
+    with serving("uvicorn-sansio") as server:
+        yield server
+        server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_peer_that_has_gone_silent_is_noticed(page: Page, freezer: Server) -> None:
+    page.goto(f"{freezer.origin}/page")
+    options = {
+        "carrier": "token",
+        "credentials": ["opaque-1"],
+        "heartbeat": 1,
+        "ping": "ping",
+        "random": [1] * 9,
+        "base": 100,
+        "timeout": 1000,
+    }
+    client = Client(page, f"ws://127.0.0.1:{freezer.port}/guarded", options)
+    client.until("message", 4)  # what the app says, and answers to three pings
+    assert client.until("open").kinds.count("waiting") == 0
+    freezer.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    seen = client.until("waiting")
+    assert time.monotonic() - begun < 10  # and not only when the browser notices
+    assert seen.of("waiting") == [(1006, "")]
+    freezer.process.send_signal(signal.SIGCONT)
+    seen = client.until("open", 2)
+    assert seen.asked[:2] == [False, True]
+    client.run("socket.close()")
+
+
+def test_a_peer_that_need_not_answer_has_to_say_something_in_time(
+    page: Page, start: Start, server: Server
+) -> None:
+    options = {"heartbeat": 0.5, "tries": 0}
+    quiet = start("/live/waits", f"until-ever-{server.new_test()}", **options)
+    talks = start("/live/sends", f"until-ever-{server.new_test()}", **options)
+    assert quiet.until("held").of("waiting") == [(1006, "")]
+    talks.until("message", 3)
+    assert talks.until("open").kinds.count("waiting") == 0
+    assert count(page, "spoken", "") == 0
+
+
+def test_without_a_heartbeat_a_peer_may_be_silent(page: Page, start: Start, server: Server) -> None:
+    silent = start("/live/waits", f"until-ever-{server.new_test()}", tries=0)
+    silent.until("open")
+    other = start("/live/waits", f"until-ever-{server.new_test()}", heartbeat=0.3, tries=0)
+    other.until("held")
+    assert silent.until("open").kinds == ["open"]
+
+
+def test_a_socket_that_was_closed_is_not_looked_after(
+    page: Page, start: Start, server: Server
+) -> None:
+    token = f"until-ever-{server.new_test()}"
+    client = start("/live/waits", token, heartbeat=0.2, ping="ping", tries=0)
+    client.until("message")
+    client.run("socket.close()")
+    spoken = count(page, "spoken", "ping")
+    other = start("/live/waits", token, heartbeat=0.2, ping="pong", tries=0)
+    other.until("message", 3)
+    assert count(page, "spoken", "ping") == spoken
+    assert client.until("open").kinds.count("waiting") == 0
+
+
 @pytest.mark.parametrize("failing", [None, {"message": "no network"}], ids=["none", "error"])
 def test_a_socket_for_which_there_is_no_new_token_ends_in_time(start: Start, failing: Any) -> None:
     client = start(
@@ -736,6 +956,84 @@ def test_a_ticket_is_asked_for_with_the_pages_login(
     assert told is None or seen.of(kind) == [told]
 
 
+HTML, JSON = "text/html", "application/json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        *(("login", {"status": status, "location": "/page"}) for status in (301, 302, 303, 307)),
+        ("login", {"status": 302, "location": "https://login.example/"}),
+        *(("login", {"status": s, "type": HTML, "body": "<html>"}) for s in (200, 203, 401, 403)),
+        *(("login", {"status": 200, "type": JSON, "body": body}) for body in ("null", "{}", "5")),
+        ("login", {"status": 204}),
+        ("login", {"status": 403, "type": JSON, "body": '{"detail": "not logged in"}'}),
+        ("stop", {"status": 403, "type": JSON, "body": '{"error": "forbidden"}'}),
+        ("stop", {"status": 400, "type": JSON, "body": '{"error": "token_malformed"}'}),
+        # An outage, or a proxy that has nothing behind it at the moment.
+        *(("held", {"status": s, "type": HTML, "body": "<html>"}) for s in (404, 429, 500, 502)),
+        *(("held", {"status": s, "type": JSON, "body": '{"error": "x"}'}) for s in (404, 503)),
+        ("held", {"status": 503, "type": JSON, "body": "null"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value['status']}",
+)
+def test_what_answers_in_the_place_of_the_endpoint_is_understood(
+    page: Page, start: Start, attempts: Callable[[], int], kind: str, told: dict[str, Any]
+) -> None:
+    client = start("/guarded", carrier="ticket", tries=0, **{"from": in_its_place(**told)})
+    seen = client.until(kind) if kind == "held" else client.until_gone(kind)
+    assert seen.kinds[-1] == kind
+    asked = [url for url, _ in page.evaluate("fetched") if "in-its-place" in url]
+    assert (len(asked), attempts()) == (1, 0)
+
+
+def in_its_place(**told: Any) -> str:
+    return f"/in-its-place?{urlencode(told)}"
+
+
+def test_an_answer_that_breaks_off_is_no_login_page(page: Page, start: Start) -> None:
+    """The network's doing."""
+
+    def answer_half(listener: socket.socket) -> None:
+        head = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 99\r\n\r\n{"
+        client, _ = listener.accept()
+        with client:
+            client.recv(10_000)
+            client.sendall(head.encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=answer_half, args=(listener,))
+        answering.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/ticket"
+        seen = start("/guarded", carrier="ticket", tries=0, **{"from": url}).until("held")
+        answering.join(10)
+    assert seen.events[0] == ["waiting", None, None, "TypeError"]
+
+
+def test_a_page_may_say_how_it_asks_and_proxies_learn_that_it_is_no_navigation(
+    page: Page, server: Server
+) -> None:
+    page.goto(f"{server.origin}/page")
+    headers = page.evaluate(
+        """async (module) => {
+          const { ticketFrom } = await import(module);
+          const said = [];
+          for (const headers of [undefined, { "X-CSRF": "1" }, new Headers({ "X-CSRF": "1" })]) {
+            await ticketFrom("/page", { headers, redirect: "follow" })();
+            const { headers: sent, ...how } = fetched.at(-1)[1];
+            said.push([Object.fromEntries(new Headers(sent)), how.method, how.redirect]);
+          }
+          return said;
+        }""",
+        Client.module(),
+    )
+    accept = {"accept": "application/json"}
+    assert headers == [
+        [accept, "POST", "follow"],
+        *[[{**accept, "x-csrf": "1"}, "POST", "follow"]] * 2,
+    ]
+
+
 # The example.
 
 
@@ -752,7 +1050,7 @@ def test_its_page_comes_back_when_the_server_does(page: Page) -> None:
         expect(lines.filter(has_text="closed: 1006")).to_have_count(1)
     page.context.clear_cookies(name="login")  # which ends after a minute, and is renewed
     with running(command, SECRET=secret, PORT=str(app.port)):
-        expect(state).to_have_text("connected")
+        expect(state).to_have_text("connected", timeout=40_000)
         page.get_by_label("Message").fill("<b>again</b>")
         page.get_by_role("button", name="Send").click()
         expect(lines.last).to_have_text("alice: <b>again</b>")

@@ -28,7 +28,7 @@ from handshakes import SECRET
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -99,6 +99,7 @@ async def verify(credential: Any, conn: Any) -> Principal | None:
     wait        waits until the test releases it, and is admitted then
     boom-...    raises, with the credential in its message
     until-N-NAME  is NAME for N seconds, or for ever where N is "ever"
+    ends-T-NAME  is NAME until that Unix time, as a token is that somebody has kept
     """
     word, _, rest = credential.value.partition("-")
     test = conn.query_params.get("test", "")
@@ -116,6 +117,11 @@ async def verify(credential: Any, conn: Any) -> Principal | None:
             NOTES.write(test, "verifier cancelled")
             raise
         return Principal("patience")
+    if word == "ends":
+        end, _, identity = rest.partition("-")
+        if time.time() >= float(end):
+            raise Denied(Reason.EXPIRED, "as told")
+        return Principal(identity, expires_at=float(end))
     if word == "until":
         seconds, _, identity = rest.partition("-")
         issued_at = time.time()
@@ -555,6 +561,13 @@ async def settle(request: Request) -> JSONResponse:
     return JSONResponse("ok")
 
 
+async def in_its_place(request: Request) -> Response:
+    """What a proxy may answer in another's place: as `?status=&type=&body=&location=` say."""
+    told = request.query_params
+    headers = {name: told[name] for name in ("location",) if name in told}
+    return Response(told.get("body"), int(told["status"]), headers, told.get("type"))
+
+
 async def page(request: Request) -> HTMLResponse:
     return HTMLResponse("<!doctype html><link rel=icon href=data:,><title>a page</title>")
 
@@ -581,7 +594,8 @@ _http = Starlette(
         Route("/release", release),
         Route("/revoke", revoke),
         Route("/settle", settle),
-        Route("/page", page),
+        Route("/page", page, methods=["GET", "POST"]),
+        Route("/in-its-place", in_its_place, methods=["POST"]),
         Route("/guarded", GUARD),
         Route("/preflight/pass", HTTPAuthMiddleware(whoami, AUTH, preflight="pass")),
         Mount("/mounted", HTTPAuthMiddleware(whoami, AUTH)),

@@ -1,23 +1,17 @@
 // A WebSocket that comes back, and does what asgi-wsauth advises when it refuses or ends one.
 //
-//     import { AuthSocket, ticketFrom } from "./wsauth.js";
-//
 //     const socket = new AuthSocket("/ws", { ticket: ticketFrom("/ticket") });
 //     socket.addEventListener("message", ({ data }) => show(data));
 //     socket.addEventListener("login", () => showLogin().then(() => socket.connect()));
-//     socket.addEventListener("stop", ({ code, reason }) => show(`${code} ${reason}`));
 //
 // Events: `open` { protocol }: a refused one opens, too, and closes at once; only a message proves
 // that the server let it in. `message` { data }. `waiting` { delay, code, reason }: closed, and
 // opened again after `delay` ms. `login` { code, reason }: somebody has to log in; call connect()
 // then. `stop` { code, reason }: closed for good. Where there was no socket there is no code, and
-// `error` is what the page's own function threw.
-//
-// Nothing here writes on the console. Chromium does where a handshake fails, and with the address:
-// so the only credential for an address is a ticket, which is of no use half a minute later.
+// `error` is what the page's own function threw. Browsers write the address of a handshake that
+// fails on the console, so its only credential is a ticket, of no use half a minute later.
 
-// What to do after a close: its reason says it, or else its code.
-// `python tests/browser_table.py` makes these lines of asgi_wsauth/denial.py.
+// What to do after a close; `python tests/browser_table.py` makes it of asgi_wsauth/denial.py.
 const ADVICE = new Map([
   ["token_missing", "stop"], ["token_malformed", "stop"], ["token_invalid", "stop"],
   ["token_expired", "refresh"], ["keys_unavailable", "refresh, with backoff"],
@@ -28,6 +22,8 @@ const ADVICE = new Map([
   [1012, "retry later"], [1013, "retry later"], [3000, "stop"], [3003, "stop"], [4001, "refresh"],
   [4004, "log in again"], [4011, "retry later"], [4013, "retry later"],
 ]);
+export { ADVICE };
+export const advice = (code, reason) => ADVICE.get(reason) ?? ADVICE.get(code) ?? "stop";
 
 const DEFAULTS = {
   // One of these two: an async function of the page that is called before each try. It gives the
@@ -38,23 +34,24 @@ const DEFAULTS = {
   param: "token", // the name of the ticket in the address
   protocols: [], // the app's own subprotocols
   refreshMessage: null, // as in WebSocketAuthMiddleware(refresh_message="auth.refresh")
+  heartbeat: 0, // seconds after which a peer that says nothing counts as gone; 0: it may be silent
+  ping: null, // what is sent so often, for your app to answer with whatever it likes
   base: 1000, // ms: bound of the first delay, doubled for each one after it
   cap: 30_000, // ms: what that bound never exceeds
   steady: 5000, // ms: a socket that was open for so long was a good one, and counting starts anew
-  timeout: 20_000, // ms for a credential, and for a handshake
-  random: () => Math.random(), // this one and those below are for tests
-  now: () => performance.now(),
-  setTimeout: (run, ms) => setTimeout(run, ms),
+  timeout: 20_000, // ms for a credential, and for a handshake; what follows is for tests
+  random: Math.random, now: () => performance.now(), setTimeout: (run, ms) => setTimeout(run, ms),
 };
 
 export class AuthSocket extends EventTarget {
-  #url;
-  #options;
+  #url; #options;
   #socket = null;
   #current = new AbortController(); // of this try, or wait: what is aborted counts for nothing
   #delays = 0; // since a socket was last steady
   #followed = new Set(); // advice, since then
   #fresh = false; // whether the next credential must be a new one
+  #asked = -Infinity; // when a message had the page asked for one; Infinity while it is
+  #looks; // the timer that sees whether anything was heard
 
   constructor(url, options) {
     super();
@@ -69,17 +66,14 @@ export class AuthSocket extends EventTarget {
   // Begins anew, as after a login.
   connect() {
     this.close();
-    this.#delays = 0;
-    this.#followed.clear();
-    this.#fresh = false;
+    [this.#delays, this.#followed, this.#fresh] = [0, new Set(), false];
     this.#try();
   }
 
   // Returns whether it was sent. Nothing is kept for the next socket, whose app knows of nothing.
   send(data) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
-    this.#socket.send(data);
-    return true;
+    return this.#socket.send(data) ?? true;
   }
 
   // Ends it without an event, and for good.
@@ -89,9 +83,9 @@ export class AuthSocket extends EventTarget {
   }
 
   #next() {
+    clearInterval(this.#looks);
     this.#current.abort();
-    this.#current = new AbortController();
-    return this.#current.signal;
+    return (this.#current = new AbortController()).signal;
   }
 
   // A signal for what may not outlast this try, nor take too long.
@@ -112,8 +106,7 @@ export class AuthSocket extends EventTarget {
       const credential = await this.#credential(this.#fresh);
       if (current.aborted) return;
       this.#fresh = false;
-      if (credential) this.#open(credential, current);
-      else this.#end("login");
+      credential ? this.#open(credential, current) : this.#end("login");
     } catch (error) {
       const reason = error?.reason;
       if (!current.aborted) this.#follow(ADVICE.get(reason) ?? "retry later", { reason, error });
@@ -121,10 +114,10 @@ export class AuthSocket extends EventTarget {
   }
 
   #open(credential, current) {
-    const { ticket, param, protocols, now, steady } = this.#options;
+    const { ticket, param, protocols, now, steady, heartbeat, ping } = this.#options;
     const url = new URL(this.#url);
     if (ticket) url.searchParams.set(param, credential);
-    let socket;
+    let socket, opened = Infinity, said = true; // anything, since the last look
     try {
       socket = new WebSocket(url, ticket ? protocols : ["bearer", credential, ...protocols]);
     } catch (error) {
@@ -134,20 +127,23 @@ export class AuthSocket extends EventTarget {
     this.#limit().addEventListener("abort", () => {
       if (socket.readyState === WebSocket.CONNECTING) socket.close(); // which makes a 1006
     });
-    let since = Infinity;
+    const closed = ({ code, reason }) => {
+      if (now() - opened >= steady) [this.#delays, this.#followed] = [0, new Set()];
+      this.#follow(advice(code, reason), { code, reason });
+    };
+    const look = () => {
+      if (!said) return socket.close(), closed({ code: 1006, reason: "" });
+      said = false;
+      if (ping) socket.send(ping);
+    };
     const on = (type, run) => socket.addEventListener(type, run, { signal: current });
     on("open", () => {
-      since = now();
+      opened = now();
+      if (heartbeat) this.#looks = setInterval(look, heartbeat * 1000);
       this.#tell("open", { protocol: socket.protocol });
     });
-    on("message", ({ data }) => this.#isOurs(data) || this.#tell("message", { data }));
-    on("close", ({ code, reason }) => {
-      if (now() - since >= steady) {
-        this.#delays = 0;
-        this.#followed.clear();
-      }
-      this.#follow(ADVICE.get(reason) ?? ADVICE.get(code) ?? "stop", { code, reason });
-    });
+    on("message", ({ data }) => (said = true, this.#took(data) || this.#tell("message", { data })));
+    on("close", closed);
   }
 
   #follow(advice, told) {
@@ -155,12 +151,11 @@ export class AuthSocket extends EventTarget {
     this.#followed.add(advice);
     if (advice === "stop") return this.#end("stop", told);
     if (advice === "log in again") return this.#end("login", told);
-    if (advice === "refresh once, then retry later") this.#fresh ||= first;
-    else if (advice !== "retry later") this.#fresh = true;
+    this.#fresh ||= advice.startsWith("refresh") && (first || !advice.includes("once"));
     const { base, cap, random } = this.#options;
     // Full jitter: anything below a bound that doubles, so that not all clients come at once.
-    const pause = () => random() * Math.min(cap, base * 2 ** this.#delays++);
-    const delay = advice === "refresh" && first ? 0 : navigator.onLine ? pause() : cap;
+    const wait = () => random() * Math.min(cap, base * 2 ** this.#delays++);
+    const delay = advice === "refresh" && first ? 0 : navigator.onLine ? wait() : cap;
     const signal = this.#end("waiting", { delay, ...told });
     const go = () => signal.aborted || this.#try();
     this.#options.setTimeout(go, delay);
@@ -172,28 +167,33 @@ export class AuthSocket extends EventTarget {
     this.#tell(type, told);
     return signal;
   }
+  #tell = (type, told) => this.dispatchEvent(Object.assign(new Event(type), told));
 
-  #tell(type, told) {
-    this.dispatchEvent(Object.assign(new Event(type), told));
-  }
-
-  // Whether a message was about the credential; one that says that a new one is due is answered.
-  #isOurs(data) {
-    const type = this.#options.refreshMessage;
-    const says = (what) => type && String(data).startsWith(`{"type": "${type}.${what}"`);
+  // Whether a message was the guard's. The page is asked for what is due, once in three seconds.
+  #took(data) {
+    const form = /^\{"type": "([\w.:/-]+)\.(due|ok)", "expires_at": (?:null|[\d.e+-]+)\}$/;
+    const [, type, word] = form.exec(data) ?? [];
+    const { refreshMessage, now } = this.#options;
+    if (!type || type !== refreshMessage) return false;
+    if (word === "ok" || now() - this.#asked < 3000) return true;
+    this.#asked = Infinity; // until there is one, or none; then a 4001 will come
     const bring = (token) => token && this.send(JSON.stringify({ type, token }));
-    if (says("due")) this.#credential(true).then(bring, () => {}); // without one comes a 4001
-    return says("due") || says("ok");
+    this.#credential(true).then(bring, () => {}).then(() => (this.#asked = now()));
+    return true;
   }
 }
 
-// Asks a TicketEndpoint. A 401 says that nobody is logged in; else the phrase of a refusal counts.
+// Asks a TicketEndpoint. It says by a 401 that nobody is logged in, and so does whatever stands in
+// its place with a login page, a redirect to one, or a 403; else the phrase of a refusal counts.
 export function ticketFrom(url, init = {}) {
-  return async ({ signal }) => {
-    const answer = await fetch(url, { method: "POST", signal, ...init });
-    if (answer.status === 401) return null;
-    const { ticket, error } = await answer.json();
+  const headers = [["accept", "application/json"], ...new Headers(init.headers)];
+  return async ({ signal } = {}) => {
+    const got = await fetch(url, { method: "POST", redirect: "manual", signal, ...init, headers });
+    const noJSON = (error) => (error instanceof SyntaxError ? {} : Promise.reject(error));
+    const { ticket, error } = (await got.json().catch(noJSON)) ?? {};
     if (ticket) return ticket;
-    throw Object.assign(new Error(`${url}: ${answer.status}`), { reason: error });
+    const isLogin = got.ok || got.type === "opaqueredirect" || got.status === 403;
+    if (got.status === 401 || (isLogin && !ADVICE.has(error))) return null;
+    throw Object.assign(new Error(`${url}: ${got.status}`), { reason: error });
   };
 }
