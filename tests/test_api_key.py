@@ -141,7 +141,9 @@ class TestConfiguration:
 
     def test_one_string_is_no_list_of_scopes(self) -> None:
         """It would be taken as a list of letters, and `Principal` refuses it for that reason."""
-        with pytest.raises(ConfigurationError, match=r"^APIKeyVerifier: scopes: "):
+        with pytest.raises(
+            ConfigurationError, match=r"^APIKeyVerifier: scopes must be a list, got one string"
+        ):
             APIKeyVerifier({"billing": KEY}, scopes="chat:read")
 
     @pytest.mark.parametrize("name", ["", None, 7])

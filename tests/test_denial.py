@@ -11,7 +11,6 @@ import pytest
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
 from asgi_wsauth.denial import InsufficientScope, advice, check_close_codes, http_refusal
-from asgi_wsauth.options import check_count, check_list, check_seconds
 
 # Written out once more, and not read from the enum: a client's code depends on every one of these.
 TABLE = {
@@ -282,45 +281,3 @@ def test_a_time_that_is_none_is_not_sent(retry_after: float) -> None:
 def test_a_detail_of_another_kind_is_told_as_text() -> None:
     detail: Any = ValueError("no such key")
     assert Denied(Reason.INVALID, detail).detail == "no such key"
-
-
-@pytest.mark.parametrize(
-    ("given", "what"), [("abc", "one string"), (None, "no list"), (7, "no list")]
-)
-def test_what_is_no_list_is_named_with_its_mend(given: Any, what: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        check_list("exclude", given)
-    assert str(caught.value) == f"exclude: {what}; write it as a list: [{given!r}]"
-
-
-def test_the_members_of_anything_that_has_some() -> None:
-    assert check_list("exclude", (letter for letter in "ab")) == ("a", "b")
-
-
-@pytest.mark.parametrize("given", [0, -1, 1.5, 2.0, float("nan"), True, "5", None])
-def test_what_is_no_number_of_things_is_named(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^size .* is no whole number above 0$") as caught:
-        check_count("size", given)
-    assert repr(given) in str(caught.value)
-
-
-@pytest.mark.parametrize("given", [1, 2, 10**6])
-def test_a_number_of_things(given: int) -> None:
-    assert check_count("size", given) == given
-
-
-@pytest.mark.parametrize("given", [0, -1, float("nan"), float("inf"), True, "5", None])
-def test_what_is_no_number_of_seconds_is_named(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^JWKS: ttl .* is no number of seconds above 0$"):
-        check_seconds("JWKS: ttl", given)
-
-
-@pytest.mark.parametrize(("least", "given"), [(None, 0.1), (None, 5), (0, 0), (2, 2)])
-def test_a_number_of_seconds(least: float | None, given: float) -> None:
-    assert check_seconds("JWKS: ttl", given, least=least) == given
-
-
-@pytest.mark.parametrize(("least", "given"), [(0, -0.1), (2, 1.9)])
-def test_too_few_seconds(least: float, given: float) -> None:
-    with pytest.raises(ConfigurationError, match=rf"seconds from {least} on$"):
-        check_seconds("JWKS: ttl", given, least=least)

@@ -71,7 +71,9 @@ class TestConfiguration:
 
     def test_one_string_is_no_list_of_scopes(self) -> None:
         """It would be taken as a list of letters, and `Principal` refuses it for that reason."""
-        with pytest.raises(ConfigurationError, match=r"^InternalCredential: scopes: "):
+        with pytest.raises(
+            ConfigurationError, match=r"^InternalCredential: scopes must be a list, got one string"
+        ):
             InternalCredential(scopes="chat:write")
 
 

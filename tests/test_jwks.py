@@ -1278,16 +1278,48 @@ async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
         ("https://", {}, "only https"),
         ("https://[::1", {}, "JWKS: 'https://[::1'"),
         ("https://user:password@id.example", {}, "a password"),
-        ("https://id.example", {"ttl": 0}, "JWKS: ttl 0"),
-        ("https://id.example", {"ttl": float("nan")}, "JWKS: ttl nan"),
-        ("https://id.example", {"ttl": float("inf")}, "JWKS: ttl inf"),
-        ("https://id.example", {"ttl": True}, "JWKS: ttl True"),
-        ("https://id.example", {"ttl": "600"}, "JWKS: ttl '600'"),
-        ("https://id.example", {"cooldown": -1}, "JWKS: cooldown -1"),
-        ("https://id.example", {"stale_for": -1}, "JWKS: stale_for -1"),
-        ("https://id.example", {"timeout": 0}, "JWKS: timeout 0"),
-        ("https://id.example", {"max_size": 0}, "JWKS: max_size 0"),
-        ("https://id.example", {"max_size": 1.5}, "JWKS: max_size 1.5"),
+        ("https://id.example", {"ttl": 0}, "JWKS: ttl must be a positive number of seconds, got 0"),
+        (
+            "https://id.example",
+            {"ttl": float("nan")},
+            "JWKS: ttl must be a positive number of seconds, got nan",
+        ),
+        (
+            "https://id.example",
+            {"ttl": float("inf")},
+            "JWKS: ttl must be a positive number of seconds, got inf",
+        ),
+        (
+            "https://id.example",
+            {"ttl": True},
+            "JWKS: ttl must be a positive number of seconds, got True",
+        ),
+        (
+            "https://id.example",
+            {"ttl": "600"},
+            "JWKS: ttl must be a positive number of seconds, got '600'",
+        ),
+        (
+            "https://id.example",
+            {"cooldown": -1},
+            "JWKS: cooldown must be a number of seconds of at least 0, got -1",
+        ),
+        (
+            "https://id.example",
+            {"stale_for": -1},
+            "JWKS: stale_for must be a number of seconds of at least 0, got -1",
+        ),
+        (
+            "https://id.example",
+            {"timeout": 0},
+            "JWKS: timeout must be a positive number of seconds, got 0",
+        ),
+        ("https://id.example", {"max_size": 0}, "JWKS: max_size must be a positive integer, got 0"),
+        (
+            "https://id.example",
+            {"max_size": 1.5},
+            "JWKS: max_size must be a positive integer, got 1.5",
+        ),
     ],
 )
 def test_bad_configuration(url: Any, options: Any, named: str) -> None:
@@ -1314,7 +1346,7 @@ def test_an_issuer_that_is_no_address(issuer: Any, named: str) -> None:
 @pytest.mark.parametrize("option", ["ttl", "cooldown", "stale_for", "timeout", "max_size"])
 def test_an_issuers_keys_take_the_options_of_a_set(option: str) -> None:
     options: Any = {option: -1}
-    with pytest.raises(ConfigurationError, match=f"JWKS: {option} -1"):
+    with pytest.raises(ConfigurationError, match=rf"JWKS: {option} must be .*, got -1$"):
         JWTVerifier.from_oidc("https://id.example", algorithms=["RS256"], audience=None, **options)
 
 

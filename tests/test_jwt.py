@@ -626,9 +626,21 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         (SECRET, {"algorithms": ["HS1"]}, "algorithms: 'HS1'"),
         (SECRET, {"algorithms": [5]}, "algorithms: 5"),
         # The rest
-        (SECRET, {"audience": []}, "audience: [] names nothing; leave it out to accept any"),
-        (SECRET, {"audience": ""}, "audience: '' names nothing; leave it out to accept any"),
-        (SECRET, {"issuer": [""]}, "issuer: [''] names nothing; leave it out to accept any"),
+        (
+            SECRET,
+            {"audience": []},
+            "audience must be a string or a list of strings, got []; leave it out",
+        ),
+        (
+            SECRET,
+            {"audience": ""},
+            "audience must be a string or a list of strings, got ''; leave it out",
+        ),
+        (
+            SECRET,
+            {"issuer": [""]},
+            "issuer must be a string or a list of strings, got ['']; leave it out",
+        ),
         (SECRET, {"leeway": -1}, "leeway: -1 is not from 0 to 3600 seconds"),
         (SECRET, {"leeway": float("nan")}, "leeway: nan is not from 0 to 3600 seconds"),
         (SECRET, {"leeway": 3601}, "leeway: 3601 is not from 0 to 3600 seconds"),

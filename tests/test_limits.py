@@ -350,7 +350,7 @@ async def test_a_slot_that_is_given_back_while_it_is_renewed_is_not_kept() -> No
 @pytest.mark.parametrize(
     ("number", "store", "options", "named"),
     [
-        (0, MemoryStore(), {}, "ConnectionLimit: limit 0"),
+        (0, MemoryStore(), {}, "ConnectionLimit: limit must be a positive integer, got 0"),
         (1.5, MemoryStore(), {}, "ConnectionLimit: limit"),
         (True, MemoryStore(), {}, "ConnectionLimit: limit"),
         (None, MemoryStore(), {}, "ConnectionLimit: limit"),

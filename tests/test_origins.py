@@ -282,7 +282,9 @@ class TestConfiguration:
 
     def test_one_string_is_no_list(self) -> None:
         """It would be taken as a list of letters."""
-        with pytest.raises(ConfigurationError, match=r"allowed_origins: .*'https://chat.example'"):
+        with pytest.raises(
+            ConfigurationError, match=r"allowed_origins must .*'https://chat.example'"
+        ):
             check_origins("https://chat.example")
 
     @pytest.mark.parametrize("value", [None, 443, b"https://chat.example", ["https://a.example"]])

@@ -189,5 +189,5 @@ class TestConfiguration:
             PathPatterns("exclude", ["/health", pattern])
 
     def test_one_string_is_no_list(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"exclude: one string.*\['/public/\*'\]"):
+        with pytest.raises(ConfigurationError, match=r"exclude must be a list.*\['/public/\*'\]"):
             PathPatterns("exclude", "/public/*")

@@ -965,7 +965,10 @@ class PutsNothing(OnlyTakes):
             for ttl in (0, -1, float("nan"), float("inf"), 86_400, "30", None, True, [30])
         ),
         *(
-            ({"max_pending_per_user": limit}, "max_pending_per_user .* is no whole number above 0")
+            (
+                {"max_pending_per_user": limit},
+                "max_pending_per_user must be a positive integer, got ",
+            )
             for limit in (0, -1, 1.5, 5.0, "5", None, True)
         ),
     ],
