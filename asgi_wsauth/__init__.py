@@ -23,6 +23,7 @@ The rooms, each of which imports only from rows above its own:
        verdicts      VerdictCache
        outbound      requests to other servers
     3  verifiers/    one file per kind of credential, and JWKS: keys from the network
+       closing       a close that reaches its client
        answers       the messages that tell a client no
        handshake     the messages of one handshake
        timers        calls at a given time

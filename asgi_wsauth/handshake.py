@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import iscoroutinefunction
 
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
-from asgi_wsauth.answers import try_send
+from asgi_wsauth.closing import PATIENCE, read_on, send_close, try_send
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.sources import FirstMessage
@@ -21,19 +22,21 @@ class Handshake:
     """One handshake, with the server's `receive` and `send`.
 
     Attributes:
+        receive: the server's.
         send: the server's.
         accepted: whether it was accepted, to get the client's first message.
         client_left: whether the client is known to be gone.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
+        self.receive = receive
         self.send = send
         self.accepted = False
         self.client_left = False
-        self._receive = receive
         self._taken: list[Message] = []
         self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
         self._cancel: Callable[[], None] | None = None
+        self._read_until: float | None = None
 
     # The client's side, while the chain runs.
 
@@ -73,7 +76,7 @@ class Handshake:
 
     async def _take(self) -> None:
         try:
-            message = await self._receive()
+            message = await self.receive()
         except Exception as exc:  # receive() itself failed: there is no client any more
             logger.debug("the client could not be heard: %s", type(exc).__qualname__)
             self.client_left = True
@@ -112,12 +115,12 @@ class Handshake:
     def app_receive(self) -> Receive:
         """What the app receives with."""
         if not self._taken:
-            return self._receive
+            return self.receive
         replay = iter(self._taken)
 
         async def receive() -> Message:
             message = next(replay, None)
-            return await self._receive() if message is None else message
+            return await self.receive() if message is None else message
 
         return receive
 
@@ -142,6 +145,24 @@ class Handshake:
             await self.send(message)
 
         return send
+
+    # The end of a socket that has no guard.
+
+    async def close(self, denied: Denied, code: int) -> None:
+        """Close it, and have `read_on` do its work: the app may be receiving still."""
+        self._read_until = anyio.current_time() + PATIENCE
+        with anyio.CancelScope(deadline=self._read_until):
+            await send_close(self.send, denied, code)
+
+    async def read_on(self) -> None:
+        """Now that the app is done, read until the client is gone, if `close` was called and that
+        was less than a second ago.
+
+        Granian is left alone, whose `receive` is no coroutine function. It has let go of the client
+        with the close, and its worker would die if the app had never taken its connect.
+        """
+        if self._read_until is not None and iscoroutinefunction(self.receive):
+            await read_on(self.receive, self._read_until)
 
 
 def accepted_scope(scope: Scope, protocols: list[str]) -> Scope:

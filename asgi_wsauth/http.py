@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_wsauth.addresses import client_host
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
-from asgi_wsauth.answers import http_answer, try_send
+from asgi_wsauth.answers import http_answer
 from asgi_wsauth.authenticator import Authenticator
+from asgi_wsauth.closing import try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
 from asgi_wsauth.options import ConfigurationError, check_choice, check_scopes

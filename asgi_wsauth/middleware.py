@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, cast, get_args
 
 import anyio
-from starlette.types import ASGIApp, Message, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
-from asgi_wsauth.answers import Rejection, close, refuse, try_send
+from asgi_wsauth.answers import Rejection, refuse
 from asgi_wsauth.authenticator import Authenticator
+from asgi_wsauth.closing import close, try_send
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
@@ -227,6 +228,7 @@ class WebSocketAuthMiddleware:
         session: Session = scope["wsauth"]
         try:
             await self._run(handshake, scope, guard, marker)
+            await handshake.read_on()
         finally:
             session._let_go()
             if guard is None or guard.denied is None:
@@ -243,12 +245,12 @@ class WebSocketAuthMiddleware:
         if guard is not None:
             return guard.run(self.app, scope, receive, send, accepted=handshake.accepted)
         session: Session = scope["wsauth"]
-        session._end = session._end or partial(self._close, session, send)
+        session._end = session._end or partial(self._close, session, handshake)
         return self.app(scope, receive, send)
 
-    async def _close(self, session: Session, send: Send, denied: Denied) -> None:
+    async def _close(self, session: Session, handshake: Handshake, denied: Denied) -> None:
         session._let_go()
-        await close(send, denied, self.close_codes[denied.reason])
+        await handshake.close(denied, self.close_codes[denied.reason])
 
     async def _refuse(
         self, admission: Admission, handshake: Handshake, denied: Denied | None
@@ -263,13 +265,18 @@ class WebSocketAuthMiddleware:
         if handshake.client_left:
             await try_send(handshake.send, _GIVE_UP)
         elif handshake.accepted:
-            await close(handshake.send, denied, code)
+            await close(handshake.receive, handshake.send, denied, code)
         else:
-            await self._refuse_unanswered(admission.scope, handshake.send, denied)
+            await self._refuse_unanswered(
+                admission.scope, handshake.receive, handshake.send, denied
+            )
 
-    async def _refuse_unanswered(self, scope: Scope, send: Send, denied: Denied) -> None:
+    async def _refuse_unanswered(
+        self, scope: Scope, receive: Receive, send: Send, denied: Denied
+    ) -> None:
         await refuse(
             scope,
+            receive,
             send,
             denied,
             self.close_codes[denied.reason],

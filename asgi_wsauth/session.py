@@ -17,6 +17,7 @@ happen to it; in any other phase, a step changes nothing:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
@@ -27,8 +28,8 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from asgi_wsauth.answers import close, try_send
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
+from asgi_wsauth.closing import close, try_send
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
@@ -171,7 +172,8 @@ _STEPS = {
 # Looked at with each message, and an attribute of the class would be looked up each time.
 _OPEN, _CLOSING, _CLOSED = Phase.OPEN, Phase.CLOSING, Phase.CLOSED
 
-_PATIENCE = 1.0  # seconds that a server may take to end a receive, or to send a close
+_PATIENCE = 1.0  # seconds that a server may take to end a receive
+_LONGEST_CLOSE = 1.5  # seconds that a close, and the client's answer, may take
 _NOTICE = 60.0  # seconds before the end when a client is told that it is due, at the earliest
 _PAUSE = 5.0  # seconds between two times that a client is told, at least
 
@@ -196,7 +198,7 @@ class Terms:
     grace: float
     enforce_expiry: bool
     refresh: RefreshMessages | None
-    refuse: Callable[[Scope, Send, Denied], Awaitable[None]]
+    refuse: Callable[[Scope, Receive, Send, Denied], Awaitable[None]]
 
 
 class Guard:
@@ -472,17 +474,21 @@ class Guard:
 
     async def _close(self, denied: Denied, unanswered: bool) -> None:
         assert self._closed is not None
-        # Some servers wait for the client's answer, which may never come; the app isn't to wait.
-        wake = timers(anyio.current_time).call_in(_PATIENCE, self._closed.set)
+        with anyio.move_on_after(_PATIENCE):
+            while self._waits or self._accepting:
+                self._settled = anyio.Event()
+                await self._settled.wait()
+            if not self._knows_of_connect:  # behind the close, it would bring down Granian's worker
+                with suppress(Exception):
+                    await self._receive()
+        # A server may not let go of what was sent, but the app isn't to wait for that.
+        wake = timers(anyio.current_time).call_in(_LONGEST_CLOSE, self._closed.set)
         try:
-            with anyio.move_on_after(_PATIENCE):
-                while self._waits or self._accepting:
-                    self._settled = anyio.Event()
-                    await self._settled.wait()
+            receive, send = self._receive, self._send
             if unanswered:
-                await self._terms.refuse(self._scope, self._send, denied)
+                await self._terms.refuse(self._scope, receive, send, denied)
             else:
-                await close(self._send, denied, self._terms.close_codes[denied.reason])
+                await close(receive, send, denied, self._terms.close_codes[denied.reason])
         finally:
             wake.cancel()
             self._step("closed")

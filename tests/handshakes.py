@@ -18,6 +18,7 @@ SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 NOW = 1_800_000_000.0  # the clock that is handed to whatever is under test
 
 CONNECT = {"type": "websocket.connect"}
+ANSWER = {"type": "websocket.disconnect", "code": 1005}  # a client's, to a close
 
 
 def mint(key: Any = SECRET, *, algorithm: str = "HS256", headers: Any = None, **claims: Any) -> str:
@@ -99,7 +100,8 @@ async def drive(
     *,
     receive: Callable[..., Any] | None = None,
 ) -> Outcome:
-    """Run `app` on one scope with these messages; receiving one more is an error."""
+    """Run `app` on one scope with these messages; receiving one more is an error, but for the
+    client's answer to a close."""
     outcome = Outcome()
     messages = iter(incoming)
 
@@ -107,10 +109,15 @@ async def drive(
         outcome.received += 1
         return next(messages)
 
+    async def receive_or_answer() -> Any:
+        if outcome.accepted and outcome.close:
+            return ANSWER
+        return await (receive or receive_next)()
+
     async def send(message: dict[str, Any]) -> None:
         outcome.sent.append(message)
 
-    await app(scope, receive or receive_next, send)
+    await app(scope, receive_or_answer, send)
     return outcome
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-from handshakes import CONNECT, Clock, websocket
+from handshakes import ANSWER, CONNECT, Clock, websocket
 
 from asgi_wsauth import MemoryStore, Session, WebSocketAuthMiddleware
 from asgi_wsauth.timers import timers
@@ -30,7 +30,7 @@ def said(words: str) -> dict[str, Any]:
 
 
 class Wire:
-    """The server's `receive` and `send`, and the client behind them.
+    """The server's `receive` and `send`, and the client behind them, which answers a close.
 
     Attributes:
         sent: all messages that were sent to the client.
@@ -70,6 +70,8 @@ class Wire:
     async def send(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close":
             self.journal.append("close")
+            if "accept" in self.kinds:
+                self.put(ANSWER)
         self.sent.append(message)
 
     @property

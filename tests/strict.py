@@ -45,7 +45,7 @@ def tasks() -> list[str]:
 
 
 class Server:
-    """The server's half of one connection, with what the client sends.
+    """The server's half of one connection, with what the client sends. A close it answers.
 
     Attributes:
         sent: all that was sent to it.
@@ -83,6 +83,10 @@ class Server:
             self.faults.append(f"{exc}: {message}")
             raise
         self.sent.append(message)
+        if [sent["type"] for sent in self.sent[:1]] == ["websocket.accept"] and (
+            message["type"] == "websocket.close"
+        ):
+            self.put({"type": "websocket.disconnect", "code": 1005})  # the client answers it
 
     def _check(self, message: dict[str, Any]) -> None:
         kinds = [kind["type"].partition(".")[2] for kind in self.sent]

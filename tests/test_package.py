@@ -27,7 +27,7 @@ ROWS = [
         "verdicts",
         "outbound",
     },
-    {"verifiers", "verifiers.jwks", "answers", "listener", "timers", "refreshing", "throttle"},
+    {"verifiers", "verifiers.jwks", "closing", "listener", "timers", "refreshing", "throttle"},
     {
         "verifiers.jwt",
         "verifiers.introspection",
@@ -35,6 +35,7 @@ ROWS = [
         "verifiers.internal",
         "verifiers.tickets",
         "revocation",
+        "answers",
         "handshake",
     },
     {"limits"},

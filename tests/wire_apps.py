@@ -436,6 +436,14 @@ async def obeys(scope: Any, receive: Any, send: Any) -> None:
     NOTES.write(test, f"{message['type']} {message['code']}")
 
 
+async def shows_out(scope: Any, receive: Any, send: Any) -> None:
+    """Closes its session at the first message, and is done."""
+    test = await _accept(scope, receive, send)
+    await receive()
+    await scope["wsauth"].close(Reason.FORBIDDEN)
+    NOTES.write(test, "closed")
+
+
 async def _reads(socket: WebSocket) -> None:
     await socket.accept()
     while True:
@@ -489,6 +497,8 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/live/refresh": live(waits, refresh_message="auth.refresh"),
     "/live/obeys": live(obeys),
     "/live/obeys/unguarded": live(obeys, {"revocations": None}),
+    "/live/shows-out": live(shows_out),
+    "/live/shows-out/unguarded": live(shows_out, {"revocations": None}),
     "/live/first": live(echo, FIRST),
     "/live/first/http": live(echo, FIRST, rejection="http_response"),
     "/live/throttled": throttled,

@@ -1,0 +1,251 @@
+"""A close that reaches its client: who closes reads on until the client is gone, or a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from handshakes import ANSWER, CONNECT, authenticator, websocket
+from sockets import ACCEPT, text, until
+
+from asgi_wsauth import (
+    Denied,
+    FirstMessage,
+    MemoryStore,
+    Principal,
+    Reason,
+    Revocations,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.closing import close, read_on
+
+pytestmark = pytest.mark.anyio
+
+DENIED = Denied(Reason.EXPIRED)
+TOLD = {"type": "websocket.close", "code": 4001, "reason": "token_expired"}
+
+
+class Peer:
+    """A server and its client.
+
+    Attributes:
+        said: what the client still says after the close; then it answers, if it does at all.
+        journal: what happened to it, in order.
+    """
+
+    def __init__(self, *said: dict[str, Any], answers: bool = True) -> None:
+        self.said = [*said, *([ANSWER] if answers else [])]
+        self.journal: list[str] = []
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.said:
+            self.journal.append("waits")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.journal.append("waits no more")
+        self.journal.append(self.said[0]["type"].removeprefix("websocket."))
+        return self.said.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+        self.journal.append(message["type"].removeprefix("websocket."))
+
+    async def close(self, *first: dict[str, Any]) -> bool:
+        return await close(self.receive, self.send, DENIED, 4001, *first)
+
+
+async def seconds_of(work: Callable[[], Any]) -> float:
+    begun = anyio.current_time()
+    await work()
+    return anyio.current_time() - begun
+
+
+async def test_what_the_client_still_says_is_read_until_it_answers() -> None:
+    peer = Peer(text("a"), text("b"))
+    assert await peer.close(ACCEPT)
+    assert peer.sent == [ACCEPT, TOLD]
+    assert peer.journal == ["accept", "close", "receive", "receive", "disconnect"]
+
+
+async def test_a_client_that_never_answers_costs_a_second() -> None:
+    peer = Peer(text("a"), answers=False)
+    assert 0.9 < await seconds_of(peer.close) < 3
+    assert peer.journal == ["close", "receive", "waits", "waits no more"]
+
+
+async def test_a_client_that_talks_and_talks_costs_a_second() -> None:
+    async def receive() -> dict[str, Any]:
+        return text("more")  # and never lets anybody else run
+
+    assert not await close(receive, Peer().send, DENIED, 4001)
+
+
+@pytest.mark.parametrize("error", [OSError(), RuntimeError()], ids=repr)
+async def test_who_can_not_be_heard_is_gone(error: Exception) -> None:
+    async def receive() -> dict[str, Any]:
+        raise error
+
+    assert await close(receive, Peer().send, DENIED, 4001)
+
+
+@pytest.mark.parametrize("fails", ["accept", "close"])
+async def test_who_can_not_be_told_is_not_listened_to(fails: str) -> None:
+    class Gone(Peer):
+        async def send(self, message: dict[str, Any]) -> None:
+            if message["type"].endswith(fails):
+                raise OSError
+            await super().send(message)
+
+    peer = Gone(text("a"))
+    assert await peer.close(ACCEPT)
+    assert "receive" not in peer.journal
+
+
+class Waits(Peer):
+    """A server that is done with a close only when the client has answered, as uvicorn; it keeps
+    one message, so that the answer is seen only by who reads."""
+
+    def __init__(self, *said: dict[str, Any], answers: bool = True) -> None:
+        super().__init__(*said, answers=answers)
+        self.answered = anyio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        message = await super().receive()
+        if message is ANSWER:
+            self.answered.set()
+        return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            await self.answered.wait()
+
+
+async def test_a_server_that_waits_for_the_answer_is_read_from_meanwhile() -> None:
+    peer = Waits(text("a"), text("b"))
+    assert await peer.close(ACCEPT)
+    assert peer.journal == ["accept", "close", "receive", "receive", "disconnect"]
+
+
+async def test_a_server_that_waits_in_vain_costs_a_second() -> None:
+    peer = Waits(answers=False)
+    assert 0.9 < await seconds_of(peer.close) < 3
+    assert peer.journal == ["close", "waits", "waits no more"]
+
+
+async def test_a_server_that_takes_a_moment_to_close_is_not_read_from_before() -> None:
+    """As Granian, which would not send it then."""
+
+    class Granian(Peer):
+        async def send(self, message: dict[str, Any]) -> None:
+            await anyio.lowlevel.checkpoint()
+            await super().send(message)
+
+    peer = Granian(text("a"))
+    assert await peer.close(ACCEPT)
+    assert peer.journal == ["accept", "close", "receive", "disconnect"]
+
+
+@pytest.mark.parametrize("server", [Peer, Waits])
+async def test_a_server_that_cancels_it_leaves_nobody_waiting(server: type[Peer]) -> None:
+    peer = server(answers=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(peer.close)
+        await until(lambda: "waits" in peer.journal)
+        tasks.cancel_scope.cancel()
+    assert peer.journal[-1] == "waits no more"
+
+
+async def test_reading_on_ends_in_time() -> None:
+    peer = Peer(text("a"), answers=False)
+    await read_on(peer.receive, anyio.current_time() + 0.01)
+    assert peer.journal == ["receive", "waits", "waits no more"]
+
+
+# By whom it is closed.
+
+
+def door(app: Any, **options: Any) -> WebSocketAuthMiddleware:
+    async def knows(credential: Any, conn: Any) -> Principal | None:
+        return Principal("alice") if credential.value == "a" else None
+
+    return WebSocketAuthMiddleware(app, authenticator(knows, **options))
+
+
+async def closes_itself(scope: Any, receive: Any, send: Any) -> None:
+    assert await receive() == CONNECT
+    await send(ACCEPT)
+    await scope["wsauth"].close(Reason.EXPIRED)
+
+
+async def test_a_socket_that_nothing_guards_is_read_from_when_its_app_is_done() -> None:
+    peer = Peer(CONNECT, text("a"))
+    await door(closes_itself)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.sent == [
+        ACCEPT,
+        {"type": "websocket.close", "code": 4001, "reason": "token_expired"},
+    ]
+    assert peer.journal == ["connect", "accept", "close", "receive", "disconnect"]
+
+
+async def test_a_socket_that_nothing_guards_is_left_to_an_app_that_reads_on() -> None:
+    async def reads_on(scope: Any, receive: Any, send: Any) -> None:
+        await closes_itself(scope, receive, send)
+        while (await receive())["type"] != "websocket.disconnect":
+            peer.journal.append("the app reads")
+        peer.said.append(ANSWER)
+
+    peer = Peer(CONNECT, text("a"))
+    await door(reads_on)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.journal[2:] == ["close", "receive", "the app reads", "disconnect", "disconnect"]
+
+
+async def test_a_client_that_never_answers_an_app_costs_a_second() -> None:
+    peer = Waits(CONNECT, answers=False)
+
+    async def run() -> None:
+        await door(closes_itself)(websocket("token=a"), peer.receive, peer.send)
+
+    assert 0.9 < await seconds_of(run) < 3
+
+
+@pytest.mark.parametrize("query", ["", "token=b"])
+async def test_who_is_refused_after_a_first_message_is_read_from(query: str) -> None:
+    first = text('{"type": "auth", "token": "b"}')
+    peer = Peer(CONNECT, *([] if query else [first]), text("b"))
+    app = door(closes_itself, sources=[*authenticator().sources, FirstMessage()])
+    await app(websocket(query), peer.receive, peer.send)
+    assert peer.journal[-3:] == ["close", "receive", "disconnect"]
+
+
+async def test_a_connect_that_the_app_never_took_is_taken_before_the_close() -> None:
+    """Behind it, it would bring down Granian's worker."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        await scope["wsauth"].close(Reason.EXPIRED)
+        app_got.extend([await receive(), await receive()])
+
+    app_got: list[dict[str, Any]] = []
+    peer = Peer(CONNECT, text("a"))
+    guarded = door(app, revocations=Revocations(MemoryStore(), max_token_age=60))
+    await guarded(websocket("token=a"), peer.receive, peer.send)
+    assert peer.journal == ["accept", "connect", "close", "receive", "disconnect"]
+    assert [message["type"] for message in app_got] == ["websocket.connect", ANSWER["type"]]
+
+
+async def test_a_server_without_coroutines_is_not_read_from_when_the_app_has_closed() -> None:
+    """As Granian, which has let go of the client by then."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        await scope["wsauth"].close(Reason.EXPIRED)
+
+    peer = Peer(CONNECT)
+    await door(app)(websocket("token=a"), lambda: peer.receive(), peer.send)
+    assert peer.journal == ["accept", "close"]
