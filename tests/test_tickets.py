@@ -39,6 +39,8 @@ from asgi_wsauth import (
     Credential,
     Denied,
     Event,
+    FailureThrottle,
+    HTTPAuthMiddleware,
     InternalCredential,
     MemoryStore,
     Principal,
@@ -358,6 +360,23 @@ async def test_a_used_ticket_is_expired_for_as_long_as_a_late_one(
     assert await admits(tickets, ticket)
     clock.now += passed
     assert await judge(tickets, ticket) is verdict
+
+
+async def test_no_throttle_counts_a_used_ticket_or_one_that_had_to_go() -> None:
+    tickets = issuer(max_pending_per_user=1)
+    gone, used = [await tickets.mint(ALICE) for _ in range(2)]
+    assert await admits(tickets, used)
+    auth = authenticator(jwt_verifier(), tickets, throttle=FailureThrottle("1/hour"))
+    over_http = HTTPAuthMiddleware(App(), auth)
+    socket = WebSocketAuthMiddleware(App(), auth)
+    for ticket in [gone, used] * 10:
+        outcome = await drive(over_http, websocket(f"token={ticket}", type="http", method="GET"))
+        assert outcome.sent[1]["body"] == b'{"error": "token_expired"}'
+        outcome = await drive(socket, websocket(f"token={ticket}"))
+        assert outcome.close == (4001, "token_expired")
+    assert (await drive(socket, websocket(f"token={UNKNOWN}"))).close == (1008, "token_invalid")
+    locked = (1013, "too_many_failures")
+    assert (await drive(socket, websocket(f"token={mint()}"))).close == locked
 
 
 class Forgetful:

@@ -300,6 +300,38 @@ async def test_a_revocation_in_one_process_ends_the_login_in_all(
     assert await ask_each(site.workers, new) == [(200, alice)] * WORKERS
 
 
+@pytest.mark.parametrize("kind", ["user", "token", "session"])
+async def test_two_issuers_users_of_one_name_are_two_people_in_all_processes(
+    site: Site, crowd: Crowd, kind: str
+) -> None:
+    name = new_user()
+    plain = login(name, ago=60)
+    one, other = f"{plain}@https://a.example", f"{plain}@https://b.example"
+    both = [one, other, plain]  # the last of which has no issuer at all
+    for token in both:  # they have three sockets each
+        visits = await crowd.visit_each(around(site.workers, 12), "/chat", token)
+        assert outcomes(visits) == {None: 3, TOO_MANY: 9}
+        await asyncio.gather(*(visit.leave() for visit in visits if visit.refusal is None))
+    hers, theirs, nobodys = [await crowd.visit_each(site.workers, "/open", t) for t in both]
+    hers.append(await crowd.visit(site.workers[1], "/open", await new_ticket(site.workers[0], one)))
+    assert outcomes([*hers, *theirs, *nobodys]) == {None: 3 * WORKERS + 1}
+
+    revoked = {"user": name, "token": f"{name}-t", "session": f"{name}-s"}[kind]
+    query = {kind: revoked, "issuer": "https://a.example"}
+    assert (await ask(site.workers[0], "POST", "/revoke", **query)).status == 200
+    assert [await visit.closed() for visit in hers] == [REVOKED] * len(hers)
+    assert all(await asyncio.gather(*(visit.talks() for visit in [*theirs, *nobodys])))
+    assert outcomes(await crowd.visit_each(site.workers, "/open", one)) == {REVOKED: WORKERS}
+    refusal = (401, {"error": "token_revoked"})
+    assert await ask_each(site.workers, one) == [refusal] * WORKERS
+    assert await ask_each(site.workers, other) == [(200, name)] * WORKERS
+
+    await revoke(site.workers[0], kind, revoked)  # at every issuer
+    for visits, token in ((theirs, other), (nobodys, plain)):
+        assert [await visit.closed() for visit in visits] == [REVOKED] * WORKERS
+        assert await ask_each(site.workers, token) == [refusal] * WORKERS
+
+
 async def test_who_is_admitted_while_his_login_is_revoked_is_closed_too(
     site: Site, crowd: Crowd
 ) -> None:

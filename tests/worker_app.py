@@ -6,8 +6,8 @@
     /open      tickets and logins; any number of sockets
     /me        the same over HTTP
 
-A login is `<user>.<token id>.<session id>.<Unix time of issue>`. Whoever is admitted is told the
-number of the process that he talks to, and hears everything back.
+A login is `<user>.<token id>.<session id>.<Unix time of issue>`, and perhaps `@<issuer>`. Whoever
+is admitted is told the number of the process that he talks to, and hears everything back.
 
     WORKER_REDIS  the URL of the Redis
     WORKER_LEASE  seconds after which the slots of a process that is gone are free
@@ -53,8 +53,14 @@ LIVE: list[str] = []
 
 async def login(credential: Any, conn: Any) -> Principal | None:
     user, token_id, session_id, issued_at = credential.value.split(".", 3)
+    issued_at, _, issuer = issued_at.partition("@")
     return Principal(
-        user, token_id=token_id, session_id=session_id, issued_at=float(issued_at), method="login"
+        user,
+        issuer=issuer or None,
+        token_id=token_id,
+        session_id=session_id,
+        issued_at=float(issued_at),
+        method="login",
     )
 
 
@@ -92,10 +98,12 @@ async def me(request: Request) -> JSONResponse:
 
 
 async def revoke(request: Request) -> JSONResponse:
-    """Revokes `user`, `token` or `session`, and tells when that was done."""
-    ((kind, name),) = request.query_params.items()
+    """Revokes `user`, `token` or `session`, at an `issuer` perhaps; tells when that was done."""
+    query = dict(request.query_params)
+    issuer = query.pop("issuer", None)
+    ((kind, name),) = query.items()
     try:
-        await getattr(REVOCATIONS, f"revoke_{kind}")(name)
+        await getattr(REVOCATIONS, f"revoke_{kind}")(name, issuer=issuer)
     except Denied as denied:
         return JSONResponse(denied.reason.phrase, denied.reason.http_status)
     return JSONResponse(time.time())
