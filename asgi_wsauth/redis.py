@@ -136,7 +136,7 @@ class RedisStore:
 
     def __init__(self, client: _Client, *, prefix: str = "wsauth", lease: float = 15.0) -> None:
         _check_loop()
-        _check_client(client)
+        self._is_cluster = _check_client(client)
         if not isinstance(prefix, str) or not fullmatch(r"[!-z|~]+", prefix):
             raise ConfigurationError(
                 f"RedisStore: prefix {prefix!r} is no word of printable ASCII without spaces and "
@@ -231,7 +231,10 @@ class RedisStore:
         return _untils(await self._send(*self._lookups(subjects)))
 
     def _lookups(self, subjects: Sequence[Subject]) -> list[_Command]:
-        return [("GET", self._revoked_key(subject)) for subject in subjects]
+        keys = [self._revoked_key(subject) for subject in subjects]
+        if self._is_cluster:  # where they may be at several nodes
+            return [("GET", key) for key in keys]
+        return [("MGET", *keys)] if keys else []  # as six commands, it takes twice as long
 
     def _revoked_key(self, subject: Subject) -> str:
         return self._key("revoked", ":".join(subject))
@@ -371,13 +374,14 @@ def _check_loop() -> None:
         )
 
 
-def _check_client(client: object) -> None:
+def _check_client(client: object) -> bool:
+    """Whether it is one of a cluster."""
     _check_installed()
     import redis
     from redis.asyncio import Redis, RedisCluster
 
     if isinstance(client, (Redis, RedisCluster)):
-        return
+        return isinstance(client, RedisCluster)
     if isinstance(client, (redis.Redis, redis.RedisCluster)):
         mend = f"it is synchronous; use redis.asyncio.{type(client).__name__}"
     elif isinstance(client, str):
@@ -439,7 +443,9 @@ def _ms(seconds: float) -> int:
 
 
 def _untils(answers: Sequence[Any]) -> list[float | None]:
-    return [None if answer is None else float(answer) for answer in answers]
+    """What was looked up, by several commands or by one."""
+    found = answers[0] if answers and isinstance(answers[0], list) else answers
+    return [None if until is None else float(until) for until in found]
 
 
 # Commands

@@ -189,14 +189,24 @@ class Revocations:
 def subjects_of(principal: Principal) -> list[Subject]:
     """All by which a principal can be revoked: each of its names, as it is at every issuer, and at
     its own."""
-    issuer, token_id, session_id = principal.issuer, principal.token_id, principal.session_id
-    issuers = (None,) if issuer is None else (None, issuer)
-    subjects: list[Subject] = [("user", full_name(principal.identity, i)) for i in issuers]
-    if token_id is not None:
-        subjects += [("token", full_name(token_id, i)) for i in issuers]
-    if session_id is not None:
-        subjects += [("session", full_name(session_id, i)) for i in issuers]
+    named = _named(principal)
+    # Written out, because each handshake asks for it twice.
+    subjects: list[Subject] = [
+        (kind, name if name[:1] != "[" else full_name(name, None)) for kind, name in named
+    ]
+    if principal.issuer is not None:
+        at_issuer = full_name("", principal.issuer)
+        subjects += [(kind, at_issuer + name) for kind, name in named]
     return subjects
+
+
+def _named(principal: Principal) -> list[Subject]:
+    named: list[Subject] = [("user", principal.identity)]
+    if principal.token_id is not None:
+        named.append(("token", principal.token_id))
+    if principal.session_id is not None:
+        named.append(("session", principal.session_id))
+    return named
 
 
 def check_revoked(
@@ -212,7 +222,9 @@ def check_revoked(
     Raises:
         Denied: with `Reason.REVOKED`.
     """
-    for (kind, _), until in zip(subjects_of(principal), revoked, strict=True):
+    named = _named(principal)
+    asked = named if principal.issuer is None else named + named
+    for (kind, _), until in zip(asked, revoked, strict=True):
         if until is None:
             continue
         if kind != "user":
