@@ -12,6 +12,7 @@ The rooms, each of which imports only from rows above its own:
        tasks         about event loops, what anyio has no words for
     1  denial        Reason, Denied, the one table of codes and statuses
        credential    Credential, Principal
+       waiting       those who were accepted and have said nothing yet
     2  sources       QueryParam, Header, Cookie, ...: where a credential travels
        origins       Origin
        paths         path patterns

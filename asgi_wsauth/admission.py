@@ -18,6 +18,7 @@ from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
+from asgi_wsauth.addresses import client_host
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
@@ -33,7 +34,7 @@ __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 # Of all typing schools. Litestar's and Quart's own fit neither of the first two.
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
 
-FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]"], Awaitable[str]]
+FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]", "str | None"], Awaitable[str]]
 
 
 class Admission:
@@ -164,7 +165,8 @@ class Admission:
         protocols = source.protocols(self.scope)
         found: Credential | Denied
         try:
-            found = Credential(await first_message(source, protocols), repr(source))
+            said = await first_message(source, protocols, client_host(self.scope))
+            found = Credential(said, repr(source))
         except Denied as denied:  # to be judged when its turn comes
             found = denied
         self.attempt = Attempt([(source, found)])

@@ -43,6 +43,7 @@ from asgi_wsauth.tasks import Breakable, call_on_first_wait
 from asgi_wsauth.throttle import FailureThrottle
 from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
+from asgi_wsauth.waiting import SaidNothing
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
 
@@ -195,6 +196,7 @@ class Authenticator:
             return await self.within_timeout(self._vouch(attempt, conn), on_wait)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
+            failed |= isinstance(denied, SaidNothing)
             raise
         except Exception as exc:  # whatever broke: nobody is admitted because of it
             raise Denied.because("the decision", exc) from exc

@@ -14,6 +14,7 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.sources import FirstMessage
 from asgi_wsauth.tasks import spawn
+from asgi_wsauth.waiting import SaidNothing
 
 __all__ = ["Handshake", "accepted_scope"]
 
@@ -85,13 +86,21 @@ class Handshake:
         if message["type"] == "websocket.disconnect":
             self.client_left = True
 
-    async def first_message(self, source: FirstMessage, protocols: list[str]) -> str:
+    async def first_message(
+        self, source: FirstMessage, protocols: list[str], client: str | None
+    ) -> str:
         """Accept, and wait for the credential that `source` means.
+
+        Args:
+            source: the source.
+            protocols: the subprotocol to accept with, or none.
+            client: the peer's host, as `client_host` gives it.
 
         Raises:
             Denied: there is none; also where the client left.
         """
-        with source.waiting():
+        message: Message | None = None
+        with source.waiting(client) as wait:
             await self.take_connect()
             if not self.client_left:
                 accept: Message = {
@@ -101,14 +110,16 @@ class Handshake:
                 }
                 self.accepted = True
                 self.client_left = await try_send(self.send, accept) is not None
-            message: Message | None = None
-            if not self.client_left:
-                with anyio.move_on_after(source.timeout):
+            if not self.client_left and not wait.broken:
+                with wait, anyio.move_on_after(source.timeout):
                     await self._take()
                     message = None if self.client_left else self._taken.pop()
-        if message is None:
-            raise Denied(Reason.MISSING, f"no {source} within {source.timeout:g} s")
-        return source.read(message.get("text"))
+        if message is not None:
+            return source.read(message.get("text"))
+        if wait.broken:
+            raise Denied(Reason.TOO_MANY_CONNECTIONS, "it gave way for one of another address")
+        why = f"no {source} within {source.timeout:g} s"
+        raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
 
     # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
 

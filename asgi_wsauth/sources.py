@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
@@ -22,6 +22,8 @@ from starlette.types import Scope
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.tasks import Breakable
+from asgi_wsauth.waiting import WaitingRoom
 
 __all__ = [
     "HTTP_TOKEN",
@@ -297,13 +299,16 @@ class FirstMessage:
     with is not sent, because the socket is accepted by then. `allowed_origins` and the throttle are
     judged before that. Over HTTP it finds nothing.
 
-    A client that sends nothing is MISSING; a message that is another one, or too long, is
-    MALFORMED. While `max_waiting` sockets wait, one more is TOO_MANY_CONNECTIONS.
+    A client that sends nothing is MISSING, and counts for the throttle; a message that is another
+    one, or too long, is MALFORMED. While `max_waiting` sockets wait, the address that has the most
+    of them gives way for one that has fewer; where there is none, one more is TOO_MANY_CONNECTIONS.
 
     Args:
         timeout: seconds from the accept to the message.
         max_size: characters that the message may have.
         max_waiting: sockets that may be waiting at once, in this process.
+        max_waiting_per_client: sockets of one address (of an IPv6 one, its first 64 bits) that may.
+            A peer without an address (a Unix socket) has no such limit.
         subprotocol: what to accept with, where the client offers it.
 
     Raises:
@@ -316,17 +321,18 @@ class FirstMessage:
         timeout: float = 10.0,
         max_size: int = 16_384,
         max_waiting: int = 1_000,
+        max_waiting_per_client: int = 20,
         subprotocol: str | None = None,
     ) -> None:
         self.timeout = check_seconds("FirstMessage: timeout", timeout)
         self.max_size = check_count("FirstMessage: max_size", max_size)
-        self._max_waiting = check_count("FirstMessage: max_waiting", max_waiting)
         if subprotocol is not None and not HTTP_TOKEN.fullmatch(subprotocol):
             raise ConfigurationError(
                 f"FirstMessage: subprotocol {subprotocol!r} is no protocol name"
             )
         self._subprotocol = subprotocol
-        self._waiting = 0
+        most_each = check_count("FirstMessage: max_waiting_per_client", max_waiting_per_client)
+        self._room = WaitingRoom(check_count("FirstMessage: max_waiting", max_waiting), most_each)
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         return None
@@ -334,20 +340,13 @@ class FirstMessage:
     def redact(self, scope: Scope, /) -> None:
         pass
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While one socket waits.
+    def waiting(self, client: str | None = None) -> AbstractContextManager[Breakable]:
+        """While one socket waits; see `WaitingRoom.place`."""
+        return self._room.place(client)
 
-        Raises:
-            Denied: with `Reason.TOO_MANY_CONNECTIONS`.
-        """
-        if self._waiting >= self._max_waiting:
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self._waiting} wait for a first message")
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+    @property
+    def _waiting(self) -> int:
+        return len(self._room)
 
     def protocols(self, scope: Scope) -> list[str]:
         """What to accept a handshake with: one subprotocol, or none."""

@@ -15,6 +15,7 @@ ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
     {"options", "addresses", "tasks"},
     {"denial", "credential"},
+    {"waiting"},
     {
         "sources",
         "origins",
