@@ -20,7 +20,7 @@ from asgi_wsauth.closing import try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
 from asgi_wsauth.options import ConfigurationError, check_choice, check_scopes
-from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.session import Session
 from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
 
@@ -49,11 +49,12 @@ class HTTPAuthMiddleware:
         authenticator: who decides; the same one that decides for WebSockets.
         exclude: patterns of paths that need no credential and are passed untouched, as in
             `WebSocketAuthMiddleware`.
+        only: patterns of the only paths that need a credential, as there.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
         preflight: what becomes of a CORS preflight. `answer` answers it, and the app never runs
-            without a user outside `exclude`. `pass` hands it on without its credential, for a CORS
-            middleware inside this one; whatever else stands there runs without a user, whenever
-            somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+            without a user on a path that is guarded. `pass` hands it on without its credential, for
+            a CORS middleware inside this one; whatever else stands there runs without a user,
+            whenever somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -65,17 +66,18 @@ class HTTPAuthMiddleware:
         authenticator: Authenticator,
         *,
         exclude: Iterable[str] = (),
+        only: Iterable[str] | None = None,
         required_scopes: Iterable[str] = (),
         preflight: Preflight = "answer",
     ) -> None:
         self.app = cast(ASGIApp, app)
         self.authenticator = check_authenticator(authenticator)
-        self.exclude = PathPatterns("exclude", exclude)
+        self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or self.exclude.match(scope.get("path", "")):
+        if scope["type"] != "http" or not self._paths.guards(scope):
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
@@ -127,8 +129,9 @@ class TicketEndpoint:
         Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])
 
     It answers `POST` with 201 and `{"ticket": "wst_...", "expires_in": 30, "path": null}`. A JSON
-    body `{"path": "/ws/chat"}` asks for a ticket that opens that path only. The ticket is bound to
-    the origin of the page that asks, where the request names one.
+    body `{"path": "/ws/chat"}` asks for a ticket that opens that path only (the app's, without
+    `root_path`). The ticket is bound to the origin of the page that asks, where the request names
+    one.
 
     It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
     same authenticator. A refusal is JSON, as there. A login by cookie needs an `Origin` that the

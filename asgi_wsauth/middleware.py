@@ -20,7 +20,7 @@ from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
 from asgi_wsauth.limits import ConnectionLimit
 from asgi_wsauth.options import ConfigurationError, check_scopes, check_seconds
-from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.revocation import check_revoked, subjects_of
 from asgi_wsauth.session import Guard, Session, Terms
@@ -56,7 +56,11 @@ class WebSocketAuthMiddleware:
         close_codes: codes to use in place of the table's, for some reasons. For Daphne:
             `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
-            one segment or a part of it, `/*` at the end for everything below.
+            one segment or a part of it, `/*` at the end for everything below. A path is the one by
+            which `app` routes, without `root_path`; where another app might read it otherwise, it
+            is not passed.
+        only: patterns of the only paths that need a credential; all others are passed untouched.
+            None for all. A path in both needs none.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
         enforce_expiry: whether a socket is closed, with `Reason.EXPIRED`, when its credential
             expires.
@@ -85,6 +89,7 @@ class WebSocketAuthMiddleware:
         rejection: Rejection = "accept_then_close",
         close_codes: Mapping[Reason, int] = {},
         exclude: Iterable[str] = (),
+        only: Iterable[str] | None = None,
         required_scopes: Iterable[str] = (),
         enforce_expiry: bool = True,
         grace: float = 10.0,
@@ -99,7 +104,7 @@ class WebSocketAuthMiddleware:
         self.authenticator = check_authenticator(authenticator)
         self.rejection: Rejection = rejection
         self.close_codes = check_close_codes(close_codes)
-        self.exclude = PathPatterns("exclude", exclude)
+        self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         if not isinstance(enforce_expiry, bool):
             raise ConfigurationError(
@@ -129,7 +134,7 @@ class WebSocketAuthMiddleware:
         self._inner_terms = replace(self._terms, enforce_expiry=False, refresh=None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "websocket" or self.exclude.match(scope.get("path", "")):
+        if scope["type"] != "websocket" or not self._paths.guards(scope):
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)

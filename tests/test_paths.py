@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asgi_wsauth import ConfigurationError
-from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.paths import GuardedPaths, PathPatterns, route_paths
 
 
 def matches(path: str, *patterns: str) -> bool:
@@ -191,3 +191,183 @@ class TestConfiguration:
     def test_one_string_is_no_list(self) -> None:
         with pytest.raises(ConfigurationError, match=r"exclude must be a list.*\['/public/\*'\]"):
             PathPatterns("exclude", "/public/*")
+
+
+def unguarded(
+    path: Any, root: Any = "", *, exclude: Any = (), only: Any = None, **more: Any
+) -> bool:
+    return not GuardedPaths(exclude, only).guards({"path": path, "root_path": root, **more})
+
+
+class TestWithoutTheRoot:
+    """A path is the app's own."""
+
+    @pytest.mark.parametrize(
+        ("root", "path"),
+        [
+            ("", "/public/a"),
+            ("/", "/public/a"),
+            ("/api", "/api/public/a"),
+            ("/api/v1", "/api/v1/public/a"),
+            ("/api", "/public/a"),  # a proxy has cut it already
+            (None, "/public/a"),
+        ],
+    )
+    def test_is_what_is_excluded(self, root: Any, path: str) -> None:
+        assert unguarded(path, root, exclude=["/public/*"])
+
+    def test_a_scope_needs_no_root(self) -> None:
+        assert not GuardedPaths(["/health"], None).guards({"path": "/health"})
+
+    @pytest.mark.parametrize("path", ["/api/public", "/api", "/api/", "/apipublic/a", "/public"])
+    def test_nothing_else_is_excluded(self, path: str) -> None:
+        assert not unguarded(path, "/api", exclude=["/public/*", "/health"])
+
+    def test_the_pattern_does_not_begin_with_the_root(self) -> None:
+        assert not unguarded("/api/health", "/api", exclude=["/api/health"])
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/public/api/secret",  # /secret to Litestar, and to Quart 0.20
+            "/public/api",
+            "/public/apis",  # s to them
+            "/public/x/api/y",
+            "/api/public/api/secret",
+            "/api/api/public/a",
+            "/apihealth",
+            "/public/api-a",
+        ],
+    )
+    @pytest.mark.parametrize("root", ["/api", "/api/"])
+    def test_where_the_root_occurs_later_on_the_path_is_guarded(self, path: str, root: str) -> None:
+        assert not unguarded(path, root, exclude=["/*"])
+        assert not unguarded(path, root, only=["/other"])
+
+    def test_a_root_that_ends_with_a_slash_is_cut_by_some(self) -> None:
+        assert route_paths({"path": "/api/a", "root_path": "/api/"}) == ("/a", "/api/a")
+        assert not unguarded("/api/a", "/api/", exclude=["/a"])
+        assert not unguarded("/api/a", "/api/", exclude=["/api/a"])
+        assert unguarded("/api/a", "/api/", exclude=["/a", "/api/a"])
+
+    def test_litestars_router_has_cut_it_already(self) -> None:
+        routed = {"path_template": "/api/health"}
+        assert not unguarded("/api/health", "/api", exclude=["/health"], **routed)
+        assert not unguarded("/api/health", "/api", exclude=["/api/health"], **routed)
+        assert unguarded("/health", "/api", exclude=["/health"], **routed)
+
+    @pytest.mark.parametrize("root", [5, b"/api", ["/api"], object()])
+    def test_a_root_that_is_no_string_excludes_nothing(self, root: Any) -> None:
+        assert not unguarded("/health", root, exclude=["/health"])
+        assert not unguarded("/health", root, only=["/other"])
+
+    @pytest.mark.parametrize("raw", [b"/public%2Fa", b"/public%2fa", b"/public/a%2f"])
+    def test_a_slash_that_was_escaped_is_none_to_some(self, raw: bytes) -> None:
+        assert not unguarded("/public/a", exclude=["/public/*"], raw_path=raw)
+        assert not unguarded("/public/a", only=["/other"], raw_path=raw)
+
+    @pytest.mark.parametrize("raw", [b"/p%75blic/a", b"/public/%c3%a4", None, "/public/a"])
+    def test_another_escape_is_the_same_to_all(self, raw: Any) -> None:
+        assert unguarded("/public/a", exclude=["/public/*"], raw_path=raw)
+
+
+class TestOnly:
+    @pytest.mark.parametrize(
+        ("path", "guarded"),
+        [
+            ("/admin", True),
+            ("/admin/", True),
+            ("/admin/a", True),
+            ("/exact", True),
+            ("/exact/", True),
+            ("/slash/", True),
+            ("/slash", True),
+            ("/exact/a", False),
+            ("/administration", False),
+            ("/Admin/a", False),
+            ("/a/admin/b", False),
+            ("/", False),
+            ("/other", False),
+        ],
+    )
+    @pytest.mark.parametrize("root", ["", "/root"])
+    def test_only_these_are_guarded(self, root: str, path: str, guarded: bool) -> None:
+        only = ["/admin/*", "/exact", "/slash/"]
+        assert unguarded(root + path, root, only=only) is not guarded
+        assert unguarded(path, root, only=only) is not guarded
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/other/../admin",
+            "//admin",
+            "/other//admin",
+            "/./admin",
+            "/%61dmin",
+            "/other\\..\\admin",
+            "/admin;a",
+            "/other\n",
+            "/other\x00",
+            "other",
+            "*",
+            "http://chat.example/other",
+            None,
+            b"/other",
+            5,
+        ],
+    )
+    def test_so_is_what_might_be_read_as_one_of_them(self, path: Any) -> None:
+        assert not unguarded(path, only=["/admin/*"])
+
+    def test_the_root_itself_is_the_apps_first_page(self) -> None:
+        assert not unguarded("/api", "/api", only=["/"])
+        assert not unguarded("/api/", "/api", only=["/"])
+        assert unguarded("/api", "/api", only=["/admin/*"])
+
+    def test_whoever_chooses_the_root_opens_nothing(self) -> None:
+        """Daphne takes it from a header, and not every app heeds it."""
+        for root in ("/admin", "/admin/", "/admin/a", "/", "/adm"):
+            assert not unguarded("/admin/a", root, only=["/admin/*"])
+
+    def test_exclude_is_taken_from_only(self) -> None:
+        paths = GuardedPaths(["/admin/login", "/admin/static/*"], ["/admin/*"])
+        for path in ("/admin/login", "/admin/static/a.css", "/other"):
+            assert not paths.guards({"path": path})
+            assert not paths.guards({"path": f"/root{path}", "root_path": "/root"})
+        for path in ("/admin/", "/admin/login/", "/admin/static", "/admin/a"):
+            assert paths.guards({"path": path})
+
+    def test_without_either_all_is_guarded(self) -> None:
+        for path in ("/", "/other", None):
+            assert not unguarded(path)
+
+    @pytest.mark.parametrize("only", [[], (), iter([])])
+    def test_an_empty_list_is_refused(self, only: Any) -> None:
+        """It would guard nothing."""
+        with pytest.raises(ConfigurationError, match=r"^only must name at least one path"):
+            GuardedPaths((), only)
+
+    @pytest.mark.parametrize("only", ["/admin", ["admin"], [None], ["/a**"], 5, {"/admin": True}])
+    def test_what_can_not_work_is_refused(self, only: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"^only"):
+            GuardedPaths((), only)
+
+
+class TestRoutePaths:
+    @pytest.mark.parametrize(
+        ("path", "root", "expected"),
+        [
+            ("/a", "", ("/a",)),
+            ("/a", None, ("/a",)),
+            ("/api/a", "/api", ("/a",)),
+            ("/api", "/api", ("",)),
+            ("/api/", "/api", ("/",)),
+            ("/a", "/api", ("/a",)),
+            ("/a/api", "/api", ()),
+            ("/a", 5, ()),
+            (None, "", ()),
+            ("/a;b/../%", "", ("/a;b/../%",)),  # which is for others to judge
+        ],
+    )
+    def test_are_the_apps(self, path: Any, root: Any, expected: Any) -> None:
+        assert route_paths({"path": path, "root_path": root}) == expected

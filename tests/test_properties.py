@@ -18,6 +18,7 @@ from handshakes import CONNECT, NOW, websocket
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sockets import text
+from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection
 from strategies import ANY_JSON, HOSTILE, LATIN, NESTED, SEGMENT, WORDS, base64url, examples
 from strict import Accepting, Seen, run, see
@@ -42,7 +43,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.paths import PathPatterns
+from asgi_wsauth.paths import GuardedPaths, PathPatterns
 
 ORIGIN = "https://chat.example"
 GOOD = {"kQ7vXb2Zp9LmAlice": "alice", "tR4~w/J+h=8:Ns9@Fm?Bob&%zz": "bob"}
@@ -708,6 +709,70 @@ def test_row_41_nothing_but_what_is_excluded_goes_without(path: str, kind: str) 
 def test_the_model_knows_every_pattern() -> None:
     paths = ["/public/x", "/health", "/v1/ping", "/a/z/b", "/files/n.txt", "/x/"]
     assert [lets_through(path) for path in paths] == [True] * len(PATTERNS)
+
+
+# As frameworks read a path under a root: what they route by, or None for what they don't route.
+
+
+def quart_0_20(path: str, root: str) -> str | None:
+    return path.split(root, 1)[1] or None if root in path else None
+
+
+def quart_0_22(path: str, root: str) -> str | None:
+    return path.removeprefix(root) if path.startswith(root) and path != root else None
+
+
+def litestar(path: str, root: str) -> str:
+    return "/" + path.split(root, maxsplit=1)[-1].strip("/")
+
+
+def blacksheep(path: str, root: str) -> str:
+    return path.removeprefix(root) or "/"
+
+
+def channels(path: str, root: str) -> str | None:
+    return "/" + path.removeprefix(root).lstrip("/") if path.startswith(root) else None
+
+
+def starlette(path: str, root: str) -> str:
+    return get_route_path({"path": path, "root_path": root})
+
+
+READERS = (starlette, litestar, quart_0_20, quart_0_22, str.removeprefix, blacksheep, channels)
+SEGMENTS = st.lists(
+    st.sampled_from(["public", "health", "api", "v1", "apis", "api-x", "a", "..", "", "%2e"]),
+    max_size=5,
+)
+ROOTS = st.sampled_from(["", "/", "/api", "/api/", "/api/v1", "/public", "api", "/a", "//"])
+
+
+@examples(500)
+@given(SEGMENTS.map(lambda names: "/" + "/".join(names)), ROOTS, st.booleans(), st.booleans())
+@example("/public/api/secret", "/api", False, False)
+@example("/api/health", "/api", False, False)
+def test_row_41_whoever_reads_a_path_under_a_root_finds_it_excluded(
+    path: str, root: str, leads: bool, slash: bool
+) -> None:
+    path = root * leads + path + "/" * slash
+    scope = {"path": path, "root_path": root}
+    found = {read(path, root) if root else path for read in READERS} - {None, ""}
+    readings = {f"/{reading.removeprefix('/')}" for reading in found if reading is not None}
+    if not GuardedPaths(PATTERNS, None).guards(scope):
+        for reading in readings:  # Litestar's has lost the slash at the end
+            assert lets_through(reading) or lets_through(f"{reading}/"), reading
+    if not GuardedPaths([], PATTERNS).guards(scope):
+        for reading in {*readings, path}:
+            assert not lets_through(reading), reading
+    if root:  # behind Litestar's router, which has cut it
+        routed = {"path": litestar(path, root), "root_path": root, "path_template": "/"}
+        if not GuardedPaths(PATTERNS, None).guards(routed):
+            assert lets_through(routed["path"])
+        if not GuardedPaths([], PATTERNS).guards(routed):
+            assert not lets_through(routed["path"])
+    if not root and lets_through(path):
+        assert not GuardedPaths(PATTERNS, None).guards(scope)
+    if root == "/api" and leads and "/api" not in path[4:] and lets_through(path[4:]):
+        assert not GuardedPaths(PATTERNS, None).guards(scope)
 
 
 @pytest.mark.parametrize("path", [None, b"/health", 5])

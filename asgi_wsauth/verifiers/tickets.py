@@ -19,6 +19,7 @@ from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_count, check_store
 from asgi_wsauth.origins import parse_origin
+from asgi_wsauth.paths import route_paths
 from asgi_wsauth.stores import TicketMemory, TicketStore
 
 __all__ = ["Tickets", "new_ticket"]
@@ -89,7 +90,8 @@ class Tickets:
         Args:
             principal: whom the ticket lets in: `scope["wsauth"].principal`, for example. What a
                 subclass of `Principal` adds is not carried on.
-            path: the only path that it opens, decoded, as in the ASGI scope; None for any.
+            path: the only path that it opens, decoded, as the app behind the middleware routes by
+                it: without `root_path`. None for any.
             origin: the only origin whose pages may use it; None for any.
             client: the only client address that may use it, "" for an unknown one; None for any.
                 Mind that a browser may come by IPv4 for a request and by IPv6 for a socket.
@@ -184,7 +186,7 @@ def _record(**parts: Any) -> str:
 
 def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:
     path, origin, client = ticket["path"], ticket["origin"], ticket["client"]
-    if path is not None and path != conn.scope.get("path"):
+    if path is not None and {path} != set(route_paths(conn.scope)):
         raise Denied(Reason.INVALID, "the ticket is for another path")
     origins = [_comparable(value) for value in conn.headers.getlist("origin")]
     if origin is not None and origins != [_comparable(origin)]:

@@ -1,0 +1,168 @@
+"""`exclude`, `only` and a ticket's path under a root, in the frameworks, on real servers: they are
+the app's own paths, and nobody finds another way to read one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from handshakes import mint, now
+from servers import Seen, Server, serving
+
+SERVERS = {
+    "uvicorn-websockets": ["--root-path", "/api"],
+    "uvicorn-sansio": ["--root-path", "/api"],
+    "uvicorn-wsproto": ["--root-path", "/api"],
+    "hypercorn": ["--root-path", "/api"],
+    "daphne": ["--root-path", "/api"],
+    "granian": ["--url-path-prefix", "/api"],
+}
+# Inside a `Mount`, paths are its own; elsewhere they are the whole app's.
+HTTP_APPS = [
+    "starlette",
+    "starlette, around",
+    "starlette, only",
+    "starlette, a route",
+    "fastapi",
+    "litestar",
+    "litestar, around",
+    "litestar, only",
+    "quart",
+    "quart, only",
+    "django",
+    "django, only",
+]
+APPS = [app for app in HTTP_APPS if not app.startswith("django")]
+MOUNTED = ["starlette, mounted", "starlette, in a mount"]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def rooted(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each server, told that it is at /api."""
+    with serving(request.param, "path_apps:app", *SERVERS[request.param]) as server:
+        assert server.get("/")["root"] == "/api"
+        yield server
+
+
+@pytest.fixture(scope="module")
+def uvicorn() -> Iterator[Server]:
+    """Without a root."""
+    with serving("uvicorn-websockets", "path_apps:app") as server:
+        yield server
+
+
+def under_root(server: Server, path: str) -> str:
+    """A path as a client sends it. uvicorn is behind a proxy that cuts the root, and adds it; the
+    others are behind one that doesn't."""
+    return path if server.name.startswith("uvicorn") else f"/api{path}"
+
+
+def ask(server: Server, app: str, path: str, *, token: str | None = None) -> Seen:
+    return server.ask("GET", path, headers=[("x-app", app)], token=token)
+
+
+def talk(server: Server, app: str, path: str, *, token: str | None = None) -> Any:
+    """Which route was taken, or None for a refusal."""
+    seen = server.talk(path, headers=[("x-app", app)], token=token)
+    return seen.report["took"] if seen.messages else None
+
+
+def token() -> str:
+    return mint(exp=now() + 300)
+
+
+@pytest.mark.parametrize("app", [*HTTP_APPS, *MOUNTED])
+def test_over_http_paths_are_the_apps(rooted: Server, app: str) -> None:
+    inner = "/inner" if app in MOUNTED else ""
+    health = ask(rooted, app, under_root(rooted, f"{inner}/health"))
+    assert (health.status, health.json) == (200, {"took": "health"})
+    secret = under_root(rooted, f"{inner}/secret")
+    assert ask(rooted, app, secret).status == 401
+    assert ask(rooted, app, secret, token=token()).json == {"took": "secret"}
+
+
+@pytest.mark.parametrize("app", [*APPS, *MOUNTED])
+def test_over_websocket_paths_are_the_apps(rooted: Server, app: str) -> None:
+    if rooted.name == "daphne" and app.startswith("quart"):
+        pytest.skip("Quart opens no socket on Daphne, which names no scheme")
+    inner = "/inner" if app in MOUNTED else ""
+    assert talk(rooted, app, under_root(rooted, f"{inner}/health")) == "health"
+    secret = under_root(rooted, f"{inner}/secret")
+    assert talk(rooted, app, secret) is None
+    assert talk(rooted, app, secret, token=token()) == "secret"
+
+
+@pytest.mark.parametrize("path", ["/public/api/secret", "/public/x/api/secret", "/api/api/secret"])
+@pytest.mark.parametrize("app", HTTP_APPS)
+def test_nobody_reads_the_secret_where_another_path_is_excluded(
+    rooted: Server, app: str, path: str
+) -> None:
+    for target in (path, under_root(rooted, path)):
+        seen = ask(rooted, app, target)
+        assert b"secret" not in seen.body
+        assert seen.status in (401, 404)
+        if app in APPS:
+            assert talk(rooted, app, target) is None
+
+
+@pytest.mark.parametrize("rooted", ["hypercorn"], indirect=True)
+def test_fact_litestar_cuts_the_root_wherever_it_is(rooted: Server) -> None:
+    path = "/public/api/secret"
+    assert ask(rooted, "litestar, around", path, token=token()).json == {"took": "secret"}
+    assert ask(rooted, "starlette, around", path, token=token()).json == {"took": "public"}
+
+
+@pytest.mark.parametrize("app", ["starlette, around", "starlette", "litestar, around"])
+def test_a_tickets_path_is_the_apps(rooted: Server, app: str) -> None:
+    for path, opens in (("/secret", True), ("/api/secret", False)):
+        given = rooted.ask(
+            "POST",
+            under_root(rooted, "/ticket"),
+            headers=[("x-app", "starlette, around"), ("authorization", f"Bearer {token()}")],
+            body=f'{{"path": "{path}"}}'.encode(),
+        )
+        ticket = given.json["ticket"]
+        took = talk(rooted, app, under_root(rooted, "/secret"), token=ticket)
+        assert took == ("secret" if opens else None)
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_fastapis_own_root_is_cut_where_it_is_there(uvicorn: Server, prefix: str) -> None:
+    assert ask(uvicorn, "fastapi", f"{prefix}/health").json == {"took": "health"}
+    assert ask(uvicorn, "fastapi", f"{prefix}/secret").status == 401
+    assert ask(uvicorn, "fastapi", f"{prefix}/secret", token=token()).json == {"took": "secret"}
+    assert ask(uvicorn, "fastapi", f"{prefix}/public/api/secret").status == 401
+    assert talk(uvicorn, "fastapi", f"{prefix}/health") == "health"
+
+
+@pytest.mark.parametrize("app", [*HTTP_APPS, *MOUNTED])
+def test_without_a_root_paths_are_the_apps_too(uvicorn: Server, app: str) -> None:
+    inner = "/inner" if app in MOUNTED else ""
+    assert ask(uvicorn, app, f"{inner}/health").json == {"took": "health"}
+    assert ask(uvicorn, app, f"{inner}/secret").status == 401
+    if app not in ("starlette, a route", "fastapi"):
+        assert ask(uvicorn, app, f"{inner}/public/api/secret").json == {"took": "public"}
+
+
+@pytest.mark.parametrize("path", ["/%73ecret", "/secret/", "/x/../secret", "//secret", "/./secret"])
+@pytest.mark.parametrize(
+    "app", ["starlette, only", "litestar, only", "quart, only", "django, only"]
+)
+def test_only_guards_whatever_might_be_one_of_its_paths(
+    uvicorn: Server, app: str, path: str
+) -> None:
+    assert ask(uvicorn, app, path).status == 401
+    if app in APPS:
+        assert talk(uvicorn, app, path) is None
+
+
+@pytest.mark.parametrize("root", ["/secret", "/sec", "/"])
+def test_on_daphne_a_client_that_chooses_the_root_opens_nothing_that_only_guards(root: str) -> None:
+    with serving("daphne", "path_apps:app") as server:
+        chosen = [("Daphne-Root-Path", root)]
+        assert server.ask("GET", "/", headers=chosen).json["root"] == root
+        for app in ("django, only", "starlette, only", "litestar, only", "quart, only"):
+            seen = server.ask("GET", "/secret", headers=[("x-app", app), *chosen])
+            assert seen.status == 401
