@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import browser_table
 import pytest
 from browser import chromium
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from redis_servers import Proxy
 from run_example import EXAMPLES, running
 from servers import Server, attempts, pooled, serving
@@ -1071,6 +1071,27 @@ def test_its_page_comes_back_when_the_server_does(page: Page) -> None:
         expect(lines.last).to_have_text("closed: 4004 token_revoked; log in")
         page.get_by_role("button", name="Log in").click()
         expect(state).to_have_text("connected")
+
+
+def test_its_page_is_logged_out_where_a_proxy_sends_it_to_a_login_page(page: Page) -> None:
+    asked: list[str] = []
+
+    def send_away(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=302, headers={"Location": "https://login.example/"})
+
+    with running(str(FOLDER / "app.py")) as app:
+        page.goto(app.origin)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("status")).to_have_text("connected")
+        page.route(re.compile("/(ticket|renew)$"), send_away)
+        page.reload()
+        expect(page.get_by_role("status")).to_have_text("logged out")
+        page.evaluate("dispatchEvent(new Event('online'))")
+        page.unroute_all()
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("status")).to_have_text("connected")
+    assert len(asked) == 2
 
 
 def test_its_log_has_no_ticket_and_no_other_site_logs_anybody_in(page: Page) -> None:

@@ -1665,6 +1665,11 @@ async def test_a_client_that_brings_what_it_has_is_told_once(life: float) -> Non
             await settled()
         assert told_due(wire) == [life]
         assert len(wire.sent) == 22  # each was answered
+        for _ in range(19):
+            door.pass_time(min(60, life / 2) / 20)
+            wire.put(asks("a"))
+            await settled()
+        assert told_due(wire) == [life]
         door.pass_time(life)
     assert wire.close == EXPIRED
     assert told_due(wire) == [life]

@@ -168,7 +168,8 @@ APP = [
 ]
 OTHERS = [
     *["client says something", "client refreshes", "client refreshes for bob", "client leaves"],
-    *["is due", "expires", "is revoked", "token is revoked", "loses its slot", "is cancelled"],
+    "client brings what it has",
+    *["time passes", "expires", "is revoked", "token is revoked", "loses its slot", "is cancelled"],
 ]
 PROGRAMS = st.lists(st.tuples(st.sampled_from(APP + OTHERS), st.integers(0, 6)), max_size=12)
 
@@ -214,12 +215,14 @@ async def run(
             server.put(text("hello"))
         elif what == "client refreshes":
             server.put(text(json.dumps({"type": TELL, "token": "b"})))
+        elif what == "client brings what it has":
+            server.put(text(json.dumps({"type": TELL, "token": "a"})))
         elif what == "client refreshes for bob":
             server.put(text(json.dumps({"type": TELL, "token": "bob"})))
         elif what == "client leaves":
             server.put(LEFT)
-        elif what == "is due":
-            pass_time(clock, 50)
+        elif what == "time passes":
+            pass_time(clock, 25)
         elif what == "expires":
             pass_time(clock, 1000)
         elif what == "is revoked":
@@ -329,6 +332,10 @@ def all_orders(examples: int) -> Callable[[Any], Any]:
         refreshing = [("refreshes its session", 1), ("is revoked", 9), ("receives", 0)]
         test = example(refreshing, 0, 0, True, True)(test)
         test = example([("accepts", 1), ("expires", 9)], 4, 0, False, False)(test)
+        # That it is due was told again, because the client had brought what it had.
+        kept = [("receives", 0), ("client brings what it has", 9)]
+        due = [*[("time passes", 9)] * 2, *kept, ("time passes", 9), *kept, ("receives", 9)]
+        test = example(due, 0, 60, True, False)(test)
         # The end was told of where the client had left, or the app had closed.
         test = example([("closes", 9), ("is revoked", 9)], 0, 60, True, False)(test)
         test = example([("client leaves", 9), ("expires", 9)], 0, 60, True, False)(test)

@@ -88,7 +88,7 @@ class Visit(Wire):
         if first is not None:
             self.send(first)
         opcode, payload = await self.next()
-        while opcode == TEXT and b".due" in payload:  # said at once, before the app says anything
+        while opcode == TEXT and b".due" in payload:  # may be said before the app says anything
             opcode, payload = await self.next()
         self.answer = close_in(opcode, payload)
         if opcode == TEXT:
