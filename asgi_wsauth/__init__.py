@@ -12,6 +12,7 @@ The rooms, each of which imports only from rows above its own:
        tasks         about event loops, what anyio has no words for
     1  denial        Reason, Denied, the one table of codes and statuses
        credential    Credential, Principal
+       telling       how a refusal is told: by a close code, or by HTTP
        waiting       those who were accepted and have said nothing yet
     2  sources       QueryParam, Header, Cookie, ...: where a credential travels
        origins       Origin
@@ -51,7 +52,6 @@ Nothing imports the last row, which needs extras.
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """
 
-from asgi_wsauth.answers import Rejection
 from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied, Reason
@@ -86,6 +86,7 @@ from asgi_wsauth.stores import (
     TicketMemory,
     TicketStore,
 )
+from asgi_wsauth.telling import Rejection
 from asgi_wsauth.throttle import FailureThrottle
 from asgi_wsauth.verdicts import VerdictCache
 from asgi_wsauth.verifiers import Verifier

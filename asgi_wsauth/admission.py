@@ -230,12 +230,15 @@ class Admission:
         )
         self.authenticator.emit(event)
 
-    def tell_refusal(self, denied: Denied, *, close_code: int | None = None) -> None:
+    def tell_refusal(
+        self, denied: Denied, *, close_code: int | None = None, repeated: int = 0
+    ) -> None:
         """Tell the observers of a refusal; where something broke, what and where."""
         self.tell(
             Refused,
             reason=denied.reason,
             close_code=close_code,
+            repeated=repeated,
             detail=self._scrub(denied.detail),
             **self._fault(denied),
         )

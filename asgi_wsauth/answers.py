@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_wsauth.closing import close, close_message, try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, http_refusal
 from asgi_wsauth.sources import Source, answer
+from asgi_wsauth.telling import Way
 
-__all__ = ["Rejection", "http_answer", "refuse"]
-
-Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close"]
+__all__ = ["http_answer", "refuse"]
 
 
 async def refuse(
@@ -23,7 +21,7 @@ async def refuse(
     denied: Denied,
     code: int,
     *,
-    rejection: Rejection,
+    way: Way,
     sources: Sequence[Source],
 ) -> None:
     """Refuse a handshake that nobody has answered.
@@ -34,7 +32,7 @@ async def refuse(
         send: the server's.
         denied: why.
         code: the close code for that.
-        rejection: how it is to be told.
+        way: how it is to be told.
         sources: where a credential might have stood among the offered subprotocols.
     """
     try:
@@ -42,11 +40,13 @@ async def refuse(
         can_answer = "websocket.http.response" in (scope.get("extensions") or {})
     except Exception:  # a scope that no server should build, which is why it is refused
         subprotocol, can_answer = None, False
-    if rejection == "accept_then_close":
+    if way.rejection == "accept_then_close":
         accept: Message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
         await close(receive, send, denied, code, accept)
-    elif rejection == "http_response" and can_answer:
-        await try_send(send, *http_answer(http_refusal(denied), "websocket.http.response"))
+    elif way.rejection == "http_response" and can_answer:
+        await try_send(
+            send, *http_answer(http_refusal(denied, way.retry_after), "websocket.http.response")
+        )
     else:
         await try_send(send, close_message(denied, code))
 

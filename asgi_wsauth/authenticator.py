@@ -81,6 +81,11 @@ class Attempt:
     throttle: FailureThrottle | None = None
     """Where it has a place, until it is judged."""
 
+    @property
+    def presented(self) -> list[str]:
+        """What it brought, as far as that could be read: secrets."""
+        return [found.value for _, found in self.findings if isinstance(found, Credential)]
+
 
 class Authenticator:
     """Decides who may connect. Reads and builds; keeps nothing of a handshake.

@@ -180,11 +180,15 @@ def json_answer(status: int, content: Any) -> HTTPAnswer:
     return status, headers, body
 
 
-def http_refusal(denied: Denied) -> HTTPAnswer:
+def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer:
     """The HTTP answer that tells a refusal: the table's status, and the phrase as JSON.
 
     A 401 names the scheme, with `error="invalid_token"` where a token was given, and a refusal for
     lack of scope says which ones are needed (RFC 6750 sections 3 and 3.1).
+
+    Args:
+        denied: the refusal.
+        retry_after: seconds for `Retry-After`, where the refusal itself says none.
     """
     reason = denied.reason
     answer = json_answer(reason.http_status, {"error": reason.phrase})
@@ -195,8 +199,9 @@ def http_refusal(denied: Denied) -> HTTPAnswer:
     elif reason.http_status == 401:
         given = b"" if reason is Reason.MISSING else b' error="invalid_token"'
         headers.append((b"www-authenticate", b"Bearer" + given))
-    if denied.retry_after is not None and isfinite(denied.retry_after):
-        headers.append((b"retry-after", str(max(0, ceil(denied.retry_after))).encode()))
+    seconds = retry_after if denied.retry_after is None else denied.retry_after
+    if seconds is not None and isfinite(seconds):
+        headers.append((b"retry-after", str(max(0, ceil(seconds))).encode()))
     return answer
 
 

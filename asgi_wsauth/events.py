@@ -90,6 +90,8 @@ class Refused(Event):
         reason: the row of the table.
         close_code: the code that this refusal has in this middleware; None over HTTP, and for a
             credential that an open socket brought: that closes no socket by itself.
+        repeated: how often the same had been refused before, where a program comes back with it
+            again and again; otherwise 0. There is one event for each refusal all the same.
         detail: why, in words, for the log only.
         error_type: where something broke, the class of the exception: `app.users.NoSuchUser`.
         error_at: the place that raised it: `load_user at app/users.py:31`.
@@ -101,6 +103,7 @@ class Refused(Event):
 
     reason: Reason
     close_code: int | None = None
+    repeated: int = 0
     detail: str = ""
     error_type: str | None = None
     error_at: str | None = None
@@ -222,15 +225,19 @@ def log_event(event: Event, /) -> None:
     Admissions and closes are INFO, refusals WARNING, UNAVAILABLE and ERROR are ERROR; a fetch of
     keys is DEBUG, or WARNING where it failed. Control characters, bidirectional overrides and
     whatever else doesn't print are escaped, so that nothing that a client sends can end the line or
-    rewrite it.
+    rewrite it. Of refusals that are `repeated` there is one line each time that their number has
+    doubled.
     """
     level = _level(event)
-    if not logger.isEnabledFor(level):
+    repeated = event.repeated if isinstance(event, Refused) else 0
+    if repeated & (repeated - 1) or not logger.isEnabledFor(level):
         return
     told: dict[str, object] = {"reason": None, "close_code": None, **vars(event)}
     traceback = told.pop("traceback", None)
     if isinstance(told["reason"], Reason):
         told["reason"] = told["reason"].phrase
+    if not repeated:
+        told.pop("repeated", None)
     protocol = told.pop("protocol")
     told = {name: printable(value) for name, value in told.items()}
     # What broke comes first, because Sentry keeps ten fields.

@@ -12,7 +12,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
-from asgi_wsauth.answers import Rejection, refuse
+from asgi_wsauth.answers import refuse
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.closing import close, try_send
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
@@ -25,6 +25,7 @@ from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.revocation import check_revoked, subjects_of
 from asgi_wsauth.session import Guard, Session, Terms
 from asgi_wsauth.sources import answer
+from asgi_wsauth.telling import Rejection, Telling, Way
 
 __all__ = ["WebSocketAuthMiddleware"]
 
@@ -52,7 +53,10 @@ class WebSocketAuthMiddleware:
         rejection: how a refusal is told. `accept_then_close` accepts and closes at once with the
             code and the phrase, which is all that a browser's page can see; `http_response` answers
             with the HTTP status (where the server can: else as `close`); `close` closes before
-            accepting, which every server makes a bare HTTP 403.
+            accepting, which every server makes a bare HTTP 403; `auto` is the first one for pages,
+            which send an `Origin`, and the second one for programs. With the first one, too, a
+            program that brings the same, or nothing, for the tenth time within 10 seconds is told
+            by HTTP, with `Retry-After`, so that it stops or slows down.
         close_codes: codes to use in place of the table's, for some reasons. For Daphne:
             `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
@@ -103,6 +107,7 @@ class WebSocketAuthMiddleware:
         self.app = cast(ASGIApp, app)
         self.authenticator = check_authenticator(authenticator)
         self.rejection: Rejection = rejection
+        self._telling = Telling(rejection)
         self.close_codes = check_close_codes(close_codes)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
@@ -265,26 +270,25 @@ class WebSocketAuthMiddleware:
             await try_send(handshake.send, _GIVE_UP)
             return
         code = self.close_codes[denied.reason]
-        admission.tell_refusal(denied, close_code=code)
+        way = Way("accept_then_close")
+        if not handshake.accepted:
+            way = self._telling.choose(admission.scope, admission.attempt.presented)
+        admission.tell_refusal(denied, close_code=code, repeated=way.repeated)
         await handshake.take_connect()
         if handshake.client_left:
             await try_send(handshake.send, _GIVE_UP)
         elif handshake.accepted:
             await close(handshake.receive, handshake.send, denied, code)
         else:
-            await self._refuse_unanswered(
-                admission.scope, handshake.receive, handshake.send, denied
-            )
+            await self._answer(admission.scope, handshake.receive, handshake.send, denied, way)
 
     async def _refuse_unanswered(
         self, scope: Scope, receive: Receive, send: Send, denied: Denied
     ) -> None:
-        await refuse(
-            scope,
-            receive,
-            send,
-            denied,
-            self.close_codes[denied.reason],
-            rejection=self.rejection,
-            sources=self.authenticator.sources,
-        )
+        await self._answer(scope, receive, send, denied, self._telling.choose(scope))
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, denied: Denied, way: Way
+    ) -> None:
+        code, sources = self.close_codes[denied.reason], self.authenticator.sources
+        await refuse(scope, receive, send, denied, code, way=way, sources=sources)

@@ -137,7 +137,7 @@ class TestEvents:
         assert names == told.split()
 
     def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
-        allowed = {*FULL, "reason", "close_code", "detail", "traceback", "expires_at"}
+        allowed = {*FULL, "reason", "close_code", "repeated", "detail", "traceback", "expires_at"}
         allowed |= {"url", "keys", "failure", "error_type", "error_at"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed

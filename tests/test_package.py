@@ -15,7 +15,7 @@ ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
     {"options", "addresses", "tasks"},
     {"denial", "credential"},
-    {"waiting"},
+    {"waiting", "telling"},
     {
         "sources",
         "origins",
