@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from inspect import iscoroutinefunction
-from math import isfinite
-from typing import Any, TypeVar
+from inspect import Parameter, Signature, iscoroutinefunction, signature, unwrap
+from math import isfinite, isnan
+from os import PathLike
+from typing import Any, TypeVar, overload
 
 __all__ = [
     "VISIBLE",
     "ConfigurationError",
     "check_app",
+    "check_async",
     "check_bool",
     "check_callable",
     "check_choice",
@@ -33,6 +35,8 @@ __all__ = [
     "check_store",
     "check_text",
     "check_texts",
+    "check_time",
+    "not_given",
     "shown",
 ]
 
@@ -100,6 +104,18 @@ def check_seconds(
     if most is not None:
         bounds += f" and at most {most:g}"
     raise ConfigurationError(f"{option} must be {bounds}, got {shown(given)}")
+
+
+@overload
+def check_time(option: str, given: float) -> float: ...
+@overload
+def check_time(option: str, given: float | None) -> float | None: ...
+def check_time(option: str, given: float | None) -> float | None:
+    """Raises `ConfigurationError` unless it is Unix time in seconds, or None. Infinity is one."""
+    if given is None or (type(given) in (int, float) and not isnan(given)):
+        return given
+    mend = "; write .timestamp()" if callable(getattr(given, "timestamp", None)) else ""
+    raise ConfigurationError(f"{option} must be Unix time in seconds, got {shown(given)}{mend}")
 
 
 def check_text(option: str, given: str, example: str) -> str:
@@ -194,12 +210,20 @@ def check_scopes(option: str, scopes: Iterable[str]) -> tuple[str, ...]:
 # Things that are called, and parts of this package
 
 
-def check_callable(option: str, given: F, *, is_async: bool | None = None, example: str = "") -> F:
+def check_callable(
+    option: str,
+    given: F,
+    *,
+    takes: int | None = None,
+    is_async: bool | None = None,
+    example: str = "",
+) -> F:
     """A function, or an object that can be called like one.
 
     Args:
         option: its name, for the error.
         given: the function.
+        takes: how many arguments it is called with, by position; None for any.
         is_async: whether it must be an async function, or must not be one; None for either.
         example: how to write it.
 
@@ -214,29 +238,100 @@ def check_callable(option: str, given: F, *, is_async: bool | None = None, examp
         )
     if not callable(given):
         raise ConfigurationError(f"{option} must be a function, got {shown(given)}{hint}")
-    if is_async is not None and _is_async(given) is not is_async:
-        kind = "an async function" if is_async else "a plain function, not an async one"
-        raise ConfigurationError(f"{option} must be {kind}, got {shown(given)}{hint}")
+    if takes is not None and not _takes(given, takes):
+        raise ConfigurationError(
+            f"{option} must be a function that can be called with "
+            f"{_ARGUMENTS[takes]}, got {shown(given)}{hint}"
+        )
+    if is_async is True and _is_plain(given):
+        raise ConfigurationError(
+            f"{option} must be an async function, got {shown(given)}{hint}; write async def, or "
+            "annotate what it returns as Awaitable[...]"
+        )
+    if is_async is False and _is_async(given):
+        raise ConfigurationError(
+            f"{option} must be a plain function, not an async one, got {shown(given)}{hint}"
+        )
     return given
 
 
+_ARGUMENTS = ("no argument", "one argument", "two arguments", "three arguments")
+
+
+def _signature(function: Any) -> Signature | None:
+    try:
+        # Not that of what it wraps: a wrapper may add arguments of its own.
+        return signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # of some functions written in C
+        return None
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments, as far as it can be told."""
+    known = _signature(function)
+    if known is not None:
+        try:
+            known.bind(*range(count))
+        except TypeError:
+            return False
+    return True
+
+
+def _called(function: Any) -> Any:
+    """The function below partials and wrappers; of an object, how it is called."""
+    while isinstance(function, partial) or hasattr(function, "__wrapped__"):
+        function = function.func if isinstance(function, partial) else unwrap(function)
+    if hasattr(function, "__code__") or hasattr(function, "__func__"):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004 - how, not whether
+
+
 def _is_async(function: Any) -> bool:
-    while isinstance(function, partial):
-        function = function.func
-    return iscoroutinefunction(function) or iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - how it is called, not whether
-    )
+    return iscoroutinefunction(function) or iscoroutinefunction(_called(function))
+
+
+def _is_plain(function: Any) -> bool:
+    """Whether it is surely no async function, nor one that returns what an async one does.
+
+    A lambda, and a wrapper that takes any arguments, may return anything: what they do return is
+    seen when they are called.
+    """
+    if _is_async(function):
+        return False
+    called = _called(function)
+    known = _signature(called)
+    if known is None or not hasattr(called, "__code__") or called.__name__ == "<lambda>":
+        return False
+    if any(p.kind is Parameter.VAR_POSITIONAL for p in known.parameters.values()):
+        return False
+    return not re.search("Awaitable|Coroutine|Future|Task", str(known.return_annotation))
+
+
+def check_async(option: str, given: F, *, takes: int, example: str) -> F:
+    """Raises `ConfigurationError` if it is surely no async function of so many arguments."""
+    return check_callable(option, given, takes=takes, is_async=True, example=example)
 
 
 def check_clock(option: str, given: F) -> F:
     """Raises `ConfigurationError` unless it is a plain function, such as `time.time`."""
-    return check_callable(option, given, is_async=False, example="write for example time.time")
+    example = "write for example time.time"
+    return check_callable(option, given, takes=0, is_async=False, example=example)
 
 
 def check_app(given: F) -> F:
-    """Raises `ConfigurationError` unless it can be an ASGI app."""
-    if given is None or not callable(given):
-        raise ConfigurationError(f"app must be an ASGI app, got {shown(given)}")
+    """Raises `ConfigurationError` unless it can be an ASGI app.
+
+    A class can be one if its objects can be awaited, as those of Starlette's endpoints can.
+    """
+    is_class = isinstance(given, type) and not hasattr(given, "__await__")
+    if is_class or not callable(given):
+        what = f"the class {given.__qualname__}" if isinstance(given, type) else shown(given)
+        raise ConfigurationError(f"app must be an ASGI app, got {what}")
+    if not _takes(given, 3):
+        raise ConfigurationError(
+            f"app must be an ASGI 3 app, which is called with scope, receive and send, got "
+            f"{shown(given)}"
+        )
     return given
 
 
@@ -276,6 +371,27 @@ _PLACEHOLDERS = (
 ).split()
 
 
+# A word of the list, whatever stands between its letters.
+_PLACEHOLDER = re.compile(
+    "|".join("[^a-zA-Z0-9]*".join(word) for word in sorted(_PLACEHOLDERS, key=len, reverse=True)),
+    re.IGNORECASE,
+)
+_WORD = re.compile("[A-Za-z][a-z]{4,}|[A-Z]{6,}|[0-9]{6,}")  # rare in what is random
+_MAKE = "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def not_given(given: object) -> str:
+    """Why this is no secret or key, and what to write; the secret itself is not in it."""
+    if given is None:
+        return "got None; is the environment variable behind it set?"
+    kind = type(given).__qualname__
+    if callable(getattr(given, "get_secret_value", None)):
+        return f"got a {kind}; write .get_secret_value()"
+    if isinstance(given, PathLike):
+        return f"got a {kind}; write .read_text()"
+    return f"got a {kind}"
+
+
 def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
     """The secret as bytes, if it is one that can't be guessed.
 
@@ -285,28 +401,51 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
         minimum: its least length in bytes.
 
     Raises:
-        ConfigurationError: it is no string or bytes, short, a known placeholder, or has hardly any
-            different bytes. The secret itself never stands in the message.
+        ConfigurationError: it is no string or bytes, short, a known placeholder, has hardly any
+            different bytes, or is a text with space at an end. The secret itself never stands in
+            the message.
     """
     if not isinstance(secret, (str, bytes)):
-        raise ConfigurationError(
-            f"{option}: a {type(secret).__name__} is no secret; is the setting behind it set?"
-        )
+        raise ConfigurationError(f"{option} must be a string or bytes, {not_given(secret)}")
     try:
         raw = secret.encode() if isinstance(secret, str) else secret
     except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates
-        raise ConfigurationError(f"{option}: this is no text; give it as bytes") from None
-    mend = """make one: python -c "import secrets; print(secrets.token_urlsafe(32))" """.rstrip()
+        raise ConfigurationError(f"{option} must be a text; give other bytes as bytes") from None
     if not raw:
-        raise ConfigurationError(f"{option}: the secret is empty; {mend}")
+        raise ConfigurationError(
+            f"{option} must not be empty; is the environment variable behind it set? To {_MAKE}"
+        )
+    if _has_space_around(secret):
+        raise ConfigurationError(
+            f"{option} must not begin or end with a space or a newline, as what was read from a "
+            "file often does; write .strip()"
+        )
     if len(raw) < minimum:
         raise ConfigurationError(
-            f"{option}: {len(raw)} bytes are too few, it takes at least {minimum}; {mend}"
+            f"{option} must have at least {minimum} bytes, got {len(raw)}; {_MAKE}"
         )
-    letters = bytes(byte for byte in raw.lower() if chr(byte).isalnum()).decode("latin-1")
-    if len(set(raw)) < 5 or any(word in letters for word in _PLACEHOLDERS):
-        raise ConfigurationError(f"{option}: this is a placeholder, not a secret; {mend}")
+    if len(set(raw)) < 5 or _is_placeholder(raw, minimum):
+        raise ConfigurationError(f"{option} must be random, got a placeholder; {_MAKE}")
     return raw
+
+
+def _has_space_around(secret: str | bytes) -> bool:
+    """Bytes that are no text may be any, at their ends too."""
+    if isinstance(secret, bytes):
+        if not re.fullmatch(rb"[\t\n\r\x20-\x7e]*", secret):
+            return False
+        secret = secret.decode()
+    return secret != secret.strip()
+
+
+def _is_placeholder(raw: bytes, minimum: int) -> bool:
+    """Whether it lives by a word of the list: without it, it is short, or made of words."""
+    text = raw.decode("latin-1")
+    rest, found = _PLACEHOLDER.subn(lambda word: re.sub("[a-zA-Z0-9]", "", word[0]), text)
+    if not found:
+        return False
+    mixed = _WORD.sub("", re.sub("[^a-zA-Z0-9]", "", rest))
+    return len(rest) < minimum or len(mixed) < 11 or len(set(mixed)) < 8
 
 
 def check_key(option: str, key: object) -> bytes:
@@ -317,5 +456,5 @@ def check_key(option: str, key: object) -> bytes:
     """
     raw = check_secret(option, key, minimum=16)
     if not VISIBLE.fullmatch(raw.decode("latin-1")):
-        raise ConfigurationError(f"{option}: use only visible ASCII characters, without spaces")
+        raise ConfigurationError(f"{option} must be visible ASCII characters, without spaces")
     return raw

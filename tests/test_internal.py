@@ -60,7 +60,7 @@ WEAK = ["", "short", VALUE[:15], "changeme-changeme-changeme", "a" * 40, "intern
 class TestConfiguration:
     @pytest.mark.parametrize("value", WEAK)
     def test_row_14_a_value_that_can_be_guessed_is_refused(self, value: str) -> None:
-        with pytest.raises(ConfigurationError, match=r"^InternalCredential: value: ") as caught:
+        with pytest.raises(ConfigurationError, match=r"^InternalCredential: value must ") as caught:
             InternalCredential(value)
         assert not value or value not in "".join(traceback.format_exception(caught.value))
 
