@@ -4,14 +4,15 @@ looked up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from jwt.algorithms import Algorithm, AllowedPrivateKeys, HMACAlgorithm
+from jwt.algorithms import Algorithm, AllowedPrivateKeys, AllowedPublicKeys, HMACAlgorithm
 
-from asgi_wsauth.options import ConfigurationError, check_secret
+from asgi_wsauth.options import ConfigurationError, check_list, check_secret, not_given, shown
 
 __all__ = [
     "CANNOT_LOAD",
@@ -25,8 +26,9 @@ __all__ = [
     "why_unusable",
 ]
 
-Key: TypeAlias = "str | bytes | jwt.PyJWK | Mapping[str, Any]"
-"""A secret, a public key as PEM, or a JWK (RFC 7517) as a dict or a `jwt.PyJWK`."""
+Key: TypeAlias = "str | bytes | jwt.PyJWK | Mapping[str, Any] | AllowedPublicKeys"
+"""A secret, a public key as PEM or as an object of `cryptography`, or a JWK (RFC 7517) as a dict or
+a `jwt.PyJWK`."""
 
 CANNOT_LOAD = (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError)
 """What a key that does not fit its algorithm makes PyJWT and cryptography raise."""
@@ -147,7 +149,8 @@ class StaticKeys:
     """
 
     def __init__(self, key: Key | Sequence[Key], algorithms: Mapping[str, Algorithm]) -> None:
-        keys = [key] if isinstance(key, (str, bytes, jwt.PyJWK, Mapping)) else key
+        is_list = isinstance(key, Sequence) and not isinstance(key, (str, bytes, bytearray))
+        keys = cast("Sequence[Key]", key if is_list else [key])
         self._keys = KeySet(_prepare(keys, algorithms))
 
     async def keys(self) -> KeySet:
@@ -163,11 +166,10 @@ def check_algorithms(algorithms: Sequence[str]) -> dict[str, Algorithm]:
     Raises:
         ConfigurationError: one is unknown or `none`, or families are mixed.
     """
-    if isinstance(algorithms, str) or not algorithms:
-        raise ConfigurationError(
-            f'algorithms: {algorithms!r} is no list of names; write for example ["RS256"]'
-        )
-    known = {name: _algorithm(name) for name in algorithms}
+    names = check_list("algorithms", algorithms)
+    if not names:
+        raise ConfigurationError('algorithms must name one, for example ["RS256"], got []')
+    known = {name: _algorithm(name) for name in names}
     if len({isinstance(algorithm, HMACAlgorithm) for algorithm in known.values()}) > 1:
         raise ConfigurationError(
             "algorithms: HMAC and public-key algorithms in one verifier let a public key serve as "
@@ -182,18 +184,19 @@ def _algorithm(name: str) -> Algorithm:
             return jwt.get_algorithm_by_name(name)
         except NotImplementedError:
             pass
-    raise ConfigurationError(f'algorithms: {name!r} verifies nothing; use for example "ES256"')
+    known = ", ".join(sorted(set(jwt.algorithms.get_default_algorithms()) - {"none"}))
+    raise ConfigurationError(f"algorithms must be some of {known}, got {shown(name)}")
 
 
 def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[PreparedKey]:
     """The keys, once for each algorithm that they fit."""
-    if isinstance(keys, (str, bytes)) or not isinstance(keys, Sequence) or not keys:
+    if not keys:
         raise ConfigurationError(
-            "key: there is none; give a secret, a public key as PEM, a JWK, a list of them, or a "
-            "JWKS"
+            "key must be a secret, a public key as PEM, a JWK, a list of them, or a JWKS, got []"
         )
     prepared = []
     for number, key in enumerate(keys, 1):
+        _check_kind("key" if len(keys) == 1 else f"key number {number}", key)
         problems = []
         for name, algorithm in algorithms.items():
             try:
@@ -214,6 +217,39 @@ def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[P
     return prepared
 
 
+_ADDRESS = re.compile(r"\s*https?://", re.IGNORECASE)
+_PATH = re.compile(
+    r"\s*(?:~?/|\.{1,2}/|[A-Za-z]:\\)?[\w./\\ -]*\.(?:pem|pub|key|crt|cer|der|jwk|json|txt)\s*"
+    r"|/(?:app|etc|home|mnt|opt|run|secrets|srv|usr|var)/[\w./-]+\s*"
+)
+
+
+def _check_kind(option: str, key: object) -> None:
+    """Raises `ConfigurationError` for what only leads to a key. It never shows it."""
+    if not isinstance(key, (str, bytes, jwt.PyJWK, Mapping, *_OBJECTS)):
+        raise ConfigurationError(
+            f"{option} must be a secret, a public key as PEM, a JWK, a list of them, or a JWKS, "
+            f"{not_given(key)}"
+        )
+    if not isinstance(key, (str, bytes)):
+        return
+    text = key if isinstance(key, str) else key.decode("latin-1")
+    if _ADDRESS.match(text):
+        raise ConfigurationError(f"{option} must be a key, got an address; write JWKS(url)")
+    if _PATH.fullmatch(text):
+        raise ConfigurationError(
+            f"{option} must be a key, got the path of a file; write Path(path).read_text()"
+        )
+    if "-----BEGIN" in text and "\\n" in text:
+        raise ConfigurationError(
+            f"{option} must be PEM with real line ends, got some that are written out; write "
+            r'.replace("\\n", "\n")'
+        )
+
+
+_OBJECTS = (*get_args(AllowedPublicKeys), *get_args(AllowedPrivateKeys))
+
+
 def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None, ReadyKey]:
     """One key for one algorithm, and its `kid`.
 
@@ -232,6 +268,8 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None,
             raise ConfigurationError(f'key: its "use" is {key.public_key_use!r}, not "sig"')
         kid, raw = key.key_id, key.key
     if isinstance(algorithm, HMACAlgorithm):
+        if "-----BEGIN" in str(raw):
+            algorithm.prepare_key(raw)  # a public key is no secret
         raw = check_secret(f"key for {name}", raw, minimum=algorithm.hash_alg().digest_size)
     usable = algorithm.prepare_key(raw)
     if isinstance(usable, get_args(AllowedPrivateKeys)):

@@ -228,7 +228,7 @@ class TestFromEnv:
     ) -> None:
         monkeypatch.setenv("CHAT_KEY", form.format(key))
         number = 2 if form == KEY + ",{}" else 1
-        named = rf"^APIKeyVerifier.from_env\('CHAT_KEY'\): key number {number}: "
+        named = rf"^APIKeyVerifier.from_env\('CHAT_KEY'\): key number {number} must "
         with pytest.raises(ConfigurationError, match=named) as caught:
             APIKeyVerifier.from_env("CHAT_KEY")
         shown = "".join(traceback.format_exception(caught.value))

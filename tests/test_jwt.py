@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import inspect
 import json
+import pathlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -599,16 +600,16 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         ("a-string-secret-at-least-256-bits-long", {}, "placeholder"),
         ("your-256-bit-secret-your-256-bit-secret", {}, "placeholder"),
         ("a" * 64, {}, "placeholder"),
-        (None, {}, "key: there is none"),
-        ([], {}, "key: there is none"),
-        ([None], {}, "key for HS256 must be a string or bytes, got None; is the env"),
+        (None, {}, "key must be a secret"),
+        ([], {}, "key must be a secret"),
+        ([None], {}, "got None; is the environment variable"),
         # Keys that can't serve
         (public(RSA_KEY), {}, "key: number 1 fits none"),
         (json.dumps(RSA_JWK), {}, "key: number 1 fits none"),
         (SECRET, {"algorithms": ["RS256"]}, "key: number 1 fits none"),
         (b"\x00" * 64, {"algorithms": ["EdDSA"]}, "key: number 1 fits none"),
         (public(P256_KEY), {"algorithms": ["ES384"]}, "key: number 1 fits none"),
-        ([public(RSA_KEY), 5], {"algorithms": ["RS256"]}, "key: number 2 fits none"),
+        ([public(RSA_KEY), 5], {"algorithms": ["RS256"]}, "key number 2 must be a secret"),
         (OCT_JWK, {"algorithms": ["RS256"]}, "key: number 1 fits none"),
         ({"kty": "oct"}, {}, "key: number 1 fits none"),
         ({}, {}, "key: number 1 fits none"),
@@ -627,11 +628,11 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         ),
         # Algorithms
         (SECRET, {"algorithms": []}, "algorithms"),
-        (SECRET, {"algorithms": "HS256"}, "algorithms: 'HS256' is no list"),
-        (SECRET, {"algorithms": ["none"]}, "algorithms: 'none'"),
-        (SECRET, {"algorithms": ["None"]}, "algorithms: 'None'"),
-        (SECRET, {"algorithms": ["HS1"]}, "algorithms: 'HS1'"),
-        (SECRET, {"algorithms": [5]}, "algorithms: 5"),
+        (SECRET, {"algorithms": "HS256"}, "algorithms must be a list, got one string"),
+        (SECRET, {"algorithms": ["none"]}, "RS512, got 'none'"),
+        (SECRET, {"algorithms": ["None"]}, "RS512, got 'None'"),
+        (SECRET, {"algorithms": ["HS1"]}, "algorithms must be some of ES256, "),
+        (SECRET, {"algorithms": [5]}, "RS512, got 5"),
         # The rest
         (
             SECRET,
@@ -659,6 +660,54 @@ def test_bad_configuration(key: Any, options: Any, named: str) -> None:
     assert named in str(caught.value)
     for secret in key if isinstance(key, list) else [key]:
         assert not isinstance(secret, str) or len(secret) < 10 or secret not in str(caught.value)
+
+
+class SecretStr:
+    """As pydantic's."""
+
+    def get_secret_value(self) -> str:
+        return SECRET
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256"])
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (None, "got None; is the environment variable behind it set?"),
+        (SecretStr(), "got a SecretStr; write .get_secret_value()"),
+        (pathlib.Path("key.pem"), f"got a {type(pathlib.Path()).__name__}; write .read_text()"),
+        ("/run/secrets/jwt", "got the path of a file; write Path(path).read_text()"),
+        ("./keys/public.pem\n", "got the path of a file; write Path(path).read_text()"),
+        (b"C:\\keys\\public.pem", "got the path of a file; write Path(path).read_text()"),
+        ("key.pem", "got the path of a file; write Path(path).read_text()"),
+        ("https://id.example/jwks.json", "got an address; write JWKS(url)"),
+        (public(RSA_KEY).replace("\n", "\\n"), r'write .replace("\\n", "\n")'),
+        (5, "got a int"),
+        (bytearray(40), "got a bytearray"),
+    ],
+)
+def test_case_38_what_only_leads_to_a_key_is_named(key: Any, told: str, algorithm: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^key must be ") as caught:
+        jwt_verifier(key, algorithms=[algorithm])
+    assert str(caught.value).endswith(told)
+    with pytest.raises(ConfigurationError, match=r"^key number 2 must be "):
+        jwt_verifier([SECRET, key], algorithms=["HS256"])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("key", "algorithm"), [(RSA_KEY, "RS256"), (P256_KEY, "ES256")])
+async def test_case_38_a_key_of_cryptography_is_one(key: Any, algorithm: str) -> None:
+    token = mint(key=key, algorithm=algorithm)
+    for given in (key.public_key(), [key.public_key()]):
+        assert await admits(jwt_verifier(given, algorithms=[algorithm]), token)
+    with pytest.raises(ConfigurationError, match="private key"):
+        jwt_verifier(key, algorithms=[algorithm])
+
+
+@pytest.mark.parametrize("name", ["hs256", "Rs256", "none", "HS1", 5, None])
+def test_case_55_an_unknown_algorithm_is_told_the_known_ones(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^algorithms must be some of .*HS256.*RS256"):
+        jwt_verifier(algorithms=[name])
 
 
 def test_what_is_wrong_with_a_key_is_told_without_it() -> None:

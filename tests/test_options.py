@@ -6,12 +6,14 @@ import base64
 import random
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asgi_wsauth import ConfigurationError
 from asgi_wsauth.options import (
+    _PLACEHOLDERS,
     check_count,
     check_key,
     check_list,
@@ -196,6 +198,88 @@ class TestCheckSecret:
     def test_the_mend_is_a_command_that_makes_a_good_one(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match=r"secrets\.token_urlsafe\(32\)"):
             check_secret("key", secret, minimum=16)
+
+
+class TestAtTheEnds:
+    """Case 18: what was read from a file often has a newline at its end, and fits nothing."""
+
+    SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"
+
+    @pytest.mark.parametrize("form", ["{}\n", "{}\r\n", " {}", "{} ", "\t{}", "\n{}\n", "{}\u00a0"])
+    @pytest.mark.parametrize("check", [check_secret, check_key])
+    def test_case_18_a_space_or_newline_is_named(self, form: str, check: Any) -> None:
+        options = {"minimum": 16} if check is check_secret else {}
+        written = form.format(self.SECRET)
+        for secret in (written, written.encode()) if written.isascii() else (written,):
+            with pytest.raises(ConfigurationError) as caught:
+                check("key", secret, **options)
+            assert "must not begin or end with a space or a newline" in str(caught.value)
+            assert self.SECRET not in str(caught.value)
+
+    def test_a_secret_may_have_spaces_within(self) -> None:
+        assert check_secret("key", "correct horse battery staple", minimum=16)
+
+    @pytest.mark.parametrize("end", [b"\n", b" ", b"\t"])
+    def test_bytes_that_are_no_text_may_end_in_any(self, end: bytes) -> None:
+        random_bytes = random.Random(1).randbytes(32)
+        assert check_secret("key", random_bytes + end, minimum=32) == random_bytes + end
+
+
+class TestAWordOfTheList:
+    """Case 18: it makes no placeholder of a secret that is one without it."""
+
+    @pytest.mark.parametrize("word", _PLACEHOLDERS)
+    @pytest.mark.parametrize("size", [32, 48, 64])
+    def test_case_18_in_a_random_secret_it_does_no_harm(self, word: str, size: int) -> None:
+        generator = random.Random(f"{word}{size}")
+        for _ in range(50):
+            secret = ENCODINGS["token_urlsafe"](generator.randbytes(size))
+            place = generator.randrange(len(secret) + 1)
+            minimum = len(secret)
+            for written in (word, word.upper(), word.title()):
+                given = f"{secret[:place]!s}{written}{secret[place:]!s}"
+                assert check_secret("key", given, minimum=minimum) == given.encode()
+
+    @pytest.mark.parametrize(
+        "secret",
+        [
+            "supersecret" * 6,
+            "supersecret-" * 6,
+            "supersecret" + "a" * 32,
+            "supersecret" + "0123456789" * 4,
+            "supersecretAb1!" * 4,
+            "supersecret" + "Ab1!Cd2?" * 5,
+            "Please ChangeMe Before You Deploy It, Thanks",
+            "changeme changeme rF3vN8wq0Z",
+        ],
+    )
+    def test_case_18_padding_does_not_save_it(self, secret: str) -> None:
+        with pytest.raises(ConfigurationError, match="got a placeholder"):
+            check_secret("key", secret, minimum=16)
+
+
+class SecretStr:
+    """As pydantic's."""
+
+    def get_secret_value(self) -> str:
+        return "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "got None; is the environment variable behind it set?"),
+        (SecretStr(), "got a SecretStr; write .get_secret_value()"),
+        (Path("/run/secrets/jwt"), f"got a {type(Path()).__name__}; write .read_text()"),
+        (12345678901234567890, "got a int"),
+    ],
+)
+@pytest.mark.parametrize("check", [check_secret, check_key])
+def test_case_38_what_only_leads_to_a_secret_is_named(given: object, told: str, check: Any) -> None:
+    options = {"minimum": 16} if check is check_secret else {}
+    with pytest.raises(ConfigurationError) as caught:
+        check("key", given, **options)
+    assert str(caught.value) == f"key must be a string or bytes, {told}"
 
 
 class TestCheckKey:
