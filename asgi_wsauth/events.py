@@ -260,7 +260,6 @@ def log_failure(message: str, what: object, exc: Exception) -> None:
     """Log that `what` raised `exc`, in the same way: `message` has one `%r` for it."""
     error_type, error_at = raised(exc)
     extra: dict[str, object] = {"error_type": error_type, "error_at": error_at}
-    message = f"{_prefix(error_type, error_at)}{message}"
     _log(logging.ERROR, message, (what,), "".join(format_exception(exc)), extra)
 
 

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.sources import Cookie, Header, QueryParam, Source, Subprotocol
+from asgi_wsauth.options import ConfigurationError, check_instance, check_list, shown
+from asgi_wsauth.scrub import HIDDEN
+from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 
 __all__ = ["RedactCredentials"]
-
-_HIDDEN = r"\1[redacted]"
-
-# Where a name may begin: not inside a longer one, but behind the "\n" of a repr.
-_START = r"(?:(?<![\w-])|(?<=\\[nrt]))"
-# Between a name and its value: "=", or the end and the beginning of two strings in a repr or JSON.
-_IS = r"(?:=|\s+=\s+|['\"]\s*[:,]\s*(?:b(?=['\"]))?['\"])"
-# A quote ends a value only where something follows that ends a string.
-_QUOTE = r"['\"](?![,;:)\]}>\s]|$)"
-_LINE = r"[^'\"\r\n]+"
-
-# What shows by its shape that it is a credential, wherever it stands. Matched from the beginning of
-# a word, once for each word, so that a hostile line takes no more than linear time.
-_SHAPES = [
-    rf"(?<![\w-])((?:(?!{start})[\w-])*){start}{rest}"
-    for start, rest in (("eyJ", r"[\w-]+\.[\w-]*\.[\w-]*"), ("ws[tik]_", r"[\w-]{16,}"))
-]
 
 
 class RedactCredentials(logging.Filter):
@@ -37,17 +24,25 @@ class RedactCredentials(logging.Filter):
     logs the handshake before any app sees it, or a framework that handed on a copy of the scope.
 
     It knows the parameters, headers, cookies and subprotocols by the names that the authenticator's
-    sources have, and JWTs and this package's own credentials by their shape. A source of your own
-    is covered by shape alone. It reads a record's message and traceback, not its `extra`.
+    sources have, in addresses, dumps of headers, reprs, JSON (also within JSON, or percent-escaped)
+    and the variables of CGI; and JWTs and this package's own credentials by their shape. It reads a
+    record's message and traceback, not its `extra`.
+
+    A source of your own is covered by shape, and by its method `log_patterns()`, if it has one: a
+    list of regular expressions. What they match is cut out, except for the first group, if there is
+    one. They are searched for in every line that is logged, so each must take linear time.
 
     Args:
         authenticator: the one whose sources are meant.
+
+    Raises:
+        ConfigurationError: it is no authenticator, or a source's patterns are none.
     """
 
     def __init__(self, authenticator: Authenticator) -> None:
         super().__init__()
-        patterns = [p for source in authenticator.sources for p in _patterns(source)]
-        self._patterns = [re.compile(p, re.IGNORECASE) for p in (*patterns, *_SHAPES)]
+        check_instance("authenticator", authenticator, Authenticator, "Authenticator([...])")
+        self._rules = [rule for source in authenticator.sources for rule in _rules(source)]
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact `record` in place; always True."""
@@ -75,39 +70,160 @@ class RedactCredentials(logging.Filter):
         return value
 
     def _clean(self, text: str) -> str:
-        for pattern in self._patterns:
-            text = pattern.sub(_HIDDEN, text)
+        said = text.lower()
+        if "%" in said:
+            said += _unescaped(said).lower()
+        for rule in self._rules:
+            if rule.word in said:
+                text = rule.pattern.sub(_hide, text)
+        if any(word in said for word in _SHAPE_WORDS):
+            text = _SHAPE.sub(_hide, text)
+            text = _ESCAPED_RUN.sub(_hide_shape, text) if "%" in text else text
         return text
 
 
-def _patterns(source: Source) -> list[str]:
-    """For a source, what stands before its credential (group 1), and the credential."""
+class _Rule(NamedTuple):
+    """What to look for, and a word without which there is none, in lower case and unescaped."""
+
+    word: str
+    pattern: re.Pattern[str]
+
+
+def _hide(match: re.Match[str]) -> str:
+    kept = match[1] if match.re.groups else None
+    return f"{kept or ''}{HIDDEN}"
+
+
+def _unescaped(text: str) -> str:
+    """The text without its percent escapes, and without those that are in them."""
+    for _ in range(_DEEPEST):
+        if not _ESCAPE.search(text):
+            break
+        text = unquote(text, "latin-1")
+    return text
+
+
+_ESCAPE = re.compile("%[0-9a-fA-F]{2}")
+_DEEPEST = 4  # an address in an address in an address, and one more
+
+
+# What shows by its shape that it is a credential, wherever it stands. Matched from the beginning of
+# a word, once for each word, so that a hostile line takes no more than linear time.
+
+_SHAPE_WORDS = ("eyj", "wst_", "wsi_", "wsk_")
+_START_OF_ONE = r"(?:eyJ|ws[tik]_)"
+_SHAPE = re.compile(
+    rf"(?<![\w-])((?:(?!{_START_OF_ONE})[\w-])*+)"
+    r"(?:eyJ[\w-]++\.[\w-]*+\.[\w-]*+|ws[tik]_[\w-]{16,})",
+    re.IGNORECASE,
+)
+_ESCAPED_RUN = re.compile(r"(?<![\w.~%-])[\w.~-]*+%[\w.~%-]{16,}")
+
+
+def _hide_shape(run: re.Match[str]) -> str:
+    """A word with escapes in it goes as a whole, if it is a credential without them."""
+    return HIDDEN if _SHAPE.search(_unescaped(run[0])) else run[0]
+
+
+# What stands behind a name. Every part may have been percent-escaped, in an address that is a
+# parameter of another one, and a quote may stand behind any number of backslashes, in JSON that is
+# a string in JSON. Possessive throughout (`++`), so that no line takes more than linear time.
+
+
+def _one_of(characters: str) -> str:
+    """One of these characters, or its escape, escaped again or not."""
+    codes = "|".join(f"{ord(character):02x}" for character in characters)
+    return rf"(?:[{re.escape(characters)}]|%(?:25)*+(?:{codes}))"
+
+
+_QUOTE = rf"(?:(?:\\|%(?:25)*+5c)*+{_one_of(chr(34) + chr(39))})"
+_SPACE = rf"(?:{_one_of(' ')}|[\t\n])"
+# Where a name may begin: not inside a longer one, but behind the "\n" of a repr, or an escape.
+_ESCAPE_BEFORE = "".join(rf"|(?<=%{'25' * depth}[0-9a-f]{{2}})" for depth in range(_DEEPEST))
+_START = rf"(?:(?<![\w-])|(?<=\\[nrt])|(?<=\\u[0-9a-f]{{4}}){_ESCAPE_BEFORE})"
+# Between a name and its value: an equals sign, a colon, or, in a pair of strings, a comma.
+_IS = (
+    rf"(?:{_one_of('=')}|\s++=\s++|{_QUOTE}?[ \t]*+(?:{_one_of(':')}|=>)[ \t]*+"
+    rf"|{_QUOTE}{_SPACE}*+{_one_of(',')}{_SPACE}*+(?=b?{_QUOTE}))(?:b(?={_QUOTE}))?{_QUOTE}?"
+)
+
+
+def _value(ends: str) -> str:
+    """A value, which one of `ends` ends. A quote does that only where something follows that ends a
+    string; it may be the value's own."""
+    end_of_string = r"[,;:)\]}>\s]|$"
+    return rf"(?:[^{ends}'\"\\]|\\++(?!['\"])|\\*+['\"](?!{end_of_string}))++"
+
+
+_PARAMETER, _COOKIE, _LINE = _value(r"&\s"), _value(r";\s"), _value(r"\r\n")
+_WORD, _ELEMENT = _value(r"\s"), _value(r",\s")
+
+
+def _rules(source: Source) -> Iterator[_Rule]:
+    for word, pattern in _built_in(source):
+        yield _Rule(word, re.compile(pattern, re.IGNORECASE))
+    log_patterns = getattr(source, "log_patterns", None)
+    if log_patterns is None:
+        return
+    if not callable(log_patterns):
+        raise ConfigurationError(f"sources: log_patterns of {shown(source)} must be a method")
+    for pattern in check_list(f"log_patterns() of {shown(source)}", log_patterns()):
+        yield _Rule("", _compiled(source, pattern))
+
+
+def _compiled(source: Source, pattern: str) -> re.Pattern[str]:
+    why = "that is no string"
+    if isinstance(pattern, str):
+        try:
+            return re.compile(pattern)
+        except re.error as exc:
+            why = str(exc)
+    raise ConfigurationError(
+        f"log_patterns() of {shown(source)} must be a list of regular expressions, got "
+        f"{shown(pattern)}: {why}"
+    )
+
+
+def _built_in(source: Source) -> Iterator[tuple[str, str]]:
+    """For a source of this package, a word and a pattern: what stands before the credential (group
+    1), and the credential."""
     if isinstance(source, QueryParam):
-        name = "".join(map(_query_character, source.name))
-        return [rf"({_START}{name}{_IS})(?:[^&\s'\"]|{_QUOTE})+"]
-    if isinstance(source, Header):
-        # "name: value" in a dump of headers, or the name and the value as two strings
-        name = re.escape(source.name)
-        found = [rf"({_START}{name}(?:\s*:\s*|{_IS})){_LINE}"]
+        yield _word(source.name), rf"({_START}{_name(source.name)}{_IS}){_PARAMETER}"
+    elif isinstance(source, FirstMessage):
+        yield "token", rf"({_START}token{_IS}){_PARAMETER}"
+    elif isinstance(source, Cookie):
+        yield _word(source.name), rf"({_START}{_name(source.name)}{_IS}){_COOKIE}"
+    elif isinstance(source, Header):
+        # CGI has HTTP_X_API_KEY for X-API-Key.
+        name = _name(source.name).replace(_character("-"), f"(?:_|{_character('-')})")
+        start = rf"(?:{_START}|(?<=http_))"
+        longest = max(source.name.split("-"), key=len)
+        yield _word(longest), rf"({start}{name}{_IS}){_LINE}"
         if source.scheme is not None:
-            found.append(rf"({_START}{re.escape(source.scheme)} +)(?:[^\s'\"]|{_QUOTE})+")
-        return found
-    if isinstance(source, Cookie):
-        return [rf"({_START}{re.escape(source.name)}{_IS}\"?)(?:[^;\s'\"]|{_QUOTE})+"]
-    if isinstance(source, Subprotocol):
-        if source.marker is None:
-            return [rf"({re.escape(source.prefix or '')})[^\s,'\"]+"]
-        marker = re.escape(source.marker)
-        return [
-            rf"({_START}{marker}['\"]?\s*,\s*['\"]?)[^\s,'\"]+",
-            # The list may come in two headers, each of which is logged on a line of its own.
-            rf"(sec-websocket-protocol:(?!\s*{marker}\s*$)\s*(?:{marker}\s*,\s*)?){_LINE}",
-        ]
-    return []
+            scheme = rf"{_START}{re.escape(source.scheme)}(?:\+|{_one_of(' ')})++"
+            yield _word(source.scheme), rf"({scheme}){_WORD}"
+    elif isinstance(source, Subprotocol) and source.prefix is not None:
+        yield _word(source.prefix), rf"({_name(source.prefix)}){_ELEMENT}"
+    elif isinstance(source, Subprotocol) and source.marker is not None:
+        comma = rf"{_QUOTE}?{_SPACE}*+{_one_of(',')}{_SPACE}*+{_QUOTE}?"
+        yield _word(source.marker), rf"({_START}{_name(source.marker)}{comma}){_ELEMENT}"
+        # The list may come in two headers, each of which is logged on a line of its own.
+        marker, header = re.escape(source.marker), r"sec[-_]websocket[-_]protocol"
+        alone = rf"(?!\s*{marker}\s*$)\s*(?:{marker}\s*,\s*)?"
+        yield "protocol", rf"({header}:{alone}){_LINE}"
 
 
-def _query_character(character: str) -> str:
-    """One character of a parameter's name, as it may stand in a query string."""
-    escaped = "".join(f"%{byte:02x}" for byte in character.encode())
+def _word(name: str) -> str:
+    """What is in every text in which the name is, in lower case and unescaped."""
+    return name.lower() if re.fullmatch(r"[\w.~-]+", name, re.ASCII) else ""
+
+
+def _name(name: str) -> str:
+    """A name, of which any character may be escaped."""
+    return "".join(map(_character, name))
+
+
+def _character(character: str) -> str:
+    escaped = "".join(f"%(?:25)*+{byte:02x}" for byte in character.encode())
     plus = r"|\+" if character == " " else ""
     return f"(?:{re.escape(character)}|{escaped}{plus})"

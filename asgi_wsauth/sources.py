@@ -15,7 +15,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
-from urllib.parse import unquote_plus
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -46,7 +45,7 @@ HTTP_TOKEN = re.compile(f"{_TOKEN}+")
 
 class Source(Protocol):
     """Finds a credential in a handshake, and removes it from the scope. Any object with these two
-    methods is one."""
+    methods is one. It may have a third, `log_patterns()`: see `RedactCredentials`."""
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         """The credential, or None where there is none.
@@ -83,33 +82,56 @@ class QueryParam:
         if not name:
             raise ConfigurationError('QueryParam: the name is empty; use for example "token"')
         self.name = name
+        # One expression for the whole query: to take it apart and decode each name takes 50 ms for
+        # one of 64 KB.
+        self._mine = re.compile(
+            b"(?<![^&])" + b"".join(map(_query_character, name)) + b"(?:=([^&]*+))?&"
+        )
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
-        found = [part for part in self._parts(conn.scope) if self._is_mine(part)]
+        found = self._mine.findall(self._query(conn.scope))
         if len(found) > 1:
             raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
-        if not found:
-            return None
-        return unquote_plus(found[0].partition(b"=")[2].decode("latin-1")) or None
+        return _decoded(found[0]) or None if found else None
 
     def redact(self, scope: Scope, /) -> None:
-        parts = self._parts(scope)
-        kept = [part for part in parts if not self._is_mine(part)]
-        if len(kept) < len(parts):
-            scope["query_string"] = b"&".join(kept)
+        query = self._query(scope)
+        if self._mine.search(query):
+            scope["query_string"] = self._mine.sub(b"", query)[:-1]
 
-    def _parts(self, scope: Scope) -> list[bytes]:
-        query: bytes = scope.get("query_string") or b""
-        return query.split(b"&") if query else []
-
-    def _is_mine(self, part: bytes) -> bool:
-        name = part.partition(b"=")[0].decode("latin-1")
-        if "%" in name or "+" in name:
-            name = unquote_plus(name)
-        return name == self.name
+    def _query(self, scope: Scope) -> bytes:
+        """The query, with every parameter ended by an ampersand."""
+        return (scope.get("query_string") or b"") + b"&"
 
     def __repr__(self) -> str:
         return f"query parameter {self.name}"
+
+
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+
+
+def _decoded(value: bytes) -> str:
+    """A query value, percent-decoded once. `urllib` takes 30 ms for 64 KB of percent signs."""
+    plain = _ESCAPES.sub(
+        lambda run: bytes.fromhex(run[0].decode().replace("%", "")), value.replace(b"+", b" ")
+    )
+    return plain.decode(errors="replace")
+
+
+def _query_character(character: str) -> bytes:
+    """A pattern for one character of a name as it may stand in a query string."""
+    either_case = (f"%{byte:02X}" for byte in character.encode())
+    escaped = "".join(
+        f"[{c}{c.lower()}]" if c in "ABCDEF" else c for code in either_case for c in code
+    )
+    forms = [escaped.encode()]
+    if character == " ":
+        forms.append(rb"\+")
+    elif character == "%":  # one that begins no escape stands for itself
+        forms.append(rb"%(?![0-9A-Fa-f]{2})")
+    elif character not in "+&=" and ord(character) < 256:
+        forms.append(re.escape(character.encode("latin-1")))
+    return b"(?:" + b"|".join(forms) + b")"
 
 
 class Header:
@@ -388,6 +410,7 @@ def token_in(text: str, kind: str) -> str | None:
 
 
 _PROTOCOL_HEADER = b"sec-websocket-protocol"
+_ELEMENT = re.compile(r"[^,\s](?:[^,]*[^,\s])?")  # of a list in a header, RFC 9110 section 5.6.1
 
 
 def _offered(scope: Scope) -> list[str]:
@@ -397,7 +420,7 @@ def _offered(scope: Scope) -> list[str]:
         values = [
             v.decode("latin-1") for k, v in scope.get("headers") or () if k == _PROTOCOL_HEADER
         ]
-        words = [word for value in values for word in value.split(",")]
+        return [word for value in values for word in _ELEMENT.findall(value)]
     return stripped(words)
 
 
@@ -412,7 +435,7 @@ def answer(scope: Scope, sources: Iterable[Source]) -> str | None:
 def stripped(words: Iterable[str]) -> list[str]:
     """The elements of a list in a header, without the space around them and without empty ones
     (RFC 9110 section 5.6.1). All that servers and frameworks strip counts as space."""
-    bare = [word.strip() if isinstance(word, str) else word for word in words]
+    bare = (word.strip() if isinstance(word, str) else word for word in words)
     return [word for word in bare if word != ""]
 
 

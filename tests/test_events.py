@@ -473,8 +473,7 @@ class TestWhatBroke:
     def test_an_observer_that_fails_is_told_of_in_the_same_way(self, log: Lines) -> None:
         log_failure("observer %r failed", "o", broken_at())
         (record,) = log.records
-        assert record.getMessage().startswith("LookupError in broken_at at tests/test_events.py:")
-        assert record.getMessage().endswith(": observer 'o' failed")
+        assert record.getMessage() == "observer 'o' failed"
         assert vars(record)["error_type"] == "LookupError"
         assert "test_events.py" in vars(record)["error_at"]
 

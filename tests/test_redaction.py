@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from starlette.requests import HTTPConnection
 from uvicorn.logging import AccessFormatter
 
 from asgi_wsauth import (
+    ConfigurationError,
     Cookie,
+    FirstMessage,
     Header,
     InternalCredential,
     QueryParam,
@@ -464,3 +467,210 @@ def test_a_source_of_your_own_is_covered_by_shape_alone() -> None:
     made = record("/ws/%s/%s", SECRET, token)
     assert build(FromPath()).filter(made)
     assert made.getMessage() == f"/ws/{SECRET}/[redacted]"
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+class TestForms:
+    """Case 33 of what strangers and the world send: the same name and value in other notations."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            # In JSON, in a string of JSON, and in a string of that
+            '{"token": "{}", "a": 1}',
+            '{"a":"b","token":"{}"}',
+            r'"{\"token\": \"{}\", \"a\": 1}"',
+            r'"{\"a\":\"{\\\"token\\\":\\\"{}\\\"}\"}"',
+            r"'{\'token\': \'{}\'}'",
+            '{"token" :\t"{}"}',
+            '{"headers": {"x-api-key": "{}"}}',
+            r'"{\"headers\": {\"X-API-Key\": \"{}\"}}"',
+            r"\"authorization\":\"Bearer {}\"",
+            r'"cookie\": \"a=1; session={}; b=2\"',
+            r'"[\"bearer\", \"{}\", \"chat\"]"',
+            # As YAML, logfmt, Ruby and people write it
+            "token: {}",
+            "token:{} a:1",
+            "{token: {}, a: 1}",
+            "  session: {}",
+            "x-api-key: {}",
+            "token='{}'",
+            'token="{}" a=1',
+            "token = '{}'",
+            '"token"=>"{}"',
+            "token: '{}'",
+            "session: \"{}\"",
+            "subprotocols: [bearer, {}]",
+            # The environment of CGI, WSGI and of a shell
+            "HTTP_AUTHORIZATION=Bearer {}",
+            "HTTP_AUTHORIZATION=Token {}",
+            "REDIRECT_HTTP_AUTHORIZATION=Token {}",
+            "{'HTTP_AUTHORIZATION': 'Token {}', 'a': '1'}",
+            "{'HTTP_X_API_KEY': '{}'}",
+            "HTTP_X_API_KEY={}",
+            "x_api_key={}",
+            "HTTP_COOKIE=a=1; session={}; b=2",
+            "'HTTP_COOKIE': 'session={}'",
+            "QUERY_STRING=token={}&a=1",
+            "'QUERY_STRING': 'a=1&token={}'",
+            "REQUEST_URI=/ws?token={}",
+            "HTTP_SEC_WEBSOCKET_PROTOCOL=chat, bearer, {}",
+            "'HTTP_SEC_WEBSOCKET_PROTOCOL': 'bearer,{}'",
+            "HTTP_SEC_WEBSOCKET_PROTOCOL=" + PREFIX + "{}, chat",
+            # In an address that is a parameter of another one, and in a form
+            "/login?next=%2Fws%3Ftoken%3D{}",
+            "/login?next=%2Fws%3Fa%3D1%26token%3D{}%26b%3D2",
+            "/a?next=%2Fb%3Fnext%3D%252Fws%253Ftoken%253D{}",
+            "auth=Bearer%20{}",
+            "auth=Bearer+{}",
+            "auth=Bearer%2520{}",
+            "protocols=bearer%2C%20{}",
+            "protocols=bearer%2c{}",
+            "body=%7B%22token%22%3A%22{}%22%7D",
+            "body=%7B%22token%22%3A+%22{}%22%7D",
+            "cookie=session%3D{}",
+            r"url=/ws?a=1\u0026token={}",
+        ],
+    )  # fmt: skip
+    def test_row_36_it_is_cut_in_every_notation(self, line: str) -> None:
+        for value in (
+            SECRET,
+            percent(SECRET),
+            percent(percent(SECRET)),
+            f"{SECRET[:5]}%2d{SECRET[6:]}",
+        ):
+            text = logged(line.replace("{}", value))
+            assert value not in text
+            assert HIDDEN in text
+
+    @pytest.mark.parametrize(
+        ("line", "clean"),
+        [
+            (r'"{\"token\": \"{}\", \"a\": 1}"', r'"{\"token\": \"[]\", \"a\": 1}"'),
+            ('{"token": "{}", "a": 1}', '{"token": "[]", "a": 1}'),
+            ("token='{}' a='1'", "token='[]' a='1'"),
+            ("QUERY_STRING=a=1&token={}&b=2", "QUERY_STRING=a=1&token=[]&b=2"),
+        ],
+    )
+    def test_what_stands_beside_it_stays(self, line: str, clean: str) -> None:
+        assert logged(line.replace("{}", SECRET)) == clean.replace("[]", HIDDEN)
+
+    @pytest.mark.parametrize("value", ["a's3cr3t", 'a"s3cr3t', r"a\s3cr3t", r"a\"s3cr3t"])
+    @pytest.mark.parametrize("name", ["token", "session", "x-api-key"])
+    def test_row_36_a_quote_of_the_value_does_not_end_it(self, name: str, value: str) -> None:
+        for text in (f"{name}: {value}", repr({name: value}), repr(repr({name: value}))):
+            assert "s3cr3t" not in logged(text.replace("%", "%%"))
+
+    @pytest.mark.parametrize("times", [1, 2])
+    @pytest.mark.parametrize("make", [mint, lambda: "wst_" + "A" * 22, lambda: "wsk_" + "-_" * 16])
+    @pytest.mark.parametrize("text", ["{}", "/a/{}", "x={}&y=1", "'{}' ", "~{}", "%%{}", "%2F{}"])
+    def test_row_36_a_shape_is_known_by_its_escapes(
+        self, text: str, make: Callable[[], str], times: int
+    ) -> None:
+        credential = make()
+        dots = credential.replace(".", "%2E").replace("_", "%5f").replace("-", "%2D")
+        for written in (dots, percent(credential), credential[:1] + percent(credential[1:])):
+            for _ in range(times - 1):
+                written = written.replace("%", "%25")
+            clean = logged(text.replace("{}", written))
+            assert written not in clean
+            assert HIDDEN in clean
+
+    def test_escapes_within_escapes_within_escapes_end_somewhere(self) -> None:
+        text = "/a?x=%" + "25" * 50 + "41"
+        assert logged(text) == text
+
+    def test_row_36_the_first_message_is_known(self) -> None:
+        message = json.dumps({"type": "auth", "token": SECRET})
+        made = record("< TEXT '%s' [54 bytes]", message)
+        assert build(FirstMessage()).filter(made)
+        assert SECRET not in made.getMessage()
+
+
+class WithPatterns:
+    """A source of one's own."""
+
+    def __init__(self, *patterns: Any) -> None:
+        self.patterns = patterns
+
+    def extract(self, conn: Any) -> str | None: ...
+    def redact(self, scope: Any) -> None: ...
+
+    def log_patterns(self) -> Any:
+        return list(self.patterns)
+
+
+class TestLogPatterns:
+    @pytest.mark.parametrize(
+        ("pattern", "clean"),
+        [
+            (r"(/ws/)\w+", "GET /ws/[redacted] abcdef"),
+            (r"\w+def", "GET /ws/[redacted] [redacted]"),
+            (r"(?:/ws/)(\w{3})\w+( )", "GET abc[redacted]abcdef"),
+            (r"(X)|abcdef", "GET /ws/[redacted] [redacted]"),
+            (r"(?i)(/WS/)\w+", "GET /ws/[redacted] abcdef"),
+        ],
+    )
+    def test_all_is_cut_but_the_first_group(self, pattern: str, clean: str) -> None:
+        made = record("GET /ws/abcdef abcdef")
+        assert build(WithPatterns(pattern)).filter(made)
+        assert made.getMessage() == clean
+
+    def test_there_may_be_several_and_they_add_to_what_is_known(self) -> None:
+        class Mine(QueryParam):
+            def log_patterns(self) -> list[str]:
+                return ["(a=)1", "(b=)2"]
+
+        made = record("/ws?token=x&a=1&b=2")
+        assert build(Mine("token")).filter(made)
+        assert made.getMessage() == "/ws?token=[redacted]&a=[redacted]&b=[redacted]"
+
+    @pytest.mark.parametrize("pattern", ["(", 5, None, b"x", "*"])
+    def test_what_is_no_pattern_is_an_error(self, pattern: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"log_patterns\(\) of .* must be a list of"):
+            build(WithPatterns(pattern))
+
+    def test_one_string_is_no_list(self) -> None:
+        class One(WithPatterns):
+            def log_patterns(self) -> Any:
+                return "token"
+
+        with pytest.raises(ConfigurationError, match=r"log_patterns\(\) of .* must be a list"):
+            build(One())
+
+    def test_what_is_no_method_is_an_error(self) -> None:
+        class Attribute(WithPatterns):
+            log_patterns: Any = "(a=)1"
+
+        with pytest.raises(ConfigurationError, match=r"log_patterns of .* must be a method"):
+            build(Attribute())
+
+    @pytest.mark.parametrize("given", [None, "auth", QueryParam("token")])
+    def test_it_takes_an_authenticator(self, given: Any) -> None:
+        with pytest.raises(ConfigurationError, match="authenticator must be a Authenticator"):
+            RedactCredentials(given)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("%", "%25", "%2", "%41", "%22", "%255c", "\\", '\\"', "token\\", 'token\\"'),
+        *('token\\":\\"', "eyJ%41", "eyJ.a."),
+        *("token ", "token = ", "token:", "token: \\", "token: '", "token=>", "x-api-key: \\'"),
+        *("bearer%20", "bearer%2c", "bearer, ", "session=\\", "http_", "\\u0026", "a"),
+        *("wst_%41", "token%25", "token%3D", "%74oken", "~", PREFIX, "sec-websocket-protocol:"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["", "'"])
+def test_row_24_a_hostile_line_of_any_notation_takes_linear_time(piece: str, end: str) -> None:
+    """Quadratic work would take minutes for the whole of it."""
+    made = record("%s", piece * (LENGTH // len(piece)) + end)
+    assert REDACT.filter(made) is True
+    made = record("%s", f"eyJ token% {piece * (LENGTH // len(piece))}{end}")
+    assert REDACT.filter(made) is True
+
+
+LENGTH = 64 * 1024

@@ -120,6 +120,9 @@ class PathSegment:
     def redact(self, scope: Any) -> None:
         scope["path"], scope["raw_path"] = "/ws", b"/ws"
 
+    def log_patterns(self) -> list[str]:
+        return [r"(/ws/)[^\s?]+"]
+
 
 verifier: Verifier = legacy_session
 source: Source = PathSegment()
