@@ -10,6 +10,7 @@ The rooms, each of which imports only from rows above its own:
     0  options       ConfigurationError, every check of an option
        addresses     the peer's address, as servers and proxies write it
        tasks         about event loops, what anyio has no words for
+       places        a number of places, of which every address gets its share
     1  denial        Reason, Denied, the one table of codes and statuses
        credential    Credential, Principal
        telling       how a refusal is told: by a close code, or by HTTP

@@ -433,7 +433,8 @@ class Authenticator:
             if principal.expires_at is not None and principal.expires_at <= self.clock():
                 raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
             return principal, verifier
-        raise Denied(Reason.INVALID, "no verifier knows it")
+        hints = "; ".join(dict.fromkeys(credential.hints))
+        raise Denied(Reason.INVALID, "no verifier knows it" + (f": {hints}" if hints else ""))
 
 
 def _is_ambient(finding: Finding) -> bool:

@@ -4,13 +4,23 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
 
-__all__ = ["principal_of"]
+__all__ = [
+    "audience_fault",
+    "cut",
+    "is_no_login",
+    "json_object",
+    "media_type",
+    "principal_of",
+    "read_time",
+]
 
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
@@ -35,14 +45,16 @@ def principal_of(
         method: how the claims were proved.
 
     Raises:
-        Denied: a claim is of the wrong kind, or it is not valid yet (`Reason.INVALID`); or it is
-            good in every other way, and expired (`Reason.EXPIRED`).
+        Denied: a claim is of the wrong kind, it is not valid yet, or tells of events
+            (`Reason.INVALID`); or it is good in every other way, and expired (`Reason.EXPIRED`).
     """
-    issued_at = _seconds(claims, "iat")
-    for start in (issued_at, _seconds(claims, "nbf")):
+    if claims.get("events") is not None:  # RFC 8417 section 2.2: it is a Security Event Token
+        raise Denied(Reason.INVALID, "it tells of events, and is no login")
+    issued_at = read_time(claims, "iat")
+    for start in (issued_at, read_time(claims, "nbf")):
         if start is not None and start > now + early:
             raise Denied(Reason.INVALID, "it is not valid yet")
-    expires_at = _seconds(claims, "exp")
+    expires_at = read_time(claims, "exp")
     if expires_at is not None:
         expires_at += late
     identity, session_id = _text(claims, "sub"), _text(claims, "sid")
@@ -65,7 +77,63 @@ def principal_of(
     )
 
 
-def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
+def json_object(segment: str) -> dict[str, Any] | None:
+    """What a segment of a JWT says (RFC 7515 section 2); None where it is no JSON object."""
+    try:
+        value = json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+_NO_LOGINS = frozenset({"logout+jwt", "secevent+jwt", "dpop+jwt"})
+
+
+def media_type(typ: object) -> str:
+    """A header's `typ` without the prefix that may be left out (RFC 7515 section 4.1.9); "" if it
+    is none."""
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
+
+
+def is_no_login(typ: object) -> bool:
+    """Whether the `typ` of a token's header says that it is another thing than a login: the same
+    keys sign them (RFC 8725 section 3.11)."""
+    return media_type(typ) in _NO_LOGINS
+
+
+def audience_fault(claims: Mapping[str, Any], audience: Sequence[str] | None) -> str | None:
+    """Why a token's `aud` does not do (RFC 7519 section 4.1.3); None where it does. One that names
+    nobody is absent: there are issuers that always send a list.
+
+    Args:
+        claims: those of the token.
+        audience: one of these must be in it; None for no audience at all.
+    """
+    aud = claims.get("aud")
+    named = [aud] if isinstance(aud, str) else aud
+    if not aud:
+        return (
+            None if audience is None else f"it has no aud, and audience= asks for {cut(audience)}"
+        )
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        return "its aud is neither a string nor a list of them"
+    if audience is None:
+        return f"its aud is {cut(aud)}, and there is no audience="
+    if not set(named) & set(audience):
+        return f"its aud is {cut(aud)}, and audience= asks for {cut(audience)}"
+    return None
+
+
+def cut(value: object) -> str:
+    """What a stranger sent, as a log can show it: short, and on one line."""
+    if isinstance(value, (list, tuple)):
+        more = ", ..." if len(value) > 3 else ""
+        return ", ".join(map(cut, value[:3])) + more
+    text = ascii(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def read_time(claims: Mapping[str, Any], name: str) -> float | None:
     """A NumericDate (RFC 7519 section 2): a JSON number, and nothing that Python reads as one."""
     value = claims.get(name)
     if value is None:

@@ -37,11 +37,22 @@ class Credential:
     Attributes:
         value: the credential itself, 1 to `max_token_size` characters of visible ASCII.
         source: the name of the place it came from, for example `query parameter token`.
+        hints: what verifiers that did not take it noticed, for the log.
     """
 
     def __init__(self, value: str, source: str = "") -> None:
         self.value = value
         self.source = source
+        self.hints: list[str] = []
+
+    def hint(self, why: str) -> None:
+        """Say why a verifier leaves it to the others, where it comes near to one of its own. The
+        log has it if none of them takes it.
+
+        Args:
+            why: a few words, without the credential.
+        """
+        self.hints.append(why)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,24 +5,36 @@ looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from jwt.algorithms import Algorithm, AllowedPrivateKeys, AllowedPublicKeys, HMACAlgorithm
+from jwt.algorithms import (
+    Algorithm,
+    AllowedPrivateKeys,
+    AllowedPublicKeys,
+    HMACAlgorithm,
+    OKPAlgorithm,
+    get_default_algorithms,
+)
 
 from asgi_wsauth.options import ConfigurationError, check_list, check_secret, not_given, shown
 
 __all__ = [
+    "ALGORITHMS",
     "CANNOT_LOAD",
     "Key",
     "KeySet",
     "KeySource",
     "PreparedKey",
-    "ReadyKey",
     "StaticKeys",
     "check_algorithms",
+    "kid_text",
+    "may_serve",
+    "prepared",
+    "pyjwt_name",
+    "readings",
     "why_unusable",
 ]
 
@@ -41,13 +53,26 @@ def why_unusable(exc: Exception) -> str:
     return type(exc).__name__ if "{" in text else text
 
 
+def kid_text(kid: object) -> str | None:
+    """A `kid` as text, which is how keys and tokens are compared; None where there is none.
+
+    Raises:
+        ValueError: it is neither text nor a number.
+    """
+    if kid is None or isinstance(kid, str):
+        return kid
+    if isinstance(kid, (int, float)) and not isinstance(kid, bool):
+        return str(kid)
+    raise ValueError("its kid is neither text nor a number")
+
+
 class PreparedKey(NamedTuple):
     """A key that can verify signatures of one algorithm.
 
     Attributes:
-        algorithm: its `alg`.
+        algorithm: what it verifies, as `readings` names it.
         kid: its name; None where it has none, and so fits every token.
-        key: what PyJWT takes.
+        key: what PyJWT takes. Its `algorithm_name` is the `alg` of the token.
         mark: tells it from all other keys, in whatever set it comes again.
     """
 
@@ -86,6 +111,76 @@ class _Ready:
         return None
 
 
+# The names of algorithms. `EdDSA` (RFC 8037) says nothing of the curve, so RFC 9864 replaces it by
+# one name for each. Issuers and libraries use either, so a key is taken for both.
+
+
+class _OneCurve(OKPAlgorithm):
+    """`EdDSA` with one curve."""
+
+    def __init__(self, curve: str) -> None:
+        super().__init__()
+        self._curve = curve
+
+    def prepare_key(self, key: Any) -> Any:
+        usable = super().prepare_key(key)
+        if _curve_of(usable) != self._curve:
+            raise jwt.InvalidKeyError(f"it is no key of the curve {self._curve}")
+        return usable
+
+
+_EDDSA = "EdDSA"
+_CURVES = ("Ed25519", "Ed448")
+_OKP = (_EDDSA, *_CURVES)
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    **{name: made for name, made in get_default_algorithms().items() if name != "none"},
+    **{curve: _OneCurve(curve) for curve in _CURVES},
+}
+"""All that verify something, by the `alg` of a token."""
+
+
+def _curve_of(key: Any) -> str:
+    return str(OKPAlgorithm.to_jwk(key, as_dict=True)["crv"])
+
+
+def pyjwt_name(algorithm: str) -> str:
+    """What PyJWT calls it."""
+    return _EDDSA if algorithm in _OKP else algorithm
+
+
+def may_serve(declared: object, algorithm: str) -> bool:
+    """Whether a key that declares one `alg`, or None, may be used for the other: it is the same
+    one, or one of them is `EdDSA`, which may mean the other."""
+    either = _EDDSA in (declared, algorithm) and declared in _OKP and algorithm in _OKP
+    return declared is None or declared == algorithm or either
+
+
+def readings(algorithms: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What the `alg` of a token may mean, where these are accepted: for each the names that
+    `prepared` gives to keys."""
+    meant: dict[str, tuple[str, ...]] = {}
+    for name in algorithms:
+        for exact in _CURVES if name == _EDDSA else (name,):
+            meant[exact] = (exact,)
+            if exact in _CURVES:
+                meant[_EDDSA] = tuple(sorted({*meant.get(_EDDSA, ()), f"{_EDDSA} {exact}"}))
+    return meant
+
+
+def prepared(
+    name: str, algorithm: Algorithm, usable: Any, kid: str | None, mark: object
+) -> Iterator[PreparedKey]:
+    """A key, once for each `alg` of a token that it verifies."""
+    if isinstance(algorithm, OKPAlgorithm):
+        name = _curve_of(usable)
+        yield PreparedKey(f"{_EDDSA} {name}", kid, ReadyKey(_EDDSA, algorithm, usable), mark)
+    yield PreparedKey(name, kid, ReadyKey(name, algorithm, usable), mark)
+
+
+_PLAIN = re.compile(r"(?!.*\.\.)[A-Za-z0-9._~:/+=#@-]{1,256}")
+
+
 class KeySet:
     """Keys that are valid together. Never changed; a newer set replaces it.
 
@@ -106,15 +201,42 @@ class KeySet:
             self._by_algorithm.setdefault(key.algorithm, []).append(key)
             self._by_name.setdefault((key.algorithm, key.kid), []).append(key)
         everything = [key for keys in self._by_algorithm.values() for key in keys]
+        self._by_kid: dict[str | None, list[PreparedKey]] = {}
+        for key in everything:
+            self._by_kid.setdefault(key.kid, []).append(key)
         self.marks = frozenset(key.mark for key in everything)
-        self.kids = frozenset(key.kid for key in everything if key.kid is not None)
+        self.kids = frozenset(self._by_kid.keys() - {None})
 
-    def candidates(self, algorithm: str, kid: str | None) -> list[PreparedKey]:
-        """The keys that may have signed a token with this header (RFC 7515 section 4.1.4)."""
-        if kid is None:
-            return self._by_algorithm.get(algorithm, [])[: self._most]
-        named, nameless = ((algorithm, name) for name in (kid, None))
-        return [*self._by_name.get(named, ()), *self._by_name.get(nameless, ())][: self._most]
+    def candidates(self, algorithms: Iterable[str], kid: str | None) -> list[PreparedKey]:
+        """The keys that may have signed a token with this header (RFC 7515 section 4.1.4). One
+        without a name fits a `kid` that looks like one, and no other text.
+
+        Args:
+            algorithms: what its `alg` may mean, see `readings`.
+            kid: see `kid_text`.
+        """
+        found: list[PreparedKey] = []
+        for algorithm in algorithms:
+            if kid is None:
+                found += self._by_algorithm.get(algorithm, ())
+                continue
+            found += self._by_name.get((algorithm, kid), ())
+            if _PLAIN.fullmatch(kid):
+                found += self._by_name.get((algorithm, None), ())
+        return found[: self._most]
+
+    def may_be_old(self, alg: str, kid: str | None) -> bool:
+        """Whether a token that none of these verifies may have a newer key, under whatever name.
+        It has none if the key of its name fits, and declares that it is for another `alg`."""
+        return not any(_takes(alg, key) for key in self._by_kid.get(kid, ()))
+
+
+def _takes(alg: str, key: PreparedKey) -> bool:
+    try:
+        ALGORITHMS[alg].prepare_key(key.key.key)
+    except CANNOT_LOAD:
+        return False
+    return True
 
 
 class KeySource(Protocol):
@@ -134,6 +256,11 @@ class KeySource(Protocol):
         Raises:
             Denied: as `keys()`.
         """
+        ...
+
+    def lag(self, token_age: float, /) -> float | None:
+        """Seconds after which there may be a key that signed a token so many seconds ago; None
+        where it would be there by now."""
         ...
 
 
@@ -159,6 +286,9 @@ class StaticKeys:
     async def renewed(self, seen: KeySet, /) -> KeySet:
         return seen
 
+    def lag(self, token_age: float, /) -> float | None:
+        return None
+
 
 def check_algorithms(algorithms: Sequence[str]) -> dict[str, Algorithm]:
     """PyJWT's algorithms of these names.
@@ -179,12 +309,9 @@ def check_algorithms(algorithms: Sequence[str]) -> dict[str, Algorithm]:
 
 
 def _algorithm(name: str) -> Algorithm:
-    if isinstance(name, str) and name.lower() != "none":
-        try:
-            return jwt.get_algorithm_by_name(name)
-        except NotImplementedError:
-            pass
-    known = ", ".join(sorted(set(jwt.algorithms.get_default_algorithms()) - {"none"}))
+    if isinstance(name, str) and name in ALGORITHMS:
+        return ALGORITHMS[name]
+    known = ", ".join(sorted(ALGORITHMS))
     raise ConfigurationError(f"algorithms must be some of {known}, got {shown(name)}")
 
 
@@ -194,27 +321,29 @@ def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[P
         raise ConfigurationError(
             "key must be a secret, a public key as PEM, a JWK, a list of them, or a JWKS, got []"
         )
-    prepared = []
+    usable: dict[tuple[str, int], PreparedKey] = {}  # EdDSA and Ed25519 come to the same
+    fitting = set()
     for number, key in enumerate(keys, 1):
         _check_kind("key" if len(keys) == 1 else f"key number {number}", key)
         problems = []
         for name, algorithm in algorithms.items():
             try:
-                kid, ready = _prepare_one(key, name, algorithm)
+                for ready in _prepare_one(key, name, algorithm, number):
+                    usable[ready.algorithm, number] = ready
             except ConfigurationError:
                 raise
             except CANNOT_LOAD as exc:
                 problems.append(f"{name}: {why_unusable(exc)}")
             else:
-                prepared.append(PreparedKey(name, kid, ready, number))
+                fitting.add(name)
         if len(problems) == len(algorithms):
             raise ConfigurationError(
                 f"key: number {number} fits none of the algorithms ({'; '.join(problems)})"
             )
     for name in algorithms:
-        if not any(key.algorithm == name for key in prepared):
+        if name not in fitting:
             raise ConfigurationError(f"algorithms: no key fits {name}; take it out, or add a key")
-    return prepared
+    return list(usable.values())
 
 
 _ADDRESS = re.compile(r"\s*https?://", re.IGNORECASE)
@@ -250,8 +379,8 @@ def _check_kind(option: str, key: object) -> None:
 _OBJECTS = (*get_args(AllowedPublicKeys), *get_args(AllowedPrivateKeys))
 
 
-def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None, ReadyKey]:
-    """One key for one algorithm, and its `kid`.
+def _prepare_one(key: Key, name: str, algorithm: Algorithm, number: int) -> tuple[PreparedKey, ...]:
+    """One key for one algorithm.
 
     Raises:
         ConfigurationError: the key is bad for whatever algorithm.
@@ -260,13 +389,15 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None,
     kid: str | None = None
     raw: Any = key
     if isinstance(key, Mapping):
-        key = jwt.PyJWK(dict(key), None if key.get("alg") else name)
+        declared = key.get("alg") or None
+        _check_declared(declared, name)
+        algorithm = _narrower(declared, algorithm)
+        key = jwt.PyJWK(dict(key), pyjwt_name(name))
     if isinstance(key, jwt.PyJWK):
-        if key.algorithm_name != name:
-            raise ValueError(f"the key is for {key.algorithm_name}")
+        _check_declared(key.algorithm_name, name)
         if key.public_key_use not in (None, "sig"):
             raise ConfigurationError(f'key: its "use" is {key.public_key_use!r}, not "sig"')
-        kid, raw = key.key_id, key.key
+        kid, raw = kid_text(key.key_id), key.key
     if isinstance(algorithm, HMACAlgorithm):
         if "-----BEGIN" in str(raw):
             algorithm.prepare_key(raw)  # a public key is no secret
@@ -280,4 +411,14 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm) -> tuple[str | None,
     problem = algorithm.check_key_length(usable)
     if problem is not None:
         raise ConfigurationError(f"key for {name}: {problem}")
-    return kid, ReadyKey(name, algorithm, usable)
+    return tuple(prepared(name, algorithm, usable, kid, number))
+
+
+def _check_declared(declared: object, name: str) -> None:
+    if not may_serve(declared, name):
+        raise ValueError(f"the key is for {declared}")
+
+
+def _narrower(declared: object, algorithm: Algorithm) -> Algorithm:
+    """A key that declares a curve is for that one alone."""
+    return ALGORITHMS[str(declared)] if declared in _CURVES else algorithm

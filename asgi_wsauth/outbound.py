@@ -1,11 +1,12 @@
-"""Requests to other servers, from which keys and verdicts come: `https` only, no redirect followed,
-bounded in time, size and number. Needs the extra `jwks` (httpx).
+"""Requests to other servers, from which keys and verdicts come: `https` unless it is allowed
+otherwise, no redirect followed, bounded in time, size and number. Needs the extra `jwks` (httpx).
 """
 
 from __future__ import annotations
 
 import json
 import ssl
+import zlib
 from collections.abc import AsyncGenerator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
@@ -14,16 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_bool,
+    check_count,
+    check_headers,
+    check_seconds,
+)
+from asgi_wsauth.places import Places
 from asgi_wsauth.tasks import run_var
 
 if TYPE_CHECKING:
     import httpx
     from anyio.lowlevel import RunVar
 
-    _Opened: TypeAlias = tuple[
-        AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient, anyio.CapacityLimiter
-    ]
+    _Opened: TypeAlias = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient, Places]
 
 __all__ = ["Outbound", "Unreachable"]
 
@@ -42,15 +48,26 @@ class Outbound:
         url: the first address to be asked.
         timeout: seconds that a request may take in all, from the wait for a connection to the last
             byte.
-        max_size: bytes that a body may have.
-        max_in_flight: requests that may be on their way at once; more wait.
+        max_size: bytes that a body may have, as it comes and unpacked.
+        max_in_flight: requests that may be on their way at once; more wait, each behind those of
+            its own share.
+        headers: what is sent with each `get`. Over `http` they go to no other place than `url`.
+        allow_http: whether `http` is good enough for other machines than this one.
 
     Raises:
         ConfigurationError: an option can't work, or httpx is not installed.
     """
 
     def __init__(
-        self, part: str, url: str, *, timeout: float, max_size: int, max_in_flight: int
+        self,
+        part: str,
+        url: str,
+        *,
+        timeout: float,
+        max_size: int,
+        max_in_flight: int,
+        headers: Mapping[str, str] = {},
+        allow_http: bool = False,
     ) -> None:
         try:
             import httpcore  # noqa: F401 - or httpx does it during the first request: half a second
@@ -63,6 +80,8 @@ class Outbound:
         self._timeout = check_seconds(f"{part}: timeout", timeout)
         self._max_size = check_count(f"{part}: max_size", max_size)
         self._max_in_flight = check_count(f"{part}: max_in_flight", max_in_flight)
+        self._headers = check_headers(f"{part}: headers", headers)
+        self._allow_http = check_bool(f"{part}: allow_http", allow_http)
         self._loopback = False
         parsed: object = url
         try:
@@ -75,9 +94,11 @@ class Outbound:
             raise ConfigurationError(  # `parsed` hides a password
                 f"{part}: {parsed!r}: {exc}; write for example https://id.example/keys"
             ) from None
+        self._origin = _origin(address)
         # Made now: reading all authorities that the machine trusts takes as long as hundreds of
         # handshakes.
-        self._ssl = _no_authorities() if address.scheme == "http" else httpx.create_ssl_context()
+        only_http = address.scheme == "http" and not self._allow_http
+        self._ssl = _no_authorities() if only_http else httpx.create_ssl_context()
         self._opened: RunVar[_Opened] = run_var("outbound")
 
     async def get(self, url: str) -> Any:
@@ -86,23 +107,43 @@ class Outbound:
         Raises:
             Unreachable: there is none.
         """
-        return await self._ask("GET", url)
+        return await self._ask("GET", url, None, self._headers)
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
+    async def post(
+        self,
+        url: str,
+        form: Mapping[str, str],
+        headers: Mapping[str, str],
+        share: str | None = None,
+    ) -> Any:
         """The JSON of the answer to a form.
+
+        Args:
+            url: the address.
+            form: what is sent.
+            headers: what is sent with it.
+            share: for whom, see `Places`.
 
         Raises:
             Unreachable: there is none.
         """
-        return await self._ask("POST", url, data=form, headers=headers)
+        return await self._ask("POST", url, share, headers, data=form)
 
-    async def _ask(self, method: str, url: str, **request: Any) -> Any:
+    async def _ask(
+        self, method: str, url: str, share: str | None, headers: Mapping[str, str], **request: Any
+    ) -> Any:
         try:
             with anyio.fail_after(self._timeout):
-                self._check(self._httpx.URL(url))
-                client, limiter = await self._connections()
-                async with limiter:
-                    body = await self._body(client, method, url, **request)
+                address = self._httpx.URL(url)
+                self._check(address)
+                if address.scheme != "https" and _origin(address) != self._origin:
+                    headers = {}
+                client, places = await self._connections()
+                await places.take(share)
+                try:
+                    body = await self._body(client, method, url, headers=headers, **request)
+                finally:
+                    places.give_back(share)
         except Unreachable:
             raise
         except TimeoutError:
@@ -129,7 +170,8 @@ class Outbound:
             if response.status_code != 200:
                 followed = ", and redirects are not followed" if response.is_redirect else ""
                 raise Unreachable(f"HTTP {response.status_code}{followed}")
-            if response.headers.get("content-encoding", "identity") != "identity":
+            encoding = response.headers.get("content-encoding", "").strip().lower()
+            if encoding not in _UNPACKED + _PACKED:
                 raise Unreachable("it is compressed, which was not asked for")
             # Nothing is raised in this loop: httpx's generators end only by what happens in them.
             with anyio.CancelScope() as reading:
@@ -139,16 +181,18 @@ class Outbound:
                     await anyio.lowlevel.cancel_shielded_checkpoint()
                     if len(body) > self._max_size:
                         reading.cancel()
+        if len(body) <= self._max_size and encoding in _PACKED:
+            body = _unpacked(body, self._max_size)
         if len(body) > self._max_size:
             raise Unreachable(f"it has more than {self._max_size} bytes")
         return bytes(body)
 
-    async def _connections(self) -> tuple[httpx.AsyncClient, anyio.CapacityLimiter]:
+    async def _connections(self) -> tuple[httpx.AsyncClient, Places]:
         """Those of the running event loop."""
         opened = self._opened.get(None)
         if opened is None:
             clients = self._clients()
-            opened = clients, await clients.__anext__(), anyio.CapacityLimiter(self._max_in_flight)
+            opened = clients, await clients.__anext__(), Places(self._max_in_flight)
             self._opened.set(opened)
         return opened[1:]
 
@@ -159,7 +203,7 @@ class Outbound:
             verify=self._ssl,
             trust_env=not self._loopback,  # a proxy elsewhere can't reach this machine
             timeout=None,  # `_ask` has one for all of it
-            # Who waits, waits for the limiter: a pool that is full loses the connection which it
+            # Who waits, waits for a place: a pool that is full loses the connection which it
             # has just given to somebody who is cancelled (httpcore 1.0.9).
             limits=self._httpx.Limits(max_connections=None),
             headers={"accept": "application/json", "accept-encoding": "identity"},
@@ -169,11 +213,39 @@ class Outbound:
 
     def _check(self, url: httpx.URL) -> None:
         """Raises `Unreachable` for an address that is not to be asked."""
-        on_this_machine = url.scheme == "http" and self._loopback and _is_loopback(url.host)
-        if not url.host or not (url.scheme == "https" or on_this_machine):
+        by_http = self._allow_http or (self._loopback and _is_loopback(url.host))
+        if not url.host or not (url.scheme == "https" or (url.scheme == "http" and by_http)):
             raise Unreachable("only https is safe, or http on this machine")
         if url.userinfo:  # it would stand in logs
             raise Unreachable("there is a password in it")
+
+
+# What a server may do to a body without being asked. Nothing but identity is asked for, and some
+# compress all the same.
+_UNPACKED, _PACKED = ("identity", ""), ("gzip", "x-gzip", "deflate")
+_ZLIB_OR_GZIP, _BARE = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+
+
+def _unpacked(packed: bytearray, most: int) -> bytearray:
+    """The body, or one byte more than `most` of it.
+
+    Raises:
+        Unreachable: it can't be unpacked.
+    """
+    for form in (_ZLIB_OR_GZIP, _BARE):  # `deflate` is sent with and without the header of zlib
+        unpacking = zlib.decompressobj(form)
+        try:
+            body = unpacking.decompress(packed, most + 1)
+        except zlib.error:
+            continue
+        if len(body) > most or (unpacking.eof and not unpacking.unused_data):
+            return bytearray(body)
+        break
+    raise Unreachable("it is compressed, and can't be unpacked")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _is_loopback(host: str) -> bool:

@@ -318,7 +318,7 @@ async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str)
     assert await admits(verifier) or timeout is SOON  # which a slow machine may need for it
 
 
-ANOTHER = "it is for another audience"
+ANOTHER = "its aud is 'mail', and audience= asks for 'chat'"
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ SLOW = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 64) + 1)
         jwk(RSA_KEY, alg="ES256"),
         jwk(RSA_KEY, alg=["RS256"]),
         jwk(P384_KEY, alg="ES256"),
-        jwk(RSA_KEY, kid=5),
+        jwk(RSA_KEY, kid=True),
         jwk(RSA_KEY, kid=["2"]),
         {"kty": "RSA", "x5c": []},
         {"kty": "RSA", "x5c": "AAAA"},
@@ -340,7 +340,7 @@ async def test_what_is_left_out_is_logged_when_it_changes(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard = Guard(issuer)
-    nameless = jwk(P256_KEY) | {"kid": 5}
+    nameless = jwk(P256_KEY) | {"kid": [5]}
     for page in ([None], [None], [], [], [5, None], [nameless]):
         issuer.pages["/jwks"] = {"keys": [jwk(P256_KEY, "1"), *page]}
         guard.clock.now += 600
@@ -350,7 +350,7 @@ async def test_what_is_left_out_is_logged_when_it_changes(
         "'None' ('this is no key')",
         "nothing any more",
         "'None' ('this is no key'); 'None' ('this is no key')",
-        "'5' ('its kid is no string')",
+        "'[5]' ('its kid is neither text nor a number')",
     ]
 
 
@@ -428,15 +428,6 @@ async def test_a_set_without_a_key_is_none(issuer: Issuer, page: Any) -> None:
     assert await Guard(issuer).judge(issuer.token("1")) is KEYS_UNAVAILABLE
 
 
-async def test_an_empty_set_does_not_replace_a_good_one(issuer: Issuer) -> None:
-    guard = Guard(issuer)
-    assert await guard.judge(issuer.token("1")) is ADMITTED
-    issuer.pages["/jwks"] = {"keys": []}
-    guard.clock.now += 600
-    assert await guard.judge(issuer.token("1")) is ADMITTED
-    assert issuer.count("/jwks") == 2
-
-
 async def test_tokens_and_keys_without_a_kid(issuer: Issuer) -> None:
     issuer.pages["/jwks"] = {"keys": [jwk(P384_KEY), jwk(P256_KEY)]}
     guard = Guard(issuer)
@@ -470,11 +461,10 @@ async def test_nothing_is_fetched_for_what_is_refused_anyway(issuer: Issuer) -> 
     mine = JWTVerifier(guard.jwks, algorithms=["ES256"], issuer="https://id.example")
     assert await judge(mine, issuer.token("1", iss="https://other.example")) is None
     assert await judge(mine, "opaque") is None
-    no_name = urlsafe_b64encode(b'{"alg": "ES256", "kid": null} ')
+    no_name = urlsafe_b64encode(b'{"alg": "ES256", "kid": true} ')
     for token in (
         mint(),  # HS256
-        mint(P256_KEY, algorithm="ES256", headers={"kid": "../1"}),
-        mint(P256_KEY, algorithm="ES256", headers={"kid": "x" * 300}),
+        mint(P256_KEY, algorithm="ES256", headers={"kid": "1", "typ": "logout+jwt"}),
         f"{no_name.decode()}.{issuer.token('1').partition('.')[2]}",
     ):
         assert await guard.judge(token) is INVALID
@@ -1331,11 +1321,12 @@ def test_bad_configuration(url: Any, options: Any, named: str) -> None:
 @pytest.mark.parametrize(
     ("issuer", "named"),
     [
-        (None, "issuer: None is no address of an issuer"),
-        (5, "issuer: 5 is no address of an issuer"),
+        (None, "issuer must be a string, "),
+        (5, "issuer must be a string, "),
         ("http://id.example", "JWKS: "),
         ("id.example", "JWKS: "),
-        ("", "JWKS: "),
+        ("", "issuer must be a string, "),
+        ("https://id.example/.well-known/openid-configuration", "issuer must be the issuer its"),
     ],
 )
 def test_an_issuer_that_is_no_address(issuer: Any, named: str) -> None:

@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -440,22 +442,154 @@ async def test_a_flood_ends_early_and_harms_nothing_after_it(issuer: Issuer) -> 
         assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "x", "identity, gzip"])
-async def test_what_is_compressed_is_not_read(issuer: Issuer, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["br", "zstd", "x", "identity, gzip", "gzip, gzip"])
+async def test_what_is_compressed_in_another_way_is_not_read(issuer: Issuer, encoding: str) -> None:
     issuer.behaviour["/page"] = "raw"
     issuer.pages["/page"] = served(b"{}", f"Content-Encoding: {encoding}".encode())
     assert await failure(got(issuer)) == "it is compressed, which was not asked for"
 
 
-async def test_few_bytes_that_would_become_many(issuer: Issuer) -> None:
-    issuer.behaviour["/page"] = "flood_compressed"
-    assert await failure(got(issuer)) == "it is compressed, which was not asked for"
+def deflated(body: bytes, form: int) -> bytes:
+    packing = zlib.compressobj(wbits=form)
+    return packing.compress(body) + packing.flush()
 
 
-async def test_what_says_that_it_is_not_compressed_is_read(issuer: Issuer) -> None:
+GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+UNPACKABLE = "it is compressed, and can't be unpacked"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "form"),
+    [
+        ("gzip", GZIP),
+        ("GZip", GZIP),
+        ("x-gzip", GZIP),
+        ("deflate", ZLIB),
+        ("deflate", BARE),
+    ],
+)
+async def test_what_is_compressed_unasked_is_read(issuer: Issuer, encoding: str, form: int) -> None:
+    """WORLD.md 6: some servers compress whatever they are asked."""
+    head = f"Content-Encoding: {encoding}".encode()
     issuer.behaviour["/page"] = "raw"
-    issuer.pages["/page"] = served(b"{}", b"Content-Encoding: identity")
+    asking = outbound(issuer.url, max_size=1000)
+    for body in (b"{}", b'\xef\xbb\xbf{"a": 1}', b"[]".ljust(1000)):
+        issuer.pages["/page"] = served(deflated(body, form), head)
+        assert await asking.get(f"{issuer.url}/page") == json.loads(body)
+    for body in (b"[]".ljust(1001), b" " * 1_000_000):
+        issuer.pages["/page"] = served(deflated(body, form), head)
+        assert await failure(asking.get(f"{issuer.url}/page")) == "it has more than 1000 bytes"
+    whole = deflated(b"{}".ljust(500), form)
+    for body in (whole[:-1], whole + whole, whole + b"x", b"{}", b"", b"\x1f\x8b"):
+        issuer.pages["/page"] = served(body, head)
+        assert await failure(asking.get(f"{issuer.url}/page")) == UNPACKABLE
+
+
+async def test_few_bytes_that_would_become_many(issuer: Issuer) -> None:
+    """50 MB: no more of them is unpacked than is allowed."""
+    issuer.behaviour["/page"] = "flood_compressed"
+    asking = outbound(issuer.url, max_size=100_000)
+    tracemalloc.start()
+    try:
+        why = await failure(asking.get(f"{issuer.url}/page"))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert why == "it has more than 100000 bytes"
+    assert most < 5_000_000
+
+
+@pytest.mark.parametrize("encoding", ["identity", "", " Identity "])
+async def test_what_says_that_it_is_not_compressed_is_read(issuer: Issuer, encoding: str) -> None:
+    issuer.behaviour["/page"] = "raw"
+    issuer.pages["/page"] = served(b"{}", f"Content-Encoding: {encoding}".encode())
     assert await got(issuer) == {}
+
+
+# What an option allows
+
+
+async def test_http_to_any_host_is_allowed_by_an_option(issuer: Issuer) -> None:
+    inner = issuer.url.replace("127.0.0.1", "0.0.0.0")
+    await failure(outbound(issuer.url).get(f"{inner}/page"))
+    asking = outbound("http://keycloak:8080/x", allow_http=True)
+    assert await asking.get(f"{inner}/page") == {"a": [1]}
+    issuer.behaviour["/page"] = "redirect"
+    assert (await failure(asking.get(f"{inner}/page"))).startswith("HTTP 302")
+    for url in ("file:///etc/passwd", "ftp://keycloak/x", "http://me:pa55@keycloak/x", "//x"):
+        await failure(asking.get(url))
+        with pytest.raises(ConfigurationError, match="Part: "):
+            outbound(url, allow_http=True)
+
+
+async def test_what_began_with_allowed_http_trusts_the_authorities_over_https(
+    https: tuple[Issuer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer, cert_file = https
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert_file))
+    asking = outbound("http://keycloak:8080", allow_http=True)
+    assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
+
+
+SECRET_HEADER = {"authorization": "Bearer s3cr3t", "X-Tenant": "a"}
+
+
+async def test_headers_are_sent(issuer: Issuer) -> None:
+    headers = dict(SECRET_HEADER)
+    asking = outbound(issuer.url, headers=headers)
+    headers.clear()
+    assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
+    assert issuer.requests[0].headers["authorization"] == "Bearer s3cr3t"
+    assert issuer.requests[0].headers["x-tenant"] == "a"
+    assert "s3cr3t" not in repr(asking)
+
+
+async def test_over_http_headers_go_nowhere_else(issuer: Issuer) -> None:
+    there = issuer.url.replace("127.0.0.1", "localhost")
+    asking = outbound(issuer.url, headers=SECRET_HEADER, allow_http=True)
+    assert await asking.get(f"{there}/page") == {"a": [1]}
+    assert "authorization" not in issuer.requests[0].headers
+
+
+async def test_over_https_headers_go_where_a_document_leads(
+    https: tuple[Issuer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes names its keys at another address than its issuer."""
+    issuer, cert_file = https
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert_file))
+    asking = outbound("https://kubernetes.default.svc", headers=SECRET_HEADER)
+    assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
+    assert issuer.requests[0].headers["authorization"] == "Bearer s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        (None, "got a NoneType"),
+        ("authorization: x", "got a str"),
+        ([("authorization", "s3cr3t")], "got a list"),
+        ({5: "s3cr3t"}, "got 5"),
+        ({"": "s3cr3t"}, "got ''"),
+        ({"a b": "s3cr3t"}, "got 'a b'"),
+        ({"a": None}, "a must be a string, got a NoneType"),
+        ({"a": b"s3cr3t"}, "a must be a string, got a bytes"),
+        *[
+            ({"a": f"{value}"}, "a must be visible ASCII")
+            for value in ("s3cr3t\n", " s3cr3t", "s3cr3t ", "s3cr3t\r\nb: c", "s3cr3té", "")
+        ],
+    ],
+)
+def test_headers_that_can_not_be_sent(headers: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^Part: headers") as caught:
+        outbound(headers=headers)
+    assert named in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("allowed", [None, 1, "yes"])
+def test_allow_http_is_yes_or_no(allowed: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^Part: allow_http must be True or False, got "):
+        outbound(allow_http=allowed)
 
 
 @pytest.mark.parametrize("how", ["hang", "hold", "drip", "drip_headers"])

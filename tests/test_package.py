@@ -13,7 +13,7 @@ import asgi_wsauth
 
 ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
-    {"options", "addresses", "tasks"},
+    {"options", "addresses", "tasks", "places"},
     {"denial", "credential"},
     {"waiting", "telling"},
     {

@@ -13,7 +13,8 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.claims import principal_of
+from asgi_wsauth.addresses import client_host, share_of
+from asgi_wsauth.claims import audience_fault, is_no_login, json_object, principal_of
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_count, check_names, check_seconds
@@ -47,7 +48,9 @@ class TokenIntrospection:
         cache_ttl: seconds for which an active token is not asked about again; its `exp` counts
             meanwhile, too. A token that is revoked is good for so long. 0 asks each time.
         cache_size: active tokens that are remembered, by a keyed hash.
-        max_in_flight: requests that may be on their way at once; more wait.
+        max_in_flight: requests that may be on their way at once; more wait. A place that gets free
+            goes to the address that has the fewest, so nobody who asks for hundreds keeps others
+            waiting.
         timeout: seconds that a token may take, the wait included.
         max_size: bytes that an answer may have.
         clock: gives Unix time in seconds.
@@ -99,7 +102,11 @@ class TokenIntrospection:
         remembered = self._remembered(token)
         if remembered is not None:
             return self._principal(remembered)
-        claims = await self._ask(token)
+        if _JWT.fullmatch(token) and is_no_login(
+            (json_object(token.partition(".")[0]) or {}).get("typ")
+        ):
+            raise Denied(Reason.INVALID, "its typ is that of another thing than a login")
+        claims = await self._ask(token, share_of(client_host(conn.scope)))
         text = json.dumps(claims)  # before anybody can change what is in it
         principal = self._principal(claims)
         if self._cache is not None:
@@ -116,13 +123,19 @@ class TokenIntrospection:
         expires_at = claims.get("exp")
         return claims if expires_at is None or expires_at > self._clock() else None
 
-    async def _ask(self, token: str) -> dict[str, Any]:
-        """What the issuer says of a token that is active."""
+    async def _ask(self, token: str, share: str | None) -> dict[str, Any]:
+        """What the issuer says of a token that is active.
+
+        Args:
+            token: the token.
+            share: whose place the request takes.
+        """
         try:
             answer = await self._outbound.post(
                 self._url,
                 {"token": token, "token_type_hint": "access_token"},
                 {"authorization": self._authorization},
+                share,
             )
         except Unreachable as exc:
             raise Denied(Reason.UNAVAILABLE, f"{self!r}: {exc}") from None
@@ -135,11 +148,9 @@ class TokenIntrospection:
         return claims
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
-        if self._audience is not None:
-            audience = claims.get("aud")
-            named = audience if isinstance(audience, list) else [audience]
-            if not any(name in self._audience for name in named):
-                raise Denied(Reason.INVALID, "it is for another audience")
+        fault = None if self._audience is None else audience_fault(claims, self._audience)
+        if fault is not None:
+            raise Denied(Reason.INVALID, fault)
         return principal_of(
             claims,
             now=self._clock(),

@@ -10,7 +10,10 @@ A set of keys has these ages, counted from the moment when it was asked for:
 
 One fetch is on its way at a time, in each event loop, and belongs to no handshake. After one that
 failed, none begins for `cooldown` seconds; after any, none begins for `cooldown` seconds because of
-a key that is not in the set.
+a token that no key of the set verifies.
+
+An issuer that answers with an empty set withdraws all its keys, or has lost them for a moment. So
+the last ones count until they are `ttl` old, and for no `stale_for` after it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -30,13 +33,26 @@ import jwt
 from anyio import to_thread
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm, NoneAlgorithm, get_default_algorithms
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
-from asgi_wsauth.keys import CANNOT_LOAD, KeySet, PreparedKey, ReadyKey, why_unusable
-from asgi_wsauth.options import ConfigurationError, check_seconds
+from asgi_wsauth.keys import (
+    ALGORITHMS,
+    CANNOT_LOAD,
+    KeySet,
+    PreparedKey,
+    kid_text,
+    may_serve,
+    prepared,
+    why_unusable,
+)
+from asgi_wsauth.options import check_issuer, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import Gate, run_var, spawn
 
@@ -57,8 +73,14 @@ class JWKSOptions(TypedDict, total=False):
     stale_for: float
     timeout: float
     max_size: int
+    headers: Mapping[str, str]
+    allow_http: bool
     observers: Iterable[Observer]
     clock: Callable[[], float]
+
+
+class Withdrawn(Unreachable):
+    """The issuer says that it has no keys."""
 
 
 class _Fetch:
@@ -70,6 +92,7 @@ class _Fetch:
         self.over = Gate()
         self.failure: str | None = None  # none while it is on its way, nor where it succeeded
         self.count = 0  # of keys that came
+        self.withdrew = False
         self._started = time.perf_counter()
 
     def told_of(self, url: str) -> KeysFetched:
@@ -87,19 +110,24 @@ class JWKS:
     """The public keys of an issuer, as a key for `JWTVerifier`. Several verifiers can share one.
 
     Understands a JWK Set (RFC 7517 section 5), with keys that are given by parameters or only by a
-    certificate (`x5c`), and a JSON object of `kid` → X.509 certificate in PEM, as Firebase has it.
-    Certificates only carry keys here: what they say of names and dates is not judged, because it is
-    the address that is trusted. A key that can't be used is left out, and logged. A token that
-    names no key is tried with ten of them at most.
+    certificate (`x5c`), and a JSON object of `kid` → X.509 certificate or public key in PEM, as
+    Firebase and Google's Identity-Aware Proxy have it. Certificates only carry keys here: what they
+    say of names and dates is not judged, because it is the address that is trusted. A key that
+    can't be used is left out, and logged. A token that names no key is tried with ten of them at
+    most.
 
     Args:
         url: where the keys are. `https`, or `http` on this machine. Redirects are not followed.
         ttl: seconds for which a set is used, however often; a new one is fetched before.
         cooldown: seconds for which no fetch follows a failed one, and none is made because of a
-            `kid` that is not in the set.
+            token that no key of the set verifies.
         stale_for: seconds for which a set is used after `ttl`, while fetches fail.
         timeout: seconds that a fetch may take.
-        max_size: bytes that an answer may have.
+        max_size: bytes that an answer may have, whether or not it comes compressed.
+        headers: what is sent with each request, for example `{"authorization": "Bearer ..."}` for
+            Kubernetes. Over `http` they go to the host of `url` only.
+        allow_http: whether keys may come by `http` from any host, where the network in between is
+            trusted: whoever can change an answer there is every user.
         observers: callables that are told of every fetch, with a `KeysFetched`.
         clock: gives seconds, from any moment on, and never goes back.
 
@@ -116,12 +144,22 @@ class JWKS:
         stale_for: float = 3600.0,
         timeout: float = 3.0,
         max_size: int = 262_144,
+        headers: Mapping[str, str] = {},
+        allow_http: bool = False,
         observers: Iterable[Observer] = (log_event,),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._issuer: str | None = None
-        self._outbound = Outbound("JWKS", url, timeout=timeout, max_size=max_size, max_in_flight=1)
+        self._outbound = Outbound(
+            "JWKS",
+            url,
+            timeout=timeout,
+            max_size=max_size,
+            max_in_flight=1,
+            headers=headers,
+            allow_http=allow_http,
+        )
         self._address = url.partition("?")[0]  # for all to see
         self._timeout = timeout
         self._ttl = check_seconds("JWKS: ttl", ttl)
@@ -137,21 +175,26 @@ class JWKS:
         self._on_its_way: RunVar[_Fetch | None] = run_var("jwks")
 
     @classmethod
-    def from_oidc(cls, issuer: str, **options: Unpack[JWKSOptions]) -> JWKS:
+    def from_oidc(
+        cls, issuer: str, *, discovery_url: str | None = None, **options: Unpack[JWKSOptions]
+    ) -> JWKS:
         """The keys of an OpenID Connect issuer, which its discovery document leads to. That is read
         anew with each fetch of the keys.
 
         Args:
             issuer: exactly as the issuer writes it, for example `https://tenant.eu.auth0.com/`:
                 the document must name the same (OpenID Connect Discovery 1.0 section 4.3).
+            discovery_url: where the document is, if not below the issuer: for example
+                `http://keycloak:8080/realms/main/.well-known/openid-configuration` with
+                `allow_http=True`.
             options: as for `JWKS`.
 
         Raises:
-            ConfigurationError: as `JWKS`.
+            ConfigurationError: as `JWKS`, or the issuer is the address of a document.
         """
-        if not isinstance(issuer, str):
-            raise ConfigurationError(f"issuer: {issuer!r} is no address of an issuer")
-        keys = cls(f"{issuer.removesuffix('/')}/.well-known/openid-configuration", **options)
+        check_issuer(issuer)
+        below = f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
+        keys = cls(below if discovery_url is None else discovery_url, **options)
         keys._issuer = issuer
         return keys
 
@@ -168,13 +211,14 @@ class JWKS:
                 self._fetch()
             return self._fetched.keys
         fetch = self._latest
-        if fetch is None or not self._failed_lately(now):
+        withdrawn = fetch is not None and fetch.withdrew and self._fetched is not None
+        if fetch is None or withdrawn or not self._failed_lately(now):
             fetch = self._fetch()
             await fetch.over.wait()
         return self._best(fetch)
 
     async def renewed(self, seen: KeySet, /) -> KeySet:
-        """The keys that count now that `seen` lacks the key of a token: `seen` itself, if there was
+        """The keys that count now that none of `seen` verifies a token: `seen` itself, if there was
         a fetch less than `cooldown` seconds ago.
 
         Raises:
@@ -192,6 +236,16 @@ class JWKS:
         if fetch is None or fetch.failure is not None or not fetch.over.is_open:
             raise self._unavailable(fetch)
         return self._best(fetch)
+
+    def lag(self, token_age: float, /) -> float | None:
+        """Seconds after which there may be a key that signed a token so many seconds ago; None
+        where it would be in the set, even if a cache in front of the issuer answered for it with
+        one that was `ttl` old."""
+        now = self._clock()
+        if token_age >= self._age(now) + self._ttl:
+            return None
+        began_at = now if self._latest is None else self._latest.began_at
+        return max(0.0, began_at + self._cooldown - now)
 
     def _age(self, now: float) -> float:
         """Seconds since the keys were asked for. Not since they came: the issuer may have withdrawn
@@ -236,6 +290,8 @@ class JWKS:
             self._take(_Fetched(keys, fetch), problems)
         except Unreachable as exc:
             failure = str(exc)
+            fetch.withdrew = isinstance(exc, Withdrawn)
+            self._withdraw(fetch)
         except TimeoutError:
             failure = f"no answer within {self._timeout:g} s"
         except Exception as exc:  # whatever an issuer sends: nothing that is raised here is heard
@@ -261,12 +317,22 @@ class JWKS:
 
     def _take(self, fetched: _Fetched, problems: str) -> None:
         with self._lock:  # several event loops may each have asked
-            if self._fetched is not None and self._fetched.fetch.number > fetched.fetch.number:
+            known = self._fetched
+            if known is not None and known.fetch.number > fetched.fetch.number:
                 return
             self._fetched = fetched
         if problems != self._problems:
             logger.warning("%r: left out %s", self, problems or "nothing any more")
         self._problems = problems
+
+    def _withdraw(self, fetch: _Fetch) -> None:
+        """Give up the keys, if this fetch found that there are none any more, and they are old."""
+        with self._lock:
+            known = self._fetched
+            if known is None or not fetch.withdrew or known.fetch.number > fetch.number:
+                return
+            if self._age(self._clock()) >= self._ttl:
+                self._fetched = None
 
     def __repr__(self) -> str:
         return f"<JWKS {self._address}>"
@@ -290,8 +356,8 @@ def _jwks_uri(document: Any, issuer: str) -> str:
 
 _PUBLIC = {
     name: algorithm
-    for name, algorithm in get_default_algorithms().items()
-    if not isinstance(algorithm, (HMACAlgorithm, NoneAlgorithm))
+    for name, algorithm in ALGORITHMS.items()
+    if not isinstance(algorithm, HMACAlgorithm) and name != "EdDSA"  # each curve by its own name
 }
 _FAMILY = ("kty", "crv")
 _MOST_TRIES = 10  # for a token that doesn't say which key signed it; anybody can send one
@@ -314,6 +380,8 @@ def _parse(document: Any) -> tuple[KeySet, int, str]:
         except Exception as exc:
             problems.append(f"{str(kid)[:80]!a} ({why_unusable(exc)[:200]!a})")
     told = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" * (len(problems) > 10))
+    if not keys and not problems:
+        raise Withdrawn("it has no keys")
     if not keys:
         raise Unreachable(f"there is no key that can be used; {told}")
     return KeySet(keys, most=_MOST_TRIES), count, told
@@ -321,7 +389,7 @@ def _parse(document: Any) -> tuple[KeySet, int, str]:
 
 def _entries(document: Any) -> Iterator[tuple[Any, Any]]:
     """Each key with its name, whichever shape the set has."""
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not document:
         raise Unreachable("this is no set of keys")
     if isinstance(document.get("keys"), list):
         for key in document["keys"]:
@@ -336,16 +404,16 @@ def _prepare(kid: object, entry: Any) -> list[PreparedKey]:
     Raises:
         Exception: it can't be used.
     """
-    if not isinstance(kid, (str, type(None))):
-        raise ValueError("its kid is no string")
+    kid = kid_text(kid)
     declared = {}
     if isinstance(entry, dict):  # what is null is not there
         declared = entry = {name: value for name, value in entry.items() if value is not None}
-    key = _load(entry)
+    key = _checked(_load(entry))
     mark = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    prepared, problem = [], "no algorithm takes it, or not the one that it declares"
+    found: list[PreparedKey] = []
+    problem = "no algorithm takes it, or not the one that it declares"
     for name, algorithm in _PUBLIC.items():
-        if declared.get("alg") not in (None, name):
+        if not may_serve(declared.get("alg"), name):
             continue
         try:
             usable = algorithm.prepare_key(key)
@@ -356,30 +424,39 @@ def _prepare(kid: object, entry: Any) -> list[PreparedKey]:
         if too_short is not None:
             problem = too_short
         elif all(declared.get(member) in (None, made_known.get(member)) for member in _FAMILY):
-            ready = ReadyKey(name, algorithm, usable)
-            prepared.append(PreparedKey(name, kid, ready, (name, kid, mark)))
-    if not prepared:
+            found += prepared(name, algorithm, usable, kid, (name, kid, mark))
+    if not found:
         raise ValueError(problem)
-    return prepared
+    return found
 
 
 def _load(entry: Any) -> Any:
-    """The public key of an entry.
+    """The key of an entry.
 
     Raises:
         Exception: it has none.
     """
     if isinstance(entry, str):
-        return x509.load_pem_x509_certificate(entry.encode()).public_key()
+        if "BEGIN CERTIFICATE" in entry:
+            return x509.load_pem_x509_certificate(entry.encode()).public_key()
+        return load_pem_public_key(entry.encode())
     if not isinstance(entry, dict):
         raise ValueError("this is no key")
     if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
         raise ValueError("it is not for signatures")
     if "x5c" in entry and not {"n", "x"} & entry.keys():  # RFC 7517 section 4.7
-        key = x509.load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
-    else:
-        without_alg = {name: value for name, value in entry.items() if name != "alg"}
-        key = jwt.PyJWK(without_alg).key
+        return x509.load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
+    # PyJWT knows neither the new names of algorithms nor, without a name, the curve Ed448.
+    without_alg = {name: value for name, value in entry.items() if name != "alg"}
+    return jwt.PyJWK(without_alg, "EdDSA" if entry.get("kty") == "OKP" else None).key
+
+
+def _checked(key: Any) -> Any:
+    """The key, if it is a public one that doesn't take long.
+
+    Raises:
+        ValueError: it is not.
+    """
     if isinstance(key, (bytes, *get_args(AllowedPrivateKeys))):
         raise ValueError("it is a secret or a private key, which nobody should publish")
     if isinstance(key, RSAPublicKey):

@@ -1,19 +1,16 @@
 """JSON Web Tokens (RFC 7519), checked as RFC 8725 asks.
 
-PyJWT checks the signature, the header, and the claims `aud` and `iss`. The times are judged here,
-because PyJWT reads a string or `true` as a number, and because an expired token must be told from a
-bad one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`, because
-PyJWT refuses null, where a claim is absent.
+PyJWT checks the signature, the header, and the claim `iss`. The times are judged here, because
+PyJWT reads a string or `true` as a number, and because an expired token must be told from a bad
+one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`, because PyJWT
+refuses null, where a claim is absent; and `aud`, because a refusal should say which one came.
 """
 
 from __future__ import annotations
 
-import binascii
-import json
 import re
 import secrets
 import time
-from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -23,12 +20,29 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.types import Options
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.claims import principal_of
+from asgi_wsauth.claims import (
+    audience_fault,
+    cut,
+    is_no_login,
+    json_object,
+    media_type,
+    principal_of,
+    read_time,
+)
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import Observer, log_event
-from asgi_wsauth.keys import Key, KeySource, PreparedKey, StaticKeys, check_algorithms
-from asgi_wsauth.options import ConfigurationError, check_names
+from asgi_wsauth.events import Observer
+from asgi_wsauth.keys import (
+    Key,
+    KeySet,
+    KeySource,
+    PreparedKey,
+    StaticKeys,
+    check_algorithms,
+    kid_text,
+    readings,
+)
+from asgi_wsauth.options import ConfigurationError, check_issuer, check_names, shown
 from asgi_wsauth.verdicts import VerdictCache, check_cache
 from asgi_wsauth.verifiers.jwks import JWKS
 
@@ -38,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["JWTOptions", "JWTVerifier"]
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
-_KID = re.compile(r"(?!.*\.\.)[A-Za-z0-9._~:/+=#@-]{1,256}")
 
 
 class JWTOptions(TypedDict, total=False):
@@ -52,20 +65,39 @@ class JWTOptions(TypedDict, total=False):
     clock: Callable[[], float]
 
 
+class OIDCOptions(JWTOptions, total=False):
+    """What `JWTVerifier.from_oidc` takes besides: what is for the keys."""
+
+    ttl: float
+    cooldown: float
+    stale_for: float
+    timeout: float
+    max_size: int
+    headers: Mapping[str, str]
+    allow_http: bool
+    observers: Iterable[Observer]
+
+
+_FOR_KEYS = tuple(OIDCOptions.__annotations__.keys() - JWTOptions.__annotations__.keys())
+
+
 class JWTVerifier:
     """Verifies JWTs, with keys that are at hand or that an identity provider publishes.
 
     A token is "not mine" if it isn't three base64url segments with a JSON object as header, or,
-    with `issuer`, if its `iss` is another. Everything else that is wrong with it refuses it.
+    with `issuer`, if its `iss` is another. Everything else that is wrong with it refuses it, and so
+    does what says that it is another thing than a login, whatever `typ` is: a logout token, a
+    Security Event Token (RFC 8417), a DPoP proof (RFC 9449).
 
     Args:
         key: a secret, a public key as PEM, a JWK, or a list of them, all of which are accepted
             (rotation); or a `JWKS`. A JWK with a `kid` is used only for tokens of that `kid`, one
             with an `alg` only for that algorithm.
         algorithms: the `alg` values to accept, all of one family: HS256, HS384, HS512; or any of
-            RS*, PS*, ES*, EdDSA.
-        audience: a token's `aud` must contain it (or one of them). Without it, a token that has an
-            `aud` is refused (RFC 7519 section 4.1.3).
+            RS*, PS*, ES*, EdDSA, Ed25519, Ed448. EdDSA is the old name of the last two (RFC 9864):
+            each stands for the other.
+        audience: a token's `aud` must contain it (or one of them). Without it, a token whose `aud`
+            names anybody is refused (RFC 7519 section 4.1.3).
         issuer: a token's `iss` must equal it (or one of them), exactly.
         leeway: seconds by which clocks may differ, for `exp`, `nbf` and `iat`.
         required_claims: claims that must be there and not null. `sub`, the identity, always must.
@@ -100,6 +132,7 @@ class JWTVerifier:
             raise ConfigurationError(f"leeway: {leeway!r} is not from 0 to 3600 seconds")
         known = check_algorithms(algorithms)
         self._algorithms = tuple(known)
+        self._readings = readings(known)
         self._keys: KeySource
         if isinstance(key, JWKS):
             if any(isinstance(algorithm, HMACAlgorithm) for algorithm in known.values()):
@@ -112,17 +145,22 @@ class JWTVerifier:
             self._keys = StaticKeys(key, known)
         self._audience = check_names("audience", audience)
         self._issuer = check_names("issuer", issuer)
+        for name in self._issuer or ():
+            check_issuer(name)
         self._leeway = leeway
         self._scopes_claim = scopes_claim
-        self._typ = None if typ is None else _media_type(typ)
+        self._typ = None if typ is None else media_type(typ)
         self._cache = check_cache(cache)
         self._secret = secrets.token_bytes(32)  # no other verifier finds what this one put there
         self._clock = clock
+        self._seen: KeySet | None = None
+        self._seen_since = 0.0
         self._options: Options = {
             "require": list(required_claims),
             "verify_exp": False,
             "verify_nbf": False,
             "verify_iat": False,
+            "verify_aud": False,
             "verify_sub": False,
             "verify_jti": False,
         }
@@ -134,13 +172,9 @@ class JWTVerifier:
         *,
         algorithms: Sequence[str],
         audience: str | Sequence[str] | None,
-        ttl: float = 600.0,
-        cooldown: float = 30.0,
-        stale_for: float = 3600.0,
-        timeout: float = 3.0,
-        max_size: int = 262_144,
-        observers: Iterable[Observer] = (log_event,),
-        **options: Unpack[JWTOptions],
+        discovery_url: str | None = None,
+        jwks: JWKS | None = None,
+        **options: Unpack[OIDCOptions],
     ) -> JWTVerifier:
         """A verifier for the tokens of an OpenID Connect issuer, whose discovery document leads to
         its keys (OpenID Connect Discovery 1.0 section 4).
@@ -150,29 +184,35 @@ class JWTVerifier:
                 end for Auth0, without one for Keycloak.
             algorithms: see `JWTVerifier`.
             audience: see `JWTVerifier`.
-            ttl: see `JWKS`, as `cooldown`, `stale_for`, `timeout`, `max_size` and `observers`.
-            options: see `JWTVerifier`.
+            discovery_url: where the document is, if not below the issuer; see `JWKS.from_oidc`.
+            jwks: where the keys are, in place of a document; several verifiers can share one.
+            options: see `JWTVerifier`; and without `jwks`, `ttl`, `cooldown`, `stale_for`,
+                `timeout`, `max_size`, `headers`, `allow_http` and `observers`: see `JWKS`.
 
         Raises:
-            ConfigurationError: as `JWTVerifier` and `JWKS`.
+            ConfigurationError: as `JWTVerifier` and `JWKS`, or an option is for keys that `jwks`
+                brings along.
         """
-        keys = JWKS.from_oidc(
-            issuer,
-            ttl=ttl,
-            cooldown=cooldown,
-            stale_for=stale_for,
-            timeout=timeout,
-            max_size=max_size,
-            observers=observers,
-        )
-        return cls(keys, algorithms=algorithms, audience=audience, issuer=issuer, **options)
+        check_issuer(issuer)
+        rest: dict[str, Any] = dict(options)
+        for_keys = {name: rest.pop(name) for name in _FOR_KEYS if name in rest}
+        if jwks is None:
+            jwks = JWKS.from_oidc(issuer, discovery_url=discovery_url, **for_keys)
+        elif for_keys or discovery_url is not None:
+            name = next(iter(for_keys), "discovery_url")
+            raise ConfigurationError(f"{name} can't be used with jwks; give it to the JWKS")
+        elif not isinstance(jwks, JWKS):
+            raise ConfigurationError(
+                f'jwks must be a JWKS, got {shown(jwks)}; write JWKS("https://id.example/keys")'
+            )
+        return cls(jwks, algorithms=algorithms, audience=audience, issuer=issuer, **rest)
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
         token = credential.value
         if self._cache is not None:
             mark = self._cache.get(self._secret, token)
             if mark is not None and mark in (await self._keys.keys()).marks:
-                return self._principal(_json_object(token.split(".")[1]) or {})
+                return self._principal(json_object(token.split(".")[1]) or {})
         if not _SHAPE.fullmatch(token):
             return None
         header_segment, payload_segment, _ = token.split(".")
@@ -180,8 +220,10 @@ class JWTVerifier:
         if header is None:
             return None
         if self._issuer is not None:
-            peeked = _json_object(payload_segment)
+            peeked = json_object(payload_segment)
             if peeked is None or peeked.get("iss") not in self._issuer:
+                came = "none" if peeked is None else cut(peeked.get("iss"))
+                credential.hint(f"its iss is {came}, and not {cut(self._issuer)}")
                 return None
         claims, key = await self._verify(token, header)
         principal = self._principal(claims)
@@ -193,40 +235,78 @@ class JWTVerifier:
         self, token: str, header: Mapping[str, Any]
     ) -> tuple[dict[str, Any], PreparedKey]:
         """The claims of a token, all but its times checked, and the key that signed it."""
-        alg, kid = header.get("alg"), header.get("kid")
-        if not isinstance(alg, str) or alg not in self._algorithms:
-            raise Denied(Reason.INVALID, "its alg is not among the algorithms")
-        if "kid" in header and not (isinstance(kid, str) and _KID.fullmatch(kid)):
-            raise Denied(Reason.INVALID, "its kid is none that a key could have")
-        if self._typ is not None and _media_type(header.get("typ")) != self._typ:
-            raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
+        algorithms, kid = self._check_header(header)
         keys = await self._keys.keys()
-        verified = self._try(token, keys.candidates(alg, kid))
-        if verified is None and kid not in keys.kids:
+        self._note(keys)
+        candidates = keys.candidates(algorithms, kid)
+        verified = self._try(token, header, candidates)
+        if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
+            # The issuer may have put a new one under a new name, or under an old one.
             newer = await self._keys.renewed(keys)
             if newer is not keys:
-                keys = newer
-                verified = self._try(token, keys.candidates(alg, kid))
+                tried = {candidate.mark for candidate in candidates}
+                self._note(newer)
+                keys, candidates = newer, newer.candidates(algorithms, kid)
+                fresh = [candidate for candidate in candidates if candidate.mark not in tried]
+                verified = self._try(token, header, fresh)
         if verified is None:
-            unknown = not keys.candidates(alg, kid)
-            raise Denied(
-                Reason.INVALID, "no key has its kid" if unknown else "no key verifies its signature"
-            )
+            raise self._unverified(token, keys, kid, bool(candidates))
+        fault = audience_fault(verified[0], self._audience)
+        if fault is not None:
+            raise Denied(Reason.INVALID, fault)
         return verified
 
+    def _check_header(self, header: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+        """What the `alg` may mean, and the `kid`."""
+        alg, typ = header.get("alg"), header.get("typ")
+        algorithms = self._readings.get(alg) if isinstance(alg, str) else None
+        if algorithms is None:
+            raise Denied(Reason.INVALID, "its alg is not among the algorithms")
+        if is_no_login(typ):
+            raise Denied(Reason.INVALID, "its typ is that of another thing than a login")
+        if self._typ is not None and media_type(typ) != self._typ:
+            raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
+        try:
+            return algorithms, kid_text(header.get("kid"))
+        except ValueError:
+            raise Denied(Reason.INVALID, "its kid is none that a key could have") from None
+
+    def _note(self, keys: KeySet) -> None:
+        """Remember since when the set is as it is."""
+        if keys is not self._seen:
+            if self._seen is None or keys.marks != self._seen.marks:
+                self._seen_since = self._clock()
+            self._seen = keys
+
+    def _unverified(self, token: str, keys: KeySet, kid: str | None, tried: bool) -> Denied:
+        """The refusal of a token that no key verifies. If it says that it was issued since the set
+        was as it is, a key of its name may be on its way to here. Anybody can say that, and gets
+        nothing for it but this answer."""
+        claims = json_object(token.split(".")[1]) or {}
+        issued_at = None if kid is None or kid in keys.kids else read_time(claims, "iat")
+        if issued_at is not None:
+            early, now = self._leeway + 1, self._clock()  # up to a second is cut off an iat
+            if self._seen_since - early < issued_at <= now + self._leeway:
+                wait = self._keys.lag(now - issued_at - early)
+                if wait is not None:
+                    return Denied(Reason.KEYS_UNAVAILABLE, "no key has its kid yet", wait)
+        return Denied(
+            Reason.INVALID, "no key verifies its signature" if tried else "no key has its kid"
+        )
+
     def _try(
-        self, token: str, candidates: Iterable[PreparedKey]
+        self, token: str, header: Mapping[str, Any], candidates: Iterable[PreparedKey]
     ) -> tuple[dict[str, Any], PreparedKey] | None:
         """The token's claims, and the first of these keys that verifies its signature; None where
         there is no such key."""
+        decode = jwt.decode if isinstance(header.get("kid", ""), str) else _ANY_KID.decode
         for candidate in candidates:
             try:
-                claims = jwt.decode(
+                claims = decode(
                     token,
                     candidate.key,
-                    algorithms=[candidate.algorithm],
+                    algorithms=[candidate.key.algorithm_name],
                     options=self._options,
-                    audience=self._audience,
                     issuer=self._issuer,
                 )
             except jwt.InvalidSignatureError:
@@ -255,17 +335,20 @@ class JWTVerifier:
 
 @lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
 def _header(segment: str) -> Mapping[str, Any] | None:
-    return _json_object(segment)
+    return json_object(segment)
 
 
-def _json_object(segment: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+class _AnyKidJWS(jwt.PyJWS):
+    """PyJWT refuses a `kid` that is a number or null before it looks for a key."""
+
+    def _validate_kid(self, kid: Any) -> None:
+        pass
 
 
-def _media_type(typ: object) -> str:
-    """`typ` without the prefix that may be left out (RFC 7515 section 4.1.9); "" if it is none."""
-    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
+class _AnyKid(jwt.PyJWT):
+    def __init__(self) -> None:
+        super().__init__()
+        self._jws = _AnyKidJWS()
+
+
+_ANY_KID = _AnyKid()
