@@ -190,13 +190,11 @@ def subjects_of(principal: Principal) -> list[Subject]:
     """All by which a principal can be revoked: each of its names, as it is at every issuer, and at
     its own."""
     named = _named(principal)
-    # Written out, because each handshake asks for it twice.
-    subjects: list[Subject] = [
-        (kind, name if name[:1] != "[" else full_name(name, None)) for kind, name in named
-    ]
+    subjects: list[Subject] = [(kind, full_name(name, None)) for kind, name in named]
     if principal.issuer is not None:
-        at_issuer = full_name("", principal.issuer)
-        subjects += [(kind, at_issuer + name) for kind, name in named]
+        at_issuer = full_name("", principal.issuer)  # once for all of them: it is quicker
+        for kind, name in named:
+            subjects.append((kind, at_issuer + name))
     return subjects
 
 

@@ -53,18 +53,29 @@ def as_principal(authenticator: Authenticator, principal: Principal) -> Iterator
         collect(conn)  # which also fills in what is missing in the scope
         return Attempt([(Header(), Credential("as_principal", "as_principal"))])
 
-    async def vouch(credential: Credential, conn: HTTPConnection) -> Principal:
-        return copy(principal)
-
     with patch.multiple(
         authenticator,
         collect=find,
-        verifiers=(vouch,),
+        verifiers=(_Vouches(principal),),
         allowed_origins=None,
         throttle=None,
         required=True,
     ):
         yield
+
+
+class _Vouches:
+    """A verifier that is the same one as any other of its kind, so that a socket can be refreshed
+    as another principal than it was opened as."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal:
+        return copy(self._principal)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Vouches)
 
 
 def make_jwt(

@@ -127,6 +127,23 @@ class TestAsPrincipal:
         with as_principal(auth, Principal("alice", expires_at=clock() - 1)):
             assert refusal(client(auth)) == (4001, "token_expired")
 
+    def test_a_socket_can_be_refreshed_as_another_principal_of_the_same_name(self) -> None:
+        auth = authenticator()
+        app = client(auth, refresh_message="auth.refresh")
+        login, later = (Principal("alice", expires_at=NOW + left) for left in (60, 600))
+        refresh = {"type": "auth.refresh", "token": "x"}
+        with app, as_principal(auth, login), app.websocket_connect("/chat") as socket:
+            socket.receive_json()
+            with as_principal(auth, later):
+                socket.send_json(refresh)
+                told = {"type": "auth.refresh.ok", "expires_at": NOW + 600}
+                assert socket.receive_json() == told
+            with as_principal(auth, Principal("bob")):
+                socket.send_json(refresh)
+                with pytest.raises(WebSocketDisconnect) as caught:
+                    socket.receive_json()
+        assert (caught.value.code, caught.value.reason) == (1008, "forbidden")
+
     def test_revocations_and_limits_still_count(self) -> None:
         store = MemoryStore()
         auth = authenticator(revocations=Revocations(store))

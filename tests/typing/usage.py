@@ -206,6 +206,8 @@ async def decide(conn: HTTPConnection) -> None:
     assert_type(principal, Principal)
     assert_type(credential, Credential | None)
     assert_type(principal.expires_at, float | None)
+    assert_type(principal.issuer, str | None)
+    assert_type(principal.login_method, str | None)
 
 
 # Apps and servers of every typing school
@@ -247,9 +249,11 @@ starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_clie
 
 
 async def log_out(principal: Principal) -> None:
-    await revocations.revoke_user(principal.identity)
-    await revocations.revoke_token(principal.token_id or "", principal.expires_at)
-    await revocations.revoke_session(principal.session_id or "")
+    await revocations.revoke_user(principal.identity, issuer=principal.issuer)
+    await revocations.revoke_token(
+        principal.token_id or "", principal.expires_at, issuer="https://a"
+    )
+    await revocations.revoke_session(principal.session_id or "", issuer=None)
 
 
 async def issue(principal: Principal) -> None:
