@@ -38,6 +38,7 @@ The rooms, each of which imports only from rows above its own:
     4  authenticator the policy, in one function
     5  session       one live socket: Session, and what may end it
        redaction     RedactCredentials, a filter for logs
+       passing       what passes a guard because it is of the other protocol
        testing       for users' own tests: as_principal, make_jwt
     6  admission     what both middlewares do with a connection
     7  middleware    WebSocketAuthMiddleware

@@ -25,6 +25,7 @@ from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
 from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.passing import found_before
 from asgi_wsauth.scrub import scrubbed
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
@@ -133,6 +134,7 @@ class Admission:
             outer._required_scopes |= self.required_scopes
             return scope
         self.take_credential()
+        self.attempt = Attempt(found_before(scope, self.authenticator, self.attempt.findings))
         if outer is not None and not self.attempt.findings:
             self.attempt = Attempt(outer._attempt.findings)
         if first_message is not None and not self.attempt.findings:

@@ -45,7 +45,7 @@ from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.waiting import SaidNothing
 
-__all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser"]
+__all__ = ["Attempt", "Authentication", "Authenticator", "Finding", "LoadUser"]
 
 T = TypeVar("T")
 
@@ -258,8 +258,9 @@ class Authenticator:
                 deadline.cancel()
         raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
-    def collect(self, conn: HTTPConnection) -> Attempt:
-        """Ask every source. What goes wrong in one is kept, to be judged when its turn comes.
+    def collect(self, conn: HTTPConnection, sources: Iterable[Source] | None = None) -> Attempt:
+        """Ask every source, or these. What goes wrong in one is kept, to be judged when its turn
+        comes.
 
         Missing parts of the scope are filled in with what the ASGI specification says they mean,
         and the subprotocols stripped of spaces. Lists of the scope stay the objects that they are.
@@ -272,33 +273,20 @@ class Authenticator:
             replace_list(scope, "subprotocols", stripped(scope["subprotocols"]))
         headers = scope["headers"]
         try:
-            return Attempt(self._ask_sources(conn))
+            return Attempt(_ask(self.sources if sources is None else sources, conn))
         finally:
             scope["headers"] = headers  # Starlette's connection puts a copy in their place
 
-    def _ask_sources(self, conn: HTTPConnection) -> list[Finding]:
-        findings: list[Finding] = []
-        for source in self.sources:
-            try:
-                value = source.extract(conn)
-                if value:
-                    findings.append((source, Credential(_checked_str(value), repr(source))))
-            except Denied as denied:
-                findings.append((source, denied))
-            except Exception as exc:
-                findings.append((source, Denied.because(source, exc)))
-        return findings
-
-    def redact(self, scope: Any) -> None:
-        """Have every source remove its credential from `scope`, in place, and from the lists in it:
-        whatever has read the scope before holds on to those.
+    def redact(self, scope: Any, sources: Iterable[Source] | None = None) -> None:
+        """Have every source, or these, remove their credential from `scope`, in place, and from the
+        lists in it: whatever has read the scope before holds on to those.
 
         Raises:
             Denied: with `Reason.ERROR`, after all others had their turn, where a source broke.
         """
         failure: Denied | None = None
         lists = {key: scope.get(key) for key in ("headers", "subprotocols")}
-        for source in self.sources:
+        for source in self.sources if sources is None else sources:
             try:
                 source.redact(scope)
             except Exception as exc:
@@ -435,6 +423,20 @@ class Authenticator:
             return principal, verifier
         hints = "; ".join(dict.fromkeys(credential.hints))
         raise Denied(Reason.INVALID, "no verifier knows it" + (f": {hints}" if hints else ""))
+
+
+def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
+    findings: list[Finding] = []
+    for source in sources:
+        try:
+            value = source.extract(conn)
+            if value:
+                findings.append((source, Credential(_checked_str(value), repr(source))))
+        except Denied as denied:
+            findings.append((source, denied))
+        except Exception as exc:
+            findings.append((source, Denied.because(source, exc)))
+    return findings
 
 
 def _is_ambient(finding: Finding) -> bool:

@@ -19,7 +19,8 @@ from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.closing import try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
-from asgi_wsauth.options import ConfigurationError, check_choice, check_scopes
+from asgi_wsauth.options import ConfigurationError, check_bool, check_choice, check_scopes
+from asgi_wsauth.passing import GUARDS
 from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.session import Session
 from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
@@ -55,6 +56,9 @@ class HTTPAuthMiddleware:
             without a user on a path that is guarded. `pass` hands it on without its credential, for
             a CORS middleware inside this one; whatever else stands there runs without a user,
             whenever somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+        allow_unguarded_websockets: whether WebSockets are meant to pass without a credential, so
+            that no warning is due. Otherwise the first one that passes is logged, if the process
+            has no `WebSocketAuthMiddleware`.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -69,15 +73,21 @@ class HTTPAuthMiddleware:
         only: Iterable[str] | None = None,
         required_scopes: Iterable[str] = (),
         preflight: Preflight = "answer",
+        allow_unguarded_websockets: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, app)
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
+        self.allow_unguarded_websockets = check_bool(
+            "allow_unguarded_websockets", allow_unguarded_websockets
+        )
+        GUARDS.add("http", self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not self._paths.guards(scope):
+            self._warn_of(scope)
             await self.app(scope, receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
@@ -98,6 +108,11 @@ class HTTPAuthMiddleware:
         if app_scope is not scope:
             admission.tell(Admitted)
         await self.app(app_scope, receive, send)
+
+    def _warn_of(self, scope: Scope) -> None:
+        meant = self.allow_unguarded_websockets
+        if scope["type"] == "websocket" and not meant and self._paths.guards(scope):
+            GUARDS.warn("websocket", "allow_unguarded_websockets")
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -19,7 +19,8 @@ from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
 from asgi_wsauth.limits import ConnectionLimit
-from asgi_wsauth.options import ConfigurationError, check_scopes, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_bool, check_scopes, check_seconds
+from asgi_wsauth.passing import GUARDS, redacted_request
 from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.revocation import check_revoked, subjects_of
@@ -41,7 +42,8 @@ class WebSocketAuthMiddleware:
     """Lets a WebSocket handshake through to `app` only if `authenticator` admits it.
 
     The app gets a copy of the scope without the credential, with `user`, `auth` (Starlette's
-    `AuthCredentials`) and `wsauth` (the `Session`). Other scope types pass untouched.
+    `AuthCredentials`) and `wsauth` (the `Session`). Other scope types pass untouched, but the
+    server's scope of an HTTP request is redacted, so that its log has no credential.
 
     Inside another instance that has the same authenticator, it reuses that one's decision and
     applies only its own scopes, connection limit and codes; with another authenticator it verifies
@@ -80,6 +82,9 @@ class WebSocketAuthMiddleware:
             60 seconds before its end, or when half of its time is over where that is later, and
             never within 5 seconds of the last one. An app's own message that a client could take
             for one of these two is not sent. None for no such messages.
+        allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
+            no warning is due. Otherwise the first one that passes is logged, if the process has no
+            `HTTPAuthMiddleware`.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -99,6 +104,7 @@ class WebSocketAuthMiddleware:
         grace: float = 10.0,
         connection_limit: ConnectionLimit | None = None,
         refresh_message: str | None = None,
+        allow_unguarded_http: bool = False,
     ) -> None:
         if rejection not in get_args(Rejection):
             raise ConfigurationError(
@@ -137,10 +143,12 @@ class WebSocketAuthMiddleware:
             refuse=self._refuse_unanswered,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, refresh=None)
+        self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
+        GUARDS.add("websocket", self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket" or not self._paths.guards(scope):
-            await self.app(scope, receive, send)
+            await self.app(self._passing(scope), receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
         handshake = Handshake(receive, send)
@@ -158,6 +166,14 @@ class WebSocketAuthMiddleware:
         finally:
             if guard is not None:
                 await self._release(guard)
+
+    def _passing(self, scope: Scope) -> Scope:
+        """The scope with which the app is called for what is not guarded here."""
+        if scope["type"] != "http" or not self._paths.guards(scope):
+            return scope
+        if not self.allow_unguarded_http:
+            GUARDS.warn("http", "allow_unguarded_http")
+        return redacted_request(scope, self.authenticator)
 
     async def _enter(
         self, admission: Admission, handshake: Handshake

@@ -53,7 +53,7 @@ auth = Authenticator(
     observers=[log_event, PrometheusMetrics()],
 )
 routes = [WebSocketRoute("/chat", chat), Route("/metrics", metrics)]
-app = WebSocketAuthMiddleware(Starlette(routes=routes), auth)
+app = WebSocketAuthMiddleware(Starlette(routes=routes), auth, allow_unguarded_http=True)
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))

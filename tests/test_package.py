@@ -41,7 +41,7 @@ ROWS = [
     },
     {"limits"},
     {"authenticator"},
-    {"session", "redaction", "testing"},
+    {"session", "redaction", "testing", "passing"},
     {"admission"},
     {"middleware", "http"},
     {"contrib"},

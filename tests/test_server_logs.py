@@ -131,6 +131,55 @@ def test_nor_where_no_verifier_was_asked(server: Server, method: str, path: str)
     assert pieces_in(server.log_since(start), SECRET) == []
 
 
+# Handshakes that arrive as plain HTTP. (Daphne logs the target as it came, whatever an app does.)
+
+CUT = [("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Version", "13")]
+GUARDED_FOR_HTTP = {
+    "/both/sockets-only": False,
+    "/both/socket-first": True,
+    "/both/http-first": True,
+}
+
+
+def asked_over_http(server: Server, path: str, way: str, headers: list[tuple[str, str]]) -> str:
+    """What the log has after a request with a credential, which is answered as it should be."""
+    credential = credential_for("admitted", way)
+    carried = carrying(credential, way, server)
+    given = [*headers, *carried.pop("headers", [])]
+    if offered := carried.pop("subprotocols", None):
+        given.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
+    start = len(server.log())
+    seen = server.ask("GET", path, headers=given, **carried)
+    assert seen.json["user"] == ("alice" if GUARDED_FOR_HTTP[path] else None)
+    if headers or GUARDED_FOR_HTTP[path]:
+        assert pieces_in(seen.json["everything"], credential) == []
+    return "".join(pieces_in(server.log_since(start), credential))
+
+
+@pytest.mark.parametrize("server", [v for v in VARIANTS if v != "daphne"], indirect=True)
+@pytest.mark.parametrize("path", GUARDED_FOR_HTTP)
+@pytest.mark.parametrize("headers", [[], CUT], ids=["request", "handshake"])
+@WAYS
+def test_nor_of_a_handshake_that_arrives_as_http(
+    server: Server, path: str, headers: list[tuple[str, str]], way: str
+) -> None:
+    assert asked_over_http(server, path, way, headers) == ""
+
+
+@pytest.fixture
+def without_websockets(request: pytest.FixtureRequest) -> Server:
+    return pooled(request.config, "uvicorn-websockets", "--ws", "none")
+
+
+@pytest.mark.parametrize("path", GUARDED_FOR_HTTP)
+@WAYS
+def test_nor_where_the_server_knows_no_websockets(
+    without_websockets: Server, path: str, way: str
+) -> None:
+    upgrade = [*CUT, ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+    assert asked_over_http(without_websockets, path, way, upgrade) == ""
+
+
 def test_fact_uvicorn_and_daphne_log_every_request_with_its_query(server: Server) -> None:
     start = len(server.log())
     server.get("/settle", token=SECRET)

@@ -626,6 +626,7 @@ async def both(scope: Any, receive: Any, send: Any) -> None:
 # Guarded twice, the one middleware around the other in either order.
 BOTH: dict[str, ASGIApp] = {
     "/both/socket-first": WebSocketAuthMiddleware(HTTPAuthMiddleware(both, AUTH), AUTH),
+    "/both/sockets-only": WebSocketAuthMiddleware(both, AUTH),
     "/both/http-first": HTTPAuthMiddleware(WebSocketAuthMiddleware(both, AUTH), AUTH),
 }
 
