@@ -160,12 +160,14 @@ class Client:
         tcp.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         return tcp
 
-    def talk_at_once(self, times: int, path: str, **query: Any) -> list[Seen]:
+    def talk_at_once(
+        self, times: int, path: str, *, headers: Iterable[tuple[str, str]] = (), **query: Any
+    ) -> list[Seen]:
         """The same connection several times over, all of them begun before any has ended."""
 
         async def all_of_them() -> list[Seen]:
-            target = _target(path, query)
-            return await asyncio.gather(*(self._talk(target, [], [], []) for _ in range(times)))
+            target, given = _target(path, query), list(headers)
+            return await asyncio.gather(*(self._talk(target, [], given, []) for _ in range(times)))
 
         return asyncio.run(all_of_them())
 

@@ -80,8 +80,9 @@ async def test_at_once_no_more_of_them_get_in() -> None:
     refused: list[Any] = []
 
     async def connect() -> None:
-        outcome = await drive(door, websocket("token=a"), receive=connected())
-        refused.append(outcome.close)
+        # A page: a program that comes so often is told by HTTP.
+        scope = websocket("token=a", headers=[("origin", "https://chat.example")])
+        refused.append((await drive(door, scope, receive=connected())).close)
 
     async with anyio.create_task_group() as group:
         for _ in range(50):

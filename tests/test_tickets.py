@@ -62,6 +62,7 @@ INVALID, EXPIRED, UNAVAILABLE, NOT_MINE = (
 ALICE = Principal("alice", method="jwt")
 SHAPE = re.compile(r"wst_[A-Za-z0-9_-]{43}")
 UNKNOWN = "wst_" + "A" * 43
+PAGE = [("origin", "https://chat.example")]  # is always told by a close code
 
 
 def issuer(clock: Callable[[], float] = lambda: NOW, **options: Any) -> Tickets:
@@ -372,7 +373,7 @@ async def test_no_throttle_counts_a_used_ticket_or_one_that_had_to_go() -> None:
     for ticket in [gone, used] * 10:
         outcome = await drive(over_http, websocket(f"token={ticket}", type="http", method="GET"))
         assert outcome.sent[1]["body"] == b'{"error": "token_expired"}'
-        outcome = await drive(socket, websocket(f"token={ticket}"))
+        outcome = await drive(socket, websocket(f"token={ticket}", headers=PAGE))
         assert outcome.close == (4001, "token_expired")
     assert (await drive(socket, websocket(f"token={UNKNOWN}"))).close == (1008, "token_invalid")
     locked = (1013, "too_many_failures")
@@ -446,8 +447,8 @@ async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
 
     async def connect() -> None:
         await anyio.lowlevel.checkpoint()
-        outcome = await drive(guarded, websocket(f"token={ticket}"), receive=connected())
-        closes.append(outcome.close)
+        scope = websocket(f"token={ticket}", headers=PAGE)
+        closes.append((await drive(guarded, scope, receive=connected())).close)
 
     async with anyio.create_task_group() as group:
         for _ in range(100):

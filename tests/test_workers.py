@@ -28,6 +28,7 @@ from redis_servers import Proxy, RedisServer, redis_server
 from servers import DEADLINE, Seen, Server, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
@@ -109,8 +110,9 @@ def site(running_site: Site) -> Iterator[Site]:
 
 
 def troubles(log: str) -> list[str]:
-    """What nobody handled. A refusal for want of Redis tells where it broke, but indented."""
-    lines = [line for line in log.splitlines() if not line.startswith("  ")]
+    """What nobody handled. A refusal for want of Redis tells what broke, and where, indented."""
+    told = ("  ", "websocket refused: ", "http refused: ")
+    lines = [line for line in log.splitlines() if not line.startswith(told)]
     return [line for line in lines if _TROUBLE.search(line)]
 
 
@@ -184,6 +186,7 @@ class Crowd:
         began = time.monotonic()
         ws = await connect(
             f"ws://127.0.0.1:{worker.port}{path}?token={token}",
+            origin=Origin("https://chat.example"),  # a page, which is always told by a close code
             proxy=None,
             compression=None,
             ping_interval=None,
