@@ -54,7 +54,7 @@ class Telling:
         self.rejection = rejection
         self._clock = clock
         self._key = token_bytes(16)
-        self._often: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
+        self._streaks: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
 
     def choose(self, scope: Any, presented: Iterable[str] | None = None) -> Way:
         """How to refuse a handshake that nobody has answered.
@@ -82,12 +82,12 @@ class Telling:
         text = "\0".join([share, *presented]).encode(errors="surrogatepass")
         digest = blake2b(text, digest_size=16, key=self._key).digest()
         now = self._clock()
-        streak = self._often.pop(digest, None)
+        streak = self._streaks.pop(digest, None)
         if streak is None or streak.is_over(now):
             streak = _Streak(now)
-        self._often[digest] = streak
-        if len(self._often) > _MOST:
-            self._often.popitem(last=False)
+        self._streaks[digest] = streak
+        if len(self._streaks) > _MOST:
+            self._streaks.popitem(last=False)
         repeated = streak.times
         streak.times += 1
         streak.latest = now

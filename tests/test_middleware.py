@@ -831,7 +831,7 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
 
 # Configuration
 
-REJECTIONS = "accept_then_close, http_response, close"
+REJECTIONS = "accept_then_close, http_response, close, auto"
 NO_MESSAGE_TYPE = 'refresh_message: .* is no name; take for example "auth.refresh"'
 
 

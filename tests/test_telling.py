@@ -41,7 +41,9 @@ def test_whoever_has_chosen_a_way_gets_that(rejection: Rejection) -> None:
 
 
 def ways(telling: Telling, times: int, *presented: str, **handshake: Any) -> list[str]:
-    return [telling.choose(websocket(**handshake), presented).rejection for _ in range(times)]
+    """How it is told, one time after another."""
+    scope = websocket(**handshake)
+    return [telling.choose(scope, presented).rejection for _ in range(times)]
 
 
 OFTEN = [BY_CODE] * 9 + [BY_HTTP] * 3
@@ -88,8 +90,8 @@ def test_memory_is_bounded_and_who_was_seen_longest_ago_goes(
         ways(telling, 1, f"token{number}")
         if number % 50 == 0:
             assert ways(telling, 1, "often") == [BY_HTTP]
-    assert len(telling._often) == 100
-    assert not any(b"token" in digest for digest in telling._often)
+    assert len(telling._streaks) == 100
+    assert not any(b"token" in digest for digest in telling._streaks)
 
 
 @pytest.mark.parametrize("headers", [None, 5, [b"origin"], [(b"origin", b"x", b"y")]])
