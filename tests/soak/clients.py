@@ -11,6 +11,7 @@ from typing import Any
 
 from frames import CLOSE, TEXT, Close
 
+from . import terms
 from .mint import Mint, Token
 from .site import Site, Worker
 from .tally import Tally
@@ -40,6 +41,7 @@ class Client:
 
     Attributes:
         address: from where he comes, as a proxy would tell it.
+        is_page: whether he comes from a page, as a browser would tell it; else from a program.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Client:
         self.kind, self.site, self.mint, self.tally = kind, site, mint, tally
         self.random, self.over = random, over
         self.address = ".".join(["10", *(str(random.randrange(256)) for _ in range(3))])
+        self.is_page = True
         self._visits: list[Visit] = []
 
     # What he does
@@ -60,9 +63,12 @@ class Client:
         path: str = "/chat",
         headers: tuple[tuple[str, str], ...] = (),
         first: str | None = None,
+        flood: int = 0,
     ) -> Visit:
-        """Make a handshake, which must lead to one of `expected`."""
+        """Make a handshake, which must lead to one of `expected`; with a flood on its heels."""
         value = token.value if isinstance(token, Token) else token
+        if self.is_page and "Origin" not in dict(headers):
+            headers = (*headers, ("Origin", terms.ORIGIN))
         headers = (*headers, ("X-Forwarded-For", self.address))
         if first is not None:
             value = None
@@ -73,6 +79,8 @@ class Client:
         )
         self._visits.append(visit)
         self.tally.handshakes += 1
+        if flood:
+            visit.flood(flood)
         await visit.read_answer(first)
         self.tally.took("handshake, answered", time.monotonic() - visit.asked_at)
         self.tally.answers[" ".join(map(str, visit.answer))] += 1

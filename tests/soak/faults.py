@@ -105,6 +105,11 @@ async def redis_drops_connections(weather: Weather) -> None:
             client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
+async def redis_fails_over(weather: Weather) -> None:
+    with weather.site.troubles.with_("redis"):
+        await asyncio.to_thread(weather.site.fail_over)
+
+
 async def issuer_fails(weather: Weather) -> None:
     how = weather.random.choice(["fail", "hang_up", "rubbish", "no_http"])
     await _issuer(weather, how)
@@ -164,6 +169,7 @@ FAULTS: list[Fault] = [
     redis_down_for_long,
     redis_hangs,
     redis_drops_connections,
+    redis_fails_over,
     issuer_fails,
     issuer_hangs,
     keys_rotate,

@@ -16,11 +16,13 @@ from .clients import Client
 from .mint import Mint, Token
 from .visits import (
     ADMITTED,
+    BY_HTTP,
     EXPIRED,
     FORBIDDEN,
     INVALID,
     MALFORMED,
     MISSING,
+    NO_KEYS,
     ORIGIN,
     REVOKED,
     SILENT,
@@ -154,15 +156,51 @@ async def foreign_origin(client: Client) -> None:
 async def guessing(client: Client) -> None:
     """Tries until his address is locked out, there, and nobody else's."""
     worker, began = client.site.any_worker(client.random), time.monotonic()
-    good, bad = client.mint.login(), client.mint.rubbish()
+    good, bad = client.mint.login(), client.mint.rubbish
     tries: list[tuple[Token | str, Close]]
-    tries = [(bad, INVALID)] * terms.FAILURES + [(bad, THROTTLED), (good, THROTTLED)]
-    for credential, answer in tries:
+    tries = [(bad(), INVALID) for _ in range(terms.FAILURES)]
+    for credential, answer in [*tries, (bad(), THROTTLED), (good, THROTTLED)]:
         if worker.is_over or time.monotonic() - began > terms.FAILURES_WITHIN / 2:
             return
         await client.visit(credential, answer, worker=worker)
     client.address = "10.0.0.1"
     await _talk_once(client, client.mint.login())
+
+
+async def guessing_at_once(client: Client) -> None:
+    """Makes all his guesses before any is judged: no more are judged than one after the other."""
+    worker, began = client.site.any_worker(client.random), time.monotonic()
+    guesses = [client.mint.rubbish() for _ in range(5 * terms.FAILURES)]
+    visits = await asyncio.gather(
+        *(client.visit(guess, INVALID, THROTTLED, worker=worker) for guess in guesses)
+    )
+    judged = sum(visit.answer == INVALID for visit in visits)
+    if judged > terms.FAILURES and time.monotonic() - began < terms.FAILURES_WITHIN:
+        client.wrong("admitted", f"{judged} guesses at once were judged")
+
+
+async def looping(client: Client) -> None:
+    """A program that comes back at once, whatever it is told: soon by HTTP, so that it may stop."""
+    client.is_page = False
+    worker, bad = client.site.any_worker(client.random), client.mint.expired()
+    began = time.monotonic()
+    visits = [await client.visit(bad, EXPIRED, BY_HTTP, worker=worker) for _ in range(6)]
+    if worker.is_over or time.monotonic() - began > 5:
+        return
+    if visits[0].answer != EXPIRED or visits[-1].answer != BY_HTTP:
+        client.wrong("reason", f"a loop was told {[visit.answer for visit in visits]}")
+
+
+async def flooding(client: Client) -> None:
+    """Is refused, and sends on whatever it is told: little that unpacks to a lot."""
+    visit = await client.visit(
+        client.mint.rubbish(),
+        INVALID,
+        BY_HTTP,
+        headers=(("Sec-WebSocket-Extensions", "permessage-deflate"),),
+        flood=client.random.randrange(1, 30),
+    )
+    visit.abort()
 
 
 # Those whose first message is the credential
@@ -383,7 +421,7 @@ SHORT: Mix = {
     "a ticket at once": (3, ticket_at_once),
     "rubbish": (3, _refused(Mint.rubbish, INVALID)),
     "foreign key": (3, _refused(Mint.foreign, INVALID)),
-    "unknown key": (2, _refused(Mint.of_unknown_key, INVALID)),
+    "unknown key": (2, _refused(Mint.of_unknown_key, INVALID, NO_KEYS)),
     "withdrawn key": (2, _refused(Mint.of_withdrawn_key, INVALID)),
     "alg none": (3, _refused(Mint.unsigned, INVALID)),
     "other's algorithm": (2, _refused(Mint.confused, INVALID)),
@@ -395,6 +433,9 @@ SHORT: Mix = {
     "two tokens": (1, two_tokens),
     "foreign origin": (2, foreign_origin),
     "guessing": (0.5, guessing),
+    "guessing at once": (0.2, guessing_at_once),
+    "looping": (0.5, looping),
+    "flooding": (0.1, flooding),
     "first message": (3, first_message),
     "bad first message": (2, first_message_is_bad),
     "no first message": (0.5, no_first_message),

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 from issuer import Issuer, issuing
-from redis_servers import RedisServer, redis_server
+from redis_servers import Proxy, RedisServer, redis_server
 from servers import UVICORN, Server, serving
 
 # Seconds after a trouble in which it still excuses a refusal: until whoever was cut off has noticed
@@ -80,11 +80,14 @@ class Site:
     """All of it.
 
     Attributes:
+        redis: the primary.
+        link: what leads to it, for the workers.
         workers: those that clients may go to.
         was: those that were.
     """
 
     redis: RedisServer
+    link: Proxy
     issuer: Issuer
     stack: ExitStack
     troubles: Troubles = field(default_factory=Troubles)
@@ -94,7 +97,7 @@ class Site:
 
     def start_worker(self, variant: str) -> Worker:
         """Start one. It is not among `workers` yet."""
-        env = {"SOAK_REDIS": self.redis.url, "SOAK_ISSUER": self.issuer.url}
+        env = {"SOAK_REDIS": self.link.url, "SOAK_ISSUER": self.issuer.url}
         env["PYTHONWARNINGS"] = "default"
         server = self.stack.enter_context(serving(variant, "soak.app:app", env=env))
         return Worker(f"{next(self._numbers)} {variant}", server)
@@ -103,6 +106,21 @@ class Site:
         """Start it again."""
         with _deaf_to_interrupts():
             self.redis.start()
+
+    def fail_over(self) -> None:
+        """Make another Redis the primary. The old one lives on as its replica, and connections that
+        are open lead to it."""
+        with _deaf_to_interrupts():
+            new = self.stack.enter_context(redis_server(persistent=True))
+        with self.client() as old, redis.Redis.from_url(new.url, decode_responses=True) as other:
+            other.execute_command("REPLICAOF", "127.0.0.1", self.redis.port)
+            while other.info("replication")["master_link_status"] != "up":
+                time.sleep(0.05)
+            old.execute_command("FAILOVER", "TO", "127.0.0.1", new.port)
+            while other.info("replication")["role"] != "master":
+                time.sleep(0.01)
+        self.redis = new
+        self.link.lead_to(new.port)
 
     def end_worker(self, worker: Worker, how: signal.Signals) -> None:
         """Have it end, without waiting for it."""
@@ -135,8 +153,9 @@ def running(workers: int) -> Iterator[Site]:
     with ExitStack() as stack:
         with _deaf_to_interrupts():
             server = stack.enter_context(redis_server(persistent=True))
+        link = stack.enter_context(Proxy(server.port))
         issuer = stack.enter_context(issuing())
-        site = Site(server, issuer, stack)
+        site = Site(server, link, issuer, stack)
         variants = [UVICORN[number % len(UVICORN)] for number in range(workers)]
         with ThreadPoolExecutor() as pool:
             site.workers += pool.map(site.start_worker, variants)

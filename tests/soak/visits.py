@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import time
+import zlib
 from collections import deque
 from typing import Any, ClassVar
 
@@ -21,6 +23,7 @@ ADMITTED: Close = (101, "admitted")
 GONE: Close = (1006, "no close")
 SILENT: Close = (0, "no answer")
 
+BY_HTTP: Close = (401, "HTTP")
 MISSING: Close = (1008, "token_missing")
 MALFORMED: Close = (1008, "token_malformed")
 INVALID: Close = (1008, "token_invalid")
@@ -32,6 +35,9 @@ ORIGIN: Close = (1008, "origin_not_allowed")
 THROTTLED: Close = (1013, "too_many_failures")
 TOO_MANY: Close = (1013, "too_many_connections")
 UNAVAILABLE: Close = (1013, "verifier_unavailable")
+
+_pack = zlib.compressobj(9, wbits=-15)
+_FLOOD = (_pack.compress(bytes(16 * 2**20)) + _pack.flush(zlib.Z_SYNC_FLUSH))[:-4]  # RFC 7692
 
 
 class Visit(Wire):
@@ -108,6 +114,11 @@ class Visit(Wire):
         except TimeoutError:
             return 0, b""
         return frame if frame is not None else (-1, b"")
+
+    def flood(self, times: int) -> None:
+        """Send so many messages of 16 MB each, compressed."""
+        size = struct.pack("!BQ", 255, len(_FLOOD))
+        self._writer.write((bytes([0xC1]) + size + bytes(4) + _FLOOD) * times)
 
     def abort(self) -> None:
         """Let go of the connection as a crash does."""
