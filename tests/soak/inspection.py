@@ -23,7 +23,8 @@ PATIENCE = 30.0  # seconds after which all must be as it was
 # to stay; one object for each handshake would be far more.
 MOST_MORE_OBJECTS = 10_000
 
-_BOUNDED = {"_Entry"}  # of the verdict cache, which is full sooner or later
+# Of the verdict cache, which is full sooner or later; of repeated refusals; and of a throttle.
+_BOUNDED = {"_Entry", "_Streak", "_Account"}
 _TROUBLE = re.compile(r"Traceback|Exception|never (awaited|retrieved)|was destroyed|Warning:", re.I)
 # A refusal for want of Redis tells where it broke, but indented. The rest is uvicorn's own: its
 # older implementation of WebSockets is deprecated, and asyncio tells it that a client has gone.
