@@ -197,7 +197,8 @@ class Cookie:
     section 4.1.1), nothing else is decoded. An empty value counts as none.
 
     Args:
-        name: the cookie's name, case-sensitive.
+        name: the cookie's name, case-sensitive; for example `login`. `session` is that of
+            Starlette's `SessionMiddleware`, which NiceGUI adds by itself.
 
     Raises:
         ConfigurationError: the name is no RFC 9110 token.

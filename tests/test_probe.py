@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -19,6 +20,7 @@ import pytest
 from handshakes import SECRET
 from run_example import EXAMPLES, running
 from servers import DEADLINE, Server, free_port, serving
+from websockets.utils import accept_key
 
 from asgi_wsauth.cli import main
 from asgi_wsauth.testing import make_jwt
@@ -409,6 +411,165 @@ def test_an_answer_that_is_no_handshake_is_named(probe: Any, reply: bytes, what:
     with answering(reply) as port:
         probed = probe(f"ws://127.0.0.1:{port}/")
     assert (probed.exit_code, probed.found("problem")) == (3, [what])
+
+
+# Servers that want to do harm
+
+MOST = 48 * 1024 * 1024  # bytes that one of them sends at most
+
+KNOCK = """
+import sys, tracemalloc
+import anyio
+from asgi_wsauth.cli.probe import knock
+from asgi_wsauth.cli.target import Target, cases
+
+target = Target(sys.argv[1], timeout=2, patience=1)
+tracemalloc.start()
+anyio.run(knock, target, cases(target)[0])
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+class Hostile:
+    """A server that sends `reply` to everybody, and then `more`, again and again, until the client
+    is gone or it has sent a great deal."""
+
+    def __init__(self, reply: bytes, more: bytes, pause: float) -> None:
+        self.reply, self.more, self.pause = reply, more, pause
+        self.most = MOST
+
+    def serve(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                tcp, _ = listener.accept()
+                with tcp:
+                    tcp.settimeout(DEADLINE)
+                    self.answer(tcp)
+
+    def answer(self, tcp: socket.socket) -> None:
+        asked = tcp.recv(65536)
+        key = re.search(rb"(?i)sec-websocket-key: (\S+)", asked)
+        assert key
+        sent = 0
+        with suppress(OSError):
+            tcp.sendall(self.reply.replace(b"KEY", accept_key(key[1].decode()).encode()))
+            while sent < self.most:
+                sent += tcp.send(self.more)
+                time.sleep(self.pause)
+
+
+@contextmanager
+def hostile(reply: bytes, more: bytes, pause: float = 0, most: int = MOST) -> Iterator[str]:
+    """Its address."""
+    server = Hostile(reply, more, pause)
+    server.most = most
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=server.serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+OPENED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: KEY\r\n"
+)
+BLOCK = b"x" * 65536
+
+
+@pytest.mark.parametrize(
+    "reply, more",
+    {
+        "a frame without end": (OPENED + b"\r\n\x82\x7f" + (1 << 40).to_bytes(8, "big"), BLOCK),
+        "a message without end": (OPENED + b"\r\n\x02\x01x", b"\x00\x7e\xff\xff" + BLOCK[1:]),
+        "headers without end": (b"HTTP/1.1 401 No\r\n", b"x-a: " + b"x" * 4000 + b"\r\n"),
+        "a header without end": (b"HTTP/1.1 401 No\r\nx-a: ", BLOCK),
+        "headers without end, accepted": (OPENED, b"x-a: " + b"x" * 4000 + b"\r\n"),
+        "a status line without end": (b"HTTP/1.1 401 ", BLOCK),
+        "a body without end": (b"HTTP/1.1 401 No\r\n\r\n", BLOCK),
+        "a long body": (b"HTTP/1.1 401 No\r\nContent-Length: 99999999999\r\n\r\n", BLOCK),
+        "chunks without end": (
+            b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"10000\r\n" + BLOCK + b"\r\n",
+        ),
+    }.values(),
+    ids=lambda value: "",
+)
+def test_row_24_a_server_that_sends_without_end_fills_no_memory(reply: bytes, more: bytes) -> None:
+    """What comes after the end of patience is read and dropped, for a second or two."""
+    with hostile(reply, more) as url:
+        done = subprocess.run(
+            [sys.executable, "-c", KNOCK, url], capture_output=True, text=True, timeout=60
+        )
+    assert done.stderr == ""
+    assert int(done.stdout) < MOST / 4  # at its peak
+
+
+@pytest.mark.parametrize(
+    "reply, more, seen",
+    {
+        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No answer within 0.3 s."),
+        "body": (
+            b"HTTP/1.1 401 No\r\nContent-Length: 99999\r\n\r\n",
+            b"x",
+            "No answer within 0.3 s.",
+        ),
+        "messages": (OPENED + b"\r\n", b"\x81\x01x", None),
+        "pings": (OPENED + b"\r\n", b"\x89\x01x", None),
+        "a frame": (OPENED + b"\r\n\x82\x7e\xff\xff", b"x", None),
+    }.values(),
+    ids=lambda value: "",
+)
+def test_row_24_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
+    probe: Any, reply: bytes, more: bytes, seen: str | None
+) -> None:
+    with hostile(reply, more, pause=0.02) as url:
+        probed = probe(url, "--timeout", "0.3" if seen else str(DEADLINE), patience="0.1")
+    assert probed.found("problem") == ([] if seen is None else [seen])
+    assert bool(probed.found("admitted")) == (seen is None)
+
+
+def test_who_is_sent_a_great_deal_has_got_in(probe: Any) -> None:
+    great = OPENED + b"\r\n\x82\x7f" + (1 << 20).to_bytes(8, "big")
+    with hostile(great, BLOCK, most=1 << 20) as url:
+        probed = probe(url)
+    assert probed.exit_code == 1
+    assert probed.case("no_token")["outcome"] == "admitted"
+    assert probed.case("no_token")["spoke"]
+
+
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"])
+def test_row_35_what_is_told_of_an_odd_answer_is_short(probe: Any, name: str) -> None:
+    odd = f"{name}: {'x' * 5000}\r\n".encode()
+    with hostile(OPENED + odd + b"\r\n", b"x", pause=0.01) as url:
+        probed = probe(url, patience="0.2")
+    assert all(len(told) < 400 for told in probed.found("problem"))
+
+
+@pytest.mark.parametrize(
+    "path, option",
+    [
+        ("/ours/origin", "--query"),
+        ("/ours/header", "--header"),
+        ("/ours/subprotocol", "--subprotocol"),
+    ],
+)
+def test_a_place_without_a_name_has_the_name_that_its_source_has(
+    probe: Any, path: str, option: str
+) -> None:
+    probed = probe(path, "--origin", PAGES, option, good=True)
+    assert (probed.exit_code, probed.data["findings"]) == (0, [])
+
+
+@pytest.mark.parametrize("option", ["--query", "--header", "--subprotocol", "--cookie"])
+def test_the_address_is_no_name(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["probe", option, "ws://127.0.0.1:8000/ws"])
+    assert ended.value.code == 2
+    assert "the address goes before it" in capsys.readouterr().err
 
 
 def test_a_token_in_clear_to_another_machine_is_noted(

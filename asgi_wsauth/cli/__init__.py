@@ -31,6 +31,7 @@ from asgi_wsauth.credential import API_KEY, new_secret
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
 from asgi_wsauth.keys import CANNOT_LOAD, why_unusable
 from asgi_wsauth.options import ConfigurationError, check_seconds
+from asgi_wsauth.sources import Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt
 
 __all__ = ["main"]
@@ -124,13 +125,16 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
     _secret_arguments(probe, "key", "what signs the endpoint's JWTs, to make an expired one")
     _claims_arguments(probe)
     where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
-    for kind, name, text in (
-        ("query", "NAME", "a query parameter (default: token)"),
-        ("header", "NAME", "a header; behind Bearer in Authorization"),
-        ("cookie", "NAME", "a cookie"),
-        ("subprotocol", "MARKER", "the subprotocol behind this one, such as bearer"),
+    for kind, name, default, text in (
+        ("query", "NAME", QueryParam().name, "a query parameter"),
+        ("header", "NAME", Header().name, "a header; behind Bearer in Authorization"),
+        ("subprotocol", "MARKER", Subprotocol().marker, "the subprotocol behind this one"),
     ):
-        where.add_argument(f"--{kind}", metavar=name, help=text)
+        told = f"{text} (default: {default})"
+        where.add_argument(
+            f"--{kind}", metavar=name, nargs="?", const=default, type=_name, help=told
+        )
+    where.add_argument("--cookie", metavar="NAME", type=_name, help="a cookie")
     where.add_argument(
         "--first-message",
         action="store_const",
@@ -180,6 +184,12 @@ def _claims_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--audience", help="the aud of what is signed")
     parser.add_argument("--issuer", help="the iss of what is signed")
+
+
+def _name(text: str) -> str:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"the address goes before it, or a name: {text}")
+    return text
 
 
 def _close_code(text: str) -> int:

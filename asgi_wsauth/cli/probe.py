@@ -27,7 +27,8 @@ from asgi_wsauth.denial import Reason
 
 __all__ = ["Seen", "Unreachable", "knock"]
 
-_MOST = 200  # characters of an HTTP body that are of interest
+_MOST = 200  # characters of an HTTP body, or of an odd header, that are of interest
+_MAX_MESSAGE = 65_536  # bytes; whoever is sent more than that has got in
 
 
 class Unreachable(Exception):
@@ -156,7 +157,7 @@ async def knock(target: Target, case: Case) -> Seen:
             proxy=None if target.is_here else True,
             open_timeout=target.timeout,
             close_timeout=target.patience,
-            max_size=None,
+            max_size=_MAX_MESSAGE,
         ) as socket:
             spoke, close = await _listen(socket, handshake.messages, target.patience)
         return Seen(handshake.offered, 101, "", socket.subprotocol, spoke, close)
@@ -172,7 +173,7 @@ async def knock(target: Target, case: Case) -> Seen:
     except InvalidHandshake as exc:
         return _misfit(made[0], handshake, exc)
     except (OSError, WebSocketException) as exc:
-        raise Unreachable(str(exc) or type(exc).__name__) from exc
+        raise Unreachable(str(exc)[:_MOST] or type(exc).__name__) from exc
 
 
 def _misfit(connection: ClientConnection, handshake: _Handshake, exc: Exception) -> Seen:
@@ -180,7 +181,8 @@ def _misfit(connection: ClientConnection, handshake: _Handshake, exc: Exception)
     if connection.response is None:
         return Seen(handshake.offered, fault="The connection broke before an answer.")
     chosen = ", ".join(connection.response.headers.get_all("Sec-WebSocket-Protocol"))
-    why = f"It accepts with {chosen!r}, which was not offered" if chosen else str(exc)
+    told = chosen[:_MOST]
+    why = f"It accepts with {told!r}, which was not offered" if chosen else str(exc)[:_MOST]
     return Seen(handshake.offered, 101, "", chosen or None, fault=f"{why}: no client goes on.")
 
 
@@ -190,12 +192,14 @@ async def _listen(
     """Whether the server sent a message, and how it closed within the time."""
     spoke = False
     try:
-        for message in messages:
-            await socket.send(message)
         with anyio.move_on_after(patience):
+            for message in messages:
+                await socket.send(message)
             while True:
                 await socket.recv()
                 spoke = True
     except ConnectionClosed as closed:
+        if closed.rcvd is None and closed.sent is not None and closed.sent.code == 1009:
+            return True, None  # it said more than this end takes, so the socket was open
         return spoke, (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
     return spoke, None

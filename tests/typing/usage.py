@@ -184,7 +184,7 @@ auth = Authenticator(
     sources=[
         QueryParam(),
         Header("x-api-key"),
-        Cookie("session"),
+        Cookie("login"),
         Subprotocol(),
         FirstMessage(timeout=5, max_size=1000, max_waiting=10, subprotocol="chat.v1"),
         PathSegment(),
