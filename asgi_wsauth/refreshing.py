@@ -80,14 +80,11 @@ class RefreshMessages:
         one of several. Such a message is not sent; the first one is warned of.
         """
         text, data = message.get("text"), message.get("bytes")
-        if not (isinstance(text, str) and self._is_ours(text)) and not (
-            isinstance(data, (bytes, bytearray)) and self._is_ours_in_bytes(data)
-        ):
-            return False
-        log = logger.debug if self._warned else logger.warning
-        self._warned = True
-        log("not sent: a message of the app's that says %s in the guard's place", self._types)
-        return True
+        return (
+            isinstance(text, str)
+            and (self._mark in text or _ESCAPED in text)  # as in next to no message
+            and self._is_ours(text)
+        ) or (isinstance(data, (bytes, bytearray)) and self._is_ours_in_bytes(data))
 
     def _is_ours_in_bytes(self, data: bytes | bytearray) -> bool:
         # UTF-16 and UTF-32, which a client in Python would read as well, begin with a zero or two.
@@ -96,16 +93,19 @@ class RefreshMessages:
         return False
 
     def _is_ours(self, text: str) -> bool:
-        if self._mark not in text and _ESCAPED not in text:
-            return False  # as nearly all there ever is
         if not self._member.search(text):
             return False
         try:
-            return self._decoder.decode(text.removeprefix("\ufeff")) is _OURS
+            found = self._decoder.decode(text.removeprefix("\ufeff")) is _OURS
         except ValueError:
             return False
         except RecursionError:  # nested more deeply than other parsers mind
-            return True
+            found = True
+        if found:
+            log = logger.debug if self._warned else logger.warning
+            self._warned = True
+            log("not sent: a message of the app's that says %s in the guard's place", self._types)
+        return found
 
     def _look_at(self, members: list[tuple[str, object]]) -> object:
         """What takes the place of an object; only the outermost one's is looked at."""

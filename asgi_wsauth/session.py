@@ -25,6 +25,7 @@ from math import inf, isfinite
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
@@ -294,7 +295,9 @@ class Guard:
         self.set_timers()
         try:
             with self._app:
-                await app(scope, self.receive, self.send)
+                # Only who has a voice pays for keeping it.
+                own_voice = self._terms.refresh is not None
+                await app(scope, self.receive, self._send_others if own_voice else self.send)
         except Exception as exc:
             if self.denied is None or not _tells_of_end(exc):
                 raise
@@ -399,9 +402,7 @@ class Guard:
         """
         kind = message["type"]
         if kind == "websocket.send" and self._phase is _OPEN:  # as nearly all there ever is
-            refresh = self._terms.refresh
-            if refresh is None or not refresh.is_imitated_by(message):
-                await self._send(message)
+            await self._send(message)
             return
         is_http = kind.startswith("websocket.http.response")
         if self.denied is not None or (self._phase is Phase.ANSWERED and not is_http):
@@ -413,6 +414,13 @@ class Guard:
         if is_http or kind == "websocket.close":
             self._step("answer")
         await self._send(message)
+
+    def _send_others(self, message: Message) -> Awaitable[None]:
+        """Send a message of the app's, if it doesn't speak as the guard."""
+        refresh = self._terms.refresh
+        if self._phase is _OPEN and refresh is not None and refresh.is_imitated_by(message):
+            return anyio.lowlevel.checkpoint()
+        return self.send(message)
 
     async def _accept(self, message: Message) -> None:
         self._step("accept")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from handshakes import CONNECT, NOW, Clock, authenticator, websocket
+from handshakes import ANSWER, CONNECT, NOW, Clock, authenticator, websocket
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sockets import CLOSE, LEFT, left_over, pass_time, said, text
@@ -110,7 +110,7 @@ class Puppet:
     """An app that does what it is told, several things at once, and is done when it is told so."""
 
     def __init__(self) -> None:
-        self.started = self.accepted = self.accepting = self.answered = False
+        self.started = self.accepted = self.accepting = self.answered = self.over = False
         self.got: list[dict[str, Any]] = []
         self.refreshed: list[str] = []
         self.works: set[asyncio.Task[None]] = set()
@@ -127,6 +127,7 @@ class Puppet:
             for work in self.works:
                 work.cancel()
             await asyncio.gather(*self.works, return_exceptions=True)
+            self.over = True
         if self._raises:
             raise Bug
 
@@ -148,7 +149,9 @@ class Puppet:
             await work
 
     async def take(self) -> None:
-        self.got.append(await self.receive())
+        message = await self.receive()
+        if not self.over:  # else it is nobody's any more
+            self.got.append(message)
 
     async def read(self) -> None:
         """As most apps do."""
@@ -597,7 +600,9 @@ class Sockets(RuleBasedStateMachine):
         for token in app.refreshed:
             assert TOKENS[token][0] == identity
         for message in app.got:
-            if message["type"] == "websocket.disconnect" and message is not LEFT:
+            if message == ANSWER:
+                assert app.answered
+            elif message["type"] == "websocket.disconnect" and message is not LEFT:
                 assert message["code"] == Reason(message["reason"]).close_code
 
     def check_events(self, socket: Socket) -> None:
