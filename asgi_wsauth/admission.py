@@ -24,7 +24,7 @@ from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
 from asgi_wsauth.handshake import accepted_scope
-from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.options import check_instance
 from asgi_wsauth.passing import found_before
 from asgi_wsauth.scrub import scrubbed
 from asgi_wsauth.session import Session
@@ -180,8 +180,10 @@ class Admission:
 
     async def _renew(self, session: Session, token: str) -> None:
         renewal = Admission(self.scope, self.authenticator, session._required_scopes)
-        renewal.attempt = Attempt([(FirstMessage(), Credential(token, "refresh"))])
         try:
+            if not isinstance(token, str):  # what an app hands on may be anything
+                raise Denied(Reason.MALFORMED, f"the token is a {type(token).__qualname__}")
+            renewal.attempt = Attempt([(FirstMessage(), Credential(token, "refresh"))])
             await renewal._verify_again(session)
         except Exception as exc:
             denied = exc if isinstance(exc, Denied) else Denied.because("the refresh", exc)
@@ -300,6 +302,4 @@ def check_authenticator(authenticator: object) -> Authenticator:
     Raises:
         ConfigurationError: it is none.
     """
-    if not isinstance(authenticator, Authenticator):
-        raise ConfigurationError(f"authenticator: {authenticator!r} is no Authenticator")
-    return authenticator
+    return check_instance("authenticator", authenticator, Authenticator, "Authenticator([...])")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from inspect import isawaitable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
@@ -28,7 +28,19 @@ from asgi_wsauth.events import (
     logger,
     tell,
 )
-from asgi_wsauth.options import VISIBLE, ConfigurationError, check_list
+from asgi_wsauth.options import (
+    VISIBLE,
+    ConfigurationError,
+    check_async,
+    check_callable,
+    check_clock,
+    check_count,
+    check_instance,
+    check_list,
+    check_seconds,
+    check_store,
+    shown,
+)
 from asgi_wsauth.origins import check_origin, check_origins, comes_from_elsewhere
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import (
@@ -203,6 +215,8 @@ class Authenticator:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)
             raise
+        except _Misuse as exc:
+            raise Denied(Reason.ERROR, str(exc)) from exc
         except Exception as exc:  # whatever broke: nobody is admitted because of it
             raise Denied.because("the decision", exc) from exc
         finally:
@@ -379,7 +393,7 @@ class Authenticator:
             await self.revocations.check(principal)  # 6
         if self.load_user is None:
             return Authentication(principal, principal, credential)
-        user = await self.load_user(principal, conn)  # 7
+        user = await _awaitable("load_user", self.load_user(principal, conn))  # 7
         if user is None:
             raise Denied(Reason.REVOKED, "load_user returned None")
         return Authentication(principal, user, credential)
@@ -413,11 +427,12 @@ class Authenticator:
         self, credential: Credential, conn: HTTPConnection
     ) -> tuple[Principal, Verifier]:
         for verifier in self.verifiers:
-            principal = await verifier(credential, conn)
+            principal = await _awaitable(verifier, verifier(credential, conn))
             if principal is None:
                 continue
             if not isinstance(principal, Principal):
-                raise TypeError(f"{verifier!r} returned a {type(principal).__qualname__}")
+                kind = type(principal).__qualname__
+                raise _Misuse(f"{verifier!r} must return a Principal or None, got a {kind}")
             if principal.expires_at is not None and principal.expires_at <= self.clock():
                 raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
             return principal, verifier
@@ -444,6 +459,17 @@ def _is_ambient(finding: Finding) -> bool:
     return isinstance(finding[0], Cookie)
 
 
+class _Misuse(TypeError):
+    """What an app's own function returned is nothing that it may; the text has no credential."""
+
+
+def _awaitable(what: object, answer: Awaitable[T]) -> Awaitable[T]:
+    if hasattr(answer, "__await__") or isawaitable(answer):
+        return answer
+    kind = type(answer).__qualname__
+    raise _Misuse(f"{what} must be an async function, got one that returns a {kind}")
+
+
 def _checked_str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a source found a {type(value).__qualname__}; it must be a str")
@@ -454,53 +480,79 @@ def _checked_str(value: object) -> str:
 
 
 def _check(auth: Authenticator) -> None:
+    for verifier in auth.verifiers:
+        check_async("verifiers", verifier, takes=2, example=_VERIFIER)
     if not auth.verifiers and auth.required is not False:
         raise ConfigurationError(
-            "verifiers: there is none, so nobody could ever connect; add one, or set "
+            "verifiers must name at least one, or nobody could ever connect, got []; or set "
             "required=False to let everybody on this machine in"
         )
+    _check_sources(auth)
+    _check_required(auth.required)
+    check_instance("anonymous", auth.anonymous, Principal, 'Principal("local")')
+    if auth.load_user is not None:
+        check_async("load_user", auth.load_user, takes=2, example=_LOAD_USER)
+    if auth.revocations is not None:
+        check_instance("revocations", auth.revocations, Revocations, "Revocations(MemoryStore())")
+    if auth.throttle is not None:
+        check_instance("throttle", auth.throttle, FailureThrottle, 'FailureThrottle("10/minute")')
+    check_seconds("timeout", auth.timeout)
+    check_count("max_token_size", auth.max_token_size)
+    check_clock("clock", auth.clock)
+
+
+_VERIFIER = "it is called with the credential and the connection"
+_LOAD_USER = "it is called with the principal and the connection"
+
+
+def _check_sources(auth: Authenticator) -> None:
     if not auth.sources:
-        raise ConfigurationError("sources: there is none, so no credential could ever be found")
+        raise ConfigurationError(
+            "sources must name at least one, or no credential could ever be found, got []"
+        )
     for source in auth.sources:
-        for method in ("extract", "redact"):
-            if not callable(getattr(source, method, None)):
-                raise ConfigurationError(f"sources: {source!r} has no method {method}()")
+        check_store("sources", source, "extract", "redact", what="source", example=_SOURCE)
         if isinstance(source, Cookie) and auth.allowed_origins is None:
-            raise ConfigurationError(
-                "allowed_origins: needed with a Cookie source, because a browser sends the cookie "
-                "whatever page opens the socket; name your pages' origins"
-            )
-    if not isinstance(auth.required, bool) and (
-        not callable(auth.required) or iscoroutinefunction(auth.required)
-    ):
-        raise ConfigurationError("required: neither a bool nor a plain function that returns one")
-    if not isinstance(auth.anonymous, Principal):
-        raise ConfigurationError(f"anonymous: {auth.anonymous!r} is no Principal")
-    for option, functions in (
-        ("verifiers", auth.verifiers),
-        ("load_user", [] if auth.load_user is None else [auth.load_user]),
-    ):
-        for function in functions:
-            if not callable(function):
-                raise ConfigurationError(f"{option}: {function!r} can't be called")
-    for option, part, kind in (
-        ("revocations", auth.revocations, Revocations),
-        ("throttle", auth.throttle, FailureThrottle),
-    ):
-        if part is not None and not isinstance(part, kind):
-            raise ConfigurationError(f"{option}: {part!r} is no {kind.__name__}")
-    for option, number in (("timeout", auth.timeout), ("max_token_size", auth.max_token_size)):
-        if not isinstance(number, (int, float)) or not number > 0:
-            raise ConfigurationError(f"{option}: {number!r} is no number above 0")
+            raise ConfigurationError(f"{_COOKIE}, got None")
+    if not auth.allowed_origins and all(isinstance(source, Cookie) for source in auth.sources):
+        raise ConfigurationError(f"{_COOKIE}, got []")
+
+
+_COOKIE = (
+    "allowed_origins must name your pages' origins where there is a Cookie source, because a "
+    "browser sends the cookie whatever page opens the socket"
+)
+_SOURCE = 'Header("authorization", scheme="Bearer")'
+
+
+def _check_required(required: bool | Callable[[], bool]) -> None:
+    if isinstance(required, bool):
+        return
+    example = "it is called at every handshake and must return True or False"
+    check_callable("required", required, takes=0, is_async=False, example=example)
+    try:
+        answer = required()
+    except Exception:  # what it reads may not be there yet; each handshake asks again
+        return
+    if not isinstance(answer, bool):
+        raise ConfigurationError(
+            f"required must be True, False, or a function that returns one of them, got one that "
+            f"returns {shown(answer)}"
+        )
 
 
 def _networks(
     networks: Iterable[str],
 ) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    members = check_list("no_auth_networks", networks)
-    try:
-        return tuple(map(ipaddress.ip_network, members))
-    except ValueError as exc:
-        raise ConfigurationError(
-            f'no_auth_networks: {exc}; write networks as in "10.0.0.0/8"'
-        ) from None
+    found = []
+    for network in check_list("no_auth_networks", networks):
+        try:
+            if not isinstance(network, (str, ipaddress.IPv4Network, ipaddress.IPv6Network)):
+                raise ValueError("it is no string")
+            found.append(ipaddress.ip_network(network))
+        except ValueError as exc:
+            raise ConfigurationError(
+                'no_auth_networks must be a list of networks, for example ["10.0.0.0/8"], got '
+                f"{shown(network)} in it: {exc}"
+            ) from None
+    return tuple(found)

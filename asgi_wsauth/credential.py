@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -12,7 +11,14 @@ from typing import Any
 
 from starlette.authentication import BaseUser
 
-from asgi_wsauth.options import shown
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_list,
+    check_text,
+    check_time,
+    not_given,
+    shown,
+)
 
 __all__ = [
     "API_KEY",
@@ -41,6 +47,8 @@ class Credential:
     """
 
     def __init__(self, value: str, source: str = "") -> None:
+        if not isinstance(value, str):
+            raise ConfigurationError(f"value must be a string, {not_given(value)}")
         self.value = value
         self.source = source
         self.hints: list[str] = []
@@ -87,8 +95,8 @@ class Principal(BaseUser):
         login_method: how the login behind a ticket was proved; None for all other methods.
 
     Raises:
-        ValueError: the identity is no string or empty, the issuer is no string, or a time is not a
-            number.
+        ConfigurationError: a `ValueError`: one of them is of another kind. Scopes may be any
+            strings, because they may be an issuer's.
     """
 
     def __init__(
@@ -106,22 +114,26 @@ class Principal(BaseUser):
         method: str = "custom",
         login_method: str | None = None,
     ) -> None:
-        if not isinstance(identity, str) or not identity:
-            raise ValueError(f"identity: a string that is not empty, not {identity!r}")
-        if issuer is not None and not isinstance(issuer, str):
-            raise ValueError(f"issuer must be a string or None, got {shown(issuer)}")
-        if isinstance(scopes, str):
-            raise ValueError("scopes: a list of strings, not one string; split it at its spaces")
-        for name, moment in (("issued_at", issued_at), ("expires_at", expires_at)):
-            if moment is not None and math.isnan(moment):  # it would compare with nothing
-                raise ValueError(f"{name}: Unix time in seconds, not NaN")
+        check_text("identity", identity, "alice")
+        check_text("method", method, "jwt")
+        for name, text in (
+            ("issuer", issuer),
+            ("token_id", token_id),
+            ("session_id", session_id),
+            ("display_name", display_name),
+            ("login_method", login_method),
+        ):
+            if text is not None and not isinstance(text, str):
+                raise ConfigurationError(f"{name} must be a string or None, got {shown(text)}")
+        if claims is not None and not isinstance(claims, Mapping):
+            raise ConfigurationError(f"claims must be a dict or None, got {shown(claims)}")
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
         self.issuer = issuer
-        self.scopes = tuple(scopes)
+        self.scopes = _scopes(scopes)
         self.claims: dict[str, Any] = dict(claims or {})
-        self.issued_at = issued_at
-        self.expires_at = expires_at
+        self.issued_at = check_time("issued_at", issued_at)
+        self.expires_at = check_time("expires_at", expires_at)
         self.token_id = token_id
         self.session_id = session_id
         self.method = method
@@ -142,6 +154,14 @@ class Principal(BaseUser):
     def __repr__(self) -> str:
         behind = "" if self.login_method is None else f" of {self.login_method}"
         return f"<Principal {self.identity!r} by {self.method}{behind}>"
+
+
+def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    found = check_list("scopes", scopes)
+    for scope in found:
+        if not isinstance(scope, str):
+            raise ConfigurationError(f"scopes must be a list of strings, got {shown(scope)} in it")
+    return found
 
 
 def full_name(name: str, issuer: str | None) -> str:

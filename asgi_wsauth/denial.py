@@ -21,7 +21,7 @@ from enum import Enum
 from math import ceil, isfinite
 from typing import Any, TypeAlias
 
-from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.options import ConfigurationError, check_count, shown
 
 __all__ = [
     "ADVICE_BY_CODE",
@@ -118,7 +118,11 @@ def advice(code: int, reason: str = "") -> str:
             (RFC 6455 section 7.1.5).
         reason: the close reason. A phrase of the table says more than the code, which means
             different things in different systems.
+
+    Raises:
+        ConfigurationError: the code is no integer.
     """
+    check_count("code", code, least=0)
     by_phrase = {row.phrase: row.advice for row in Reason}
     return by_phrase.get(reason) or ADVICE_BY_CODE.get(code, "stop")
 
@@ -136,11 +140,16 @@ class Denied(Exception):
         detail: one sentence for the log. It never reaches the client; keep credentials out of it.
         retry_after: seconds until another try can succeed, sent as `Retry-After` where the refusal
             is an HTTP answer (RFC 9110 section 10.2.3).
+
+    Raises:
+        TypeError: the reason is no `Reason`, or the time no number.
     """
 
     def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
         if not isinstance(reason, Reason):
             raise TypeError(f"Denied takes a Reason, not {reason!r}")
+        if retry_after is not None and type(retry_after) not in (int, float):
+            raise TypeError(f"retry_after must be a number of seconds, got {shown(retry_after)}")
         super().__init__(reason, detail, retry_after)
         self.reason = reason
         self.detail = str(detail)
@@ -213,14 +222,20 @@ def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
             6455 section 7.4 reserves 1004 to 1006 and 1015, everything below 1000 and over 4999,
             and leaves 1016 to 2999 to future revisions of the protocol.
     """
+    if not isinstance(close_codes, Mapping):
+        raise ConfigurationError(
+            "close_codes must be a dict, for example {Reason.EXPIRED: 4401}, got "
+            f"{shown(close_codes)}"
+        )
     for reason, code in close_codes.items():
         if not isinstance(reason, Reason):
             raise ConfigurationError(
-                f"close_codes: {reason!r} is no Reason; use for example Reason.EXPIRED as the key"
+                "close_codes must have reasons as its keys, for example Reason.EXPIRED, got "
+                f"{shown(reason)}"
             )
         if type(code) is not int or code not in _SENDABLE:
             raise ConfigurationError(
-                f"close_codes: {code!r} for {reason.name} is a code that no endpoint may send; "
-                "use one from 4000 to 4999"
+                "close_codes must have codes that an endpoint may send, from 4000 to 4999 at best, "
+                f"got {shown(code)} for {reason.name}"
             )
     return {reason: close_codes.get(reason, reason.close_code) for reason in Reason}

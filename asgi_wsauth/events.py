@@ -10,13 +10,12 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
 from pathlib import PurePath
 from traceback import format_exception, walk_tb
 from typing import ClassVar, Protocol
 
 from asgi_wsauth.denial import Reason
-from asgi_wsauth.options import ConfigurationError, check_list
+from asgi_wsauth.options import check_callable, check_list
 
 __all__ = [
     "Abandoned",
@@ -200,6 +199,9 @@ def is_heard(observers: tuple[Observer, ...], kind: type[Event]) -> bool:
     return bool(observers)
 
 
+_OBSERVER = "it is called with an event, and must be quick"
+
+
 def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     """The observers, if they are some.
 
@@ -207,10 +209,7 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
         ConfigurationError: one of them can't be called, or is async.
     """
     for observer in (members := check_list("observers", observers)):
-        if not callable(observer):
-            raise ConfigurationError(f"observers: {observer!r} can't be called")
-        if iscoroutinefunction(observer):
-            raise ConfigurationError("observers: an async one; take a plain function that is quick")
+        check_callable("observers", observer, takes=1, is_async=False, example=_OBSERVER)
     return members
 
 

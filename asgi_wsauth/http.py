@@ -19,7 +19,14 @@ from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.closing import try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
-from asgi_wsauth.options import ConfigurationError, check_bool, check_choice, check_scopes
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_app,
+    check_bool,
+    check_choice,
+    check_instance,
+    check_scopes,
+)
 from asgi_wsauth.passing import GUARDS
 from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.session import Session
@@ -75,7 +82,7 @@ class HTTPAuthMiddleware:
         preflight: Preflight = "answer",
         allow_unguarded_websockets: bool = False,
     ) -> None:
-        self.app = cast(ASGIApp, app)
+        self.app = cast(ASGIApp, check_app(app))
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
@@ -167,17 +174,15 @@ class TicketEndpoint:
     def __init__(
         self, tickets: Tickets, authenticator: Authenticator, *, bind_client: bool = False
     ) -> None:
-        if not isinstance(tickets, Tickets):
-            raise ConfigurationError(f"tickets: {tickets!r} is no Tickets")
-        self.tickets = tickets
+        self.tickets = check_instance("tickets", tickets, Tickets, "Tickets(MemoryStore())")
         self.authenticator = check_authenticator(authenticator)
         verifiers = self.authenticator.verifiers
         if verifiers and all(isinstance(verifier, Tickets) for verifier in verifiers):
             raise ConfigurationError(
-                "authenticator: it knows nothing but tickets, and a ticket buys no ticket; add the "
-                "verifier of your login"
+                "authenticator must have the verifier of your login, got one that knows nothing "
+                "but tickets, and a ticket buys no ticket"
             )
-        self.bind_client = bind_client
+        self.bind_client = check_bool("bind_client", bind_client)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":

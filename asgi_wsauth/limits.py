@@ -12,7 +12,7 @@ from asgi_wsauth.credential import full_name
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.listener import Listener
-from asgi_wsauth.options import ConfigurationError, check_count, check_store
+from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
 from asgi_wsauth.revocation import LiveSocket
 from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject
 from asgi_wsauth.tasks import run_var, spawn
@@ -41,14 +41,14 @@ class ConnectionLimit:
         self, limit: int, store: SlotStore, *, overflow: Overflow = "reject", name: str = ""
     ) -> None:
         methods = ("take_slot", "renew_slots", "give_slot", "watch")
-        check_store("ConnectionLimit", store, *methods)
-        if overflow not in get_args(Overflow):
-            raise ConfigurationError(
-                f"ConnectionLimit: overflow {overflow!r} is none of {', '.join(get_args(Overflow))}"
-            )
+        check_store("ConnectionLimit: store", store, *methods)
         self.limit = check_count("ConnectionLimit: limit", limit)
         self.store = store
-        self.overflow = overflow
+        self.overflow: Overflow = check_choice(
+            "ConnectionLimit: overflow", overflow, get_args(Overflow)
+        )
+        if not isinstance(name, str):
+            raise ConfigurationError(f"ConnectionLimit: name must be a string, got {shown(name)}")
         self._name = name
         self._here = run_var("connection_limit")
 

@@ -19,7 +19,16 @@ from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
 from asgi_wsauth.limits import ConnectionLimit
-from asgi_wsauth.options import ConfigurationError, check_bool, check_scopes, check_seconds
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_app,
+    check_bool,
+    check_choice,
+    check_instance,
+    check_scopes,
+    check_seconds,
+    shown,
+)
 from asgi_wsauth.passing import GUARDS, redacted_request
 from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.refreshing import RefreshMessages
@@ -106,37 +115,29 @@ class WebSocketAuthMiddleware:
         refresh_message: str | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
-        if rejection not in get_args(Rejection):
-            raise ConfigurationError(
-                f"rejection: {rejection!r} is none of {', '.join(get_args(Rejection))}"
-            )
-        self.app = cast(ASGIApp, app)
+        self.app = cast(ASGIApp, check_app(app))
         self.authenticator = check_authenticator(authenticator)
-        self.rejection: Rejection = rejection
+        self.rejection: Rejection = check_choice("rejection", rejection, get_args(Rejection))
         self._telling = Telling(rejection)
         self.close_codes = check_close_codes(close_codes)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
-        if not isinstance(enforce_expiry, bool):
-            raise ConfigurationError(
-                f"enforce_expiry: {enforce_expiry!r} is neither True nor False"
-            )
-        if connection_limit is not None and not isinstance(connection_limit, ConnectionLimit):
-            raise ConfigurationError(
-                f"connection_limit: {connection_limit!r} is no ConnectionLimit"
-            )
+        if connection_limit is not None:
+            example = "ConnectionLimit(3, MemoryStore())"
+            check_instance("connection_limit", connection_limit, ConnectionLimit, example)
         if refresh_message is not None and not (
             isinstance(refresh_message, str) and _MESSAGE_TYPE.fullmatch(refresh_message)
         ):
             raise ConfigurationError(
-                f'refresh_message: {refresh_message!r} is no name; take for example "auth.refresh"'
+                'refresh_message must be a name, for example "auth.refresh", got '
+                f"{shown(refresh_message)}"
             )
         self.connection_limit = connection_limit
         self._asks_a_store = connection_limit is not None or authenticator.revocations is not None
         self._terms = Terms(
             self.close_codes,
             grace=check_seconds("grace", grace, least=0),
-            enforce_expiry=enforce_expiry,
+            enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
             refresh=None
             if refresh_message is None
             else RefreshMessages(refresh_message, authenticator.max_token_size),

@@ -27,6 +27,7 @@ __all__ = [
     "check_count",
     "check_headers",
     "check_instance",
+    "check_issued_secret",
     "check_issuer",
     "check_key",
     "check_list",
@@ -383,23 +384,36 @@ def check_app(given: F) -> F:
 def check_instance(option: str, given: Any, kind: type[T], example: str) -> T:
     """Raises `ConfigurationError` unless it is an object of this class."""
     if not isinstance(given, kind):
+        article = "an" if kind.__qualname__[0] in "AEIOU" else "a"
         raise ConfigurationError(
-            f"{option} must be a {kind.__qualname__}, got {shown(given)}; write for example "
-            f"{example}"
+            f"{option} must be {article} {kind.__qualname__}, got {shown(given)}; write for "
+            f"example {example}"
         )
     return given
 
 
-def check_store(part: str, store: object, *methods: str) -> None:
-    """Check that `store` has these methods.
+def check_store(
+    part: str,
+    store: object,
+    *methods: str,
+    what: str = "store",
+    example: str = "MemoryStore()",
+) -> None:
+    """Check that `store`, or what is called that, has these methods.
 
     Raises:
         ConfigurationError: it has not.
     """
+    if isinstance(store, type):
+        raise ConfigurationError(
+            f"{part} must be a {what}, got the class {store.__qualname__}; write "
+            f"{store.__qualname__}(...)"
+        )
     for method in methods:
-        if isinstance(store, type) or not callable(getattr(store, method, None)):
+        if not callable(getattr(store, method, None)):
             raise ConfigurationError(
-                f"{part}: store {shown(store)} has no method {method}(); try MemoryStore()"
+                f"{part} must be a {what}, got {shown(store)}, which has no method {method}(); "
+                f"write for example {example}"
             )
 
 
@@ -460,11 +474,7 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
         raise ConfigurationError(
             f"{option} must not be empty; is the environment variable behind it set? To {_MAKE}"
         )
-    if _has_space_around(secret):
-        raise ConfigurationError(
-            f"{option} must not begin or end with a space or a newline, as what was read from a "
-            "file often does; write .strip()"
-        )
+    _check_ends(option, secret)
     if len(raw) < minimum:
         raise ConfigurationError(
             f"{option} must have at least {minimum} bytes, got {len(raw)}; {_MAKE}"
@@ -472,6 +482,30 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
     if len(set(raw)) < 5 or _is_placeholder(raw, minimum):
         raise ConfigurationError(f"{option} must be random, got a placeholder; {_MAKE}")
     return raw
+
+
+def check_issued_secret(option: str, secret: str) -> str:
+    """A secret that somebody else made, who answers for it: a string, without space at its ends.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not isinstance(secret, str):
+        raise ConfigurationError(f"{option} must be a string, {not_given(secret)}")
+    if not secret:
+        raise ConfigurationError(
+            f"{option} must not be empty; is the environment variable behind it set?"
+        )
+    _check_ends(option, secret)
+    return secret
+
+
+def _check_ends(option: str, secret: str | bytes) -> None:
+    if _has_space_around(secret):
+        raise ConfigurationError(
+            f"{option} must not begin or end with a space or a newline, as what was read from a "
+            "file often does; write .strip()"
+        )
 
 
 def _has_space_around(secret: str | bytes) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, check_list
+from asgi_wsauth.options import ConfigurationError, check_list, shown
 
 __all__ = ["Origin", "check_origin", "check_origins", "comes_from_elsewhere", "parse_origin"]
 
@@ -49,9 +49,9 @@ def check_origins(allowed_origins: Iterable[str] | None) -> frozenset[Origin] | 
         origin = parse_origin(value) if isinstance(value, str) else None
         if origin is None:
             raise ConfigurationError(
-                f"allowed_origins: {value!r} is no exact origin; write scheme, host and, where it "
-                'is not the usual one, port, as in "https://chat.example" or '
-                '"http://localhost:3000", without path, wildcard or trailing slash'
+                "allowed_origins must be a list of exact origins, for example "
+                '["https://chat.example", "http://localhost:3000"], without path, wildcard or '
+                f"trailing slash, got {shown(value)} in it"
             )
         origins.add(origin)
     return frozenset(origins)

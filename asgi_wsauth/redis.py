@@ -32,7 +32,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
-from asgi_wsauth.options import ConfigurationError, check_seconds
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_bool,
+    check_issued_secret,
+    check_seconds,
+    shown,
+)
 from asgi_wsauth.stores import Notice, Slot, Subject, TakenSlot
 from asgi_wsauth.tasks import run_var
 
@@ -139,8 +145,8 @@ class RedisStore:
         self._is_cluster = _check_client(client)
         if not isinstance(prefix, str) or not fullmatch(r"[!-z|~]+", prefix):
             raise ConfigurationError(
-                f"RedisStore: prefix {prefix!r} is no word of printable ASCII without spaces and "
-                "braces; write for example 'chat'"
+                "RedisStore: prefix must be a word of printable ASCII without spaces and braces, "
+                f'for example "chat", got {shown(prefix)}'
             )
         self._prefix = prefix
         self.lease = check_seconds("RedisStore: lease", lease, least=1.0)
@@ -167,7 +173,8 @@ class RedisStore:
         """
         _check_loop()
         _check_installed()
-        connect = _connector(url, cluster)
+        check_issued_secret("RedisStore: url", url)
+        connect = _connector(url, check_bool("RedisStore: cluster", cluster))
         store = cls(connect(), prefix=prefix, lease=lease)  # this client only shows that it works
         store._connect, store._is_own = connect, True
         return store
@@ -388,7 +395,10 @@ def _check_client(client: object) -> bool:
         mend = "use RedisStore.from_url(...) for a URL"
     else:
         mend = "use a redis.asyncio.Redis"
-    raise ConfigurationError(f"RedisStore: a {type(client).__qualname__} is no client: {mend}")
+    raise ConfigurationError(
+        f"RedisStore: client must be a redis.asyncio.Redis or RedisCluster, got a "
+        f"{type(client).__qualname__}; {mend}"
+    )
 
 
 def _connector(url: str, cluster: bool) -> Callable[[], _Client]:

@@ -14,7 +14,7 @@ from asgi_wsauth.credential import Principal, bare_name, full_name
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.listener import Listener
-from asgi_wsauth.options import check_seconds, check_store, check_text
+from asgi_wsauth.options import check_clock, check_seconds, check_store, check_text, check_time
 from asgi_wsauth.stores import Notice, RevocationStore, Subject
 from asgi_wsauth.tasks import run_var
 
@@ -76,10 +76,10 @@ class Revocations:
         clock: Callable[[], float] = time.time,
     ) -> None:
         methods = ("put_revocation", "get_revocations", "watch")
-        check_store("Revocations", store, *methods)
+        check_store("Revocations: store", store, *methods)
         self.store = store
         self.max_token_age = check_seconds("Revocations: max_token_age", max_token_age)
-        self._clock = clock
+        self._clock = check_clock("Revocations: clock", clock)
         self._warned = False
         self._here = run_var("revocations")
 
@@ -94,6 +94,7 @@ class Revocations:
 
         Raises:
             Denied: with `Reason.UNAVAILABLE`, where the store fails: nothing may have been revoked.
+            ConfigurationError: a `ValueError`: an argument can't be one.
         """
         await self._revoke("user", identity, issuer, self.max_token_age)
 
@@ -109,9 +110,10 @@ class Revocations:
             issuer: as in `revoke_user`.
 
         Raises:
-            Denied: as in `revoke_user`.
+            Denied: as in `revoke_user`; and a `ConfigurationError` likewise.
         """
         ttl = self.max_token_age
+        check_time("revoke_token: expires_at", expires_at)
         if expires_at is not None:
             ttl = min(ttl, max(expires_at - self._clock(), 0.0) + _MARGIN)
         await self._revoke("token", token_id, issuer, ttl)
@@ -124,15 +126,15 @@ class Revocations:
             issuer: as in `revoke_user`.
 
         Raises:
-            Denied: as in `revoke_user`.
+            Denied: as in `revoke_user`; and a `ConfigurationError` likewise.
         """
         await self._revoke("session", session_id, issuer, self.max_token_age)
 
     async def _revoke(
         self, kind: Literal["user", "token", "session"], name: str, issuer: str | None, ttl: float
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"revoke_{kind}: {name!r} names none")
+        option = "identity" if kind == "user" else f"{kind}_id"
+        check_text(f"revoke_{kind}: {option}", name, "alice" if kind == "user" else "7f3a91")
         if issuer is not None:
             check_text(f"revoke_{kind}: issuer", issuer, "https://id.example")
         subject: Subject = (kind, full_name(name, issuer))

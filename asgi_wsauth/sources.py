@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_count, check_seconds, check_text, shown
 from asgi_wsauth.tasks import Breakable
 from asgi_wsauth.waiting import WaitingRoom
 
@@ -41,6 +41,17 @@ __all__ = [
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
 HTTP_TOKEN = re.compile(f"{_TOKEN}+")
 """The name of a header, a cookie, a scheme or a subprotocol."""
+
+_BEARER = re.compile(" *Bearer ", re.IGNORECASE)
+
+
+def _check_token(option: str, given: str, example: str) -> str:
+    if not isinstance(given, str) or not HTTP_TOKEN.fullmatch(given):
+        raise ConfigurationError(
+            f'{option} must be one word of visible ASCII, for example "{example}", got '
+            f"{shown(given)}"
+        )
+    return given
 
 
 class Source(Protocol):
@@ -79,9 +90,7 @@ class QueryParam:
     """
 
     def __init__(self, name: str = "token") -> None:
-        if not name:
-            raise ConfigurationError('QueryParam: the name is empty; use for example "token"')
-        self.name = name
+        self.name = check_text("QueryParam: name", name, "token")
         # One expression for the whole query: to take it apart and decode each name takes 50 ms for
         # one of 64 KB.
         self._mine = re.compile(
@@ -151,11 +160,9 @@ class Header:
     """
 
     def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
-        if not HTTP_TOKEN.fullmatch(name):
-            raise ConfigurationError(f"Header: {name!r} is no header name")
-        if scheme is not None and not HTTP_TOKEN.fullmatch(scheme):
-            raise ConfigurationError(f'Header: scheme {scheme!r} is no scheme; try "Bearer"')
-        self.name = name.lower()
+        self.name = _check_token("Header: name", name, "authorization").lower()
+        if scheme is not None:
+            _check_token("Header: scheme", scheme, "Bearer")
         self.scheme = scheme
         # Daphne joins repeated headers with a comma: the scheme may stand behind one.
         self._mine = re.compile(
@@ -174,6 +181,11 @@ class Header:
         value = values[0][start.end() :]
         if self.scheme is not None and value and value[0] != " ":
             raise Denied(Reason.MALFORMED, f"{self} has no space behind the scheme")
+        if self.scheme is None and _BEARER.match(value):
+            raise Denied(
+                Reason.MALFORMED,
+                f'{self} begins with a scheme; write Header({self.name!r}, scheme="Bearer")',
+            )
         return value.strip(" ") or None
 
     def redact(self, scope: Scope, /) -> None:
@@ -205,9 +217,7 @@ class Cookie:
     """
 
     def __init__(self, name: str) -> None:
-        if not HTTP_TOKEN.fullmatch(name):
-            raise ConfigurationError(f"Cookie: {name!r} is no cookie name")
-        self.name = name
+        self.name = _check_token("Cookie: name", name, "chat_session")
         # Daphne joins repeated Cookie headers with a comma, which no cookie's value may contain.
         # \s, because frameworks strip more than spaces from a cookie's name.
         self._mine = re.compile(rf"(?:^|,)\s*{re.escape(name)}\s*=")
@@ -261,9 +271,9 @@ class Subprotocol:
     """
 
     def __init__(self, marker: str = "bearer", *, prefix: str | None = None) -> None:
-        for option, word in (("marker", marker), ("prefix", prefix)):
-            if word is not None and not HTTP_TOKEN.fullmatch(word):
-                raise ConfigurationError(f"Subprotocol: {option} {word!r} is no protocol name")
+        _check_token("Subprotocol: marker", marker, "bearer")
+        if prefix is not None:
+            _check_token("Subprotocol: prefix", prefix, "base64url.bearer.")
         self.marker = marker if prefix is None else None
         self.prefix = prefix
 
@@ -349,10 +359,8 @@ class FirstMessage:
     ) -> None:
         self.timeout = check_seconds("FirstMessage: timeout", timeout)
         self.max_size = check_count("FirstMessage: max_size", max_size)
-        if subprotocol is not None and not HTTP_TOKEN.fullmatch(subprotocol):
-            raise ConfigurationError(
-                f"FirstMessage: subprotocol {subprotocol!r} is no protocol name"
-            )
+        if subprotocol is not None:
+            _check_token("FirstMessage: subprotocol", subprotocol, "chat")
         self._subprotocol = subprotocol
         most_each = check_count("FirstMessage: max_waiting_per_client", max_waiting_per_client)
         self._room = WaitingRoom(check_count("FirstMessage: max_waiting", max_waiting), most_each)

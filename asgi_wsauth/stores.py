@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import anyio
 
-from asgi_wsauth.options import check_count
+from asgi_wsauth.options import check_clock, check_count
 from asgi_wsauth.tasks import from_any_thread
 
 __all__ = [
@@ -177,14 +177,14 @@ class MemoryStore:
         clock: gives seconds, from any moment on.
 
     Raises:
-        ConfigurationError: `max_tickets` is no whole number above 0.
+        ConfigurationError: an option can't work.
     """
 
     def __init__(
         self, *, max_tickets: int = 20_000, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_tickets = check_count("MemoryStore: max_tickets", max_tickets)
-        self._clock = clock
+        self._clock = check_clock("MemoryStore: clock", clock)
         self._lock = threading.Lock()
         # The oldest first. An ordered dict, because finding a plain one's first key takes longer
         # with every key that was taken out before it.

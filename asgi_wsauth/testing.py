@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from os import PathLike
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +30,16 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_choice,
+    check_clock,
+    check_instance,
+    check_scopes,
+    check_seconds,
+    check_text,
+    not_given,
+)
 from asgi_wsauth.sources import Header
 
 __all__ = ["as_principal", "make_jwt"]
@@ -46,7 +57,12 @@ def as_principal(authenticator: Authenticator, principal: Principal) -> Iterator
     Args:
         authenticator: the app's own.
         principal: who everybody is. Each connection gets a copy of it.
+
+    Raises:
+        ConfigurationError: this is no authenticator (a middleware, say), or no principal.
     """
+    check_instance("authenticator", authenticator, Authenticator, "as_principal(auth, ...)")
+    check_instance("principal", principal, Principal, 'Principal("alice")')
     collect = authenticator.collect
 
     def find(conn: HTTPConnection) -> Attempt:
@@ -80,7 +96,7 @@ class _Vouches:
 
 def make_jwt(
     key: Any,
-    identity: str = "alice",
+    identity: str | None = "alice",
     *,
     algorithm: str = "HS256",
     expires_in: float = 300.0,
@@ -94,7 +110,7 @@ def make_jwt(
 
     Args:
         key: the secret, or the private key as PEM or as an object of `cryptography`.
-        identity: its `sub`.
+        identity: its `sub`; None for none.
         algorithm: how it is signed.
         expires_in: seconds until its `exp`; below 0 for one that has expired. Mind the verifier's
             leeway.
@@ -104,14 +120,27 @@ def make_jwt(
         clock: gives Unix time in seconds.
         claims: any other claim, such as `aud`, or another value for one of these; None leaves it
             out.
+
+    Raises:
+        ConfigurationError: an argument can't be one.
     """
-    now = clock()
+    if key is None or isinstance(key, PathLike) or hasattr(key, "get_secret_value"):
+        raise ConfigurationError(f"key must be a secret or a private key, {not_given(key)}")
+    check_choice("algorithm", algorithm, jwt.algorithms.get_default_algorithms())
+    for option, text, example in (
+        ("identity", identity, "alice"),
+        ("issuer", issuer, "https://id.example"),
+        ("key_id", key_id, "2026-11"),
+    ):
+        if text is not None:
+            check_text(option, text, example)
+    now = check_clock("clock", clock)()
     told: dict[str, Any] = {
         "iss": issuer,
         "sub": identity,
         "iat": int(now),
-        "exp": int(now + expires_in),
+        "exp": int(now + check_seconds("expires_in", expires_in, least=-1e9)),
     }
-    told |= {"scope": " ".join(scopes) or None, **claims}
+    told |= {"scope": " ".join(check_scopes("scopes", scopes)) or None, **claims}
     payload = {name: value for name, value in told.items() if value is not None}
     return jwt.encode(payload, key, algorithm, headers=None if key_id is None else {"kid": key_id})

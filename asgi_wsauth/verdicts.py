@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from asgi_wsauth.options import ConfigurationError, check_count, check_seconds
+from asgi_wsauth.options import check_clock, check_count, check_instance, check_seconds
 
 __all__ = ["VerdictCache", "check_cache"]
 
@@ -45,7 +45,7 @@ class VerdictCache:
     ) -> None:
         self._size = check_count("VerdictCache: size", size)
         self._ttl = check_seconds("VerdictCache: ttl", ttl)
-        self._clock = clock
+        self._clock = check_clock("VerdictCache: clock", clock)
         self._lock = threading.Lock()
         # The oldest first: all live equally long, so those that are over stand in front. An ordered
         # dict for the same reason as in MemoryStore.
@@ -88,6 +88,4 @@ def check_cache(cache: VerdictCache | None) -> VerdictCache | None:
     Raises:
         ConfigurationError: it is none.
     """
-    if cache is not None and not isinstance(cache, VerdictCache):
-        raise ConfigurationError(f"cache: {cache!r} is no cache; write VerdictCache()")
-    return cache
+    return None if cache is None else check_instance("cache", cache, VerdictCache, "VerdictCache()")

@@ -242,10 +242,10 @@ class TestCloseCodes:
     )
     def test_a_code_that_no_endpoint_may_send_is_refused(self, code: int) -> None:
         with pytest.raises(
-            ConfigurationError, match=rf"close_codes: {code!r} for INVALID"
+            ConfigurationError, match=rf"^close_codes must .*, got {code!r} for INVALID$"
         ) as caught:
             check_close_codes({Reason.INVALID: code})
-        assert str(caught.value).endswith("; use one from 4000 to 4999")
+        assert "from 4000 to 4999" in str(caught.value)
 
     @pytest.mark.parametrize("code", ["4001", None, 4001.5, 4001.0, math.nan])
     def test_what_is_no_whole_number_is_refused(self, code: Any) -> None:
@@ -254,7 +254,7 @@ class TestCloseCodes:
 
     @pytest.mark.parametrize("key", ["token_expired", "EXPIRED", 4001, None])
     def test_a_key_that_is_no_reason_is_refused(self, key: Any) -> None:
-        with pytest.raises(ConfigurationError, match="is no Reason"):
+        with pytest.raises(ConfigurationError, match=r"^close_codes must have reasons as"):
             check_close_codes({key: 4001})
 
     @every_reason

@@ -373,7 +373,6 @@ async def test_row_40_no_more_than_so_many_wait() -> None:
             "authentication is off, and 192.0.2.7 is outside no_auth_networks",
         ),
         ({"required": lambda: 1 / 0}, {}, Reason.ERROR, "the decision: ZeroDivisionError"),
-        ({"required": lambda: None}, {}, Reason.ERROR, "the decision: TypeError"),
     ],
 )
 async def test_who_is_refused_in_any_case_is_not_asked(

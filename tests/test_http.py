@@ -1571,13 +1571,17 @@ TICKETS = Tickets(MemoryStore())
 @pytest.mark.parametrize(
     ("tickets", "auth", "named"),
     [
-        (MemoryStore(), authenticator(), "tickets: .* is no Tickets"),
-        (None, authenticator(), "tickets: .* is no Tickets"),
-        (Tickets, authenticator(), "tickets: .* is no Tickets"),
-        (TICKETS, None, "authenticator: .* is no Authenticator"),
-        (TICKETS, jwt_verifier(), "authenticator: .* is no Authenticator"),
-        (TICKETS, authenticator(TICKETS), "authenticator: it knows nothing but tickets"),
-        (TICKETS, authenticator(TICKETS, Tickets(MemoryStore())), "authenticator: it knows noth"),
+        (MemoryStore(), authenticator(), "tickets must be a Tickets, got "),
+        (None, authenticator(), "tickets must be a Tickets, got "),
+        (Tickets, authenticator(), "tickets must be a Tickets, got "),
+        (TICKETS, None, "authenticator must be an Authenticator, got "),
+        (TICKETS, jwt_verifier(), "authenticator must be an Authenticator, got "),
+        (TICKETS, authenticator(TICKETS), "authenticator must have the verifier of your login"),
+        (
+            TICKETS,
+            authenticator(TICKETS, Tickets(MemoryStore())),
+            "authenticator must have the",
+        ),
     ],
 )
 def test_bad_configuration_of_the_endpoint_is_named(tickets: Any, auth: Any, named: str) -> None:

@@ -1354,12 +1354,12 @@ NO_SECRETS = "an HMAC key is a secret, and a JWKS has public keys; use for examp
     ],
 )
 def test_only_public_keys_come_from_the_network(algorithms: list[str], why: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^algorithms: {why}"):
+    with pytest.raises(ConfigurationError, match=f"^algorithms.* {why}"):
         JWTVerifier(JWKS("http://localhost/keys"), algorithms=algorithms)
 
 
 def test_a_set_stands_alone() -> None:
-    with pytest.raises(ConfigurationError, match="key: number 2 fits none"):
+    with pytest.raises(ConfigurationError, match=r"key number 2 must be .* got a JWKS"):
         JWTVerifier(
             [jwk(P256_KEY), JWKS("http://localhost/keys")],  # type: ignore[list-item]
             algorithms=["ES256"],

@@ -650,9 +650,9 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
             {"issuer": [""]},
             "issuer must be a string or a list of strings, got ['']; leave it out",
         ),
-        (SECRET, {"leeway": -1}, "leeway: -1 is not from 0 to 3600 seconds"),
-        (SECRET, {"leeway": float("nan")}, "leeway: nan is not from 0 to 3600 seconds"),
-        (SECRET, {"leeway": 3601}, "leeway: 3601 is not from 0 to 3600 seconds"),
+        (SECRET, {"leeway": -1}, "of at least 0 and at most 3600, got -1"),
+        (SECRET, {"leeway": float("nan")}, "of at least 0 and at most 3600, got nan"),
+        (SECRET, {"leeway": 3601}, "of at least 0 and at most 3600, got 3601"),
     ],
 )
 def test_bad_configuration(key: Any, options: Any, named: str) -> None:

@@ -355,9 +355,9 @@ async def test_a_slot_that_is_given_back_while_it_is_renewed_is_not_kept() -> No
         (1.5, MemoryStore(), {}, "ConnectionLimit: limit"),
         (True, MemoryStore(), {}, "ConnectionLimit: limit"),
         (None, MemoryStore(), {}, "ConnectionLimit: limit"),
-        (3, None, {}, "ConnectionLimit: store None has no method take_slot"),
-        (3, MemoryStore, {}, "ConnectionLimit: store"),
-        (3, MemoryStore(), {"overflow": "evict"}, "ConnectionLimit: overflow 'evict' is none of"),
+        (3, None, {}, "ConnectionLimit: store must be a store, got None, which has no"),
+        (3, MemoryStore, {}, "ConnectionLimit: store must be a store, got the class MemoryS"),
+        (3, MemoryStore(), {"overflow": "evict"}, "ConnectionLimit: overflow must be one of"),
         (3, MemoryStore(), {"overflow": None}, "ConnectionLimit: overflow"),
     ],
 )

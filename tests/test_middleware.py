@@ -831,17 +831,17 @@ async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
 
 # Configuration
 
-REJECTIONS = "accept_then_close, http_response, close, auto"
-NO_MESSAGE_TYPE = 'refresh_message: .* is no name; take for example "auth.refresh"'
+REJECTIONS = 'rejection must be one of "accept_then_close", "http_response", "close", "auto"'
+NO_MESSAGE_TYPE = 'refresh_message must be a name, for example "auth.refresh", got .*'
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"rejection": "reject"}, "rejection: 'reject' is none of " + REJECTIONS),
-        ({"rejection": None}, "rejection: None is none of " + REJECTIONS),
-        ({"close_codes": {Reason.EXPIRED: 1005}}, "close_codes: .*"),
-        ({"close_codes": {"token_expired": 4001}}, "close_codes: .*"),
+        ({"rejection": "reject"}, REJECTIONS + ", got 'reject'"),
+        ({"rejection": None}, REJECTIONS + ", got None"),
+        ({"close_codes": {Reason.EXPIRED: 1005}}, "close_codes must .*"),
+        ({"close_codes": {"token_expired": 4001}}, "close_codes must .*"),
         ({"exclude": "/public/*"}, "exclude.*"),
         ({"exclude": ["public"]}, "exclude.*"),
         ({"required_scopes": "admin"}, "required_scopes must be a list.*"),
@@ -849,23 +849,23 @@ NO_MESSAGE_TYPE = 'refresh_message: .* is no name; take for example "auth.refres
         ({"required_scopes": ["a b"]}, "required_scopes must be a list.*"),
         ({"required_scopes": ['a"b']}, "required_scopes must be a list.*"),
         ({"required_scopes": [""]}, "required_scopes must be a list.*"),
-        ({"enforce_expiry": None}, "enforce_expiry: None is neither True nor False"),
-        ({"enforce_expiry": 1}, "enforce_expiry: 1 is neither True nor False"),
+        ({"enforce_expiry": None}, "enforce_expiry must be True or False, got None"),
+        ({"enforce_expiry": 1}, "enforce_expiry must be True or False, got 1"),
         ({"grace": -1}, "grace must be .*, got -1"),
         ({"grace": float("inf")}, "grace must be .*, got inf"),
         ({"grace": float("nan")}, "grace must be .*, got nan"),
         ({"grace": None}, "grace must be .*, got None"),
         ({"grace": "10 s"}, "grace must be .*, got '10 s'"),
-        ({"connection_limit": 3}, "connection_limit: 3 is no ConnectionLimit"),
-        ({"connection_limit": MemoryStore()}, "connection_limit: .* is no ConnectionLimit"),
+        ({"connection_limit": 3}, "connection_limit must be a ConnectionLimit, got 3; .*"),
+        ({"connection_limit": MemoryStore()}, "connection_limit must be a ConnectionLimit, .*"),
         ({"refresh_message": ""}, NO_MESSAGE_TYPE),
         ({"refresh_message": True}, NO_MESSAGE_TYPE),
         ({"refresh_message": 'auth"refresh'}, NO_MESSAGE_TYPE),
         ({"refresh_message": "auth refresh"}, NO_MESSAGE_TYPE),
         ({"refresh_message": "auth.refresh\n"}, NO_MESSAGE_TYPE),
         ({"refresh_message": "aktualisieré"}, NO_MESSAGE_TYPE),
-        ({"authenticator": "auth"}, "authenticator: .*"),
-        ({"authenticator": None}, "authenticator: .*"),
+        ({"authenticator": "auth"}, "authenticator must be an Authenticator, .*"),
+        ({"authenticator": None}, "authenticator must be an Authenticator, .*"),
     ],
 )
 def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None:

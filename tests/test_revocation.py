@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, nan
+from math import inf
 from typing import Any
 
 import anyio
@@ -118,7 +118,6 @@ async def test_a_user_who_is_revoked_again_is_revoked_until_the_later_time() -> 
         (DAY, DAY + 3600),
         (1e9, 30 * DAY),
         (inf, 30 * DAY),
-        (nan, 30 * DAY),
     ],
 )
 async def test_a_revocation_is_kept_as_long_as_a_token_may_be_valid(
@@ -145,7 +144,7 @@ async def test_how_long_it_is_kept_is_an_option(kind: str) -> None:
 @pytest.mark.parametrize("name", ["", None, 5, b"alice"])
 @pytest.mark.parametrize("kind", ["user", "token", "session"])
 async def test_a_name_that_can_name_nobody_is_an_error(kind: str, name: Any) -> None:
-    with pytest.raises(ValueError, match=f"^revoke_{kind}: .* names none"):
+    with pytest.raises(ValueError, match=f"^revoke_{kind}: .* must be a string"):
         await getattr(Here().revocations, f"revoke_{kind}")(name)
 
 
@@ -384,7 +383,7 @@ class HalfAStore:
 @pytest.mark.parametrize(
     ("store", "options", "named"),
     [
-        (None, {}, "Revocations: store None has no method put_revocation"),
+        (None, {}, "Revocations: store must be a store, got None"),
         (MemoryStore, {}, "Revocations: store"),
         (HalfAStore(), {}, "Revocations: store .* has no method watch"),
         (MemoryStore(), {"max_token_age": 0}, "Revocations: max_token_age"),

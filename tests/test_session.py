@@ -1040,7 +1040,7 @@ async def test_over_http_there_is_no_socket() -> None:
             raised.append(True)
 
     scope = {**websocket("token=a"), "type": "http", "method": "GET"}
-    await HTTPAuthMiddleware(app, Door(None).auth)(scope, None, None)
+    await HTTPAuthMiddleware(app, Door(App()).auth)(scope, None, None)
     assert raised == [True, True]
 
 
@@ -1822,7 +1822,7 @@ async def test_inside_the_same_authenticator_a_limit_of_its_own_counts() -> None
     store = MemoryStore()
     limit = ConnectionLimit(1, store, overflow="evict_oldest")
     apps = [Seat(), Seat()]
-    door = Door(None)
+    door = Door(App())
     outer = [
         WebSocketAuthMiddleware(
             WebSocketAuthMiddleware(app, door.auth, connection_limit=limit), door.auth
@@ -1850,7 +1850,7 @@ async def test_inside_the_same_authenticator_an_end_before_the_apps_answer_is_a_
         await never_answers(scope, receive, send)
 
     limit = ConnectionLimit(1, MemoryStore(), overflow="evict_oldest")
-    door = Door(None)
+    door = Door(App())
     inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, grace=0)
     outer = WebSocketAuthMiddleware(inner, door.auth, grace=0)
     async with running(outer, subprotocols=["chat"]) as first:
@@ -1864,7 +1864,7 @@ async def test_inside_the_same_authenticator_an_end_before_the_apps_answer_is_a_
 async def test_inside_the_same_authenticator_the_outer_ones_terms_of_expiry_count() -> None:
     app = Seat()
     limit = ConnectionLimit(1, MemoryStore())
-    door = Door(None, known={"a": alice(), "b": alice(200)})
+    door = Door(App(), known={"a": alice(), "b": alice(200)})
     inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, refresh_message=TELL)
     outer = WebSocketAuthMiddleware(inner, door.auth, enforce_expiry=False)
     async with running(outer) as wire:
@@ -1878,7 +1878,7 @@ async def test_inside_the_same_authenticator_the_outer_ones_terms_of_expiry_coun
 async def test_inside_the_same_authenticator_only_the_outer_one_hears_of_revocations() -> None:
     app = Seat()
     limit = ConnectionLimit(1, MemoryStore())
-    door = Door(None)
+    door = Door(App())
     codes = {Reason.REVOKED: 4999}
     inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit, close_codes=codes)
     outer = WebSocketAuthMiddleware(inner, door.auth)
@@ -1893,7 +1893,7 @@ async def test_inside_the_same_authenticator_only_the_outer_one_hears_of_revocat
 async def test_an_inner_limit_may_be_all_that_guards_a_socket() -> None:
     app = Seat()
     limit = ConnectionLimit(1, MemoryStore())
-    door = Door(None, {"revocations": None}, known={"a": alice(None)})
+    door = Door(App(), {"revocations": None}, known={"a": alice(None)})
     inner = WebSocketAuthMiddleware(app, door.auth, connection_limit=limit)
     outer = WebSocketAuthMiddleware(inner, door.auth)
     async with running(outer) as wire:
@@ -1909,7 +1909,7 @@ async def test_an_inner_limit_may_be_all_that_guards_a_socket() -> None:
 async def test_inside_another_authenticator_each_of_them_may_end_it(whose: str) -> None:
     app = Seat()
     known = {"a": alice(100), "b": alice(200)}
-    door = Door(None, known={"x": known["b" if whose == "inner" else "a"]})
+    door = Door(App(), known={"x": known["b" if whose == "inner" else "a"]})
     other = Door(app, known={"x": known["b" if whose == "outer" else "a"]}, grace=60)
     outer = WebSocketAuthMiddleware(other.middleware, door.auth)
     other.auth.clock = door.clock
@@ -2043,7 +2043,7 @@ async def test_refreshing_a_session_whose_socket_is_over_sends_nothing() -> None
 
 async def test_closing_a_session_whose_guarded_app_is_done_sends_nothing() -> None:
     """The server closes that one by itself."""
-    door = Door(None, {"revocations": None}, known={"a": alice(None)})
+    door = Door(App(), {"revocations": None}, known={"a": alice(None)})
     limit = ConnectionLimit(1, MemoryStore())
     inner = WebSocketAuthMiddleware(App(), door.auth, connection_limit=limit)
 

@@ -221,7 +221,7 @@ class TestQueryParam:
         assert redacted(QueryParam("token"), scope) == before
 
     def test_an_empty_name_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match=r'^QueryParam: .*; use for example "token"$'):
+        with pytest.raises(ConfigurationError, match=r'^QueryParam: name must be .* "token"'):
             QueryParam("")
 
 
@@ -366,7 +366,7 @@ class TestHeader:
 
     @CASES("name", ["", " ", "x api", "x:", "x\r\ny", "schlüssel", "x-key ", 'x"'])
     def test_what_is_no_header_name_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigurationError, match=r"^Header: .* is no header name$"):
+        with pytest.raises(ConfigurationError, match=r"^Header: name must be one word"):
             Header(name)
 
     @CASES("scheme", ["", " ", "Bearer ", "Be arer", "Bearer,", "Bearer\n", "Bëarer"])
@@ -485,7 +485,7 @@ class TestCookie:
 
     @CASES("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
     def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigurationError, match=r"^Cookie: .* is no cookie name$"):
+        with pytest.raises(ConfigurationError, match=r"^Cookie: name must be one word"):
             Cookie(name)
 
 
@@ -994,7 +994,7 @@ class TestUsersOwnSource:
         assert offered == []
 
     def test_an_object_without_them_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="sources: 'token' has no"):
+        with pytest.raises(ConfigurationError, match=r"^sources must be a source, got 'token'"):
             authenticator(nobody, sources=["token"])
 
 

@@ -670,10 +670,15 @@ async def test_origins_are_compared_as_origins(
     assert await judge(tickets, ticket, headers=right) is EXPIRED  # it was used
 
 
+UNKNOWN_HERE = (
+    "the ticket is unknown in <MemoryStore with 1 tickets>; who issued it needs the same store"
+)
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"ticket": UNKNOWN}, "the ticket is unknown"),
+        ({"ticket": UNKNOWN}, UNKNOWN_HERE),
         ({"used": True}, "the ticket was used before, or went for newer ones"),
         ({"ticket": UNKNOWN + "A"}, "this is no ticket"),
         ({"passed": 30}, "the ticket came too late"),
@@ -802,7 +807,7 @@ async def test_100_000_tickets_that_nobody_uses_leave_no_memory_behind(anyio_bac
 @pytest.mark.parametrize("principal", [None, "alice", {"sub": "alice"}, object(), Principal])
 async def test_a_ticket_is_for_a_principal(principal: Any) -> None:
     store = Recording()
-    with pytest.raises(TypeError, match=f"a {type(principal).__name__} is no Principal"):
+    with pytest.raises(TypeError, match=r"^principal must be a Principal, got "):
         await Tickets(store).mint(principal)
     assert store.handed == []
 
@@ -833,7 +838,7 @@ NO_PATHS += ["https://chat.example/ws", "wss://chat.example"]
 @pytest.mark.parametrize("path", NO_PATHS)
 async def test_a_path_that_no_handshake_has_is_refused_by_name(path: str) -> None:
     store = Recording()
-    with pytest.raises(ValueError, match=r"^path: .* is no path") as caught:
+    with pytest.raises(ValueError, match=r"^path must be a path") as caught:
         await Tickets(store).mint(ALICE, path=path)
     assert repr(path) in str(caught.value)
     assert store.handed == []
@@ -846,7 +851,7 @@ NO_ORIGINS += ["https://chat.example.", "https://*.example", "https://a.example,
 @pytest.mark.parametrize("origin", NO_ORIGINS)
 async def test_an_origin_that_no_browser_sends_is_refused_by_name(origin: str) -> None:
     store = Recording()
-    with pytest.raises(ValueError, match=r"^origin: .* is no origin") as caught:
+    with pytest.raises(ValueError, match=r"^origin must be an origin") as caught:
         await Tickets(store).mint(ALICE, origin=origin)
     assert repr(origin) in str(caught.value)
     assert store.handed == []
@@ -973,15 +978,15 @@ class PutsNothing(OnlyTakes):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"store": None}, "store None has no method put_ticket"),
-        ({"store": {}}, "store {} has no method put_ticket"),
-        ({"store": "redis://localhost"}, "store 'redis://localhost' has no method put_ticket"),
+        ({"store": None}, "store must be a store, got None, .* put_ticket"),
+        ({"store": {}}, "store must be a store, got {}, .* put_ticket"),
+        ({"store": "redis://localhost"}, "store must be a store, got 'redis://localhost', "),
         ({"store": OnlyPuts()}, "store .* has no method take_ticket"),
-        ({"store": OnlyTakes()}, "store .* has no method put_ticket"),
-        ({"store": PutsNothing()}, "store .* has no method put_ticket"),
-        ({"store": MemoryStore}, "store .* has no method put_ticket"),
+        ({"store": OnlyTakes()}, "store must be a store, got "),
+        ({"store": PutsNothing()}, "store must be a store, got "),
+        ({"store": MemoryStore}, "store must be a store, got "),
         *(
-            ({"ttl": ttl}, "ttl .* is no number of seconds above 0")
+            ({"ttl": ttl}, "ttl must be a positive number of seconds and at most 86399, got ")
             for ttl in (0, -1, float("nan"), float("inf"), 86_400, "30", None, True, [30])
         ),
         *(

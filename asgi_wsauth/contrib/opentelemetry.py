@@ -23,7 +23,7 @@ from asgi_wsauth.events import (
     escaped,
     printable,
 )
-from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.options import ConfigurationError, check_bool, check_store
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -47,7 +47,7 @@ class OpenTelemetryObserver:
         identities: whether spans say who it was, as `enduser.id`: that is personal data.
 
     Raises:
-        ConfigurationError: opentelemetry-api is not installed.
+        ConfigurationError: an option can't work, or opentelemetry-api is not installed.
     """
 
     def __init__(
@@ -65,7 +65,15 @@ class OpenTelemetryObserver:
                 "pip install 'asgi-wsauth[opentelemetry]'"
             ) from None
         self._trace = trace
-        self._identities = identities
+        self._identities = check_bool("OpenTelemetryObserver: identities", identities)
+        for option, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            if provider is not None:
+                what, example = "provider of the SDK", "leave it out for the global one"
+                option = f"OpenTelemetryObserver: {option}"
+                check_store(option, provider, method, what=what, example=example)
         self._tracer = trace.get_tracer("asgi_wsauth", tracer_provider=tracer_provider)
         meter = metrics.get_meter("asgi_wsauth", meter_provider=meter_provider)
         self._duration, self._fetches = (

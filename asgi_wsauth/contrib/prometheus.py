@@ -27,7 +27,7 @@ from asgi_wsauth.events import (
     Refused,
     TicketIssued,
 )
-from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.options import ConfigurationError, check_store
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -56,6 +56,9 @@ class PrometheusMetrics:
                 "PrometheusMetrics: prometheus-client is missing; "
                 "pip install 'asgi-wsauth[prometheus]'"
             ) from None
+        if registry is not None:
+            option, example = "PrometheusMetrics: registry", "CollectorRegistry()"
+            check_store(option, registry, "register", what="CollectorRegistry", example=example)
         try:
             self._register(REGISTRY if registry is None else registry)
         except ValueError:  # whose words are those of prometheus-client

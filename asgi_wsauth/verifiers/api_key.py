@@ -15,7 +15,13 @@ from hmac import compare_digest
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.options import ConfigurationError, check_key, check_scopes
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_async,
+    check_key,
+    check_scopes,
+    check_text,
+)
 
 __all__ = ["APIKeyVerifier"]
 
@@ -46,9 +52,16 @@ class APIKeyVerifier:
         scopes: Iterable[str] = (),
     ) -> None:
         if (keys is None) == (lookup is None):
-            raise ConfigurationError("APIKeyVerifier: give it either keys or lookup")
-        if keys is not None and not keys:
-            raise ConfigurationError("APIKeyVerifier: keys is empty; nobody could ever connect")
+            given = "neither" if keys is None else "both"
+            raise ConfigurationError(
+                f"APIKeyVerifier must be given either keys or lookup, got {given}; is the setting "
+                "behind it set?"
+            )
+        if keys is not None:
+            _check_keys(keys)
+        if lookup is not None:
+            example = "it is called with the SHA-256 of a key"
+            check_async("APIKeyVerifier: lookup", lookup, takes=1, example=example)
         # Named by number: somebody who swaps ids and keys must not find a key in a message.
         self._digests = [
             (_digest(f"APIKeyVerifier: key number {number}", key), _identity(number, name))
@@ -60,12 +73,14 @@ class APIKeyVerifier:
     @classmethod
     def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> APIKeyVerifier:
         """The key in an environment variable; several, for rotation, with commas between them.
+        Spaces and newlines around each are none of it.
 
         The variable's name becomes the principal's identity.
 
         Raises:
             ConfigurationError: the variable is not set, or a key in it can be guessed.
         """
+        check_text("APIKeyVerifier.from_env: name", name, "CHAT_API_KEYS")
         keys = [key.strip() for key in os.environ.get(name, "").split(",") if key.strip()]
         if not keys:
             raise ConfigurationError(
@@ -94,9 +109,23 @@ class APIKeyVerifier:
         return f"<APIKeyVerifier {sorted({name for _, name in self._digests}) or 'by lookup'}>"
 
 
+def _check_keys(keys: object) -> None:
+    if not isinstance(keys, Mapping):  # which is not shown: it may be the key
+        raise ConfigurationError(
+            'APIKeyVerifier: keys must be a dict of ids and keys, for example {"billing": key}, '
+            f"got a {type(keys).__qualname__}"
+        )
+    if not keys:
+        raise ConfigurationError(
+            "APIKeyVerifier: keys must have at least one, or nobody could ever connect, got {}"
+        )
+
+
 def _identity(number: int, name: object) -> str:
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"APIKeyVerifier: the id of key number {number} is no name")
+        raise ConfigurationError(
+            f"APIKeyVerifier: the id of key number {number} must be a string that is not empty"
+        )
     return name
 
 
@@ -104,6 +133,6 @@ def _digest(option: str, key: object) -> str:
     if isinstance(key, str) and key.startswith("sha256:"):
         digest = key.removeprefix("sha256:").lower()
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ConfigurationError(f'{option}: the digest is not "sha256:" and 64 hex digits')
+            raise ConfigurationError(f'{option} must be "sha256:" and 64 hex digits')
         return digest
     return sha256(check_key(option, key)).hexdigest()

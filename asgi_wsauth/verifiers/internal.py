@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from hmac import compare_digest
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import INTERNAL, Credential, Principal, new_secret
-from asgi_wsauth.options import ConfigurationError, check_key, check_scopes
+from asgi_wsauth.options import ConfigurationError, check_key, check_scopes, check_text, not_given
 
 __all__ = ["InternalCredential"]
+
+
+_NEW: Any = object()
 
 
 class InternalCredential:
@@ -19,7 +23,8 @@ class InternalCredential:
     starts and that connects back to it. Its principal is `server-internal`.
 
     Args:
-        value: the credential, at least 16 bytes; None makes a new one (`wsi_` and 32 random bytes).
+        value: the credential, at least 16 bytes. Without it, a new one is made (`wsi_` and 32
+            random bytes); None, which a variable that is not set may be, makes none.
         scopes: what its principal may do.
 
     Attributes:
@@ -29,8 +34,13 @@ class InternalCredential:
         ConfigurationError: the value can be guessed.
     """
 
-    def __init__(self, value: str | None = None, *, scopes: Iterable[str] = ()) -> None:
-        self.value = new_secret(INTERNAL) if value is None else value
+    def __init__(self, value: str = _NEW, *, scopes: Iterable[str] = ()) -> None:
+        self.value = new_secret(INTERNAL) if value is _NEW else value
+        if not isinstance(self.value, str):
+            raise ConfigurationError(
+                f"InternalCredential: value must be a string, {not_given(self.value)}; leave it "
+                "out for a new one"
+            )
         self._expected = check_key("InternalCredential: value", self.value)
         self._scopes = check_scopes("InternalCredential: scopes", scopes)
 
@@ -41,6 +51,7 @@ class InternalCredential:
         Raises:
             ConfigurationError: the variable is not set, or its value can be guessed.
         """
+        check_text("InternalCredential.from_env: name", name, "WORKER_SECRET")
         value = os.environ.get(name, "")
         if not value:
             raise ConfigurationError(

@@ -17,7 +17,16 @@ from asgi_wsauth.addresses import client_host, share_of
 from asgi_wsauth.claims import audience_fault, is_no_login, json_object, principal_of
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, check_count, check_names, check_seconds
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_bool,
+    check_clock,
+    check_count,
+    check_issued_secret,
+    check_names,
+    check_seconds,
+    check_text,
+)
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.verdicts import VerdictCache
 
@@ -84,14 +93,14 @@ class TokenIntrospection:
             max_in_flight=max_in_flight,
         )
         self._authorization = _basic(client_id, client_secret)
-        self._audience = check_names("audience", audience)
-        self._scopes_claim = scopes_claim
-        self._include_jwts = include_jwts
+        self._audience = check_names("TokenIntrospection: audience", audience)
+        self._scopes_claim = check_text("TokenIntrospection: scopes_claim", scopes_claim, "scope")
+        self._include_jwts = check_bool("TokenIntrospection: include_jwts", include_jwts)
         size = check_count("TokenIntrospection: cache_size", cache_size)
         ttl = check_seconds("TokenIntrospection: cache_ttl", cache_ttl, least=0)
         self._cache = VerdictCache(size, ttl) if ttl > 0 else None
         self._secret = secrets.token_bytes(32)
-        self._clock = clock
+        self._clock = check_clock("TokenIntrospection: clock", clock)
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
         token = credential.value
@@ -168,10 +177,7 @@ def _basic(client_id: str, client_secret: str) -> str:
     """The header of a client that proves who it is: both parts are form-encoded first (RFC 6749
     section 2.3.1)."""
     for option, value in (("client_id", client_id), ("client_secret", client_secret)):
-        if not isinstance(value, str) or not value:
-            raise ConfigurationError(
-                f"TokenIntrospection: {option}: there is none; is the setting behind it set?"
-            )
+        check_issued_secret(f"TokenIntrospection: {option}", value)
     try:
         pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
     except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates

@@ -52,7 +52,7 @@ from asgi_wsauth.keys import (
     prepared,
     why_unusable,
 )
-from asgi_wsauth.options import check_issuer, check_seconds
+from asgi_wsauth.options import check_clock, check_issuer, check_seconds
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import Gate, run_var, spawn
 
@@ -166,7 +166,7 @@ class JWKS:
         self._cooldown = check_seconds("JWKS: cooldown", cooldown, least=0)
         self._stale_for = check_seconds("JWKS: stale_for", stale_for, least=0)
         self._observers = check_observers(observers)
-        self._clock = clock
+        self._clock = check_clock("JWKS: clock", clock)
         self._fetched: _Fetched | None = None
         self._latest: _Fetch | None = None
         self._numbers = count(1)

@@ -42,7 +42,16 @@ from asgi_wsauth.keys import (
     kid_text,
     readings,
 )
-from asgi_wsauth.options import ConfigurationError, check_issuer, check_names, shown
+from asgi_wsauth.options import (
+    ConfigurationError,
+    check_clock,
+    check_issuer,
+    check_names,
+    check_seconds,
+    check_text,
+    check_texts,
+    shown,
+)
 from asgi_wsauth.verdicts import VerdictCache, check_cache
 from asgi_wsauth.verifiers.jwks import JWKS
 
@@ -128,8 +137,6 @@ class JWTVerifier:
         cache: VerdictCache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not 0 <= leeway <= 3600:
-            raise ConfigurationError(f"leeway: {leeway!r} is not from 0 to 3600 seconds")
         known = check_algorithms(algorithms)
         self._algorithms = tuple(known)
         self._readings = readings(known)
@@ -147,16 +154,16 @@ class JWTVerifier:
         self._issuer = check_names("issuer", issuer)
         for name in self._issuer or ():
             check_issuer(name)
-        self._leeway = leeway
-        self._scopes_claim = scopes_claim
-        self._typ = None if typ is None else media_type(typ)
+        self._leeway = check_seconds("leeway", leeway, least=0, most=3600)
+        self._scopes_claim = check_text("scopes_claim", scopes_claim, "scope")
+        self._typ = None if typ is None else media_type(check_text("typ", typ, "at+jwt"))
         self._cache = check_cache(cache)
         self._secret = secrets.token_bytes(32)  # no other verifier finds what this one put there
-        self._clock = clock
+        self._clock = check_clock("clock", clock)
         self._seen: KeySet | None = None
         self._seen_since = 0.0
         self._options: Options = {
-            "require": list(required_claims),
+            "require": list(check_texts("required_claims", required_claims, "exp")),
             "verify_exp": False,
             "verify_nbf": False,
             "verify_iat": False,

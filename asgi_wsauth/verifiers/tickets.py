@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.addresses import client_host, comparable_host
 from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, check_count, check_store
+from asgi_wsauth.options import check_clock, check_count, check_seconds, check_store, shown
 from asgi_wsauth.origins import parse_origin
 from asgi_wsauth.paths import route_paths
 from asgi_wsauth.stores import TicketMemory, TicketStore
@@ -61,16 +61,12 @@ class Tickets:
         max_pending_per_user: int = 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_store("Tickets", store, "put_ticket", "take_ticket")
-        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 86400:
-            raise ConfigurationError(
-                f"Tickets: ttl {ttl!r} is no number of seconds above 0 and within a day"
-            )
-        self.ttl = ttl
+        check_store("Tickets: store", store, "put_ticket", "take_ticket")
+        self.ttl = check_seconds("Tickets: ttl", ttl, most=86_399)
         self._store = store
         self._memory = store if isinstance(store, TicketMemory) else None
         self._limit = check_count("Tickets: max_pending_per_user", max_pending_per_user)
-        self._clock = clock
+        self._clock = check_clock("Tickets: clock", clock)
 
     def lifetime(self, principal: Principal) -> float:
         """Seconds for which a ticket for `principal` works: `ttl`, or what is left of its login."""
@@ -99,15 +95,20 @@ class Tickets:
         Raises:
             Denied: the login has ended (`Reason.EXPIRED`), or the store fails
                 (`Reason.UNAVAILABLE`).
-            ValueError: path or origin is none that a handshake could ever have.
+            ValueError: path, origin or client is none that a handshake could ever have.
             TypeError: this is no `Principal`, or its claims are none that JSON could hold.
         """
         if not isinstance(principal, Principal):
-            raise TypeError(f"mint: a {type(principal).__qualname__} is no Principal")
+            raise TypeError(f"principal must be a Principal, got {shown(principal)}")
+        for option, text in (("path", path), ("origin", origin), ("client", client)):
+            if text is not None and not isinstance(text, str):
+                raise ValueError(f"{option} must be a string or None, got {shown(text)}")
         if path is not None and not re.fullmatch(r"/[^?#]*", path):
-            raise ValueError(f"path: {path!r} is no path; write for example /ws/chat")
+            raise ValueError(f'path must be a path, for example "/ws/chat", got {shown(path)}')
         if origin not in (None, "null") and parse_origin(origin) is None:
-            raise ValueError(f"origin: {origin!r} is no origin; write https://chat.example")
+            raise ValueError(
+                f'origin must be an origin, for example "https://chat.example", got {shown(origin)}'
+            )
         lifetime = self.lifetime(principal)
         if lifetime <= 0:
             raise Denied(Reason.EXPIRED, "the login behind the ticket has ended")
@@ -157,7 +158,8 @@ class Tickets:
         if known:
             raise Denied(Reason.EXPIRED, "the ticket was used before, or went for newer ones")
         if record is None:
-            raise Denied(Reason.INVALID, "the ticket is unknown")
+            detail = f"the ticket is unknown in {self._store!r}; who issued it needs the same store"
+            raise Denied(Reason.INVALID, detail)
         ticket = json.loads(record)
         if ticket["until"] <= self._clock():
             raise Denied(Reason.EXPIRED, "the ticket came too late")
