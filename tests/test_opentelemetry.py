@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
-from handshakes import App, Knows, authenticator, drive, websocket
+from handshakes import App, Knows, authenticator, bearer, drive, websocket
 from opentelemetry import trace
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -241,6 +242,48 @@ async def test_its_parent_is_what_is_current_outside(query: str) -> None:
     assert server.name == "GET /ws"
     assert ours.parent is not None
     assert ours.parent == server.context
+
+
+def ours_around(app: Any, telemetry: Telemetry) -> Any:
+    """Both middlewares."""
+    verifier = Knows(**{TOKEN: Principal("alice", method="jwt")})
+    auth = authenticator(verifier, observers=[telemetry.observer])
+    return HTTPAuthMiddleware(WebSocketAuthMiddleware(app, auth), auth)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("protocol", ["http", "websocket"])
+@pytest.mark.parametrize("token", [TOKEN, "stranger-" + TOKEN], ids=["admitted", "refused"])
+async def test_an_instrumentation_inside_of_ours_has_no_token_and_one_outside_has_it(
+    protocol: str, token: str
+) -> None:
+    """OpenTelemetry's own for ASGI puts the whole address into its span before it asks the app."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if protocol == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await App()(scope, receive, send)
+
+    def instrumented(app: Any, telemetry: Telemetry) -> Any:
+        return OpenTelemetryMiddleware(app, tracer_provider=telemetry.tracers)
+
+    async def exported(build: Callable[[Telemetry], Any]) -> tuple[str, list[str]]:
+        telemetry = Telemetry()
+        scope = websocket(f"a=1&token={token}&b=2", headers=bearer(token))
+        scope |= {"type": protocol, "method": "GET", "path": "/ws"}
+        await drive(build(telemetry), scope)
+        return telemetry.exported, [span.name for span in telemetry.spans]
+
+    clean, names = await exported(lambda told: ours_around(instrumented(app, told), told))
+    assert token not in clean
+    assert any("/ws" in name for name in names) == (token == TOKEN)
+    if token == TOKEN:
+        assert "a=1&b=2" in clean
+    leaky, names = await exported(lambda told: instrumented(ours_around(app, told), told))
+    assert f"token={token}" in leaky
+    assert any("/ws" in name for name in names)
 
 
 @pytest.mark.parametrize(("identities", "told"), [(False, None), (True, "alice")])
