@@ -436,6 +436,52 @@ def test_of_any_request_only_a_credential_is_admitted(
         no_reader_finds_one(seen.scopes[0])
 
 
+# Past a guard for sockets.
+
+
+def sockets_first(app: Any, auth: Authenticator) -> Any:
+    return WebSocketAuthMiddleware(HTTPAuthMiddleware(app, auth), auth)
+
+
+PAST_DOOR, INSIDE_DOOR = Door(), Door(sockets_first)
+HANDSHAKE = (b"sec-websocket-key", b"x")
+
+
+@examples(150)
+@given(raw_scopes("http"), st.booleans())
+def test_a_guard_for_sockets_outside_changes_no_decision_about_a_request(
+    scope: dict[str, Any], handshake: bool
+) -> None:
+    if "headers" in scope and handshake:
+        scope["headers"] = [*scope["headers"], HANDSHAKE]
+    alone = HTTP_DOOR.sees(copy.deepcopy(scope))
+    told = [(message["type"], message.get("status")) for message in alone.sent]
+    reasons = [getattr(event, "reason", None) for event in alone.events]
+    inside = INSIDE_DOOR.sees(scope)
+    assert [(message["type"], message.get("status")) for message in inside.sent] == told
+    assert [getattr(event, "reason", None) for event in inside.events] == reasons
+    for app_scope in inside.scopes:
+        no_reader_finds_one(app_scope)
+
+
+@examples(150)
+@given(raw_scopes("http"), st.booleans())
+def test_a_request_that_passes_a_guard_for_sockets_leaves_nothing_to_log(
+    scope: dict[str, Any], handshake: bool
+) -> None:
+    if "headers" in scope and handshake:
+        scope["headers"] = [*scope["headers"], HANDSHAKE]
+    query = scope.get("query_string")
+    seen = PAST_DOOR.sees(scope)
+    (app_scope,) = seen.scopes
+    assert seen.events == []
+    no_reader_finds_one({"query_string": b"", **scope, "headers": []})
+    if handshake and "headers" in scope:
+        no_reader_finds_one({"query_string": b"", **app_scope})
+    elif not any(name.startswith(b"sec-websocket-") for name, _ in scope.get("headers") or ()):
+        assert app_scope.get("query_string") == query
+
+
 # Scopes that a server should not build, but might.
 
 JUNK = st.one_of(
@@ -477,6 +523,18 @@ def test_a_scope_of_the_wrong_types_is_refused(
     seen = door.sees(scope, CONNECT, LEFT)
     seen.check(next(iter(GOOD)), is_socket=kind == "websocket")
     assert not seen.admitted or (good and "query_string" not in junk)
+
+
+@examples(150)
+@given(st.dictionaries(st.sampled_from(KEYS), JUNK, min_size=1, max_size=3), st.booleans())
+def test_a_request_of_the_wrong_types_passes_a_guard_for_sockets(
+    junk: dict[str, Any], handshake: bool
+) -> None:
+    scope = websocket("token=x", headers=[("sec-websocket-key", "x")] * handshake)
+    del scope["subprotocols"]
+    seen = Door(exclude=["/public/*"]).sees(scope | {"type": "http", "method": "GET"} | junk)
+    assert len(seen.scopes) == 1
+    assert seen.events == []
 
 
 def test_half_a_surrogate_pair_in_a_first_message_is_malformed() -> None:
