@@ -35,18 +35,19 @@ class PathPatterns:
     """
 
     def __init__(self, option: str, patterns: Iterable[str]) -> None:
-        self._patterns = [_compiled(option, p) for p in check_list(option, patterns)]
+        found = [_expression(option, pattern) for pattern in check_list(option, patterns)]
+        self._pattern = re.compile("|".join(found)) if found else None
 
     def __bool__(self) -> bool:
-        return bool(self._patterns)
+        return self._pattern is not None
 
     def match(self, path: str) -> bool:
         """Whether `path`, decoded as in the scope, matches one of the patterns."""
         return (
-            bool(self._patterns)
+            self._pattern is not None
             and isinstance(path, str)  # a server might not know it
+            and self._pattern.fullmatch(path) is not None
             and _PLAIN.fullmatch(path) is not None
-            and any(pattern.fullmatch(path) for pattern in self._patterns)
         )
 
 
@@ -77,14 +78,16 @@ class GuardedPaths:
         """Whether a request or handshake for this path needs a credential."""
         if not self._exclude and self._only is None:
             return True
-        paths = route_paths(scope)
+        only, paths = self._only, route_paths(scope)
+        excluded = all(map(self._exclude.match, paths))
+        if only is None and not excluded:
+            return True
         if not paths or not _PLAIN.fullmatch(scope["path"]) or _hides_a_slash(scope):
             return True
-        if all(map(self._exclude.match, paths)):
+        if only is None or excluded:
             return False
         # With the root, too: not every app heeds that, and Daphne takes it from a client's header.
-        only = self._only
-        return only is None or any(_is_meant(path, only) for path in {*paths, scope["path"]})
+        return any(_is_meant(path, only) for path in {*paths, scope["path"]})
 
 
 def route_paths(scope: Scope) -> tuple[str, ...]:
@@ -120,7 +123,7 @@ def _hides_a_slash(scope: Scope) -> bool:
     return isinstance(raw, bytes) and b"%2f" in raw.lower()
 
 
-def _compiled(option: str, pattern: str) -> re.Pattern[str]:
+def _expression(option: str, pattern: str) -> str:
     if not isinstance(pattern, str) or not _PLAIN.fullmatch(pattern) or not pattern:
         raise ConfigurationError(
             f'{option}: {pattern!r} matches no path; begin with a slash, as in "/public/*"'
@@ -134,4 +137,4 @@ def _compiled(option: str, pattern: str) -> re.Pattern[str]:
     body = "[^/]*".join(
         re.escape(part) for part in pattern.removesuffix("*" if below else "").split("*")
     )
-    return re.compile(body + (".*" if below else ""))
+    return body + (".*" if below else "")
