@@ -11,6 +11,7 @@ The rooms, each of which imports only from rows above its own:
        addresses     the peer's address, as servers and proxies write it
        tasks         about event loops, what anyio has no words for
        places        a number of places, of which every address gets its share
+       valve         how much a server reads of what a client sends that was told to go
     1  denial        Reason, Denied, the one table of codes and statuses
        credential    Credential, Principal
        telling       how a refusal is told: by a close code, or by HTTP
@@ -27,6 +28,7 @@ The rooms, each of which imports only from rows above its own:
        outbound      requests to other servers
     3  verifiers/    one file per kind of credential, and JWKS: keys from the network
        closing       a close that reaches its client
+       refusals      how many refused clients there may be that are not gone yet
        answers       the messages that tell a client no
        handshake     the messages of one handshake
        timers        calls at a given time

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from starlette.types import Message, Receive, Scope, Send
 
-from asgi_wsauth.closing import close, close_message, try_send
+from asgi_wsauth.closing import close_message, try_send
 from asgi_wsauth.denial import Denied, HTTPAnswer, http_refusal
+from asgi_wsauth.refusals import turn_away
 from asgi_wsauth.sources import Source, answer
 from asgi_wsauth.telling import Way
 
@@ -42,8 +43,9 @@ async def refuse(
         subprotocol, can_answer = None, False
     if way.rejection == "accept_then_close":
         accept: Message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
-        await close(receive, send, denied, code, accept)
-    elif way.rejection == "http_response" and can_answer:
+        if await turn_away(scope, receive, send, denied, code, accept):
+            return
+    if way.rejection != "close" and can_answer:  # also where too many are not gone yet
         await try_send(
             send, *http_answer(http_refusal(denied, way.retry_after), "websocket.http.response")
         )

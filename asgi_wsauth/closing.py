@@ -14,6 +14,8 @@ from starlette.types import Message, Receive, Send
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
 from asgi_wsauth.events import logger
 from asgi_wsauth.tasks import call_on_first_wait, spawn
+from asgi_wsauth.timers import timers
+from asgi_wsauth.valve import Valve
 
 __all__ = ["PATIENCE", "close", "close_message", "read_on", "send_close", "try_send"]
 
@@ -24,8 +26,19 @@ PATIENCE = 1.0  # seconds that a client has to answer a close
 # not send the close while somebody listens.
 _HEAD_START = 0.05
 
+# Bytes, or characters. Who says more is let go, whether he has read his code or not: each message
+# may be 16 MB that took 16 kB to send.
+_TOO_MUCH = 4 * 1024 * 1024
 
-async def close(receive: Receive, send: Send, denied: Denied, code: int, *first: Message) -> bool:
+
+async def close(
+    receive: Receive,
+    send: Send,
+    denied: Denied,
+    code: int,
+    *first: Message,
+    valve: Valve | None = None,
+) -> bool:
     """Close a socket that was accepted, or is by `first`, and read on until the client is gone, for
     a second at most; what it still says goes nowhere.
 
@@ -35,20 +48,24 @@ async def close(receive: Receive, send: Send, denied: Denied, code: int, *first:
         denied: why.
         code: the close code for that.
         first: what is to be sent before.
+        valve: the connection's, for a client that nobody has reason to trust.
 
     Returns:
         Whether the client is gone.
     """
     if await try_send(send, *first) is not None:
         return True
-    listener = _Listener(receive)
+    listener = _Listener(receive, valve, close_message(denied, code))
+    scope = anyio.CancelScope()
+    patience = _Patience(scope)
     try:
-        with anyio.move_on_after(PATIENCE):
+        with scope:
             sending = send_close(send, denied, code)
             if not await call_on_first_wait(sending, listener.start_soon):
                 return True
             await listener.listen()
     finally:
+        patience.cancel()
         await listener.stop()
     return listener.client_is_gone
 
@@ -88,6 +105,29 @@ async def try_send(send: Send, *messages: Message) -> Exception | None:
     return None
 
 
+class _Patience:
+    """Ends a scope in a second. An event loop that stands still meanwhile, as where hundreds are
+    refused at once, is not what a client is to blame for: that counts as one step of four."""
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
+        self._left = 4
+        self._set()
+
+    def _set(self) -> None:
+        self._timer = timers(anyio.current_time).call_in(PATIENCE / 4, self._step)
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._set()
+        else:
+            self._scope.cancel()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
 class _Listener:
     """Listens to a client that was told to go.
 
@@ -95,9 +135,11 @@ class _Listener:
         client_is_gone: whether it is.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, valve: Valve | None, told: Message) -> None:
         self.client_is_gone = False
+        self._told = told
         self._receive = receive
+        self._valve = valve
         self._scope: anyio.CancelScope | None = None  # of the task, where there is one
         self._sent: anyio.Event | None = None
         self._ended: anyio.Event | None = None
@@ -126,20 +168,46 @@ class _Listener:
         assert self._scope is not None and self._sent is not None and self._ended is not None
         try:
             with self._scope:
-                with anyio.move_on_after(_HEAD_START):
-                    await self._sent.wait()
+                if self._valve is None:
+                    with anyio.move_on_after(_HEAD_START):
+                        await self._sent.wait()
                 await self._listen()
         finally:
             self._ended.set()
 
     async def _listen(self) -> None:
-        await _until_gone(self._receive)
-        self.client_is_gone = True
+        if self._valve is None:
+            self.client_is_gone = await _until_gone(self._receive, self._told)
+        else:
+            await self._valve.until_gone()
+            self.client_is_gone = True
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_gone(receive: Receive, told: Message | None = None) -> bool:
+    """Whether it is; False where it says too much.
+
+    Args:
+        receive: the server's.
+        told: the close that it was sent.
+    """
+    size = 0
     try:
-        while (await receive())["type"] != "websocket.disconnect":
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                if not _is_echo(message, told):
+                    return True
+                told = None
+            size += len(message.get("bytes") or message.get("text") or "")
+            if size > _TOO_MUCH:
+                return False
             await checkpoint()  # what was queued is no reason to hold up the event loop
     except Exception as exc:  # receive() itself failed: there is no client any more
         logger.debug("the client could not be heard: %s", type(exc).__qualname__)
+    return True
+
+
+def _is_echo(disconnect: Message, told: Message | None) -> bool:
+    """Whether a server says what it was told itself, as uvicorn does at once (websockets-sansio,
+    wsproto). When the client is gone, it says so once more."""
+    return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))

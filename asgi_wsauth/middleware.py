@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.answers import refuse
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.closing import close, try_send
+from asgi_wsauth.closing import try_send
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.handshake import Handshake
@@ -32,6 +32,7 @@ from asgi_wsauth.options import (
 from asgi_wsauth.passing import GUARDS, redacted_request
 from asgi_wsauth.paths import GuardedPaths
 from asgi_wsauth.refreshing import RefreshMessages
+from asgi_wsauth.refusals import turn_away
 from asgi_wsauth.revocation import check_revoked, subjects_of
 from asgi_wsauth.session import Guard, Session, Terms
 from asgi_wsauth.sources import answer
@@ -295,7 +296,8 @@ class WebSocketAuthMiddleware:
         if handshake.client_left:
             await try_send(handshake.send, _GIVE_UP)
         elif handshake.accepted:
-            await close(handshake.receive, handshake.send, denied, code)
+            receive, send = handshake.receive, handshake.send
+            await turn_away(admission.scope, receive, send, denied, code)
         else:
             await self._answer(admission.scope, handshake.receive, handshake.send, denied, way)
 

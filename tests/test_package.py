@@ -13,7 +13,7 @@ import asgi_wsauth
 
 ROOT = Path(asgi_wsauth.__file__).parent
 ROWS = [
-    {"options", "addresses", "tasks", "places"},
+    {"options", "addresses", "tasks", "places", "valve"},
     {"denial", "credential"},
     {"waiting", "telling"},
     {
@@ -28,7 +28,8 @@ ROWS = [
         "verdicts",
         "outbound",
     },
-    {"verifiers", "verifiers.jwks", "closing", "listener", "timers", "refreshing", "throttle"},
+    {"verifiers", "verifiers.jwks", "listener", "timers", "refreshing", "throttle"},
+    {"closing"},
     {
         "verifiers.jwt",
         "verifiers.introspection",
@@ -36,10 +37,10 @@ ROWS = [
         "verifiers.internal",
         "verifiers.tickets",
         "revocation",
-        "answers",
+        "refusals",
         "handshake",
     },
-    {"limits"},
+    {"limits", "answers"},
     {"authenticator"},
     {"session", "redaction", "testing", "passing"},
     {"admission"},
