@@ -190,7 +190,9 @@ def _built_in(source: Source) -> Iterator[tuple[str, str]]:
     if isinstance(source, QueryParam):
         yield _word(source.name), rf"({_START}{_name(source.name)}{_IS}){_PARAMETER}"
     elif isinstance(source, FirstMessage):
-        yield "token", rf"({_START}token{_IS}){_PARAMETER}"
+        # Within the message, or within the part of it where a protocol of the app's has it.
+        yield "token", rf"({_START}(?:access_?)?token{_IS}){_PARAMETER}"
+        yield "authorization", rf"({_START}authorization{_IS}){_LINE}"
     elif isinstance(source, Cookie):
         yield _word(source.name), rf"({_START}{_name(source.name)}{_IS}){_COOKIE}"
     elif isinstance(source, Header):

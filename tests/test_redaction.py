@@ -583,11 +583,20 @@ class TestForms:
         text = "/a?x=%" + "25" * 50 + "41"
         assert logged(text) == text
 
-    def test_row_36_the_first_message_is_known(self) -> None:
-        message = json.dumps({"type": "auth", "token": SECRET})
-        made = record("< TEXT '%s' [54 bytes]", message)
-        assert build(FirstMessage()).filter(made)
-        assert SECRET not in made.getMessage()
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"type": "auth", "token": SECRET},
+            {"type": "auth", "access_token": SECRET},
+            {"type": "connection_init", "payload": {"Authorization": f"Bearer {SECRET}"}},
+            {"type": "connection_init", "payload": {"accessToken": SECRET}},
+        ],
+    )
+    def test_row_36_the_first_message_is_known(self, message: dict[str, Any]) -> None:
+        for text in (json.dumps(message), json.dumps(json.dumps(message))):
+            made = record("< TEXT '%s' [54 bytes]", text)
+            assert build(FirstMessage()).filter(made)
+            assert SECRET not in made.getMessage()
 
 
 class WithPatterns:

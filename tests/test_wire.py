@@ -233,6 +233,31 @@ def test_the_marker_or_the_apps_choice_is_echoed_and_never_the_token(
     assert seen.report["offered"] == left
 
 
+@pytest.mark.parametrize("offered", ["chat , bearer\t,\tTOKEN", " bearer ,, TOKEN ,chat"])
+def test_spaces_in_the_list_of_subprotocols_are_none_of_the_token(
+    server: Server, offered: str
+) -> None:
+    token = fresh_token()
+    header = ("Sec-WebSocket-Protocol", offered.replace("TOKEN", token))
+    with server.handshake("/guarded", headers=[header]) as tcp:
+        answer = b""
+        while b"\r\n\r\n" not in answer and (more := tcp.recv(4096)):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nsec-websocket-protocol: bearer\r\n" in answer.lower()
+    assert token.encode() not in answer
+
+
+@pytest.mark.parametrize("escaped", ["-._~", None])
+def test_a_token_in_the_address_may_have_any_escapes(server: Server, escaped: str | None) -> None:
+    """Some clients' libraries escape what nobody needs escaped (RFC 3986 section 2.3)."""
+    token, begin = fresh_token(jti="escaped"), len(server.log())
+    written = "".join(f"%{ord(c):02x}" if c in (escaped or token) else c for c in token)
+    seen = server.talk(f"/guarded?token={written}&keep=this")
+    assert (seen.report["user"], seen.report["query"]) == ("alice", "keep=this")
+    assert written not in server.log_since(begin)
+
+
 def test_a_refused_client_is_answered_with_the_marker(server: Server) -> None:
     seen = server.talk("/guarded", subprotocols=["bearer", expired_token()])
     assert seen.subprotocol == "bearer"
