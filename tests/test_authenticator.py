@@ -626,6 +626,50 @@ async def test_5_a_verifier_may_look_at_the_connection() -> None:
     assert await decide(auth, websocket("token=x", path="/ws/bob")) is Reason.INVALID
 
 
+@pytest.mark.parametrize(
+    ("came", "wanted", "hints"),
+    [
+        (
+            "https://id.example",
+            ["https://id.example/"],
+            "its iss is 'https://id.example', where 'https://id.example/' is wanted",
+        ),
+        (
+            "https://c.example",
+            ["https://a.example", ["https://b.example", "https://b2.example"], "https://a.example"],
+            "its iss is 'https://c.example', where 'https://a.example' is wanted; "
+            "its iss is 'https://c.example', where 'https://b.example', 'https://b2.example' is wanted",
+        ),
+        ("\x1b[31m\r\n\u202e", ["a"], r"its iss is '\x1b[31m\r\n\u202e', where 'a' is wanted"),
+        ("x" * 3000, ["a"], f"its iss is '{'x' * 96}..., where 'a' is wanted"),
+        (None, ["a"], "it has no iss, where 'a' is wanted"),
+        ("any", [None, "a"], ""),
+    ],
+)
+async def test_5_the_log_is_told_which_issuer_came_and_which_are_wanted(
+    came: Any, wanted: list[Any], hints: str
+) -> None:
+    """WORLD.md 39: a slash makes another issuer."""
+    token = mint(iss=came)
+    verifiers = [jwt_verifier(issuer=issuer) for issuer in wanted]
+    conn = HTTPConnection(websocket(headers=bearer(token)))
+    if not hints:  # who takes it needs no hint of others
+        assert (await authenticator(*verifiers).authenticate(conn)).principal.identity == "alice"
+        return
+    with pytest.raises(Denied) as caught:
+        await authenticator(*verifiers).authenticate(conn)
+    assert caught.value.reason is Reason.INVALID
+    assert caught.value.detail == f"no verifier knows it: {hints}"
+    assert caught.value.detail.isprintable()
+
+
+async def test_5_a_payload_that_cant_be_read_has_no_issuer() -> None:
+    head, _, signature = mint().split(".")
+    conn = HTTPConnection(websocket(headers=bearer(f"{head}.e.{signature}")))
+    with pytest.raises(Denied, match="it has no iss, where 'a' is wanted"):
+        await authenticator(jwt_verifier(issuer="a")).authenticate(conn)
+
+
 async def test_5_a_refusal_stops_the_chain() -> None:
     weaker = Knows(x=Principal("anybody"))
     auth = authenticator(Knows(x=Denied(Reason.EXPIRED)), weaker)

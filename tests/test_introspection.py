@@ -681,6 +681,29 @@ async def test_of_a_token_it_remembers_a_hash(issuer: Issuer) -> None:
     assert TOKEN not in repr(vars(verifier._cache)) + repr(vars(verifier))
 
 
+# What is no login
+
+
+@pytest.mark.parametrize("typ", ["logout+jwt", "application/secevent+JWT", "DPoP+jwt"])
+async def test_what_says_that_it_is_another_thing_than_a_login_is_not_asked_about(
+    issuer: Issuer, typ: str
+) -> None:
+    token = mint(headers={"typ": typ})
+    issuer.tokens[token] = {"active": True, "sub": "mallory"}
+    assert await judge(introspection(issuer), token) is NOT_MINE
+    assert await judge(introspection(issuer, include_jwts=True), token) is INVALID
+    assert not issuer.requests
+
+
+async def test_an_answer_that_tells_of_events_is_no_login(issuer: Issuer) -> None:
+    verifier = introspection(issuer)
+    for events, verdict in (({"https://schemas.example/logout": {}}, INVALID), ({}, INVALID)):
+        issuer.tokens[TOKEN] = {"active": True, "sub": "alice", "events": events}
+        assert await judge(verifier) is verdict
+    issuer.tokens[TOKEN] = {"active": True, "sub": "alice", "events": None}
+    assert await admits(verifier)
+
+
 # What is on its way
 
 

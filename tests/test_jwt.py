@@ -582,6 +582,87 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
         assert (None if isinstance(result, Principal) else result) is verdict
 
 
+NO_LOGINS = ["logout+jwt", "secevent+jwt", "dpop+jwt"]
+
+
+@pytest.mark.parametrize("asked", [None, "at+jwt", "JWT", *NO_LOGINS])
+@pytest.mark.parametrize("form", ["{}", "application/{}", "Application/{}"])
+@pytest.mark.parametrize("name", NO_LOGINS)
+async def test_what_says_that_it_is_another_thing_than_a_login(
+    name: str, form: str, asked: str | None
+) -> None:
+    """RFC 8725 section 3.11. The same keys sign logout tokens, security events and DPoP proofs."""
+    for typ in (form.format(name), form.format(name.upper())):
+        verifier = jwt_verifier(typ=asked, cache=VerdictCache())
+        for _ in range(2):
+            with pytest.raises(Denied) as caught:
+                await verifier(Credential(mint(headers={"typ": typ})), CONN)
+            assert caught.value.reason is INVALID
+            assert caught.value.detail == "its typ is that of another thing than a login"
+
+
+@pytest.mark.parametrize(
+    ("events", "verdict"),
+    [
+        ({"http://schemas.openid.net/event/backchannel-logout": {}}, INVALID),
+        ({}, INVALID),
+        ([], INVALID),
+        ("", INVALID),
+        (False, INVALID),
+        (None, None),  # a null claim is absent
+    ],
+)
+async def test_what_tells_of_events_is_no_login(events: Any, verdict: Reason | None) -> None:
+    """RFC 8417 section 2.2: it need not have a `typ` (OpenID Connect Back-Channel Logout 1.0
+    section 2.4)."""
+    token = signed({**CLAIMS, "events": events})
+    for typ in (None, "JWT"):
+        verifier = jwt_verifier(typ=typ, cache=VerdictCache())
+        for _ in range(2):
+            result = await judge(verifier, token)
+            assert (None if isinstance(result, Principal) else result) is verdict
+
+
+@pytest.mark.parametrize(
+    "typ", [None, "", "JWT", "at+jwt", "logout", "jwt+logout", 5, ["logout+jwt"]]
+)
+async def test_every_other_type_may_be_a_login(typ: Any) -> None:
+    parts = assemble({"alg": "HS256", "typ": typ}, CLAIMS).rsplit(".", 1)[0]
+    assert await admits(jwt_verifier(), f"{parts}.{_sign(parts)}")
+
+
+@pytest.mark.parametrize(
+    ("aud", "asked", "detail"),
+    [
+        ("mail", "chat", "its aud is 'mail', and audience= asks for 'chat'"),
+        (["a", "b"], ["c", "d"], "its aud is 'a', 'b', and audience= asks for 'c', 'd'"),
+        (["a"] * 50, "c", "its aud is 'a', 'a', 'a', ..., and audience= asks for 'c'"),
+        ("a" * 500, "c", f"its aud is '{'a' * 96}..., and audience= asks for 'c'"),
+        ("\x1b\n\u202e", "c", r"its aud is '\x1b\n\u202e', and audience= asks for 'c'"),
+        (None, "chat", "it has no aud, and audience= asks for 'chat'"),
+        ([], "chat", "it has no aud, and audience= asks for 'chat'"),
+        ("chat", None, "its aud is 'chat', and there is no audience="),
+        (["chat"], None, "its aud is 'chat', and there is no audience="),
+        (5, "chat", "its aud is neither a string nor a list of them"),
+        (["chat", 5], "chat", "its aud is neither a string nor a list of them"),
+        ({"chat": 1}, None, "its aud is neither a string nor a list of them"),
+    ],
+)
+async def test_the_log_is_told_which_audience_came_and_which_is_wanted(
+    aud: Any, asked: Any, detail: str
+) -> None:
+    with pytest.raises(Denied) as caught:
+        await jwt_verifier(audience=asked)(Credential(signed({**CLAIMS, "aud": aud})), CONN)
+    assert (caught.value.reason, caught.value.detail) == (INVALID, detail)
+
+
+@pytest.mark.parametrize("aud", ["", []])
+async def test_an_audience_that_names_nobody_is_absent(aud: Any) -> None:
+    """Ory Hydra writes `[]` for a client that has none."""
+    assert await admits(jwt_verifier(), signed({**CLAIMS, "aud": aud}))
+    assert await judge(jwt_verifier(audience="chat"), signed({**CLAIMS, "aud": aud})) is INVALID
+
+
 # Configuration
 
 

@@ -227,10 +227,10 @@ class JWTVerifier:
         if header is None:
             return None
         if self._issuer is not None:
-            peeked = json_object(payload_segment)
-            if peeked is None or peeked.get("iss") not in self._issuer:
-                came = "none" if peeked is None else cut(peeked.get("iss"))
-                credential.hint(f"its iss is {came}, and not {cut(self._issuer)}")
+            issuer = (json_object(payload_segment) or {}).get("iss")
+            if issuer not in self._issuer:
+                came = "it has no iss" if issuer is None else f"its iss is {cut(issuer)}"
+                credential.hint(f"{came}, where {cut(self._issuer)} is wanted")
                 return None
         claims, key = await self._verify(token, header)
         principal = self._principal(claims)
