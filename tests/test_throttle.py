@@ -13,7 +13,7 @@ import anyio.lowlevel
 import limits
 import limits.aio
 import pytest
-from handshakes import Knows, authenticator, websocket
+from handshakes import CONNECT, App, Knows, Outcome, authenticator, connected, drive, websocket
 from redis_servers import Target, pooled_redis
 from starlette.requests import HTTPConnection
 
@@ -23,8 +23,10 @@ from asgi_wsauth import (
     Credential,
     Denied,
     FailureThrottle,
+    FirstMessage,
     Principal,
     Reason,
+    WebSocketAuthMiddleware,
 )
 from asgi_wsauth import throttle as throttle_module
 
@@ -93,7 +95,7 @@ async def test_of_2000_guesses_at_once_no_more_are_judged_than_the_rate_says(
     turns: int, protocol: str
 ) -> None:
     slow = Slow(turns)
-    auth = authenticator(slow, throttle=FailureThrottle("10/minute"))
+    auth = authenticator(slow, throttle=FailureThrottle("10/minute"), timeout=60.0)
     told = await verdicts(auth, tokens=guesses(2_000), scope={"type": protocol})
     assert told == {Reason.INVALID: 10, Reason.THROTTLED: 1_990}
     assert slow.judged == 10
@@ -102,14 +104,14 @@ async def test_of_2000_guesses_at_once_no_more_are_judged_than_the_rate_says(
 async def test_an_office_that_comes_back_at_once_is_let_in() -> None:
     slow = Slow()
     throttle = FailureThrottle("10/minute")
-    auth = authenticator(slow, throttle=throttle)
+    auth = authenticator(slow, throttle=throttle, timeout=60.0)
     assert await verdicts(auth, tokens=goods(200)) == {"alice": 200}
     assert slow.most == 10
     assert not throttle._here._of  # nothing is kept of it
 
 
 async def test_the_good_among_the_bad_get_in_as_long_as_the_address_is_not_locked() -> None:
-    auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"))
+    auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"), timeout=60.0)
     told = await verdicts(auth, tokens=guesses(9) + goods(200))
     assert told == {"alice": 200, Reason.INVALID: 9}
     told = await verdicts(auth, tokens=[*goods(100), *guesses(1), *goods(100)])
@@ -177,6 +179,77 @@ async def test_who_leaves_while_waiting_takes_nobodys_place() -> None:
     assert stayed
     throttle.leave(ADDRESS)
     assert not throttle._here._of
+
+
+async def test_guesses_by_first_messages_at_once_are_judged_no_oftener() -> None:
+    slow = Slow()
+    source = FirstMessage(max_waiting_per_client=100)
+    throttle = FailureThrottle("10/minute")
+    auth = authenticator(slow, sources=[source], throttle=throttle, observers=[], timeout=60.0)
+    door = WebSocketAuthMiddleware(App(), auth)
+    outcomes: list[Outcome] = []
+
+    async def guess(number: int) -> None:
+        text = f'{{"type": "auth", "token": "guess{number}"}}'
+        said = iter([CONNECT, {"type": "websocket.receive", "text": text}])
+
+        async def receive() -> Any:
+            for message in said:
+                return message
+            return await anyio.sleep_forever()
+
+        outcomes.append(await drive(door, websocket(client=(ADDRESS, 5)), receive=receive))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(guess, number)
+    assert slow.judged == 10
+    assert Counter(outcome.close for outcome in outcomes) == {
+        (1008, "token_invalid"): 10,
+        (1013, "too_many_failures"): 90,
+    }
+
+
+async def test_guesses_by_refreshes_at_once_are_judged_no_oftener() -> None:
+    slow = Slow()
+    throttle = FailureThrottle("10/minute")
+    auth = authenticator(slow, throttle=throttle, observers=[], timeout=60.0)
+    told: Counter[Reason] = Counter()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def guess(number: int) -> None:
+            try:
+                await scope["wsauth"].refresh(f"guess{number}")
+            except Denied as denied:
+                told[denied.reason] += 1
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(guess, number)
+
+    scope = websocket("token=good", client=(ADDRESS, 5))
+    await drive(WebSocketAuthMiddleware(app, auth), scope, receive=connected())
+    assert told == {Reason.INVALID: 10, Reason.THROTTLED: 90}
+    assert slow.judged == 10
+
+
+async def test_who_has_no_address_takes_no_place_and_gives_none_back() -> None:
+    throttle = FailureThrottle("1/hour")
+    for _ in range(2):
+        await throttle.look(None)
+        await throttle.check(None)
+        await throttle.count(None)
+        await throttle.release(None)
+        throttle.leave(None)
+    assert not throttle._here._of
+
+
+async def test_a_place_that_is_given_back_is_free() -> None:
+    throttle = FailureThrottle("1/hour")
+    for _ in range(3):
+        await throttle.check(ADDRESS)
+        await throttle.release(ADDRESS)
+    await throttle.look(ADDRESS)
 
 
 # In the process's memory
@@ -294,6 +367,16 @@ async def test_a_storage_is_not_asked_for_each_guess_of_who_is_locked_out(
         assert caught.value.retry_after is not None
         assert 3_500 < caught.value.retry_after <= 3_600
     assert asked == 2  # a place, and back
+
+
+async def test_who_only_looks_is_told_of_a_lock(storage: Callable[[], Any]) -> None:
+    first, second = (FailureThrottle("1/hour", storage=storage()) for _ in range(2))
+    await second.look(ADDRESS)
+    await first.check(ADDRESS)
+    await second.look(ADDRESS)  # what is being judged doesn't matter
+    await first.count(ADDRESS)
+    with pytest.raises(Denied):
+        await second.look(ADDRESS)
 
 
 async def test_what_was_given_back_too_late_is_not_taken_twice(
