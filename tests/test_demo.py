@@ -377,7 +377,7 @@ def test_a_socket_ends_with_its_token_unless_that_is_refreshed(page: Page) -> No
         }"""
     )
     log_in(page, "10 seconds")
-    expect(news(page)).to_contain_text("A refresh is due")
+    expect(news(page)).to_contain_text("A refresh is due", timeout=30_000)  # at half of its time
     other = page.context.new_page()
     other.goto(page.url)
     log_in(other, "10 seconds")
