@@ -77,7 +77,7 @@ from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.revocation import Revocations
-from asgi_wsauth.session import Session
+from asgi_wsauth.session import Session, SocketClosed
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 from asgi_wsauth.stores import (
     MemoryStore,
@@ -141,6 +141,7 @@ __all__ = [
     "Session",
     "Slot",
     "SlotStore",
+    "SocketClosed",
     "Source",
     "Subject",
     "Subprotocol",

@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
 from asgi_wsauth.addresses import client_host
-from asgi_wsauth.authenticator import Attempt, Authenticator
+from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
@@ -214,11 +214,18 @@ class Admission:
             raise Denied(session._denied.reason, "the socket was closed meanwhile")
         session._set(new, self.authenticator.clock())
 
-    def tell(self, kind: type[Event], **more: Any) -> None:
-        """Tell the observers of an event, with what is known by now."""
+    def tell(self, kind: type[Event], of: Authentication | None = None, **more: Any) -> None:
+        """Tell the observers of an event, with what is known by now.
+
+        Args:
+            kind: which.
+            of: what is in force by now, where that isn't what this connection came with.
+            more: what events of that kind have.
+        """
         if not is_heard(self.authenticator.observers, kind):
             return
-        credential, principal = self.attempt.credential, self.attempt.principal
+        known = of or self.attempt
+        credential, principal = known.credential, known.principal
         event = kind(
             protocol=self.scope["type"],
             client=self.client,
@@ -247,7 +254,7 @@ class Admission:
             **self._fault(denied),
         )
 
-    def _fault(self, denied: Denied) -> dict[str, str | None]:
+    def _fault(self, denied: Denied) -> dict[str, Any]:
         """What broke. A function of its own, so that no frame below an observer has the exception,
         whose text may have the credential: an error tracker takes local variables."""
         broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None

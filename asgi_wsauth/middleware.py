@@ -260,10 +260,11 @@ class WebSocketAuthMiddleware:
         finally:
             session._let_go()
             if guard is None or guard.denied is None:
-                admission.tell(Closed)
+                admission.tell(Closed, session._authentication)
             else:
                 reason = guard.denied.reason
-                admission.tell(Closed, reason=reason, close_code=self.close_codes[reason])
+                code = self.close_codes[reason]
+                admission.tell(Closed, session._authentication, reason=reason, close_code=code)
 
     def _run(
         self, handshake: Handshake, scope: Scope, guard: Guard | None, marker: str | None

@@ -8,6 +8,7 @@ happen to it; in any other phase, a step changes nothing:
     start    ENTERING               HANDSHAKING  the app gets the handshake
     accept   HANDSHAKING            OPEN         the app accepts
     answer   HANDSHAKING, OPEN      ANSWERED     the app closes, or answers with HTTP
+    undo     OPEN, ANSWERED         HANDSHAKING  the server would not send that
     leave    HANDSHAKING, OPEN      LEFT         the client is gone
     end      HANDSHAKING, OPEN      CLOSING      the login is over; so no close was sent before
     closed   CLOSING                CLOSED       the close was sent, for the only time
@@ -38,7 +39,7 @@ from asgi_wsauth.refreshing import RefreshMessages
 from asgi_wsauth.tasks import Breakable, spawn
 from asgi_wsauth.timers import Deadline, Timer, timers
 
-__all__ = ["Guard", "Session", "Terms"]
+__all__ = ["Guard", "Session", "SocketClosed", "Terms"]
 
 Renew: TypeAlias = "Callable[[Session, str], Awaitable[None]]"
 
@@ -165,6 +166,8 @@ _STEPS = {
     (Phase.HANDSHAKING, "leave"): Phase.LEFT,
     (Phase.HANDSHAKING, "end"): Phase.CLOSING,
     (Phase.OPEN, "answer"): Phase.ANSWERED,
+    (Phase.OPEN, "undo"): Phase.HANDSHAKING,
+    (Phase.ANSWERED, "undo"): Phase.HANDSHAKING,
     (Phase.OPEN, "leave"): Phase.LEFT,
     (Phase.OPEN, "end"): Phase.CLOSING,
     (Phase.CLOSING, "closed"): Phase.CLOSED,
@@ -179,8 +182,17 @@ _NOTICE = 60.0  # seconds before the end when a client is told that it is due, a
 _PAUSE = 5.0  # seconds between two times that a client is told, at least
 
 
-class _SocketClosed(OSError):
-    """What a send raises after the end (ASGI specification 2.4, "Disconnected client")."""
+class SocketClosed(OSError):
+    """What an app's `send` raises after its socket was closed, here or by itself (ASGI 2.4,
+    "Disconnected client"). An app that only sends may catch it to end:
+
+        with suppress(SocketClosed):
+            async for line in news:
+                await websocket.send_text(line)
+    """
+
+
+SocketClosed.__module__ = "asgi_wsauth"  # where it is imported from, and what tracebacks say
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,7 @@ class Guard:
         "_ending",
         "_expiry",
         "_knows_of_connect",
+        "_missed",
         "_phase",
         "_receive",
         "_scope",
@@ -251,6 +264,7 @@ class Guard:
         self._scope = scope
         self._phase = Phase.ENTERING
         self._accepted = self._accepting = self._knows_of_connect = self._ending = False
+        self._missed: Denied | None = None  # an end that came while the app's own was on its way
         self._app = Breakable()
         self._wait: Breakable | None = None  # for the next of them
         self._waits: list[Breakable] = []  # the app's pending receives
@@ -398,7 +412,7 @@ class Guard:
         """Send a message of the app's.
 
         Raises:
-            OSError: the socket was closed.
+            SocketClosed: it was closed before.
         """
         kind = message["type"]
         if kind == "websocket.send" and self._phase is _OPEN:  # as nearly all there ever is
@@ -407,13 +421,14 @@ class Guard:
         is_http = kind.startswith("websocket.http.response")
         if self.denied is not None or (self._phase is Phase.ANSWERED and not is_http):
             why = "by the app" if self.denied is None else self.denied.reason.phrase
-            raise _SocketClosed(f"the socket was closed: {why}")
+            raise SocketClosed(f"the socket was closed: {why}")
         if kind == "websocket.accept":
             await self._accept(message)
             return
-        if is_http or kind == "websocket.close":
-            self._step("answer")
-        await self._send(message)
+        if (is_http or kind == "websocket.close") and self._step("answer"):
+            await self._answer(message)
+        else:
+            await self._send(message)
 
     def _send_others(self, message: Message) -> Awaitable[None]:
         """Send a message of the app's, if it doesn't speak as the guard."""
@@ -427,11 +442,29 @@ class Guard:
         self._accepting = True
         try:
             await self._send(message)
+            self._accepted = True
+        except Exception:
+            if self._phase is Phase.OPEN:
+                self._step("undo")
+            raise
         finally:
             self._accepting = False
             self._settle()
         if self._terms.refresh is not None:
             self.set_timers()
+
+    async def _answer(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except Exception:
+            # Daphne's, for a code that it can't send: the socket is open still.
+            if self._phase is Phase.ANSWERED:
+                self._step("undo")
+                if self._accepted:
+                    self._step("accept")
+            if self._missed is not None:
+                self._end_now(self._missed)
+            raise
 
     # New credentials.
 
@@ -466,13 +499,16 @@ class Guard:
             return
         self._clear_timers()
         self._expiry = Deadline(self._app, self._terms.grace)
-        unanswered = self._phase is Phase.HANDSHAKING and not self._accepted
+        self._missed = denied
+        self._end_now(denied)
+
+    def _end_now(self, denied: Denied) -> None:
         if self._step("end"):
             self.denied = self.session._denied = denied
             self._closed = anyio.Event()
             for wait in self._waits:
                 wait.break_off()
-            spawn(partial(self._close, denied, unanswered))
+            spawn(partial(self._close, denied))
 
     async def close(self, denied: Denied) -> None:
         """`end`, and wait until the close was sent."""
@@ -480,7 +516,7 @@ class Guard:
         if self._closed is not None:
             await self._closed.wait()
 
-    async def _close(self, denied: Denied, unanswered: bool) -> None:
+    async def _close(self, denied: Denied) -> None:
         assert self._closed is not None
         with anyio.move_on_after(_PATIENCE):
             while self._waits or self._accepting:
@@ -493,7 +529,7 @@ class Guard:
         wake = timers(anyio.current_time).call_in(_LONGEST_CLOSE, self._closed.set)
         try:
             receive, send = self._receive, self._send
-            if unanswered:
+            if not self._accepted and not self._accepting:
                 await self._terms.refuse(self._scope, receive, send, denied)
             else:
                 await close(receive, send, denied, self._terms.close_codes[denied.reason])
@@ -511,4 +547,4 @@ def _tells_of_end(exc: BaseException) -> bool:
     """Whether an app ended with `exc` because its socket did."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(_tells_of_end, exc.exceptions))
-    return isinstance(exc, (_SocketClosed, WebSocketDisconnect))
+    return isinstance(exc, (SocketClosed, WebSocketDisconnect))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from handshakes import ANSWER, CONNECT, authenticator, websocket
+from handshakes import ANSWER, CONNECT, NOW, authenticator, websocket
 from sockets import ACCEPT, text, until
 
 from asgi_wsauth import (
+    Admitted,
+    Closed,
     Denied,
+    Event,
     FirstMessage,
     MemoryStore,
     Principal,
     Reason,
+    Refreshed,
     Revocations,
+    SocketClosed,
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.closing import close, read_on
@@ -170,11 +176,12 @@ async def test_reading_on_ends_in_time() -> None:
 # By whom it is closed.
 
 
-def door(app: Any, **options: Any) -> WebSocketAuthMiddleware:
-    async def knows(credential: Any, conn: Any) -> Principal | None:
-        return Principal("alice") if credential.value == "a" else None
+async def knows_a(credential: Any, conn: Any) -> Principal | None:
+    return Principal("alice") if credential.value == "a" else None
 
-    return WebSocketAuthMiddleware(app, authenticator(knows, **options))
+
+def door(app: Any, **options: Any) -> WebSocketAuthMiddleware:
+    return WebSocketAuthMiddleware(app, authenticator(knows_a, **options))
 
 
 async def closes_itself(scope: Any, receive: Any, send: Any) -> None:
@@ -249,3 +256,121 @@ async def test_a_server_without_coroutines_is_not_read_from_when_the_app_has_clo
     peer = Peer(CONNECT)
     await door(app)(websocket("token=a"), lambda: peer.receive(), peer.send)
     assert peer.journal == ["accept", "close"]
+
+
+# A close that the server would not send: Daphne raises for 1008, and for 1011 and 1013.
+
+
+class Daphne(Peer):
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.close" and 1000 < message["code"] < 3000:
+            raise ValueError(f"invalid close code {message['code']}")
+        await super().send(message)
+
+
+GUARDED = {"revocations": Revocations(MemoryStore(), max_token_age=60)}
+
+
+async def test_an_instance_inside_a_guard_refuses_with_a_code_that_the_server_sends() -> None:
+    auth = authenticator(knows_a, **GUARDED)
+    inner = WebSocketAuthMiddleware(closes_itself, auth, required_scopes=["chat"])
+    peer = Daphne(CONNECT, text("a"))
+    await WebSocketAuthMiddleware(inner, auth)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.sent[1:] == [{"type": "websocket.close", "code": 3003, "reason": "forbidden"}]
+    assert peer.journal[-2:] == ["receive", "disconnect"]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_an_app_whose_close_the_server_would_not_send_is_closed_later(accepts: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if accepts:
+            await send(ACCEPT)
+        with pytest.raises(ValueError, match="1008"):
+            await send({"type": "websocket.close", "code": 1008})
+        if accepts:
+            await send({"type": "websocket.send", "text": "still here"})
+        await scope["wsauth"].close(Reason.EXPIRED)
+
+    peer = Daphne(CONNECT)
+    await door(app, **GUARDED)(websocket("token=a"), peer.receive, peer.send)
+    assert [m["type"].removeprefix("websocket.") for m in peer.sent] == (
+        ["accept", "send", "close"] if accepts else ["accept", "close"]
+    )
+    assert peer.sent[-1] == TOLD
+
+
+async def test_an_app_whose_accept_the_server_would_not_send_is_refused_later() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        with pytest.raises(ValueError, match="subprotocol"):
+            await send({**ACCEPT, "subprotocol": "never offered"})
+        await scope["wsauth"].close(Reason.EXPIRED)
+
+    class Hypercorn(Peer):
+        async def send(self, message: dict[str, Any]) -> None:
+            if message.get("subprotocol"):
+                raise ValueError("invalid subprotocol")
+            await super().send(message)
+
+    peer = Hypercorn(CONNECT)
+    await door(app, **GUARDED)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.sent == [{**ACCEPT, "subprotocol": None, "headers": []}, TOLD]
+
+
+async def test_an_end_that_comes_while_the_apps_own_close_fails_is_told() -> None:
+    class Slow(Daphne):
+        async def send(self, message: dict[str, Any]) -> None:
+            if message.get("code") == 1008:
+                await scopes[0]["wsauth"].close(Reason.EXPIRED)
+            await super().send(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await receive()
+        await send(ACCEPT)
+        with pytest.raises(ValueError, match="1008"):
+            await send({"type": "websocket.close", "code": 1008})
+        assert (await receive())["type"] == ANSWER["type"]
+
+    scopes: list[Any] = []
+    peer = Slow(CONNECT)
+    await door(app, **GUARDED)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.sent == [ACCEPT, TOLD]
+
+
+async def test_what_a_send_raises_after_the_end_has_a_name() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await scope["wsauth"].close(Reason.EXPIRED)
+        with pytest.raises(SocketClosed, match="token_expired") as caught:
+            await send({"type": "websocket.send", "text": "too late"})
+        told.append(traceback.format_exception_only(caught.value))
+
+    told: list[list[str]] = []
+    peer = Peer(CONNECT)
+    await door(app, **GUARDED)(websocket("token=a"), peer.receive, peer.send)
+    assert told == [["asgi_wsauth.SocketClosed: the socket was closed: token_expired\n"]]
+    assert issubclass(SocketClosed, OSError)
+
+
+async def test_after_a_refresh_the_end_is_told_of_the_credential_that_was_in_force() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await scope["wsauth"].refresh("b")
+        fingerprints.append(scope["wsauth"].fingerprint)
+
+    async def knows(credential: Any, conn: Any) -> Principal | None:
+        return Principal("alice", expires_at=NOW + (60 if credential.value == "a" else 600))
+
+    fingerprints: list[str] = []
+    events: list[Event] = []
+    auth = authenticator(knows, observers=[events.append])
+    peer = Peer(CONNECT)
+    await WebSocketAuthMiddleware(app, auth)(websocket("token=a"), peer.receive, peer.send)
+    assert [type(event) for event in events] == [Admitted, Refreshed, Closed]
+    told = [event.fingerprint for event in events]
+    assert told[1:] == fingerprints * 2
+    assert told[0] != told[1]

@@ -101,3 +101,11 @@ def test_a_client_that_answers_costs_no_time_and_one_that_does_not_a_second(
     quick, mute = run(all_of_them())
     assert quick < 0.7
     assert mute < DEADLINE / 2
+
+
+def test_who_is_refused_by_an_instance_inside_a_guard_sees_a_code(server: Server) -> None:
+    """Also Daphne's clients, which raises for the code that it was to send."""
+    if server.name == "daphne":
+        server.excuse_trouble()  # it logs what it raises
+    seen = server.talk("/live/nested", token="until-ever-somebody")
+    assert seen.close == close_for(server, Reason.FORBIDDEN)

@@ -296,6 +296,7 @@ async def bare_redacting(scope: Any, receive: Any, send: Any) -> None:
 
 GRACE = 0.3  # seconds
 REVOCATIONS = Revocations(MemoryStore())
+REVOCABLE = authenticator(revocations=REVOCATIONS)
 _CODES = DAPHNE_CLOSE_CODES if "daphne" in sys.modules else {}
 
 
@@ -497,6 +498,9 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/live/refresh": live(waits, refresh_message="auth.refresh"),
     "/live/obeys": live(obeys),
     "/live/obeys/unguarded": live(obeys, {"revocations": None}),
+    "/live/nested": WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(echo, REVOCABLE, required_scopes=["chat:write"]), REVOCABLE
+    ),
     "/live/shows-out": live(shows_out),
     "/live/shows-out/unguarded": live(shows_out, {"revocations": None}),
     "/live/first": live(echo, FIRST),
