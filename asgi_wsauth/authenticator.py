@@ -283,7 +283,7 @@ class Authenticator:
         scope.setdefault("query_string", b"")
         if not isinstance(scope.get("headers"), list):  # it may be readable only once
             scope["headers"] = list(scope.get("headers") or ())
-        if scope.get("subprotocols") is not None:
+        if scope.get("subprotocols"):
             replace_list(scope, "subprotocols", stripped(scope["subprotocols"]))
         headers = scope["headers"]
         try:
@@ -299,13 +299,13 @@ class Authenticator:
             Denied: with `Reason.ERROR`, after all others had their turn, where a source broke.
         """
         failure: Denied | None = None
-        lists = {key: scope.get(key) for key in ("headers", "subprotocols")}
+        headers, subprotocols = scope.get("headers"), scope.get("subprotocols")
         for source in self.sources if sources is None else sources:
             try:
                 source.redact(scope)
             except Exception as exc:
                 failure = Denied.because(source, exc)
-        for key, given in lists.items():
+        for key, given in (("headers", headers), ("subprotocols", subprotocols)):
             if isinstance(given, list) and scope.get(key) is not given:
                 given[:] = scope.get(key) or ()
                 scope[key] = given

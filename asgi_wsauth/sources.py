@@ -91,39 +91,35 @@ class QueryParam:
 
     def __init__(self, name: str = "token") -> None:
         self.name = check_text("QueryParam: name", name, "token")
-        # One expression for the whole query: to take it apart and decode each name takes 50 ms for
-        # one of 64 KB.
-        self._mine = re.compile(
-            b"(?<![^&])" + b"".join(map(_query_character, name)) + b"(?:=([^&]*+))?&"
-        )
+        # One expression for the whole query, which stands between two ampersands: to take it apart
+        # and decode each name takes 50 ms for one of 64 KB.
+        mine = b"".join(map(_query_character, name))
+        self._mine = re.compile(b"&" + mine + b"(?:=([^&]*)|(?=&))")
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
-        found = self._mine.findall(self._query(conn.scope))
+        found = self._mine.findall(b"&%b&" % (conn.scope.get("query_string") or b""))
         if len(found) > 1:
             raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
         return _decoded(found[0]) or None if found else None
 
     def redact(self, scope: Scope, /) -> None:
-        query = self._query(scope)
-        if self._mine.search(query):
-            scope["query_string"] = self._mine.sub(b"", query)[:-1]
-
-    def _query(self, scope: Scope) -> bytes:
-        """The query, with every parameter ended by an ampersand."""
-        return (scope.get("query_string") or b"") + b"&"
+        query = scope.get("query_string") or b""
+        kept, times = self._mine.subn(b"", b"&%b&" % query)
+        if times:
+            scope["query_string"] = kept[1:-1]
 
     def __repr__(self) -> str:
         return f"query parameter {self.name}"
 
 
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_ESCAPES = re.compile(rb"%[0-9A-Fa-f]{2}(?:%[0-9A-Fa-f]{2})*")
 
 
 def _decoded(value: bytes) -> str:
     """A query value, percent-decoded once. `urllib` takes 30 ms for 64 KB of percent signs."""
-    plain = _ESCAPES.sub(
-        lambda run: bytes.fromhex(run[0].decode().replace("%", "")), value.replace(b"+", b" ")
-    )
+    plain = value.replace(b"+", b" ")
+    if b"%" in plain:
+        plain = _ESCAPES.sub(lambda run: bytes.fromhex(run[0].decode().replace("%", "")), plain)
     return plain.decode(errors="replace")
 
 
