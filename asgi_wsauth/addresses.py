@@ -8,6 +8,7 @@ of an address. What can't be read is an address all the same: somebody's, and no
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeAlias
 
@@ -56,6 +57,7 @@ def parse_address(host: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(4_096)  # it is asked twice for each credential that a throttle looks after
 def share_of(host: str | None) -> str | None:
     """What stands for everybody behind one address, where each is to have his share of something:
     an IPv4 address; the first 64 bits of an IPv6 one, because whoever has one has all of those (RFC
