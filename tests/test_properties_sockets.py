@@ -205,7 +205,7 @@ class Steps:
         for step, before, after in rows:
             for phase in phases if before.strip() == "any" else re.findall(r"\w+", before):
                 table[phase, step] = after
-        assert len(table) == len(phases) + 9
+        assert len(table) == len(phases) + 11
         self.table = table
         self.wrong: list[tuple[str, str, str]] = []
 
