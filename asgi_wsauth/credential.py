@@ -49,6 +49,8 @@ class Credential:
     def __init__(self, value: str, source: str = "") -> None:
         if not isinstance(value, str):
             raise ConfigurationError(f"value must be a string, {not_given(value)}")
+        if not isinstance(source, str):
+            raise ConfigurationError(f"source must be a string, got {shown(source)}")
         self.value = value
         self.source = source
         self.hints: list[str] = []

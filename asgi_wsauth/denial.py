@@ -21,7 +21,7 @@ from enum import Enum
 from math import ceil, isfinite
 from typing import Any, TypeAlias
 
-from asgi_wsauth.options import ConfigurationError, check_count, shown
+from asgi_wsauth.options import ConfigurationError, check_count, check_instance, shown
 
 __all__ = [
     "ADVICE_BY_CODE",
@@ -123,6 +123,7 @@ def advice(code: int, reason: str = "") -> str:
         ConfigurationError: the code is no integer.
     """
     check_count("code", code, least=0)
+    check_instance("reason", reason, str, '"token_expired"')
     by_phrase = {row.phrase: row.advice for row in Reason}
     return by_phrase.get(reason) or ADVICE_BY_CODE.get(code, "stop")
 
@@ -147,7 +148,7 @@ class Denied(Exception):
 
     def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
         if not isinstance(reason, Reason):
-            raise TypeError(f"Denied takes a Reason, not {reason!r}")
+            raise TypeError(f"reason must be a Reason, got {shown(reason)}")
         if retry_after is not None and type(retry_after) not in (int, float):
             raise TypeError(f"retry_after must be a number of seconds, got {shown(retry_after)}")
         super().__init__(reason, detail, retry_after)

@@ -92,7 +92,8 @@ class Outbound:
             self._check(address)
         except (httpx.InvalidURL, TypeError, ValueError, Unreachable) as exc:
             raise ConfigurationError(  # `parsed` hides a password
-                f"{part}: {parsed!r}: {exc}; write for example https://id.example/keys"
+                f"{part}: url must be an address, for example https://id.example/keys, got "
+                f"{parsed!r}: {exc}"
             ) from None
         self._origin = _origin(address)
         # Made now: reading all authorities that the machine trusts takes as long as hundreds of

@@ -154,7 +154,7 @@ class TestDenied:
 
     @pytest.mark.parametrize("reason", ["token_invalid", 1008, None])
     def test_takes_a_reason_and_nothing_like_one(self, reason: Any) -> None:
-        with pytest.raises(TypeError, match="takes a Reason, not"):
+        with pytest.raises(TypeError, match="reason must be a Reason, got"):
             Denied(reason)
 
     def test_a_lack_of_scope_is_forbidden_and_names_the_scopes(self) -> None:

@@ -1263,10 +1263,10 @@ async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
         ("file:///etc/passwd", {}, "only https"),
         ("id.example/keys", {}, "only https"),
         ("", {}, "only https"),
-        (None, {}, "JWKS: None"),
-        (5, {}, "JWKS: 5"),
+        (None, {}, "https://id.example/keys, got None"),
+        (5, {}, "https://id.example/keys, got 5"),
         ("https://", {}, "only https"),
-        ("https://[::1", {}, "JWKS: 'https://[::1'"),
+        ("https://[::1", {}, "got 'https://[::1'"),
         ("https://user:password@id.example", {}, "a password"),
         ("https://id.example", {"ttl": 0}, "JWKS: ttl must be a positive number of seconds, got 0"),
         (

@@ -52,7 +52,7 @@ from asgi_wsauth.keys import (
     prepared,
     why_unusable,
 )
-from asgi_wsauth.options import check_clock, check_issuer, check_seconds
+from asgi_wsauth.options import check_clock, check_issuer, check_seconds, check_text
 from asgi_wsauth.outbound import Outbound, Unreachable
 from asgi_wsauth.tasks import Gate, run_var, spawn
 
@@ -193,6 +193,8 @@ class JWKS:
             ConfigurationError: as `JWKS`, or the issuer is the address of a document.
         """
         check_issuer(issuer)
+        if discovery_url is not None:
+            check_text("JWKS: discovery_url", discovery_url, "http://keycloak:8080/realms/a/...")
         below = f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
         keys = cls(below if discovery_url is None else discovery_url, **options)
         keys._issuer = issuer

@@ -1,0 +1,420 @@
+"""Every option of every constructor, and every argument of a public function: what it takes, and
+that all else is a `ConfigurationError` that names it.
+
+A new option needs a line in `ROWS`: values that it takes, and which of the `OTHERS` it takes too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, NamedTuple
+
+import anyio
+import limits.aio.storage
+import prometheus_client
+import pytest
+import redis.asyncio
+from handshakes import SECRET, App
+
+import asgi_wsauth
+from asgi_wsauth import (
+    JWKS,
+    APIKeyVerifier,
+    Authenticator,
+    ConfigurationError,
+    ConnectionLimit,
+    Cookie,
+    Credential,
+    Denied,
+    Event,
+    FailureThrottle,
+    FirstMessage,
+    Header,
+    HTTPAuthMiddleware,
+    InternalCredential,
+    JWTVerifier,
+    MemoryStore,
+    Principal,
+    QueryParam,
+    Reason,
+    RedactCredentials,
+    Revocations,
+    Session,
+    Subprotocol,
+    TicketEndpoint,
+    Tickets,
+    TokenIntrospection,
+    VerdictCache,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
+from asgi_wsauth.contrib.prometheus import PrometheusMetrics
+from asgi_wsauth.denial import advice
+from asgi_wsauth.redis import RedisStore
+from asgi_wsauth.testing import as_principal, make_jwt
+
+
+class Thing:
+    """Nothing that any option takes."""
+
+
+async def acts() -> None: ...
+
+
+OTHERS: Mapping[str, Any] = {
+    "None": None,
+    "True": True,
+    "False": False,
+    "0": 0,
+    "-1": -1,
+    "1.5": 1.5,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "''": "",
+    "text": "some text",
+    "bytes": b"bytes",
+    "[]": [],
+    "[1]": [1],
+    "[None]": [None],
+    "{}": {},
+    "{1}": {1: 1},
+    "object": Thing(),
+    "class": Thing,
+    "datetime": datetime(2026, 11, 27, tzinfo=UTC),
+    "timedelta": timedelta(seconds=30),
+    "function": lambda: None,
+    "async function": acts,
+}
+"""What people may well give for an option of another kind."""
+
+
+class Row(NamedTuple):
+    good: list[Any]
+    others: str = ""  # the names of the OTHERS that it takes, with commas
+
+
+async def nobody(credential: Any, conn: Any) -> None: ...
+
+
+async def find_key(digest: str) -> None: ...
+
+
+STORE = MemoryStore()
+AUTH = Authenticator([nobody])
+ALICE = Principal("alice")
+
+COUNT = Row([1, 10_000])
+SECONDS = Row([1, 0.5], "1.5")
+SECONDS_OR_NONE_AT_ALL = Row([0, 0.5], "0,1.5")
+BOOL = Row([True, False], "True,False")
+TEXT = Row(["a"], "text")
+TEXT_OR_NONE = Row(["a", None], "text,None,''")
+NAMES = Row(["a", ["a", "b"], None], "text,None")
+WORD = Row(["a"])
+WORD_OR_NONE = Row(["a", None], "None")
+LIST_OF_SCOPES = Row([["chat:write"], ("a", "b")], "[]")
+PATHS = Row([["/public/*"]], "[]")
+OBSERVERS = Row([[print], (print, print)], "[]")
+CLOCK = Row([lambda: 5.0], "function")
+TIME_OR_NONE = Row([None, 5, 1.5], "None,0,-1,1.5,inf")
+ADDRESS = Row(["http://127.0.0.1/keys", "https://id.example/keys"])
+ISSUER_OR_NONE = Row([None, "https://id.example"], "None,text")
+
+OIDC = {
+    "ttl": SECONDS,
+    "cooldown": SECONDS_OR_NONE_AT_ALL,
+    "stale_for": SECONDS_OR_NONE_AT_ALL,
+    "timeout": SECONDS,
+    "max_size": COUNT,
+    "headers": Row([{}, {"authorization": "Bearer abc"}], "{}"),
+    "allow_http": BOOL,
+    "observers": OBSERVERS,
+}
+
+ROWS: dict[Any, dict[str, Row]] = {
+    Authenticator: {
+        "verifiers": Row([[nobody], (nobody, nobody)]),
+        "sources": Row([[Header(scheme="Bearer")]]),
+        "allowed_origins": Row([None, ["https://chat.example"]], "None,[]"),
+        "required": Row([True, False, lambda: False], "True,False"),
+        "anonymous": Row([ALICE]),
+        "no_auth_networks": Row([["10.0.0.0/8", "::1"]], "[]"),
+        "load_user": Row([None, nobody], "None"),
+        "revocations": Row([None, Revocations(STORE)], "None"),
+        "throttle": Row([None, FailureThrottle()], "None"),
+        "timeout": SECONDS,
+        "max_token_size": COUNT,
+        "observers": OBSERVERS,
+        "clock": CLOCK,
+    },
+    WebSocketAuthMiddleware: {
+        "app": Row([App()]),
+        "authenticator": Row([AUTH]),
+        "rejection": Row(["accept_then_close", "http_response", "close", "auto"]),
+        "close_codes": Row([{Reason.EXPIRED: 4401}], "{}"),
+        "exclude": PATHS,
+        "only": Row([None, ["/ws"]], "None"),
+        "required_scopes": LIST_OF_SCOPES,
+        "enforce_expiry": BOOL,
+        "grace": SECONDS_OR_NONE_AT_ALL,
+        "connection_limit": Row([None, ConnectionLimit(1, STORE)], "None"),
+        "refresh_message": Row([None, "auth.refresh"], "None"),
+        "allow_unguarded_http": BOOL,
+    },
+    HTTPAuthMiddleware: {
+        "app": Row([App()]),
+        "authenticator": Row([AUTH]),
+        "exclude": PATHS,
+        "only": Row([None, ["/api/*"]], "None"),
+        "required_scopes": LIST_OF_SCOPES,
+        "preflight": Row(["answer", "pass"]),
+        "allow_unguarded_websockets": BOOL,
+    },
+    TicketEndpoint: {
+        "tickets": Row([Tickets(STORE)]),
+        "authenticator": Row([AUTH]),
+        "bind_client": BOOL,
+    },
+    QueryParam: {"name": TEXT},
+    Header: {"name": WORD, "scheme": WORD_OR_NONE},
+    Cookie: {"name": WORD},
+    Subprotocol: {"marker": WORD, "prefix": WORD_OR_NONE},
+    FirstMessage: {
+        "timeout": SECONDS,
+        "max_size": COUNT,
+        "max_waiting": COUNT,
+        "max_waiting_per_client": COUNT,
+        "subprotocol": WORD_OR_NONE,
+    },
+    JWTVerifier: {
+        "key": Row([SECRET, SECRET.encode(), [SECRET]]),
+        "algorithms": Row([["HS256"], ("HS256",)]),
+        "audience": NAMES,
+        "issuer": NAMES,
+        "leeway": SECONDS_OR_NONE_AT_ALL,
+        "required_claims": Row([["exp"], ("exp", "iat")], "[]"),
+        "scopes_claim": TEXT,
+        "typ": Row([None, "at+jwt"], "None,text"),
+        "cache": Row([None, VerdictCache()], "None"),
+        "clock": CLOCK,
+    },
+    JWKS: {"url": ADDRESS, **OIDC, "clock": CLOCK},
+    TokenIntrospection: {
+        "url": ADDRESS,
+        "client_id": TEXT,
+        "client_secret": TEXT,
+        "audience": NAMES,
+        "scopes_claim": TEXT,
+        "include_jwts": BOOL,
+        "cache_ttl": SECONDS_OR_NONE_AT_ALL,
+        "cache_size": COUNT,
+        "max_in_flight": COUNT,
+        "timeout": SECONDS,
+        "max_size": COUNT,
+        "clock": CLOCK,
+    },
+    APIKeyVerifier: {
+        "keys": Row([{"billing": SECRET}]),
+        "lookup": Row([find_key]),
+        "scopes": LIST_OF_SCOPES,
+    },
+    InternalCredential: {"value": Row([SECRET]), "scopes": LIST_OF_SCOPES},
+    Tickets: {
+        "store": Row([STORE]),
+        "ttl": SECONDS,
+        "max_pending_per_user": COUNT,
+        "clock": CLOCK,
+    },
+    MemoryStore: {"max_tickets": COUNT, "clock": CLOCK},
+    Revocations: {"store": Row([STORE]), "max_token_age": SECONDS, "clock": CLOCK},
+    ConnectionLimit: {
+        "limit": COUNT,
+        "store": Row([STORE]),
+        "overflow": Row(["reject", "evict_oldest"]),
+        "name": Row(["", "a"], "'',text"),
+    },
+    FailureThrottle: {
+        "rate": Row(["10/minute", "100 per 2 hours"]),
+        "storage": Row([None, limits.aio.storage.MemoryStorage()], "None"),
+        "name": Row(["", "a"], "'',text"),
+    },
+    VerdictCache: {"size": COUNT, "ttl": SECONDS, "clock": CLOCK},
+    RedactCredentials: {"authenticator": Row([AUTH])},
+    Principal: {
+        "identity": TEXT,
+        "issuer": TEXT_OR_NONE,
+        "scopes": Row([["a b", "c"], ("a",)], "[]"),
+        "claims": Row([None, {"sub": "alice"}], "None,{},{1}"),
+        "issued_at": TIME_OR_NONE,
+        "expires_at": TIME_OR_NONE,
+        "token_id": TEXT_OR_NONE,
+        "session_id": TEXT_OR_NONE,
+        "display_name": TEXT_OR_NONE,
+        "method": TEXT,
+        "login_method": TEXT_OR_NONE,
+    },
+    Credential: {"value": Row(["a"], "text,''"), "source": Row(["a"], "text,''")},
+    Denied: {
+        "reason": Row([Reason.INVALID]),
+        "detail": Row(["a"], ",".join(OTHERS)),  # it is told as text
+        "retry_after": Row([None, 5, 1.5], "None,0,-1,1.5,nan,inf"),
+    },
+    RedisStore: {
+        "client": Row([redis.asyncio.Redis()]),
+        "prefix": WORD,
+        "lease": Row([1, 15.0], "1.5"),
+    },
+    PrometheusMetrics: {"registry": Row([prometheus_client.CollectorRegistry()], "None")},
+    OpenTelemetryObserver: {
+        "tracer_provider": Row([None], "None"),
+        "meter_provider": Row([None], "None"),
+        "identities": BOOL,
+    },
+    # Public functions
+    JWTVerifier.from_oidc: {
+        "issuer": Row(["http://127.0.0.1", "https://id.example"]),
+        "algorithms": Row([["RS256"]]),
+        "audience": NAMES,
+        "discovery_url": Row([None, "http://127.0.0.1/discovery"], "None"),
+        "jwks": Row([None, JWKS("http://127.0.0.1/keys")], "None"),
+        **OIDC,
+    },
+    JWKS.from_oidc: {
+        "issuer": Row(["http://127.0.0.1", "https://id.example"]),
+        "discovery_url": Row([None, "http://127.0.0.1/discovery"], "None"),
+    },
+    RedisStore.from_url: {
+        "url": Row(["redis://localhost"]),
+        "cluster": Row([False], "False,True"),
+        "prefix": WORD,
+        "lease": Row([1, 15.0], "1.5"),
+    },
+    APIKeyVerifier.from_env: {"name": Row(["KEY_OF_TESTS"], "text"), "scopes": LIST_OF_SCOPES},
+    InternalCredential.from_env: {"name": Row(["KEY_OF_TESTS"], "text"), "scopes": LIST_OF_SCOPES},
+    Revocations.revoke_user: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
+    Revocations.revoke_token: {
+        "token_id": TEXT,
+        "expires_at": TIME_OR_NONE,
+        "issuer": ISSUER_OR_NONE,
+    },
+    Revocations.revoke_session: {"session_id": TEXT, "issuer": ISSUER_OR_NONE},
+    Tickets.mint: {
+        "principal": Row([ALICE]),
+        "path": Row([None, "/ws"], "None"),
+        "origin": Row([None, "https://chat.example"], "None"),
+        "client": Row([None, "192.0.2.7"], "None,'',text"),
+    },
+    advice: {"code": Row([1006, 4001], "0"), "reason": Row(["token_expired"], "text,''")},
+    as_principal: {"authenticator": Row([AUTH]), "principal": Row([ALICE])},
+    make_jwt: {
+        "key": Row([SECRET, SECRET.encode()]),
+        "identity": Row([None, "alice"], "None,text"),
+        "algorithm": Row(["HS256"]),
+        "expires_in": Row([5, -300.0], "0,-1,1.5"),
+        "scopes": LIST_OF_SCOPES,
+        "issuer": ISSUER_OR_NONE,
+        "key_id": Row([None, "k1"], "None,text"),
+        "clock": Row([lambda: 5.0], "function"),
+    },
+}
+
+USUAL: dict[Any, dict[str, Any]] = {
+    JWTVerifier: {"algorithms": ["HS256"]},
+    APIKeyVerifier: {},
+    PrometheusMetrics: {},
+    Revocations.revoke_user: {"self": Revocations(STORE)},
+    Revocations.revoke_token: {"self": Revocations(STORE)},
+    Revocations.revoke_session: {"self": Revocations(STORE)},
+    Tickets.mint: {"self": Tickets(STORE)},
+}
+"""Other arguments than the first good one of each that has no default."""
+
+OWN_ERRORS = {Denied: TypeError, Tickets.mint: (TypeError, ValueError)}
+EXEMPT = {Session, ConfigurationError}
+
+
+def arguments_of(built: Any) -> list[inspect.Parameter]:
+    found = inspect.signature(built).parameters.values()
+    return [p for p in found if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+
+
+def build(built: Any, **options: Any) -> Any:
+    needed = {
+        p.name: ROWS[built][p.name].good[0]
+        for p in arguments_of(built)
+        if p.default is inspect.Parameter.empty
+    }
+    if built is APIKeyVerifier and "lookup" not in options:
+        needed["keys"] = {"billing": SECRET}
+    result = built(**{**needed, **USUAL.get(built, {}), **options})
+    if inspect.iscoroutine(result):
+        result = anyio.run(_awaited, result)
+    if isinstance(result, AbstractContextManager):
+        with result:
+            pass
+    return result
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_OF_TESTS", SECRET)
+
+
+GOOD = [(b, n, v) for b, rows in ROWS.items() for n, row in rows.items() for v in row.good]
+OPTIONS = [(b, n) for b, rows in ROWS.items() for n in rows if (b, n) != (make_jwt, "key")]
+
+
+def name_of(value: Any) -> str | None:
+    name = getattr(value, "__qualname__", None)
+    return name if isinstance(name, str) else None
+
+
+def test_every_public_part_and_every_option_of_it_has_its_row() -> None:
+    public = [getattr(asgi_wsauth, name) for name in asgi_wsauth.__all__]
+    parts = {
+        part
+        for part in public
+        if isinstance(part, type)
+        and part not in EXEMPT
+        and not issubclass(part, (Event, tuple, Enum))
+        and not getattr(part, "_is_protocol", False)
+    }
+    assert parts - set(ROWS) == set()
+    for built, rows in ROWS.items():
+        named = {p.name for p in arguments_of(built)}
+        assert named <= set(rows), built
+        assert named == set(rows) or built == JWTVerifier.from_oidc  # which takes those of others
+
+
+@pytest.mark.parametrize(("built", "option", "value"), GOOD, ids=name_of)
+def test_what_an_option_takes(built: Any, option: str, value: Any) -> None:
+    build(built, **{option: value})
+
+
+@pytest.mark.parametrize(("built", "option"), OPTIONS, ids=name_of)
+def test_all_else_is_an_error_that_names_the_option(built: Any, option: str) -> None:
+    taken = ROWS[built][option].others.split(",")
+    for other in OTHERS.keys() - set(taken):
+        with pytest.raises((ConfigurationError, *_own_errors(built))) as caught:
+            build(built, **{option: OTHERS[other]})
+            pytest.fail(f"{other} is taken")
+        told = str(caught.value)
+        assert any(name in told for name in (option, *ALSO.get(option, ()))), other
+        assert "\n" not in told
+
+
+ALSO = {"keys": ("key number",), "discovery_url": ("url",), "issuer": ("url",)}
+"""Other words by which some options are named."""
+
+
+def _own_errors(built: Any) -> tuple[type[Exception], ...]:
+    errors = OWN_ERRORS.get(built, ())
+    return errors if isinstance(errors, tuple) else (errors,)
