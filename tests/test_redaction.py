@@ -659,7 +659,7 @@ class TestLogPatterns:
 
     @pytest.mark.parametrize("given", [None, "auth", QueryParam("token")])
     def test_it_takes_an_authenticator(self, given: Any) -> None:
-        with pytest.raises(ConfigurationError, match="authenticator must be a Authenticator"):
+        with pytest.raises(ConfigurationError, match=r"authenticator must be an? Authenticator"):
             RedactCredentials(given)
 
 

@@ -204,6 +204,9 @@ class TestQueryParam:
             ("a&b", b"a%26b=abc"),
             ("schlüssel", b"schl%C3%BCssel=abc"),
             ("\\", b"\\=abc"),
+            ("100%", b"100%=abc"),
+            ("100%", b"100%25=abc"),
+            ("a+b", b"a%2Bb=abc"),
         ],
     )
     def test_any_name_is_taken_literally(self, name: str, query: bytes) -> None:
