@@ -124,7 +124,8 @@ def make_jwt(
     Raises:
         ConfigurationError: an argument can't be one.
     """
-    if key is None or isinstance(key, PathLike) or hasattr(key, "get_secret_value"):
+    is_missing = key is None and algorithm != "none"
+    if is_missing or isinstance(key, PathLike) or hasattr(key, "get_secret_value"):
         raise ConfigurationError(f"key must be a secret or a private key, {not_given(key)}")
     check_choice("algorithm", algorithm, jwt.algorithms.get_default_algorithms())
     for option, text, example in (

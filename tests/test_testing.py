@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from asgi_wsauth import (
     Authenticator,
+    ConfigurationError,
     ConnectionLimit,
     FirstMessage,
     HTTPAuthMiddleware,
@@ -201,6 +203,18 @@ class TestMakeJwt:
             "typ": "JWT",
         }
         assert "kid" not in jwt.get_unverified_header(make_jwt(SECRET))
+
+    def test_an_unsigned_one_needs_no_key(self) -> None:
+        assert jwt.get_unverified_header(make_jwt(None, algorithm="none"))["alg"] == "none"
+
+    @pytest.mark.parametrize("key", [None, Path("key.pem")])
+    def test_case_38_what_only_leads_to_a_key_is_named(self, key: object) -> None:
+        with pytest.raises(ConfigurationError, match=r"^key must be a secret or a private key, "):
+            make_jwt(key)
+
+    def test_case_36_one_string_is_no_list_of_scopes(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^scopes must be a list, got one string"):
+            make_jwt(SECRET, scopes="chat")
 
     def test_its_time_is_now(self) -> None:
         issued = jwt.decode(make_jwt(SECRET), SECRET, ["HS256"])["iat"]
