@@ -369,10 +369,11 @@ def check_app(given: F) -> F:
 
     A class can be one if its objects can be awaited, as those of Starlette's endpoints can.
     """
-    is_class = isinstance(given, type) and not hasattr(given, "__await__")
-    if is_class or not callable(given):
-        what = f"the class {given.__qualname__}" if isinstance(given, type) else shown(given)
-        raise ConfigurationError(f"app must be an ASGI app, got {what}")
+    kind: object = given
+    if isinstance(kind, type) and not hasattr(kind, "__await__"):
+        raise ConfigurationError(f"app must be an ASGI app, got the class {kind.__qualname__}")
+    if not callable(given):
+        raise ConfigurationError(f"app must be an ASGI app, got {shown(given)}")
     if not _takes(given, 3):
         raise ConfigurationError(
             f"app must be an ASGI 3 app, which is called with scope, receive and send, got "

@@ -162,12 +162,13 @@ _WORD, _ELEMENT = _value(r"\s"), _value(r",\s")
 def _rules(source: Source) -> Iterator[_Rule]:
     for word, pattern in _built_in(source):
         yield _Rule(word, re.compile(pattern, re.IGNORECASE))
-    log_patterns = getattr(source, "log_patterns", None)
+    log_patterns: Any = getattr(source, "log_patterns", None)
     if log_patterns is None:
         return
     if not callable(log_patterns):
         raise ConfigurationError(f"sources: log_patterns of {shown(source)} must be a method")
-    for pattern in check_list(f"log_patterns() of {shown(source)}", log_patterns()):
+    patterns: Any = log_patterns()
+    for pattern in check_list(f"log_patterns() of {shown(source)}", patterns):
         yield _Rule("", _compiled(source, pattern))
 
 

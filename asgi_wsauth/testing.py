@@ -26,6 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 import jwt
+from jwt.algorithms import get_default_algorithms
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.authenticator import Attempt, Authenticator
@@ -127,7 +128,7 @@ def make_jwt(
     is_missing = key is None and algorithm != "none"
     if is_missing or isinstance(key, PathLike) or hasattr(key, "get_secret_value"):
         raise ConfigurationError(f"key must be a secret or a private key, {not_given(key)}")
-    check_choice("algorithm", algorithm, jwt.algorithms.get_default_algorithms())
+    check_choice("algorithm", algorithm, get_default_algorithms())
     for option, text, example in (
         ("identity", identity, "alice"),
         ("issuer", issuer, "https://id.example"),

@@ -10,18 +10,16 @@ other servers, there is no `Valve`.
 from __future__ import annotations
 
 import select
-from sys import byteorder
+import sys
 from typing import Any
 
 from anyio import sleep
 from anyio.lowlevel import checkpoint
 from starlette.types import Receive
 
-try:
-    from fcntl import ioctl
-    from termios import FIONREAD
-except ImportError:  # pragma: no cover (Windows)
-    ioctl = None  # type: ignore[assignment]
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 __all__ = ["Valve", "valve_of"]
 
@@ -62,7 +60,9 @@ class Valve:
 
     def _waiting(self) -> int:
         """Bytes that arrived and were not read."""
-        return int.from_bytes(ioctl(self._fd, FIONREAD, bytes(4)), byteorder)
+        assert sys.platform != "win32"
+        waiting = fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder)
 
     def _has_hung_up(self) -> bool:
         poll = select.poll()
@@ -77,7 +77,7 @@ def valve_of(receive: Receive) -> Valve | None:
         receive: the server's.
     """
     transport = getattr(getattr(receive, "__self__", None), "transport", None)
-    if ioctl is None or transport is None:
+    if sys.platform == "win32" or transport is None:
         return None
     try:
         fd = transport.get_extra_info("socket").fileno()
