@@ -80,7 +80,7 @@ def sanic() -> Any:
 def fasthtml() -> Any:
     from fasthtml.common import JSONResponse, Request, fast_app
 
-    app, rt = fast_app(exts="ws")
+    app, rt = fast_app(exts="ws", secret_key=SECRET)  # or it writes one into a file
 
     @rt("/chat")
     def get(req: Request):

@@ -12,6 +12,8 @@ from servers import VARIANTS, Server, pooled
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
+pytestmark = pytest.mark.live
+
 REFUSALS = 200
 SOCKETS = 20
 

@@ -44,6 +44,7 @@ from asgi_wsauth import (
     RedactCredentials,
     Revocations,
     Session,
+    SocketClosed,
     Subprotocol,
     TicketEndpoint,
     Tickets,
@@ -334,7 +335,7 @@ USUAL: dict[Any, dict[str, Any]] = {
 """Other arguments than the first good one of each that has no default."""
 
 OWN_ERRORS = {Denied: TypeError, Tickets.mint: (TypeError, ValueError)}
-EXEMPT = {Session, ConfigurationError}
+EXEMPT = {Session, ConfigurationError, SocketClosed}
 
 
 def arguments_of(built: Any) -> list[inspect.Parameter]:

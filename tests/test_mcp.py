@@ -1,4 +1,4 @@
-"""An MCP server behind us: a session belongs to who began it (WORLD.md 53)."""
+"""An MCP server behind us: a session belongs to who began it."""
 
 from __future__ import annotations
 

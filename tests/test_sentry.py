@@ -14,6 +14,8 @@ import pytest
 from handshakes import mint, now
 from servers import Server, serving
 
+pytestmark = pytest.mark.live
+
 _numbers = count(1)
 ORIGIN = ("Origin", "https://chat.example")
 

@@ -13,6 +13,8 @@ from test_wire_live import close_for, notes
 
 from asgi_wsauth import Reason
 
+pytestmark = pytest.mark.live
+
 __all__ = ["server"]  # the fixture
 
 

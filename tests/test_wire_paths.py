@@ -11,6 +11,8 @@ import pytest
 from handshakes import mint, now
 from servers import Seen, Server, serving
 
+pytestmark = pytest.mark.live
+
 SERVERS = {
     "uvicorn-websockets": ["--root-path", "/api"],
     "uvicorn-sansio": ["--root-path", "/api"],

@@ -12,6 +12,8 @@ from servers import DEADLINE, UVICORN, VARIANTS, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+pytestmark = pytest.mark.live
+
 CROWD = 500
 
 
