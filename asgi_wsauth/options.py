@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from inspect import Parameter, Signature, iscoroutinefunction, signature, unwrap
+from inspect import Parameter, Signature, iscoroutinefunction, signature
 from math import isfinite, isnan
 from os import PathLike
 from typing import Any, TypeVar, overload
@@ -323,17 +323,17 @@ def _takes(function: Any, count: int) -> bool:
     return True
 
 
-def _called(function: Any) -> Any:
-    """The function below partials and wrappers; of an object, how it is called."""
-    while isinstance(function, partial) or hasattr(function, "__wrapped__"):
-        function = function.func if isinstance(function, partial) else unwrap(function)
-    if hasattr(function, "__code__") or hasattr(function, "__func__"):
-        return function
-    return getattr(type(function), "__call__", function)  # noqa: B004 - how, not whether
+def _below_partials(function: Any) -> Any:
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def _is_async(function: Any) -> bool:
-    return iscoroutinefunction(function) or iscoroutinefunction(_called(function))
+    function = _below_partials(function)
+    return iscoroutinefunction(function) or iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - how it is called, not whether
+    )
 
 
 def _is_plain(function: Any) -> bool:
@@ -342,9 +342,11 @@ def _is_plain(function: Any) -> bool:
     A lambda, and a wrapper that takes any arguments, may return anything: what they do return is
     seen when they are called.
     """
-    if _is_async(function):
+    function = _below_partials(function)
+    wrapped = getattr(function, "__wrapped__", None)
+    if _is_async(function) or (wrapped is not None and not _is_plain(wrapped)):
         return False
-    called = _called(function)
+    called = function if hasattr(function, "__code__") else type(function).__call__
     known = _signature(called)
     if known is None or not hasattr(called, "__code__") or called.__name__ == "<lambda>":
         return False

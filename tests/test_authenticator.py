@@ -22,6 +22,7 @@ from asgi_wsauth import (
     FailureThrottle,
     Header,
     InternalCredential,
+    JWTVerifier,
     MemoryStore,
     Principal,
     QueryParam,
@@ -996,3 +997,55 @@ def test_its_defaults() -> None:
     auth = Authenticator([nobody])
     assert (auth.timeout, auth.max_token_size) == (5, 8192)
     assert list(map(str, auth.sources)) == ["query parameter token", "header authorization"]
+
+
+def plain_user(principal: Principal, conn: HTTPConnection) -> Principal:
+    return principal
+
+
+def plain_verifier(credential: Credential, conn: HTTPConnection) -> Principal | None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("verifiers", "options", "named"),
+    [
+        ([plain_verifier], {}, "verifiers must be an async function, got "),
+        ([JWTVerifier], {}, r"verifiers must be a function, got the class .*\(\.\.\.\)"),
+        ([nobody], {"load_user": plain_user}, "load_user must be an async function, got "),
+        ([nobody], {"sources": [Header]}, "sources must be a source, got the class Header; "),
+        (
+            [nobody],
+            {"sources": [Cookie("a")], "allowed_origins": []},
+            r"allowed_origins must name your pages' origins .*, got \[\]",
+        ),
+        ([nobody], {"required": lambda: "false"}, "required must be .* one that returns 'false'"),
+    ],
+)
+def test_case_37_and_55_what_would_refuse_everybody_is_not_built(
+    verifiers: Any, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{named}"):
+        Authenticator(verifiers, **options)
+
+
+def test_case_55_a_required_that_fails_may_work_later() -> None:
+    assert Authenticator([nobody], required=lambda: bool(1 / 0)).verifiers == (nobody,)
+
+
+async def test_case_37_a_load_user_that_turns_out_plain_is_an_error_in_one_line() -> None:
+    auth = authenticator(Knows(x=Principal("alice")), load_user=lambda principal, conn: principal)
+    with pytest.raises(Denied) as caught:
+        await auth.authenticate(HTTPConnection(websocket("token=x")))
+    assert caught.value.reason is Reason.ERROR
+    why = "load_user must be an async function, got one that returns a Principal"
+    assert caught.value.detail == why
+
+
+async def test_case_55_a_whole_authorization_header_is_told_of_its_scheme() -> None:
+    auth = authenticator(nobody, sources=[Header("authorization")])
+    with pytest.raises(Denied) as caught:
+        await auth.authenticate(HTTPConnection(websocket(headers=bearer("abc"))))
+    assert caught.value.reason is Reason.MALFORMED
+    assert caught.value.detail.endswith("write Header('authorization', scheme=\"Bearer\")")
+    assert "abc" not in caught.value.detail

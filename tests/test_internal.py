@@ -69,6 +69,11 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match="InternalCredential"):
             InternalCredential(value)
 
+    def test_case_55_none_from_a_missing_variable_makes_no_new_one(self) -> None:
+        value: Any = None
+        with pytest.raises(ConfigurationError, match=r"got None; is the environment variable"):
+            InternalCredential(value)
+
     def test_one_string_is_no_list_of_scopes(self) -> None:
         """It would be taken as a list of letters, and `Principal` refuses it for that reason."""
         with pytest.raises(

@@ -5,15 +5,23 @@ from __future__ import annotations
 import base64
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
+from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from starlette.applications import Starlette
+from starlette.endpoints import WebSocketEndpoint
 
 from asgi_wsauth import ConfigurationError
 from asgi_wsauth.options import (
     _PLACEHOLDERS,
+    check_app,
+    check_async,
     check_count,
     check_key,
     check_list,
@@ -319,3 +327,83 @@ class TestCheckScopes:
     def test_what_is_no_list_is_named(self, scopes: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^scopes must be a list, got "):
             check_scopes("scopes", scopes)
+
+
+class TestCheckAsync:
+    """Case 37: a verifier, a `load_user` or a `lookup` that is surely not async is refused."""
+
+    async def verify(self, credential: object, conn: object) -> None: ...
+
+    def plain(self, credential: object, conn: object) -> None: ...
+
+    def later(self, credential: object, conn: object) -> Awaitable[None]:
+        return self.verify(credential, conn)
+
+    async def __call__(self, credential: object, conn: object) -> None: ...
+
+    @staticmethod
+    def decorated(function: Any) -> Any:
+        @wraps(function)
+        def inner(*args: Any) -> Any:
+            return function(*args)
+
+        return inner
+
+    def accepted(self) -> list[Any]:
+        return [
+            self,
+            self.verify,
+            self.later,
+            partial(self.verify),
+            partial(self.later),
+            partial(lambda extra, credential, conn: self.verify(credential, conn), 1),
+            self.decorated(self.verify),
+            self.decorated(self.plain),  # it may run it in a thread
+            sync_to_async(self.plain),
+            database_sync_to_async(self.plain),
+            lambda credential, conn: self.verify(credential, conn),
+            AsyncMock(),
+            dict.get,  # written in C: nothing is known of it
+        ]
+
+    def test_case_37_what_may_be_one_is_taken(self) -> None:
+        for function in self.accepted():
+            assert check_async("load_user", function, takes=2, example="") is function
+
+    def test_case_37_what_is_surely_none_is_refused(self) -> None:
+        class Plain:
+            def __call__(self, credential: object, conn: object) -> None: ...
+
+        def unannotated(credential, conn): ...  # type: ignore[no-untyped-def]
+
+        for function in (self.plain, partial(self.plain), Plain(), unannotated):
+            with pytest.raises(ConfigurationError, match=r"^load_user must be an async function"):
+                check_async("load_user", function, takes=2, example="")
+
+    def test_case_37_a_class_is_no_object_of_it(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"write TestCheckAsync\(\.\.\.\)"):
+            check_async("verifiers", TestCheckAsync, takes=2, example="")
+
+    def test_one_that_takes_other_arguments_is_refused(self) -> None:
+        async def one(credential: object) -> None: ...
+
+        with pytest.raises(ConfigurationError, match="can be called with two arguments, got "):
+            check_async("load_user", one, takes=2, example="")
+
+    def test_a_wrapper_may_add_arguments_of_its_own(self) -> None:
+        async def with_database(database: object, credential: object, conn: object) -> None: ...
+
+        @wraps(with_database)
+        async def inner(credential: object, conn: object) -> None: ...
+
+        assert check_async("load_user", inner, takes=2, example="") is inner
+
+
+class TestCheckApp:
+    def test_a_class_whose_objects_can_be_awaited_is_one(self) -> None:
+        assert check_app(WebSocketEndpoint) is WebSocketEndpoint
+
+    @pytest.mark.parametrize("app", [None, "app", Starlette, lambda scope: None])
+    def test_what_is_no_app_is_named(self, app: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"^app must be an ASGI (3 )?app"):
+            check_app(app)

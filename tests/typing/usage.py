@@ -9,6 +9,7 @@ from typing import Any, assert_type
 
 import limits.aio.storage
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from fastapi import FastAPI, WebSocket
 from litestar import Litestar
 from quart import Quart
 from redis.asyncio import Redis
@@ -40,6 +41,7 @@ from asgi_wsauth import (
     KeysFetched,
     MemoryStore,
     Notice,
+    Observer,
     Principal,
     QueryParam,
     Reason,
@@ -196,6 +198,8 @@ auth = Authenticator(
     throttle=FailureThrottle("10/minute", storage=limits.aio.storage.MemoryStorage()),
     observers=[log_event, count, PrometheusMetrics(), OpenTelemetryObserver(identities=True)],
 )
+observers: list[Observer] = [log_event, PrometheusMetrics()]
+observed = Authenticator([tickets], observers=observers)
 logging.getLogger("uvicorn").addFilter(RedactCredentials(auth))
 
 
@@ -246,6 +250,19 @@ around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Litestar([]), auth)
 also_around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Quart("chat"), auth), auth)
 starlette.add_middleware(HTTPAuthMiddleware, authenticator=auth)
 starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_client=True)))
+
+
+# A FastAPI app, with the typed user in its handlers
+fastapi = FastAPI(routes=[Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])])
+fastapi.mount("/tickets", TicketEndpoint(tickets, auth))
+
+
+@fastapi.websocket("/chat")
+async def chat(websocket: WebSocket) -> None:
+    user: Principal = websocket.user
+    session: Session = websocket.scope["wsauth"]
+    assert_type(user.scopes, tuple[str, ...])
+    assert_type(session.principal, Principal)
 
 
 async def log_out(principal: Principal) -> None:
