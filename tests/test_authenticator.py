@@ -650,7 +650,7 @@ async def test_5_a_verifier_may_look_at_the_connection() -> None:
 async def test_5_the_log_is_told_which_issuer_came_and_which_are_wanted(
     came: Any, wanted: list[Any], hints: str
 ) -> None:
-    """WORLD.md 39: a slash makes another issuer."""
+    """A slash makes another issuer."""
     token = mint(iss=came)
     verifiers = [jwt_verifier(issuer=issuer) for issuer in wanted]
     conn = HTTPConnection(websocket(headers=bearer(token)))

@@ -748,7 +748,7 @@ def test_an_address_that_is_locked_out_waits(
 def test_a_tab_that_slept_and_tries_its_used_ticket_again_asks_for_another(
     start: Start, server: Server
 ) -> None:
-    """WORLD.md 11. It is back at once, and without anybody's doing."""
+    """It is back at once, and without anybody's doing."""
     page = [("Authorization", "Bearer opaque-1"), ("Origin", server.origin)]
     used, fresh = (server.ask("POST", "/ticket", headers=page).json["ticket"] for _ in range(2))
     start("/guarded", used, carrier="ticket", tries=0).until("message")

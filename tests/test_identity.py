@@ -359,7 +359,7 @@ async def test_after_a_refresh_by_a_ticket_the_kind_of_login_is_the_same() -> No
 async def test_a_ticket_does_not_hide_how_its_login_was_proved(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """WORLD.md 41: both are told, to the app, to observers and in the log."""
+    """Both are told, to the app, to observers and in the log."""
     caplog.set_level(logging.INFO, "asgi_wsauth")
     logins, seat = Logins(), Seat()
     async with running(logins.guard(seat), f"token={await logins.credential(way)}") as wire:

@@ -419,7 +419,7 @@ async def test_claims(issuer: Issuer, claims: Any, verdict: Any) -> None:
 
 
 async def test_a_null_claim_is_absent(issuer: Issuer) -> None:
-    """WORLD.md 10, for answers."""
+    """For answers."""
     names = ("exp", "nbf", "iat", "jti", "sid", "iss", "aud", "scope", "username")
     issuer.tokens[TOKEN] = {"active": True, "sub": "alice", **dict.fromkeys(names)}
     verifier = introspection(issuer)

@@ -446,7 +446,7 @@ def signed(claims: Any) -> str:
 
 
 async def test_a_null_claim_is_absent() -> None:
-    """WORLD.md 10, for tokens."""
+    """For tokens."""
     absent = dict.fromkeys(("exp", "nbf", "iat", "jti", "sid", "iss", "aud", "scope"))
     token = signed({"sub": "alice", **absent})
     for cache in (None, VerdictCache()):

@@ -1,5 +1,5 @@
 """Keys and tokens in the forms that issuers give them: names of keys and of algorithms, PEM, and
-the way to a set (WORLD.md 6 to 8)."""
+the way to a set."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Keys that come and go at a real issuer: what is found, by how many requests, and what a client is
-told meanwhile (WORLD.md 3 to 5)."""
+told meanwhile."""
 
 from __future__ import annotations
 

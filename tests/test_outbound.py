@@ -469,7 +469,7 @@ UNPACKABLE = "it is compressed, and can't be unpacked"
     ],
 )
 async def test_what_is_compressed_unasked_is_read(issuer: Issuer, encoding: str, form: int) -> None:
-    """WORLD.md 6: some servers compress whatever they are asked."""
+    """Some servers compress whatever they are asked."""
     head = f"Content-Encoding: {encoding}".encode()
     issuer.behaviour["/page"] = "raw"
     asking = outbound(issuer.url, max_size=1000)

@@ -1,4 +1,4 @@
-"""Places: who asks for many waits behind himself (WORLD.md 30)."""
+"""Places: who asks for many waits behind himself."""
 
 from __future__ import annotations
 

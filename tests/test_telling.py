@@ -1,4 +1,4 @@
-"""How a refusal is told, and who comes back too often: case 44."""
+"""How a refusal is told, and who comes back too often."""
 
 from __future__ import annotations
 
