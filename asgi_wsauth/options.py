@@ -339,12 +339,10 @@ def _is_async(function: Any) -> bool:
 def _is_plain(function: Any) -> bool:
     """Whether it is surely no async function, nor one that returns what an async one does.
 
-    A lambda, and a wrapper that takes any arguments, may return anything: what they do return is
-    seen when they are called.
+    A lambda, and a wrapper, may return anything: what they do return is seen when they are called.
     """
     function = _below_partials(function)
-    wrapped = getattr(function, "__wrapped__", None)
-    if _is_async(function) or (wrapped is not None and not _is_plain(wrapped)):
+    if _is_async(function) or hasattr(function, "__wrapped__"):
         return False
     called = function if hasattr(function, "__code__") else type(function).__call__
     known = _signature(called)

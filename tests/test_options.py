@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import traceback
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from asgi_wsauth.options import (
     _PLACEHOLDERS,
     check_app,
     check_async,
+    check_callable,
     check_count,
     check_key,
     check_list,
@@ -374,7 +376,7 @@ class TestCheckAsync:
         class Plain:
             def __call__(self, credential: object, conn: object) -> None: ...
 
-        def unannotated(credential, conn): ...  # type: ignore[no-untyped-def]
+        def unannotated(credential, conn): ...
 
         for function in (self.plain, partial(self.plain), Plain(), unannotated):
             with pytest.raises(ConfigurationError, match=r"^load_user must be an async function"):
@@ -407,3 +409,14 @@ class TestCheckApp:
     def test_what_is_no_app_is_named(self, app: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^app must be an ASGI (3 )?app"):
             check_app(app)
+
+
+def test_a_wrapper_may_return_anything() -> None:
+    def find(name: str) -> str:
+        return name
+
+    @wraps(find)
+    def in_a_thread(name):
+        return to_thread(find, name)
+
+    assert check_callable("lookup", in_a_thread, is_async=True) is in_a_thread
