@@ -173,7 +173,8 @@ class RedisStore:
         """
         _check_loop()
         _check_installed()
-        check_issued_secret("RedisStore: url", url)
+        if isinstance(url, str) and url:
+            check_issued_secret("RedisStore: url", url)
         connect = _connector(url, check_bool("RedisStore: cluster", cluster))
         store = cls(connect(), prefix=prefix, lease=lease)  # this client only shows that it works
         store._connect, store._is_own = connect, True

@@ -1184,15 +1184,15 @@ class Sentinel:
 @pytest.mark.parametrize(
     ("client", "mend"),
     [
-        (sync_redis.Redis(), r"a Redis is no client: .*use redis\.asyncio\.Redis"),
-        ("redis://:hunter2@localhost", r"a str is no client: use RedisStore\.from_url"),
-        (Redis, r"a \w+ is no client: .*redis\.asyncio\.Redis"),
-        (Sentinel(), r"a Sentinel is no client: .*redis\.asyncio\.Redis"),
-        (None, r"a NoneType is no client"),
+        (sync_redis.Redis(), r"got a Redis; .*use redis\.asyncio\.Redis"),
+        ("redis://:hunter2@localhost", r"got a str; use RedisStore\.from_url"),
+        (Redis, r"got a \w+; .*redis\.asyncio\.Redis"),
+        (Sentinel(), r"got a Sentinel; .*redis\.asyncio\.Redis"),
+        (None, r"got a NoneType; "),
     ],
 )
 def test_what_is_no_client_is_refused(client: Any, mend: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^RedisStore: {mend}") as caught:
+    with pytest.raises(ConfigurationError, match=f"^RedisStore: client must be .*{mend}") as caught:
         RedisStore(client)
     assert "hunter2" not in str(caught.value)
 
@@ -1212,7 +1212,7 @@ def test_what_is_no_client_is_refused(client: Any, mend: str) -> None:
     ],
 )
 def test_an_option_that_can_not_work_is_refused_by_name(option: str, value: Any, make: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"^RedisStore: {option} .* is no "):
+    with pytest.raises(ConfigurationError, match=f"^RedisStore: {option} must be "):
         make(**{option: value})
 
 
