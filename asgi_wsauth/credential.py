@@ -118,24 +118,20 @@ class Principal(BaseUser):
     ) -> None:
         check_text("identity", identity, "alice")
         check_text("method", method, "jwt")
-        for name, text in (
-            ("issuer", issuer),
-            ("token_id", token_id),
-            ("session_id", session_id),
-            ("display_name", display_name),
-            ("login_method", login_method),
-        ):
+        texts = issuer, token_id, session_id, display_name, login_method
+        for number, text in enumerate(texts):
             if text is not None and not isinstance(text, str):
+                name = _TEXTS[number]
                 raise ConfigurationError(f"{name} must be a string or None, got {shown(text)}")
-        if claims is not None and not isinstance(claims, Mapping):
+        if claims is not None and type(claims) is not dict and not isinstance(claims, Mapping):
             raise ConfigurationError(f"claims must be a dict or None, got {shown(claims)}")
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
         self.issuer = issuer
         self.scopes = _scopes(scopes)
         self.claims: dict[str, Any] = dict(claims or {})
-        self.issued_at = check_time("issued_at", issued_at)
-        self.expires_at = check_time("expires_at", expires_at)
+        self.issued_at = None if issued_at is None else check_time("issued_at", issued_at)
+        self.expires_at = None if expires_at is None else check_time("expires_at", expires_at)
         self.token_id = token_id
         self.session_id = session_id
         self.method = method
@@ -158,8 +154,11 @@ class Principal(BaseUser):
         return f"<Principal {self.identity!r} by {self.method}{behind}>"
 
 
+_TEXTS = "issuer", "token_id", "session_id", "display_name", "login_method"
+
+
 def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    found = check_list("scopes", scopes)
+    found = tuple(scopes) if type(scopes) in (tuple, list) else check_list("scopes", scopes)
     for scope in found:
         if not isinstance(scope, str):
             raise ConfigurationError(f"scopes must be a list of strings, got {shown(scope)} in it")
