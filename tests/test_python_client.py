@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 from servers import Server, attempts, free_port, pooled
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
 
 from asgi_wsauth import Reason
 
@@ -147,11 +150,58 @@ def test_it_comes_back_after_ever_longer_delays(
     assert attempts() == 8
 
 
-@pytest.mark.parametrize("path", ["/close", "/http"])
-def test_where_nothing_says_why_it_tries_one_fresh_token(
-    url: str, attempts: Callable[[], int], path: str
+@pytest.mark.parametrize("path", ["/auto", "/http"])
+@refusals("stop")
+def test_it_stops_where_it_is_told_by_http(
+    url: str, attempts: Callable[[], int], path: str, reason: Reason
 ) -> None:
-    saw = stay_connected(f"{url}{path}", "deny-INVALID")
+    saw = stay_connected(f"{url}{path}", f"deny-{reason.name}")
+    assert saw == Saw(("stop", reason.phrase), [False])
+    assert attempts() == 1
+
+
+@pytest.mark.parametrize("path", ["/auto", "/http"])
+def test_an_expired_token_is_replaced_where_it_is_told_by_http(url: str, path: str) -> None:
+    assert stay_connected(f"{url}{path}", "deny-EXPIRED", "opaque-1") == Saw(
+        None, [False, True], [], 1
+    )
+
+
+def test_it_stays_away_for_as_long_as_it_is_told(url: str) -> None:
+    saw = stay_connected(f"{url}/auto", "deny-THROTTLED", tries=5)
+    assert saw.asked == [False] * 5
+    assert saw.delays[:3] == [7, 7, 7]  # Retry-After, where it is more than its own 1, 2 and 4
+    assert all(7 <= delay < 16 for delay in saw.delays)
+
+
+@pytest.mark.parametrize("advised", ["Fri, 31 Dec 2027 23:59:59 GMT", "5"])
+@pytest.mark.parametrize("body", ["", "<h1>Bad Gateway</h1>", "[]", "null", '{"error": {}}'])
+def test_what_a_proxy_answers_in_the_place_of_the_server_is_an_outage(
+    url: str, body: str, advised: str
+) -> None:
+    def answer(connection: ServerConnection, request: Request) -> Response:
+        response = connection.respond(502, body)
+        response.headers["Retry-After"] = advised
+        return response
+
+    with serve(lambda connection: None, "127.0.0.1", 0, process_request=answer) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            port = proxy.socket.getsockname()[1]
+            saw = stay_connected(f"ws://127.0.0.1:{port}/", "opaque-1", tries=3)
+        finally:
+            proxy.shutdown()
+            thread.join()
+    assert saw.asked == [False, True, False]
+    if advised == "5":
+        assert saw.delays == [5, 5, 5]
+
+
+def test_where_nothing_says_why_it_tries_one_fresh_token(
+    url: str, attempts: Callable[[], int]
+) -> None:
+    saw = stay_connected(f"{url}/close", "deny-INVALID")
     assert saw.asked == [False, True, False, False, False]
     assert len(saw.delays) == attempts() == 5
 

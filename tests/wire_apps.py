@@ -513,6 +513,7 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/guarded": WebSocketAuthMiddleware(echo, AUTH),
     "/daphne": WebSocketAuthMiddleware(echo, AUTH, close_codes=DAPHNE_CLOSE_CODES),
     "/http": WebSocketAuthMiddleware(echo, AUTH, rejection="http_response"),
+    "/auto": WebSocketAuthMiddleware(echo, AUTH, rejection="auto"),
     "/close": WebSocketAuthMiddleware(echo, AUTH, rejection="close"),
     "/scopes": WebSocketAuthMiddleware(
         echo, AUTH, rejection="http_response", required_scopes=["chat:write"]
