@@ -125,10 +125,18 @@ def audience_fault(claims: Mapping[str, Any], audience: Sequence[str] | None) ->
 
 
 def cut(value: object) -> str:
-    """What a stranger sent, as a log can show it: short, and on one line."""
+    """What a stranger sent, as a log can show it: short, and on one line. Of what is in a list, it
+    shows texts and numbers; it never goes deeper, because that may be nested as deep as JSON can
+    be read."""
     if isinstance(value, (list, tuple)):
         more = ", ..." if len(value) > 3 else ""
-        return ", ".join(map(cut, value[:3])) + more
+        return ", ".join(map(_cut_one, value[:3])) + more
+    return _cut_one(value)
+
+
+def _cut_one(value: object) -> str:
+    if value is not None and not isinstance(value, (str, int, float)):
+        return f"a {type(value).__qualname__}"
     text = ascii(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 

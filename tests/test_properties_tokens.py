@@ -689,6 +689,60 @@ def test_row_40_depth_is_no_trouble(nested: str, where: str, good: bool) -> None
     assert good or not isinstance(judged, Principal)
 
 
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[1,"a",{"a":', "}]")]
+)
+@pytest.mark.parametrize("name", ["iss", "aud", "crit", "kid"])
+def test_a_claim_nested_to_any_depth_is_refused_as_any_bad_one(
+    name: str, opening: str, closing: str
+) -> None:
+    """Anybody can send it: to each depth that JSON can be read, and beyond."""
+    inside = "1" if opening.endswith(":") else ""
+    issuing = JWTVerifier(SECRET, algorithms=["HS256"], issuer="https://id", clock=clock)
+    asking = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", clock=clock)
+    for depth in (2, 30, *range(300, 1020, 31), 3000):
+        nested = opening * depth + inside + closing * depth
+        good = f'"sub": "alice", "exp": {NOW + 300}, "alg": "HS256"'
+        token = f'{{{good}, "{name}": {nested}}}'
+        for verifier in (issuing, asking):
+            for presented in (
+                signed(token, token),
+                signed(token, token, SECRET[::-1]),
+                signed('{"alg":"HS256"}', token),
+                signed('{"alg":"HS256"}', token, SECRET[::-1]),
+            ):
+                judged = verdict(verifier, presented)
+                assert judged in (Reason.INVALID, None)
+        answered = introspection(f'{{"active": true, {token[1:]}', audience="chat")
+        assert verdict(answered, "x" * 20) in (Reason.INVALID, Reason.UNAVAILABLE)
+
+
+def test_what_only_the_library_finds_too_deep_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: Any, **__: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(jwt, "decode", decode)
+    assert verdict(PLAIN, signed('{"alg":"HS256"}', json.dumps(GOOD_CLAIMS))) is Reason.INVALID
+
+
+def test_an_answer_too_deep_to_be_remembered_admits_nobody_and_one_kept_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verifier = introspection(json.dumps({"active": True, **GOOD_CLAIMS}))
+    assert verifier._cache is not None
+    verifier._cache.put(verifier._secret, "x" * 20, "[" * 100_000)
+    assert isinstance(verdict(verifier, "x" * 20), Principal)
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+
+    async def ask(*_: Any) -> Any:
+        return {"active": True, **GOOD_CLAIMS, "x": nested}
+
+    monkeypatch.setattr(verifier, "_ask", ask)
+    assert verdict(verifier, "y" * 20) is Reason.UNAVAILABLE
+
+
 @examples(100)
 @given(st.text(max_size=30) | WORDS, st.sampled_from([PLAIN, STRICT, CACHED]))
 def test_what_is_no_token_is_not_mine(presented: str, verifier: Any) -> None:

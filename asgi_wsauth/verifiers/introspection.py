@@ -116,7 +116,10 @@ class TokenIntrospection:
         ):
             raise Denied(Reason.INVALID, "its typ is that of another thing than a login")
         claims = await self._ask(token, share_of(client_host(conn.scope)))
-        text = json.dumps(claims)  # before anybody can change what is in it
+        try:
+            text = json.dumps(claims)  # before anybody can change what is in it
+        except RecursionError:
+            raise Denied(Reason.UNAVAILABLE, f"{self!r}: its answer is nested too deeply") from None
         principal = self._principal(claims)
         if self._cache is not None:
             self._cache.put(self._secret, token, text)
@@ -128,7 +131,10 @@ class TokenIntrospection:
         text = None if self._cache is None else self._cache.get(self._secret, token)
         if text is None:
             return None
-        claims: dict[str, Any] = json.loads(text)
+        try:
+            claims: dict[str, Any] = json.loads(text)
+        except RecursionError:  # nested so deeply that it could be read just once
+            return None
         expires_at = claims.get("exp")
         return claims if expires_at is None or expires_at > self._clock() else None
 

@@ -320,6 +320,8 @@ class JWTVerifier:
                 continue
             except jwt.PyJWTError as exc:
                 raise Denied(Reason.INVALID, str(exc)) from None
+            except RecursionError:  # what is just not too deep for us may be too deep for PyJWT
+                raise Denied(Reason.INVALID, "it is nested too deeply") from None
             return claims, candidate
         return None
 
