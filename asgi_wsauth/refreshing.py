@@ -25,6 +25,8 @@ _WORDS = ("due", "ok")
 
 _SPACE = r"[ \t\n\r]*"  # RFC 8259 section 2
 _ESCAPED = "\\u00"  # what every escape of an ASCII character begins with (section 7), but for "\/"
+_OBJECT = re.compile(_SPACE + "{")
+_TAIL = 1024  # characters
 _OURS = object()
 
 
@@ -41,10 +43,11 @@ class RefreshMessages:
         self._longest = max_token_size + 1024
         self._types = tuple(f"{name}.{word}" for word in _WORDS)
         # What stands in each imitation that escapes nothing, or nothing but slashes.
-        self._mark = f"{name.rpartition('/')[2]}."
+        self._part = name.rpartition("/")[2]
+        self._mark = f"{self._part}."
         self._mark_in_bytes = self._mark.encode()
-        key, *types = (_in_any_writing(text) for text in ("type", *self._types))
-        self._member = re.compile(f'"{key}"{_SPACE}:{_SPACE}"(?:{"|".join(types)})"')
+        self._asked = _member(name)
+        self._member = _member(*self._types)
         # No number is too long for it, as none is for JavaScript; and it takes control characters.
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._look_at, parse_int=str, parse_float=str, strict=False
@@ -52,10 +55,21 @@ class RefreshMessages:
         self._warned = False
 
     def token_in(self, message: Message) -> str | None:
-        """The credential that a message of the client's brings; None for any other message."""
+        """The credential that a message of the client's brings, however it is written; None for any
+        other message, and "" where there is none that could be good.
+
+        What is too long to bring a good one is judged by its two ends: what is an object, and has
+        that `type` there, is one.
+        """
         text = message.get("text")
-        # What doesn't even have the word in it, or is far too long, is not taken apart.
-        if not text or self._name not in text or len(text) > self._longest:
+        # As in next to no message; and each that has it is looked at before it is taken apart.
+        if not text or (self._part not in text and _ESCAPED not in text):
+            return None
+        if len(text) > self._longest:
+            ends = text[: self._longest], text[-_TAIL:]
+            is_one = _OBJECT.match(text) is not None and any(map(self._asked.search, ends))
+            return "" if is_one else None
+        if not self._asked.search(text):
             return None
         try:
             return token_in(text, self._name)
@@ -111,6 +125,12 @@ class RefreshMessages:
         """What takes the place of an object; only the outermost one's is looked at."""
         is_ours = any(key == "type" and value in self._types for key, value in members)
         return _OURS if is_ours else None
+
+
+def _member(*types: str) -> re.Pattern[str]:
+    """A pattern for the member of an object that says one of these types."""
+    key, *values = map(_in_any_writing, ("type", *types))
+    return re.compile(f'"{key}"{_SPACE}:{_SPACE}"(?:{"|".join(values)})"')
 
 
 def _in_any_writing(text: str) -> str:

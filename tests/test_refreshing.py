@@ -215,3 +215,72 @@ def test_deep_nesting_is_no_way_round_in_any_python() -> None:
     for depth in (10, 1000, sys.getrecursionlimit() * 3, 50_000):
         nested = "[" * depth + "]" * depth
         assert imitates(f'{{"type": "auth.refresh.due", "x": {nested}}}')
+
+
+def brought(text: str, name: str = TELL) -> str | None:
+    return messages(name).token_in({"type": "websocket.receive", "text": text})
+
+
+@CASES(
+    "text",
+    [
+        '{"type": "auth/refresh", "token": "new"}',
+        '{"type":"auth\\/refresh","token":"new"}',  # PHP's json_encode
+        ' \n{"token" : "new", "type"\t:\r"auth/refr\\u0065sh"}',
+        '{"token": "new", "t\\u0079pe": "auth\\u002Frefresh"}',
+        f'{{"{escaped("type")}": "{escaped("auth/refresh")}", "token": "{escaped("new")}"}}',
+    ],
+)
+def test_a_client_may_write_its_message_in_any_way_that_json_has(text: str) -> None:
+    assert brought(text, "auth/refresh") == "new"
+    assert brought(text) is None
+
+
+@CASES(
+    "text",
+    [
+        json.dumps({"type": TELL, "token": "T" * 9300}),
+        json.dumps({"token": "T" * 9300, "type": TELL}),
+        json.dumps({"type": TELL, "token": "T" * 1_000_000}),
+        json.dumps({"token": "T" * 1_000_000, "type": TELL}),
+        " " * 200 + '{"t\\u0079pe":"auth\\u002erefresh","token":"' + "T" * 9300 + '"}',
+        json.dumps({"type": TELL, "token": "good", "more": "x" * 9300}),
+        '{"type": "auth.refresh", "token": ' + "[" * 9300,
+    ],
+)
+def test_a_new_credential_that_is_far_too_long_is_a_bad_one_and_never_the_apps(text: str) -> None:
+    assert brought(text) == ""
+
+
+@CASES(
+    "text",
+    [
+        "x" * 10_000 + TELL,
+        json.dumps({"type": "chat", "text": TELL + "x" * 10_000}),
+        json.dumps({"type": "chat", "text": json.dumps({"type": TELL}) + "x" * 10_000}),
+        json.dumps({"type": TELL + "x" * 10_000}),
+        json.dumps([{"type": TELL, "text": "x" * 10_000}]),
+        json.dumps({"type": f"{TELL}.due", "text": "x" * 10_000}),
+        '"type": "auth.refresh"' + "x" * 10_000,
+        json.dumps({"type": "chat", "text": "é"}),
+        json.dumps({"type": "chat", "in": {"type": TELL}}),
+        '{"type": "auth.refresh", "type": "chat"}',
+        '{"type": "auth.refresh"',
+    ],
+)
+def test_a_clients_other_messages_are_the_apps(text: str) -> None:
+    assert brought(text) is None
+
+
+def test_a_message_without_a_token_brings_a_bad_one() -> None:
+    assert brought('{"type": "auth.refresh"}') == ""
+    assert brought('{"type": "auth.refresh", "token": 1}') == ""
+
+
+@given(st.sampled_from([TELL, "auth/refresh", "a/", "r"]), st.data())
+def test_every_handwriting_of_a_clients_message_is_read(name: str, data: st.DataObject) -> None:
+    def write(text: str) -> str:
+        return "".join(data.draw(st.sampled_from([char, escaped(char)])) for char in text)
+
+    text = f'{{"{write("type")}":"{write(name)}","{write("token")}":"{write("new")}"}}'
+    assert brought(text, name) == "new"
