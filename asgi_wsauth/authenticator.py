@@ -363,7 +363,7 @@ class Authenticator:
 
     def _choose(self, findings: Sequence[Finding]) -> Credential:
         if not findings:
-            raise Denied(Reason.MISSING)
+            raise Denied(Reason.MISSING, f"looked in {', '.join(map(repr, self.sources))}")
         if len(findings) > 1:
             findings = [f for f in findings if not _is_ambient(f)] or findings
         credentials = []
@@ -511,6 +511,11 @@ def _check_sources(auth: Authenticator) -> None:
             "sources must name at least one, or no credential could ever be found, got []"
         )
     for source in auth.sources:
+        if isinstance(source, str):
+            raise ConfigurationError(
+                'sources must be a list of sources, such as QueryParam("token"), got '
+                f"{shown(source)} in it"
+            )
         check_store("sources", source, "extract", "redact", what="source", example=_SOURCE)
         if isinstance(source, Cookie) and auth.allowed_origins is None:
             raise ConfigurationError(f"{_COOKIE}, got None")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     _Opened: TypeAlias = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient, Places]
 
-__all__ = ["Outbound", "Unreachable"]
+__all__ = ["Outbound", "Unreachable", "check_address"]
 
 
 class Unreachable(Exception):
@@ -53,6 +53,7 @@ class Outbound:
             its own share.
         headers: what is sent with each `get`. Over `http` they go to no other place than `url`.
         allow_http: whether `http` is good enough for other machines than this one.
+        offers_http: whether that is an option of the part, so that an error may name it.
 
     Raises:
         ConfigurationError: an option can't work, or httpx is not installed.
@@ -68,33 +69,19 @@ class Outbound:
         max_in_flight: int,
         headers: Mapping[str, str] = {},
         allow_http: bool = False,
+        offers_http: bool = False,
     ) -> None:
-        try:
-            import httpcore  # noqa: F401 - or httpx does it during the first request: half a second
-            import httpx
-        except ImportError:
-            raise ConfigurationError(
-                f"{part}: httpx is missing; pip install 'asgi-wsauth[jwks]'"
-            ) from None
+        _require_httpx(part)
+        import httpx
+
         self._httpx = httpx
         self._timeout = check_seconds(f"{part}: timeout", timeout)
         self._max_size = check_count(f"{part}: max_size", max_size)
         self._max_in_flight = check_count(f"{part}: max_in_flight", max_in_flight)
         self._headers = check_headers(f"{part}: headers", headers)
         self._allow_http = check_bool(f"{part}: allow_http", allow_http)
-        self._loopback = False
-        parsed: object = url
-        try:
-            if not isinstance(url, str):
-                raise TypeError("this is no string")
-            parsed = address = httpx.URL(url)
-            self._loopback = _is_loopback(address.host)
-            self._check(address)
-        except (httpx.InvalidURL, TypeError, ValueError, Unreachable) as exc:
-            raise ConfigurationError(  # `parsed` hides a password
-                f"{part}: url must be an address, for example https://id.example/keys, got "
-                f"{parsed!r}: {exc}"
-            ) from None
+        address = check_address(f"{part}: url", url, allow_http, offers_http)
+        self._loopback = _is_loopback(address.host)
         self._origin = _origin(address)
         # Made now: reading all authorities that the machine trusts takes as long as hundreds of
         # handshakes.
@@ -214,11 +201,67 @@ class Outbound:
 
     def _check(self, url: httpx.URL) -> None:
         """Raises `Unreachable` for an address that is not to be asked."""
-        by_http = self._allow_http or (self._loopback and _is_loopback(url.host))
-        if not url.host or not (url.scheme == "https" or (url.scheme == "http" and by_http)):
-            raise Unreachable("only https is safe, or http on this machine")
-        if url.userinfo:  # it would stand in logs
-            raise Unreachable("there is a password in it")
+        if not _may_ask(url, self._allow_http, self._loopback):
+            raise Unreachable(_UNSAFE)
+        _check_user(url)
+
+
+_UNSAFE = "only https is safe, or http on this machine"
+
+
+def check_address(
+    option: str, given: str, allow_http: bool = False, offers_http: bool = True
+) -> httpx.URL:
+    """The address that an option names.
+
+    Args:
+        option: its name, for the error.
+        given: what was given for it.
+        allow_http: whether `http` is good enough for other machines than this one.
+        offers_http: whether that is an option, so that the error may name it.
+
+    Raises:
+        ConfigurationError: it is not to be asked, or is no address.
+    """
+    _require_httpx(option.partition(":")[0])
+    import httpx
+
+    shown = repr(given)
+    try:
+        if not isinstance(given, str):
+            raise TypeError("this is no string")
+        address = httpx.URL(given)
+        shown = repr(address).removeprefix("URL(").removesuffix(")")  # which hides a password
+        if not _may_ask(address, allow_http, _is_loopback(address.host)):
+            mend = "; in a network that you trust, set allow_http=True"
+            mends = offers_http and address.scheme == "http" and address.host
+            raise Unreachable(f"{_UNSAFE}{mend if mends else ''}")
+        _check_user(address)
+    except (httpx.InvalidURL, TypeError, ValueError, Unreachable) as exc:
+        raise ConfigurationError(
+            f"{option} must be an address, for example https://id.example/keys, got {shown}: {exc}"
+        ) from None
+    return address
+
+
+def _may_ask(url: httpx.URL, allow_http: bool, loopback: bool) -> bool:
+    by_http = allow_http or (loopback and _is_loopback(url.host))
+    return bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and by_http))
+
+
+def _check_user(url: httpx.URL) -> None:
+    if url.userinfo:  # it would stand in logs
+        raise Unreachable("there is a password in it")
+
+
+def _require_httpx(part: str) -> None:
+    try:
+        import httpcore  # noqa: F401 - or httpx does it during the first request: half a second
+        import httpx  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            f"{part}: httpx is missing; pip install 'asgi-wsauth[jwks]'"
+        ) from None
 
 
 # What a server may do to a body without being asked. Nothing but identity is asked for, and some

@@ -45,6 +45,11 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
+if not {"FIREBASE_PROJECT", "FIREBASE_API_KEY"} <= os.environ.keys():
+    raise SystemExit(
+        "Set FIREBASE_PROJECT and FIREBASE_API_KEY; the first lines of this file say to what."
+    )
+
 PROJECT = os.environ["FIREBASE_PROJECT"]
 API_KEY = os.environ["FIREBASE_API_KEY"]
 CERTIFICATES_URL = os.environ.get("CERTIFICATES_URL") or (

@@ -36,6 +36,9 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
+if not {"ISSUER", "AUDIENCE"} <= os.environ.keys():
+    raise SystemExit("Set ISSUER and AUDIENCE; the first lines of this file say to what.")
+
 ISSUER = os.environ["ISSUER"]
 AUDIENCE = os.environ["AUDIENCE"]
 

@@ -24,6 +24,11 @@ _SETTINGS = re.compile(
 )
 
 
+def without_settings() -> dict[str, str]:
+    """The environment, without what an example would read."""
+    return {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
+
+
 class Running(Client):
     """A running example, what it wrote, and a program that talks to it."""
 
@@ -83,10 +88,9 @@ def running(
         env: settings. PORT is made up.
     """
     port = free_port()
-    inherited = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
     with subprocess.Popen(
         [sys.executable, *arguments],
-        env={**inherited, "PORT": str(port), "PYTHONUNBUFFERED": "1", **env},
+        env={**without_settings(), "PORT": str(port), "PYTHONUNBUFFERED": "1", **env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -946,7 +946,7 @@ NO_NETWORK = r'no_auth_networks must be a list of networks, for example \["10.0.
         (
             [nobody],
             {"sources": ["token"]},
-            "sources must be a source, got 'token', .*",
+            r'sources must be a list of sources, such as QueryParam\("token"\), got .token. in it',
         ),
         (
             [nobody],
@@ -1040,6 +1040,13 @@ async def test_case_37_a_load_user_that_turns_out_plain_is_an_error_in_one_line(
     assert caught.value.reason is Reason.ERROR
     why = "load_user must be an async function, got one that returns a Principal"
     assert caught.value.detail == why
+
+
+async def test_a_refusal_of_nothing_says_where_it_looked() -> None:
+    with pytest.raises(Denied) as caught:
+        await authenticator(nobody).authenticate(HTTPConnection(websocket()))
+    assert caught.value.reason is Reason.MISSING
+    assert caught.value.detail == "looked in query parameter token, header authorization"
 
 
 async def test_case_55_a_whole_authorization_header_is_told_of_its_scheme() -> None:

@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jwt
@@ -319,12 +320,26 @@ async def test_discovery_at_an_inner_address(issuer: Issuer) -> None:
     assert await verdict(judging, issuer.token("1")) is KEYS_UNAVAILABLE
 
 
+def oidc(issuer: str, discovery_url: str) -> JWTVerifier:
+    return JWTVerifier.from_oidc(
+        issuer, algorithms=["ES256"], audience=None, discovery_url=discovery_url
+    )
+
+
 async def test_http_takes_a_word_that_it_is_meant(issuer: Issuer) -> None:
     inner = issuer.url.replace("127.0.0.1", "0.0.0.0")
-    with pytest.raises(ConfigurationError, match="only https is safe"):
-        JWKS(f"{inner}/jwks")
-    with pytest.raises(ConfigurationError, match="only https is safe"):
-        JWKS.from_oidc("https://id.example", discovery_url=f"{inner}/inner")
+    for build, option, url in (
+        (JWKS, "JWKS: url", f"{inner}/jwks"),
+        (JWKS.from_oidc, "JWKS: issuer", f"{inner}/realms/main"),
+        (partial(oidc, "https://id.example"), "JWKS: discovery_url", f"{inner}/inner"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            build(url)
+        assert str(caught.value) == (
+            f"{option} must be an address, for example https://id.example/keys, got '{url}': only "
+            "https is safe, or http on this machine; in a network that you trust, set "
+            "allow_http=True"
+        )
     keys = JWKS(f"{inner}/jwks", allow_http=True)
     judging = JWTVerifier(keys, algorithms=["ES256"], clock=lambda: NOW)
     issuer.behaviour["/jwks"] = "redirect"
@@ -371,7 +386,11 @@ async def test_keys_that_are_ready_take_the_place_of_a_document(issuer: Issuer) 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"ttl": 5}, "ttl can't be used with jwks"),
+        (
+            {"ttl": 5},
+            r"ttl can't be used with jwks; leave one of them out, or write "
+            r"jwks=JWKS.from_oidc\(issuer, ttl=\.\.\.\)$",
+        ),
         ({"observers": ()}, "observers can't be used with jwks"),
         ({"allow_http": True}, "allow_http can't be used with jwks"),
         ({"discovery_url": "https://id.example"}, "discovery_url can't be used with jwks"),

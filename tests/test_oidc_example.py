@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from handshakes import mint, now
 from issuer import Issuer, issuing, jwk, x5c
-from run_example import EXAMPLES, Running, running
+from run_example import EXAMPLES, Running, running, without_settings
 
 pytestmark = pytest.mark.live
 
@@ -183,3 +185,14 @@ def test_the_discovery_document_of_another_issuer_opens_nothing() -> None:
                 seen = example.open(provider.token(iss=name))
                 assert seen == (INVALID if name == provider.name else KEYS_UNAVAILABLE)
             assert provider.fetches() == (1, 0)
+
+
+@pytest.mark.parametrize("example", ["oidc", "firebase"])
+def test_an_example_without_its_settings_says_which(example: str) -> None:
+    file = EXAMPLES / f"{example}.py"
+    ended = subprocess.run(
+        [sys.executable, str(file)], env=without_settings(), capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Set ")
+    assert ended.stderr.count("\n") == 1

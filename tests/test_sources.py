@@ -997,7 +997,7 @@ class TestUsersOwnSource:
         assert offered == []
 
     def test_an_object_without_them_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"^sources must be a source, got 'token'"):
+        with pytest.raises(ConfigurationError, match=r"^sources must be a list of sources, "):
             authenticator(nobody, sources=["token"])
 
 

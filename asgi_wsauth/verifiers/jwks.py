@@ -52,8 +52,8 @@ from asgi_wsauth.keys import (
     prepared,
     why_unusable,
 )
-from asgi_wsauth.options import check_clock, check_issuer, check_seconds, check_text
-from asgi_wsauth.outbound import Outbound, Unreachable
+from asgi_wsauth.options import check_bool, check_clock, check_issuer, check_seconds, check_text
+from asgi_wsauth.outbound import Outbound, Unreachable, check_address
 from asgi_wsauth.tasks import Gate, run_var, spawn
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ class JWKS:
             max_in_flight=1,
             headers=headers,
             allow_http=allow_http,
+            offers_http=True,
         )
         self._address = url.partition("?")[0]  # for all to see
         self._timeout = timeout
@@ -195,8 +196,14 @@ class JWKS:
         check_issuer(issuer)
         if discovery_url is not None:
             check_text("JWKS: discovery_url", discovery_url, "http://keycloak:8080/realms/a/...")
-        below = f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
-        keys = cls(below if discovery_url is None else discovery_url, **options)
+        allow_http = check_bool("JWKS: allow_http", options.get("allow_http", False))
+        if discovery_url is None:
+            check_address("JWKS: issuer", issuer, allow_http)
+            url = f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
+        else:
+            url = discovery_url
+            check_address("JWKS: discovery_url", url, allow_http)
+        keys = cls(url, **options)
         keys._issuer = issuer
         return keys
 

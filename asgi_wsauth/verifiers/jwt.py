@@ -207,7 +207,10 @@ class JWTVerifier:
             jwks = JWKS.from_oidc(issuer, discovery_url=discovery_url, **for_keys)
         elif for_keys or discovery_url is not None:
             name = next(iter(for_keys), "discovery_url")
-            raise ConfigurationError(f"{name} can't be used with jwks; give it to the JWKS")
+            raise ConfigurationError(
+                f"{name} can't be used with jwks; leave one of them out, or write "
+                f"jwks=JWKS.from_oidc(issuer, {name}=...)"
+            )
         elif not isinstance(jwks, JWKS):
             raise ConfigurationError(
                 f'jwks must be a JWKS, got {shown(jwks)}; write JWKS("https://id.example/keys")'
