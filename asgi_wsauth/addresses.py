@@ -35,15 +35,32 @@ _WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[\w.-]*)?", re.ASCII)
 
 def client_host(scope: Any) -> str | None:
     """The host of `scope["client"]`; None for a peer that has no address (a Unix socket, or
-    Starlette's and Litestar's test clients, whose host is always "testclient")."""
+    Starlette's and Litestar's test clients)."""
     try:
         client = scope.get("client")
         host = client[0] if client else None
     except (TypeError, LookupError):  # one that no server should build
         return UNREADABLE
-    if not host or (host == "testclient" and tuple(client[1:]) == (50000,)):
+    if not host or (host == "testclient" and _is_test(scope)):
         return None
     return host if isinstance(host, str) else UNREADABLE
+
+
+def _is_test(scope: Any) -> bool:
+    """Whether Starlette's or Litestar's test client built this scope. A server that believes
+    `X-Forwarded-For` can be made to say "testclient" too. But it serves at an address, where those
+    name a host (`testserver`), and nobody has forwarded what they send."""
+    server, headers = scope.get("server"), scope.get("headers")
+    return (
+        tuple(scope["client"][1:]) == (50000,)
+        and isinstance(server, (list, tuple))
+        and len(server) == 2
+        and isinstance(server[1], int)
+        and isinstance(server[0], str)
+        and parse_address(server[0]) is None
+        and isinstance(headers, list)
+        and not forwarded_for(Headers(raw=headers))
+    )
 
 
 def parse_address(host: str) -> Address | None:

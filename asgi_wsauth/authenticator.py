@@ -41,7 +41,7 @@ from asgi_wsauth.options import (
     check_store,
     shown,
 )
-from asgi_wsauth.origins import check_origin, check_origins, comes_from_elsewhere
+from asgi_wsauth.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import (
     Cookie,
@@ -160,6 +160,7 @@ class Authenticator:
         self.observers = check_observers(observers)
         self.clock = clock
         self._warned = self._warned_of_sockets = False
+        self._hosts = HostWatch()
         _check(self)
 
     async def authenticate(
@@ -399,9 +400,16 @@ class Authenticator:
         return Authentication(principal, user, credential)
 
     def _throttle_for(self, conn: HTTPConnection) -> FailureThrottle | None:
-        if self.throttle is None or not comes_from_elsewhere(conn, self.allowed_origins):
-            return self.throttle
-        return self.throttle.elsewhere
+        if self.throttle is None:
+            return None
+        elsewhere = comes_from_elsewhere(conn, self.allowed_origins)
+        if self.allowed_origins is None and self._hosts.notices(conn, elsewhere=elsewhere):
+            logger.warning(
+                "%r took every page so far for another site's: no Origin was that of the Host; "
+                "behind a proxy that changes Host, set allowed_origins",
+                self.throttle,
+            )
+        return self.throttle.elsewhere if elsewhere else self.throttle
 
     async def _end_place(self, attempt: Attempt, conn: HTTPConnection, failed: bool) -> None:
         """Give the place back, or leave it to a failure."""

@@ -15,7 +15,14 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_list, shown
 
-__all__ = ["Origin", "check_origin", "check_origins", "comes_from_elsewhere", "parse_origin"]
+__all__ = [
+    "HostWatch",
+    "Origin",
+    "check_origin",
+    "check_origins",
+    "comes_from_elsewhere",
+    "parse_origin",
+]
 
 Origin = tuple[str, str, int | None]
 """Scheme, host and port; the port is None where the scheme has no default and none was given."""
@@ -116,6 +123,26 @@ def comes_from_elsewhere(
     if sites:
         return not {*sites} <= {"same-origin", "none"}
     return any(not _is_at(origin, conn.headers.get("host", "")) for origin in origins)
+
+
+_SUSPICIOUS = 10  # pages in a row
+
+
+class HostWatch:
+    """Notices where no page's origin is ever the host that it sends to, as behind a proxy that
+    changes `Host`: there, a page of one's own is taken for another site's."""
+
+    def __init__(self) -> None:
+        self._strangers = 0
+
+    def notices(self, conn: HTTPConnection, *, elsewhere: bool) -> bool:
+        """Told of each request, and what `comes_from_elsewhere` said of it; true once at most.
+        Where browsers say `Sec-Fetch-Site`, the host doesn't matter."""
+        if self._strangers == _SUSPICIOUS:
+            return False
+        if "origin" in conn.headers and "sec-fetch-site" not in conn.headers:
+            self._strangers = self._strangers + 1 if elsewhere else _SUSPICIOUS
+        return elsewhere and self._strangers == _SUSPICIOUS
 
 
 def _is_at(origin: str, host: str) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "Breakable",
     "Gate",
     "call_on_first_wait",
+    "detached",
     "from_any_thread",
     "run_var",
     "running_loop",
@@ -75,6 +76,56 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         import trio
 
         trio.lowlevel.spawn_system_task(work)
+
+
+async def detached(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    undo: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    *,
+    seconds: float,
+) -> T:
+    """The result of `work`, which runs in a task of its own and goes on if the caller is cancelled,
+    by whatever means.
+
+    Args:
+        work: what is to be done.
+        undo: what is done with the result when the caller was cancelled; it handles its own errors.
+        seconds: how long either may take.
+
+    Raises:
+        TimeoutError: it took longer. What `work` raised is raised too.
+    """
+    ended, gone = anyio.Event(), False
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    async def run() -> None:
+        try:
+            with anyio.fail_after(seconds):
+                results.append(await work())
+        except Exception as exc:
+            errors.append(exc)
+        finally:
+            ended.set()
+        if gone:
+            await run_undo()
+
+    async def run_undo() -> None:
+        if results and undo is not None:
+            with anyio.move_on_after(seconds):
+                await undo(results[0])
+
+    spawn(run)
+    try:
+        await ended.wait()
+    except BaseException:
+        if ended.is_set():  # it ended before the cancellation came
+            spawn(run_undo)
+        gone = True
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def from_any_thread() -> Callable[[Callable[[], None]], object]:

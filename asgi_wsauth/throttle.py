@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Coroutine
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import isawaitable
 from itertools import islice
 from typing import Any
@@ -19,14 +19,16 @@ import anyio
 
 from asgi_wsauth.addresses import share_of
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import logger
+from asgi_wsauth.events import log_failure, logger
 from asgi_wsauth.options import ConfigurationError, shown
+from asgi_wsauth.tasks import detached
 
 __all__ = ["FailureThrottle"]
 
 _MOST_ADDRESSES = 50_000  # kept in memory
 _LOCK_KNOWN_FOR = 1.0  # seconds for which a storage that locked an address isn't asked again
 _PAUSES = 0.01, 0.2  # seconds between two looks at what other processes are judging
+_PATIENCE = 10.0  # seconds for an answer of the storage, for which nobody may wait any longer
 
 
 class FailureThrottle:
@@ -40,6 +42,10 @@ class FailureThrottle:
 
     No more credentials of one address are judged at once than may still fail; others wait for their
     verdicts.
+
+    What browsers send because another site's page told them to has the same rate once more, so that
+    no such page locks out its visitors. A program may claim to be such a browser: of one address,
+    twice the rate is the most.
 
     Behind a proxy the server must take the client's address from it, or everybody has the proxy's.
 
@@ -319,6 +325,9 @@ class _Shared:
     rate. The first one tells a locked address from one with many verdicts to come.
 
     A storage can't be asked to tell when a place is free, so it is looked at again and again.
+
+    What changes a count is done in a task of its own: whoever leaves before the answer is there
+    can't know whether the change was made, and it is to be undone exactly then.
     """
 
     def __init__(self, storage: Any, rate: Any, name: str, *, memcached: bool) -> None:
@@ -336,18 +345,39 @@ class _Shared:
 
     async def take(self, share: str) -> None:
         pause, longest = _PAUSES
-        while await self._ask("incr", self._places(share), self._seconds) > self._rate.amount:
-            await self.give_back(share)
+        while not await detached(
+            partial(self._try_to_take, share), partial(self._undo, share), seconds=_PATIENCE
+        ):
             await self.check(share)
             await anyio.sleep(pause)
             pause = min(2 * pause, longest)
 
+    async def _try_to_take(self, share: str) -> bool:
+        taken = await self._ask("incr", self._places(share), self._seconds)
+        if taken <= self._rate.amount:
+            return True
+        await self._give_back(share)
+        return False
+
+    async def _undo(self, share: str, has_place: bool) -> None:
+        try:
+            if has_place:
+                await self._give_back(share)
+        except Exception as exc:
+            log_failure("%r could not give a place back", self, exc)
+
     async def count(self, share: str, *, has_place: bool) -> None:
+        await detached(partial(self._count, share, has_place), seconds=_PATIENCE)
+
+    async def _count(self, share: str, has_place: bool) -> None:
         if not has_place:
             await self._ask("incr", self._places(share), self._seconds)
         await self._ask("incr", self._rate.key_for(self._name, share), self._seconds)
 
     async def give_back(self, share: str) -> None:
+        await detached(partial(self._give_back, share), seconds=_PATIENCE)
+
+    async def _give_back(self, share: str) -> None:
         places = self._places(share)
         if self._memcached:  # which adds nothing negative
             await self._ask("decr", places, 1, of=self._storage.bridge)

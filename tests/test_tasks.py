@@ -19,6 +19,7 @@ from asgi_wsauth.tasks import (
     Breakable,
     Gate,
     call_on_first_wait,
+    detached,
     from_any_thread,
     run_var,
     spawn,
@@ -390,6 +391,70 @@ def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> Non
 
     for _ in range(2):
         assert anyio.run(use, backend=anyio_backend) == (None, None)
+
+
+class TestDetached:
+    async def test_whoever_waits_for_it_has_its_result(self) -> None:
+        journal = Journal()
+        assert await detached(lambda: returned(journal), seconds=5) == "result"
+
+    async def test_and_its_error(self) -> None:
+        async def fails() -> None:
+            raise LookupError("no")
+
+        with pytest.raises(LookupError, match="no"):
+            await detached(fails, seconds=5)
+
+    async def test_it_has_its_time(self) -> None:
+        with anyio.fail_after(30), pytest.raises(TimeoutError):
+            await detached(anyio.sleep_forever, seconds=0.01)
+
+    @pytest.mark.parametrize("ends", ["later", "meanwhile"])
+    async def test_what_nobody_waits_for_any_more_is_undone(self, ends: str) -> None:
+        proceed, undone = anyio.Event(), anyio.Event()
+        results: list[str] = []
+
+        async def work() -> str:
+            scope.cancel()
+            if ends == "later":
+                await proceed.wait()
+            return "result"
+
+        async def undo(result: str) -> None:
+            results.append(result)
+            undone.set()
+
+        with anyio.CancelScope() as scope:
+            await detached(work, undo, seconds=5)
+        assert scope.cancelled_caught
+        assert not results
+        proceed.set()
+        with anyio.fail_after(5):
+            await undone.wait()
+        assert results == ["result"]
+
+    @pytest.mark.parametrize("fails", [True, False])
+    async def test_where_there_is_nothing_to_undo_nothing_is(self, fails: bool) -> None:
+        proceed, ended = anyio.Event(), anyio.Event()
+        undone: list[None] = []
+
+        async def work() -> None:
+            scope.cancel()
+            await proceed.wait()
+            ended.set()
+            if fails:
+                raise LookupError
+
+        async def undo(result: None) -> None:
+            undone.append(result)
+
+        with anyio.CancelScope() as scope:
+            await detached(work, undo if fails else None, seconds=5)
+        proceed.set()
+        with anyio.fail_after(5):
+            await ended.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert not undone
 
 
 class TestBreakable:

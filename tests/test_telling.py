@@ -59,9 +59,11 @@ def test_who_brings_the_same_for_the_tenth_time_is_told_by_http(presented: list[
     assert ways(telling, 3, *presented, headers=[ORIGIN]) == [BY_CODE] * 3
 
 
-@pytest.mark.parametrize("client", [None, ("testclient", 50000)])
-def test_who_has_no_address_is_nobody_who_could_be_known_again(client: Any) -> None:
-    assert ways(Telling("accept_then_close"), 30, client=client) == [BY_CODE] * 30
+@pytest.mark.parametrize(
+    "peer", [{"client": None}, {"client": ("testclient", 50000), "server": ("testserver", 80)}]
+)
+def test_who_has_no_address_is_nobody_who_could_be_known_again(peer: dict[str, Any]) -> None:
+    assert ways(Telling("accept_then_close"), 30, **peer) == [BY_CODE] * 30
 
 
 def test_the_tenth_time_is_that_within_ten_seconds_and_a_quiet_minute_ends_it() -> None:

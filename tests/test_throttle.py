@@ -3,6 +3,7 @@ one address may do after another is in test_limits.py."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -438,6 +439,159 @@ def test_names_count_apart() -> None:
         FailureThrottle(name=5)  # type: ignore[arg-type]
 
 
+# Who leaves while a storage is asked
+
+
+class Held:
+    """A storage's `incr` whose answers are kept back, where `amount` was asked for, once the
+    storage has counted it."""
+
+    def __init__(self, storage: Any, monkeypatch: pytest.MonkeyPatch, amount: int = 1) -> None:
+        self.counted, self.go_on = anyio.Event(), anyio.Event()
+        self._incr, self._amount = storage.incr, amount
+        monkeypatch.setattr(storage, "incr", self.incr)
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> Any:
+        answer = await self._incr(key, expiry, amount)
+        if amount == self._amount:
+            self.counted.set()
+            await self.go_on.wait()
+        return answer
+
+
+async def places(throttle: FailureThrottle) -> int:
+    assert throttle._shared is not None
+    return int(await throttle._shared._storage.get(throttle._shared._places(ADDRESS)))
+
+
+async def until_places_are(number: int, throttle: FailureThrottle) -> None:
+    with anyio.fail_after(30):
+        while await places(throttle) != number:  # noqa: ASYNC110 - nothing here is told
+            await anyio.sleep(0.01)
+
+
+async def test_who_leaves_before_a_place_is_confirmed_gives_it_back(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = storage()
+    throttle = FailureThrottle("3/hour", storage=one)
+    auth = authenticator(Slow(), throttle=throttle, observers=[])
+    for _ in range(5):  # more than there are places
+        with monkeypatch.context() as patch:
+            held = Held(one, patch)
+            door = WebSocketAuthMiddleware(App(), auth)
+
+            async def leaves(held: Held = held) -> Any:
+                await held.counted.wait()
+                return {"type": "websocket.disconnect", "code": 1006}
+
+            said = iter([CONNECT])
+
+            async def receive(said: Any = said, leaves: Any = leaves) -> Any:
+                for message in said:
+                    return message
+                return await leaves()
+
+            with anyio.fail_after(30):
+                await drive(door, websocket("token=good", client=(ADDRESS, 5)), receive=receive)
+            assert await places(throttle) == 1
+            held.go_on.set()
+            await until_places_are(0, throttle)
+    assert not throttle._here._of
+    assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
+
+
+@pytest.mark.parametrize("how", ["task", "scope"])
+async def test_who_leaves_while_a_place_is_given_back_has_given_it_back(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Also one too many, which nobody got."""
+    one = storage()
+    throttle = FailureThrottle("1/hour", storage=one)
+    other = FailureThrottle("1/hour", storage=one)
+    await throttle.check(ADDRESS)
+    held = Held(one, monkeypatch)
+    await leave(lambda: other.check(ADDRESS), held, how)
+    await until_places_are(1, throttle)
+    assert not other._here._of
+
+    held = Held(one, monkeypatch)
+    with pytest.raises(Denied, match="no verdict"):  # the deadline is as good as any
+        await authenticator(throttle=other, timeout=0.01).authenticate(
+            HTTPConnection(websocket("token=x", client=(ADDRESS, 5)))
+        )
+    held.go_on.set()
+    await until_places_are(1, throttle)
+
+    one.incr = held._incr
+    incr, asked = one.incr, anyio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        asked.set()
+        await anyio.sleep(0.02)
+        return await incr(*arguments)
+
+    monkeypatch.setattr(one, "incr", slowly)
+    await leave(lambda: throttle.release(ADDRESS), asked, how)
+    await until_places_are(0, throttle)
+
+
+async def leave(work: Callable[[], Any], held: Held | anyio.Event, how: str) -> None:
+    """Begin `work`, and cancel it when the storage has been asked."""
+    asked = held.counted if isinstance(held, Held) else held
+    with anyio.fail_after(30):
+        if how == "task":
+            task = asyncio.create_task(work())
+            await asked.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+    if isinstance(held, Held):
+        held.go_on.set()
+
+
+async def test_a_storage_that_fails_when_nobody_waits_any_more_is_told_of(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = storage()
+    throttle = FailureThrottle("1/hour", storage=one)
+    held, failed = Held(one, monkeypatch), anyio.Event()
+    incr = one.incr
+
+    async def fails(key: str, expiry: float, amount: int = 1) -> Any:
+        if amount < 0:
+            failed.set()
+            raise OSError
+        return await incr(key, expiry, amount)
+
+    monkeypatch.setattr(one, "incr", fails)
+    await leave(lambda: throttle.check(ADDRESS), held, "task")
+    with anyio.fail_after(30):
+        await failed.wait()
+        while not caplog.messages:  # noqa: ASYNC110 - nothing here is told
+            await anyio.sleep(0.01)
+    (message,) = caplog.messages
+    assert message.endswith("could not give a place back")
+
+
+async def test_a_storage_that_never_answers_is_not_waited_for_for_ever(
+    storage: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle_module, "_PATIENCE", 0.05)
+    one = storage()
+    throttle = FailureThrottle("1/hour", storage=one)
+    Held(one, monkeypatch)
+    with anyio.fail_after(30), pytest.raises(Denied) as caught:
+        await throttle.check(ADDRESS)
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert not throttle._here._of
+
+
 # What other sites' pages have browsers send
 
 HERE, THERE = "https://chat.example", "https://evil.example"
@@ -501,3 +655,64 @@ async def test_27_where_origins_are_named_a_foreign_page_is_refused_and_not_coun
         assert await verdicts(auth, tokens=guesses(12), scope=scope) == {Reason.ORIGIN: 12}
     assert slow.judged == 0
     assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
+
+
+async def test_whoever_a_program_claims_to_be_it_has_twice_the_rate_at_most() -> None:
+    slow = Slow()
+    auth = authenticator(slow, throttle=FailureThrottle("10/minute"))
+    claims = [
+        {},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": HERE},
+        *({"origin": f"https://{i}.example"} for i in range(20)),
+    ]
+    for claim in claims:
+        await verdicts(auth, tokens=guesses(30), scope={"headers": list(claim.items())})
+    assert slow.judged == 20
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "http"])
+async def test_a_proxy_that_changes_host_is_noticed_once(
+    protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = authenticator(Slow(), throttle=FailureThrottle("100/minute"), observers=[])
+    headers = [("host", "backend:8000"), ("origin", HERE)]
+    scope = {"type": protocol, "headers": [(k.encode(), v.encode()) for k, v in headers]}
+    for number in range(25):
+        assert bool(caplog.messages) == (number >= 10)
+        conn = HTTPConnection({**websocket("token=good", client=(ADDRESS, 5)), **scope})
+        await auth.authenticate(conn)
+    (message,) = caplog.messages
+    assert message.endswith("behind a proxy that changes Host, set allowed_origins")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"origin": HERE}, {"origin": THERE}),  # the host is no proxy's
+        ({}, {"sec-fetch-site": "cross-site", "origin": THERE}),  # it doesn't matter
+        ({}, {}),
+    ],
+    ids=str,
+)
+async def test_another_sites_pages_are_no_proxy(
+    first: dict[str, str], then: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = authenticator(Slow(), throttle=FailureThrottle("100/minute"), observers=[])
+    for said in [first, *[then] * 25]:
+        await verdicts(auth, tokens=["good"], scope={"headers": list(said.items())})
+    assert not caplog.messages
+
+
+async def test_behind_a_proxy_that_changes_host_named_origins_keep_ones_own_page_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    auth = authenticator(
+        Slow(), throttle=FailureThrottle("1/minute"), allowed_origins=["https://own.example"]
+    )
+    foreign = {"headers": [("origin", THERE)]}
+    assert await verdicts(auth, tokens=guesses(12), scope=foreign) == {Reason.ORIGIN: 12}
+    own = {"headers": [("origin", "https://own.example")]}
+    assert await verdicts(auth, tokens=goods(12), scope=own) == {"alice": 12}
+    assert not caplog.messages
