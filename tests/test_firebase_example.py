@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -147,6 +148,7 @@ def id_token(kid: str | None = "1", key: Any = KEY, algorithm: str = "RS256", **
         "sub": "alice",
         "iat": now() - 60,
         "exp": now() + 3540,
+        "jti": uuid4().hex,  # the same refused token ten times within seconds is told by HTTP
         "firebase": {"identities": {}, "sign_in_provider": "password"},
         **claims,
     }

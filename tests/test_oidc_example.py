@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -43,6 +44,7 @@ class Provider:
     def token(self, kid: str = "1", key: Any = KEY, algorithm: str = "RS256", **claims: Any) -> str:
         """A good access token, with `claims` over its own."""
         good = {"iss": self.name, "aud": AUDIENCE, "iat": now() - 60, "exp": now() + 3540}
+        good["jti"] = uuid4().hex  # the same refused token ten times within seconds is told by HTTP
         return mint(key, algorithm=algorithm, headers={"kid": kid}, **{**good, **claims})
 
     def fetches(self) -> tuple[int, int]:
