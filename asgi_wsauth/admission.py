@@ -35,6 +35,8 @@ __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 # Of all typing schools. Litestar's and Quart's own fit neither of the first two.
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
 
+_TRACEBACK = "Traceback (most recent call last):\n"
+
 FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]", "str | None"], Awaitable[str]]
 
 
@@ -92,7 +94,7 @@ class Admission:
         try:
             self.attempt = self.authenticator.collect(HTTPConnection(self.scope))
         except Exception as exc:  # a scope that no server should build
-            raise Denied.because("the scope", exc) from exc
+            raise Denied.because("the scope", exc, may_quote=False) from exc
         offered = list(self.scope.get("subprotocols") or ())
         self.authenticator.redact(self.scope)
         self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
@@ -261,7 +263,10 @@ class Admission:
         if broken is None:
             return {}
         error_type, error_at = raised(broken)
-        text = self._scrub("".join(traceback.format_exception(broken)))
+        if denied._may_quote:
+            text = self._scrub("".join(traceback.format_exception(broken)))
+        else:  # of a source's own, which may quote what the source made no credential of
+            text = "".join([_TRACEBACK, *traceback.format_tb(broken.__traceback__), error_type])
         return {"error_type": error_type, "error_at": error_at, "traceback": text}
 
     def _scrub(self, text: str) -> str:

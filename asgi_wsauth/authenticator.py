@@ -45,6 +45,7 @@ from asgi_wsauth.origins import HostWatch, check_origin, check_origins, comes_fr
 from asgi_wsauth.revocation import Revocations
 from asgi_wsauth.sources import (
     Cookie,
+    FirstMessage,
     Header,
     QueryParam,
     Source,
@@ -305,7 +306,7 @@ class Authenticator:
             try:
                 source.redact(scope)
             except Exception as exc:
-                failure = Denied.because(source, exc)
+                failure = Denied.because(source, exc, may_quote=False)
         for key, given in (("headers", headers), ("subprotocols", subprotocols)):
             if isinstance(given, list) and scope.get(key) is not given:
                 given[:] = scope.get(key) or ()
@@ -458,7 +459,7 @@ def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
         except Denied as denied:
             findings.append((source, denied))
         except Exception as exc:
-            findings.append((source, Denied.because(source, exc)))
+            findings.append((source, Denied.because(source, exc, may_quote=False)))
     return findings
 
 
@@ -527,6 +528,10 @@ def _check_sources(auth: Authenticator) -> None:
         check_store("sources", source, "extract", "redact", what="source", example=_SOURCE)
         if isinstance(source, Cookie) and auth.allowed_origins is None:
             raise ConfigurationError(f"{_COOKIE}, got None")
+    if sum(isinstance(source, FirstMessage) for source in auth.sources) > 1:
+        raise ConfigurationError(
+            "sources must name one FirstMessage at most, because a socket has one first message"
+        )
     if not auth.allowed_origins and all(isinstance(source, Cookie) for source in auth.sources):
         raise ConfigurationError(f"{_COOKIE}, got []")
 

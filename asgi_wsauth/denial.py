@@ -153,14 +153,24 @@ class Denied(Exception):
             raise TypeError(f"retry_after must be a number of seconds, got {shown(retry_after)}")
         super().__init__(reason, detail, retry_after)
         self.reason = reason
+        self._may_quote = True
         self.detail = str(detail)
         self.retry_after = retry_after
 
     @classmethod
-    def because(cls, what: object, exc: Exception, reason: Reason = Reason.ERROR) -> Denied:
+    def because(
+        cls,
+        what: object,
+        exc: Exception,
+        reason: Reason = Reason.ERROR,
+        *,
+        may_quote: bool = True,
+    ) -> Denied:
         """`Reason.ERROR`, because `what` raised `exc`: whatever breaks refuses. A store or a server
-        elsewhere that fails is `Reason.UNAVAILABLE`."""
+        elsewhere that fails is `Reason.UNAVAILABLE`. Without `may_quote`, the text of `exc` may
+        have a credential that nobody knows of yet, and is told to nobody."""
         denied = Denied(reason, f"{what}: {type(exc).__qualname__}")
+        denied._may_quote = may_quote
         denied.__cause__ = exc
         return denied
 

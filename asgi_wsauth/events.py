@@ -94,7 +94,7 @@ class Refused(Event):
         detail: why, in words, for the log only.
         error_type: where something broke, the class of the exception: `app.users.NoSuchUser`.
         error_at: the place that raised it: `load_user at app/users.py:31`.
-        traceback: all of it; the credential is cut out.
+        traceback: all of it; the credential is cut out. Of what a source raised, not the message.
     """
 
     name: ClassVar[str] = "refused"

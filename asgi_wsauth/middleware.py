@@ -90,7 +90,8 @@ class WebSocketAuthMiddleware:
             socket. It works while the app receives. Every client is sent, whether it ever asked for
             that or not, `{"type": "auth.refresh.due", "expires_at": ...}`: once for a credential,
             60 seconds before its end, or when half of its time is over where that is later, and
-            never within 5 seconds of the last one. An app's own message that a client could take
+            never within 5 seconds of the last one; nothing is due without `enforce_expiry`, but a
+            client may bring a new one all the same. An app's own message that a client could take
             for one of these two is not sent. None for no such messages.
         allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
             no warning is due. Otherwise the first one that passes is logged, if the process has no

@@ -359,9 +359,18 @@ def check_async(option: str, given: F, *, takes: int, example: str) -> F:
 
 
 def check_clock(option: str, given: F) -> F:
-    """Raises `ConfigurationError` unless it is a plain function, such as `time.time`."""
+    """Raises `ConfigurationError` unless it is a plain function, such as `time.time`, that can be
+    hashed: there is one set of timers for each clock."""
     example = "write for example time.time"
-    return check_callable(option, given, takes=0, is_async=False, example=example)
+    check_callable(option, given, takes=0, is_async=False, example=example)
+    try:
+        hash(given)
+    except TypeError:
+        raise ConfigurationError(
+            f"{option} must be a function that can be hashed, got {shown(given)}; a dataclass can "
+            "with @dataclass(eq=False)"
+        ) from None
+    return given
 
 
 def check_app(given: F) -> F:

@@ -152,11 +152,18 @@ class Header:
         scheme: the word before the credential, or None where the value is the credential.
 
     Raises:
-        ConfigurationError: the name or the scheme is no RFC 9110 token.
+        ConfigurationError: the name or the scheme is no RFC 9110 token, or the header is `Cookie`,
+            which is for a `Cookie` source.
     """
 
     def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
         self.name = _check_token("Header: name", name, "authorization").lower()
+        if self.name == "cookie":
+            raise ConfigurationError(
+                f"Header: name must be another header, got {shown(name)}, which browsers send "
+                'whatever page opens the socket; write Cookie("chat_session"), with that cookie\'s '
+                "name, and allowed_origins"
+            )
         if scheme is not None:
             _check_token("Header: scheme", scheme, "Bearer")
         self.scheme = scheme

@@ -20,6 +20,7 @@ from asgi_wsauth import (
     Credential,
     Denied,
     FailureThrottle,
+    FirstMessage,
     Header,
     InternalCredential,
     JWTVerifier,
@@ -951,6 +952,11 @@ NO_NETWORK = r'no_auth_networks must be a list of networks, for example \["10.0.
             [nobody],
             {"sources": "token"},
             r"sources must be a list, got one string; write \['token'\]",
+        ),
+        (
+            [nobody],
+            {"sources": [FirstMessage(), FirstMessage(subprotocol="chat")]},
+            "sources must name one FirstMessage at most, because a socket has one first message",
         ),
         ([nobody], {"sources": []}, r"sources must name at least one, .*, got \[\]"),
         (

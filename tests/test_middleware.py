@@ -51,6 +51,7 @@ from asgi_wsauth import (
     Session,
     Subprotocol,
     WebSocketAuthMiddleware,
+    log_event,
 )
 
 pytestmark = pytest.mark.anyio
@@ -820,6 +821,51 @@ async def test_a_source_that_can_not_redact_refuses() -> None:
     assert b"also" not in [value for _, value in scope["headers"]]  # the others had their turn
     assert seen[0].detail == "query parameter token: KeyError"
     assert "KeyError" in str(seen[0].traceback)
+
+
+@pytest.mark.parametrize("breaks", ["extract", "redact", "repr", "cause"])
+async def test_what_a_source_raises_is_told_without_its_words(
+    breaks: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may quote what the source has made no credential of yet."""
+    secret = "not-a-number-yet"
+
+    class Broken:
+        def _break(self, scope: Any, where: str) -> None:
+            if breaks == where:
+                raise ValueError(f"invalid literal: {dict(scope['headers'])[b'x-ours']!r}")
+
+        def extract(self, conn: HTTPConnection, /) -> str | None:
+            self._break(conn.scope, "extract")
+            try:
+                self._break(conn.scope, "cause")
+            except ValueError as exc:
+                raise LookupError(secret) from exc
+            return mint()
+
+        def redact(self, scope: Any, /) -> None:
+            self._break(scope, "redact")
+
+        def __repr__(self) -> str:
+            if breaks == "repr":
+                raise ValueError(secret)
+            return "a source"
+
+    seen: list[Any] = []
+    auth = {"sources": [Broken()], "observers": [seen.append, log_event]}
+    scope = websocket(headers=[("x-ours", secret)])
+    outcome = await drive(guard(App(), auth=auth), scope)
+    assert outcome.close == (1011, "internal_error")
+    (event,) = seen
+    kind = "LookupError" if breaks == "cause" else "ValueError"
+    assert (event.error_type, event.traceback.splitlines()[-1]) == (kind, kind)
+    assert event.error_at is not None
+    assert "test_middleware.py" in event.error_at
+    assert event.traceback.startswith("Traceback (most recent call last):\n  File ")
+    assert kind in caplog.text
+    (record,) = caplog.records
+    logged = f"{vars(record)} {logging.Formatter().format(record)} {seen}"
+    assert secret not in logged
 
 
 async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import random
+import time
 import traceback
 from asyncio import to_thread
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from asgi_wsauth.options import (
     check_app,
     check_async,
     check_callable,
+    check_clock,
     check_count,
     check_key,
     check_list,
@@ -420,3 +423,27 @@ def test_a_wrapper_may_return_anything() -> None:
         return to_thread(find, name)
 
     assert check_callable("lookup", in_a_thread, is_async=True) is in_a_thread
+
+
+def test_a_clock_must_be_hashable() -> None:
+    @dataclass
+    class Clock:
+        now: float = 0.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    with pytest.raises(
+        ConfigurationError, match=r"^clock must be a function that can be hashed, got .*eq=False\)$"
+    ):
+        check_clock("clock", Clock())
+    assert check_clock("clock", time.time) is time.time
+
+
+def test_an_object_that_can_not_be_shown_is_named_by_its_class() -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise LookupError
+
+    with pytest.raises(ConfigurationError, match=r"integer, got a .*Shy$"):
+        check_count("size", Shy())  # type: ignore[arg-type]

@@ -1271,3 +1271,12 @@ class TestFirstMessage:
 
     def test_another_message_is_none_of_it(self) -> None:
         assert token_in('{"type": "auth.refresh", "token": "a"}', "auth") is None
+
+
+@pytest.mark.parametrize("options", [{}, {"scheme": "Bearer"}])
+@pytest.mark.parametrize("name", ["cookie", "Cookie", "COOKIE"])
+def test_a_cookie_by_another_name_needs_the_cookie_source(name: str, options: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^Header: name must be another header, got .*Cookie\("
+    ):
+        Header(name, **options)
