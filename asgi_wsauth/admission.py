@@ -25,7 +25,7 @@ from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
 from asgi_wsauth.handshake import accepted_scope
 from asgi_wsauth.options import check_instance
-from asgi_wsauth.passing import found_before
+from asgi_wsauth.passing import found_before, handed_on
 from asgi_wsauth.scrub import scrubbed
 from asgi_wsauth.session import Session
 from asgi_wsauth.sources import FirstMessage
@@ -138,7 +138,9 @@ class Admission:
         self.take_credential()
         self.attempt = Attempt(found_before(scope, self.authenticator, self.attempt.findings))
         if outer is not None and not self.attempt.findings:
-            self.attempt = Attempt(outer._attempt.findings)
+            found = outer._attempt.findings
+            judged = outer._authentication.credential is not None  # its login may be off
+            self.attempt = Attempt(found if judged else handed_on(found, self.authenticator))
         if first_message is not None and not self.attempt.findings:
             scope = await self._ask_for_message(first_message)
         authentication = await self.authenticator.authenticate(

@@ -58,7 +58,7 @@ from asgi_wsauth.timers import Deadline
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.waiting import SaidNothing
 
-__all__ = ["Attempt", "Authentication", "Authenticator", "Finding", "LoadUser"]
+__all__ = ["Attempt", "Authentication", "Authenticator", "Finding", "LoadUser", "is_ambient"]
 
 T = TypeVar("T")
 
@@ -360,14 +360,14 @@ class Authenticator:
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:
             return
-        ambient = bool(attempt.findings) and all(map(_is_ambient, attempt.findings))
+        ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
         check_origin(conn, self.allowed_origins, ambient=ambient)
 
     def _choose(self, findings: Sequence[Finding]) -> Credential:
         if not findings:
             raise Denied(Reason.MISSING, f"looked in {', '.join(map(repr, self.sources))}")
         if len(findings) > 1:
-            findings = [f for f in findings if not _is_ambient(f)] or findings
+            findings = [f for f in findings if not is_ambient(f)] or findings
         credentials = []
         for _, found in findings:
             if isinstance(found, Denied):
@@ -463,7 +463,7 @@ def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
     return findings
 
 
-def _is_ambient(finding: Finding) -> bool:
+def is_ambient(finding: Finding) -> bool:
     """Whether a browser sends it by itself, whoever's page it shows."""
     return isinstance(finding[0], Cookie)
 

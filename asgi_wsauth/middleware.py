@@ -57,7 +57,8 @@ class WebSocketAuthMiddleware:
 
     Inside another instance that has the same authenticator, it reuses that one's decision and
     applies only its own scopes, connection limit and codes; with another authenticator it verifies
-    the credential that the outer one found, unless its own sources find one.
+    the credential that the outer one found, unless its own sources find one. A cookie whose origin
+    nobody has judged is for an authenticator with `allowed_origins` only.
 
     Args:
         app: any ASGI 3 app.
@@ -74,9 +75,10 @@ class WebSocketAuthMiddleware:
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
             one segment or a part of it, `/*` at the end for everything below. A path is the one by
             which `app` routes, without `root_path`; where another app might read it otherwise, it
-            is not passed.
-        only: patterns of the only paths that need a credential; all others are passed untouched.
-            None for all. A path in both needs none.
+            is not passed. Nor is one below a root that a client may have chosen, which Daphne takes
+            from a header, unless the path with that root matches, too.
+        only: patterns of the only paths that need a credential, whatever their case; all others are
+            passed untouched. None for all. A path in both needs none.
         required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
         enforce_expiry: whether a socket is closed, with `Reason.EXPIRED`, when its credential
             expires.

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary, WeakSet
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from asgi_wsauth.authenticator import Authenticator, Finding
+from asgi_wsauth.authenticator import Authenticator, Finding, is_ambient
 from asgi_wsauth.events import logger
 from asgi_wsauth.sources import Cookie, Header
 
-__all__ = ["GUARDS", "Guards", "found_before", "redacted_request"]
+__all__ = ["GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
 
 Protocol: TypeAlias = Literal["http", "websocket"]
 
@@ -120,7 +120,8 @@ def found_before(
     scope: Scope, authenticator: Authenticator, findings: Sequence[Finding]
 ) -> Sequence[Finding]:
     """What was found in a scope, with what a guard for sockets further out has set aside: all of
-    it where that has the same authenticator, or else only where nothing was found.
+    it where that has the same authenticator, or else what may be handed on, and only where nothing
+    was found.
 
     Args:
         scope: the request's.
@@ -134,7 +135,17 @@ def found_before(
     same = [found for whose, found in earlier if whose is authenticator]
     if same:
         return [*findings, *same[0]]
-    return findings or [finding for _, found in earlier for finding in found]
+    return findings or [f for _, found in earlier for f in handed_on(found, authenticator)]
+
+
+def handed_on(findings: Sequence[Finding], authenticator: Authenticator) -> Sequence[Finding]:
+    """Of what another authenticator's sources have found, without judging the origin, what this one
+    may verify. A browser sends a cookie whoever's page it shows, so that is for one who has
+    `allowed_origins` only.
+    """
+    if authenticator.allowed_origins is not None:
+        return findings
+    return [finding for finding in findings if not is_ambient(finding)]
 
 
 GUARDS = Guards()

@@ -29,14 +29,18 @@ class PathPatterns:
     Args:
         option: its name, for the error.
         patterns: each begins with a slash.
+        ignore_case: whether case makes no difference.
 
     Raises:
         ConfigurationError: a pattern can't match any path.
     """
 
-    def __init__(self, option: str, patterns: Iterable[str]) -> None:
+    def __init__(self, option: str, patterns: Iterable[str], *, ignore_case: bool = False) -> None:
         found = [_expression(option, pattern) for pattern in check_list(option, patterns)]
-        self._pattern = re.compile("|".join(found)) if found else None
+        if ignore_case:  # some fold case as `casefold` does, others as `re.IGNORECASE`
+            found += [pattern.casefold() for pattern in found]
+        flags = re.IGNORECASE if ignore_case else re.NOFLAG
+        self._pattern = re.compile("|".join(found), flags) if found else None
 
     def __bool__(self) -> bool:
         return self._pattern is not None
@@ -58,9 +62,9 @@ class GuardedPaths:
     in another way, too, is guarded, if only one of its readings is.
 
     Args:
-        exclude: patterns of paths that are not guarded.
-        only: patterns of the only paths that are; None for all. A slash at the end makes no
-            difference to these, because it makes none to some frameworks.
+        exclude: patterns of paths that are not guarded. Case counts.
+        only: patterns of the only paths that are; None for all. Case and a slash at the end make no
+            difference to these, because they make none to some frameworks.
 
     Raises:
         ConfigurationError: a pattern can't match any path, or `only` has none.
@@ -68,7 +72,7 @@ class GuardedPaths:
 
     def __init__(self, exclude: Iterable[str], only: Iterable[str] | None) -> None:
         self._exclude = PathPatterns("exclude", exclude)
-        self._only = None if only is None else PathPatterns("only", only)
+        self._only = None if only is None else PathPatterns("only", only, ignore_case=True)
         if self._only is not None and not self._only:
             raise ConfigurationError(
                 "only must name at least one path, got none; leave it out to guard them all"
@@ -86,7 +90,7 @@ class GuardedPaths:
             return True
         if only is None or excluded:
             return False
-        # With the root, too: not every app heeds that, and Daphne takes it from a client's header.
+        # With the root, too: not every app heeds that.
         return any(_is_meant(path, only) for path in {*paths, scope["path"]})
 
 
@@ -95,7 +99,8 @@ def route_paths(scope: Scope) -> tuple[str, ...]:
 
     It is several where frameworks may read it differently, and none where they are known to. With
     a root `/api`, Litestar and Quart 0.20 cut `/public/api/secret` to `/secret`: at the first place
-    where the root occurs.
+    where the root occurs. Where a client may have chosen the root, the path that it asked for is
+    one of the readings.
     """
     path, root = scope.get("path"), scope.get("root_path") or ""
     if not isinstance(path, str) or not isinstance(root, str):
@@ -107,14 +112,29 @@ def route_paths(scope: Scope) -> tuple[str, ...]:
     rest = path[len(bare) :] if leads else path
     if bare in rest:
         return ()
+    chosen = _is_a_clients(scope.get("app_root_path", root), scope)
+    if chosen and not leads and "app_root_path" in scope:
+        return ()  # a Mount's own part of the root is in the path, but not at its beginning
     # Starlette cuts no root that ends with a slash. Litestar's router has cut it off already.
-    twice = root != bare or "path_template" in scope
+    twice = chosen or root != bare or "path_template" in scope
     return (rest, path) if twice else (rest,)
+
+
+def _is_a_clients(root: object, scope: Scope) -> bool:
+    """Whether a client may have chosen the root that the server told, without that of any `Mount`.
+
+    Daphne takes it from the header `Daphne-Root-Path`, over its own `--root-path`, and leaves no
+    trace of that. It is the server that tells no `spec_version`, and has a list for `client`.
+    """
+    asgi = scope.get("asgi")
+    unversioned = isinstance(asgi, dict) and "spec_version" not in asgi
+    return bool(root) and (unversioned or isinstance(scope.get("client"), list))
 
 
 def _is_meant(path: str, only: PathPatterns) -> bool:
     bare = path.rstrip("/")
-    return only.match(bare) or only.match(f"{bare}/")
+    readings = {bare, bare.casefold()}
+    return any(only.match(end) for reading in readings for end in (reading, f"{reading}/"))
 
 
 def _hides_a_slash(scope: Scope) -> bool:

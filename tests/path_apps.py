@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import blacksheep
 import django
 import litestar
 import quart
@@ -165,6 +166,39 @@ for _where, _took in TOOK.items():
     quart_app.add_url_rule(_where, _took, _quart_answers(_took))
     quart_app.add_websocket(_where, f"{_took} socket", _quart_chats(_took))
 
+# BlackSheep
+
+blacksheep_app = blacksheep.Application(router=blacksheep.Router())
+
+
+def _blacksheep_answers(took: str) -> Any:
+    async def answer(request: blacksheep.Request) -> blacksheep.Response:
+        return blacksheep.json({"took": took})
+
+    return answer
+
+
+def _blacksheep_chats(took: str) -> Any:
+    async def chat(websocket: blacksheep.WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_json({"took": took})
+        await websocket.receive()
+
+    return chat
+
+
+for _where, _took in TOOK.items():
+    _where = _where.replace("{rest:path}", "*")
+    blacksheep_app.router.add_get(_where, _blacksheep_answers(_took))
+    blacksheep_app.router.add_ws(_where, _blacksheep_chats(_took))
+
+
+async def started_blacksheep(scope: Any, receive: Any, send: Any) -> None:
+    if not blacksheep_app.started:
+        await blacksheep_app.start()
+    await blacksheep_app(scope, receive, send)
+
+
 # Django
 
 settings.configure(ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__, SECRET_KEY=SECRET)
@@ -184,7 +218,23 @@ urlpatterns = [
     re_path("^public/", _views("public")),
 ]
 
+
+async def raw(scope: Any, receive: Any, send: Any) -> None:
+    """An app that knows of no root, and has no user where it took a path."""
+    took = {"took": scope["path"], "user": "user" in scope}
+    if scope["type"] == "http":
+        await JSONResponse(took)(scope, receive, send)
+    else:
+        socket = WebSocket(scope, receive, send)
+        await socket.accept()
+        await socket.send_json(took)
+        await socket.receive()
+
+
 APPS: dict[str, Any] = {
+    "raw": both(raw),
+    "raw, mounted": Starlette(routes=[Mount("/inner", both(raw))]),
+    "blacksheep, only": both(started_blacksheep, only=ONLY),
     "starlette": Starlette(routes=ROUTES, middleware=ours(exclude=EXCLUDE)),
     "starlette, around": both(starlette),
     "starlette, only": both(starlette, only=ONLY),

@@ -202,6 +202,60 @@ async def test_another_authenticator_inside_verifies_what_was_set_aside() -> Non
     assert (answer.status, verifier.asked) == (401, ["opaque", "other"])
 
 
+EVIL = ("origin", "https://evil.example")
+COOKIE = ("cookie", "session=opaque")
+
+
+def another(**options: Any) -> Any:
+    return authenticator(Knows(opaque=Principal("bob")), sources=[Header("x-key")], **options)
+
+
+@pytest.mark.parametrize("origin", [[EVIL], [("origin", PAGE)], []])
+async def test_a_cookie_is_not_for_who_judges_no_origin(origin: Any) -> None:
+    app, scope = Api(), request(headers=[COOKIE, *origin, KEY])
+    guarded = WebSocketAuthMiddleware(HTTPAuthMiddleware(app, another()), everywhere())
+    answer = await call(guarded, scope)
+    assert (answer.status, answer.json) == (401, {"error": "token_missing"})
+
+
+async def test_who_judges_it_may_have_a_cookie() -> None:
+    inner = HTTPAuthMiddleware(Api(), another(allowed_origins=[PAGE]))
+    guarded = WebSocketAuthMiddleware(inner, everywhere())
+    for origin, status in ((EVIL, 403), (("origin", PAGE), 200)):
+        answer = await call(guarded, request(headers=[COOKIE, origin, KEY]))
+        assert answer.status == status
+
+
+async def test_a_credential_beside_a_cookie_is_handed_on() -> None:
+    guarded = WebSocketAuthMiddleware(HTTPAuthMiddleware(Api(), another()), everywhere())
+    headers = [("cookie", "session=unknown"), ("origin", PAGE), KEY]
+    answer = await call(guarded, request(query="token=opaque", headers=headers))
+    assert (answer.status, answer.json) == (200, "bob")
+
+
+@pytest.mark.parametrize("origin", [[EVIL], [("origin", PAGE)], []])
+async def test_nor_while_login_is_off_further_out(origin: Any) -> None:
+    app = App()
+    guarded = WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(app, another()), everywhere(required=False)
+    )
+    outcome = await drive(guarded, websocket(headers=[COOKIE, *origin]))
+    assert outcome.close == (1008, "token_missing")
+    assert not app.calls
+    outcome = await drive(guarded, websocket("token=opaque", headers=[COOKIE, *origin]))
+    assert app.scope["user"].identity == "bob"
+
+
+async def test_a_cookie_whose_origin_was_judged_is_handed_on() -> None:
+    app = App()
+    guarded = WebSocketAuthMiddleware(WebSocketAuthMiddleware(app, another()), everywhere())
+    outcome = await drive(guarded, websocket(headers=[COOKIE, EVIL]))
+    assert outcome.close == (1008, "origin_not_allowed")
+    assert not app.calls
+    await drive(guarded, websocket(headers=[COOKIE, ("origin", PAGE)]))
+    assert app.scope["user"].identity == "bob"
+
+
 async def test_two_guards_set_aside_what_each_of_them_found() -> None:
     first, second = (
         everywhere(),

@@ -284,7 +284,10 @@ class TestOnly:
             ("/slash", True),
             ("/exact/a", False),
             ("/administration", False),
-            ("/Admin/a", False),
+            ("/Admin/a", True),
+            ("/ADMIN", True),
+            ("/EXACT/", True),
+            ("/Administration", False),
             ("/a/admin/b", False),
             ("/", False),
             ("/other", False),
@@ -329,6 +332,28 @@ class TestOnly:
         for root in ("/admin", "/admin/", "/admin/a", "/", "/adm"):
             assert not unguarded("/admin/a", root, only=["/admin/*"])
 
+    @pytest.mark.parametrize(
+        ("path", "pattern"),
+        [
+            ("/ADMIN/a", "/admin/*"),
+            ("/admin/a", "/Admin/*"),
+            ("/\u212aey", "/key"),  # the sign for kelvin
+            ("/adm\u0130n", "/admin"),  # to `re.IGNORECASE`
+            ("/adm\u0131n", "/admin"),
+            ("/STRASSE", "/stra\xdfe"),  # to `casefold`
+            ("/stra\xdfe", "/strasse"),
+            ("/SCHL\xdcSSEL", "/schl\xfcssel"),
+        ],
+    )
+    def test_case_makes_no_difference_to_some(self, path: str, pattern: str) -> None:
+        assert not unguarded(path, only=[pattern])
+        assert not unguarded(f"{path}/", only=[pattern])
+        assert not unguarded(path, exclude=[pattern])
+
+    def test_exclude_is_taken_from_only_in_its_own_case(self) -> None:
+        for path in ("/ADMIN/login", "/admin/LOGIN"):
+            assert not unguarded(path, exclude=["/admin/login"], only=["/admin/*"])
+
     def test_exclude_is_taken_from_only(self) -> None:
         paths = GuardedPaths(["/admin/login", "/admin/static/*"], ["/admin/*"])
         for path in ("/admin/login", "/admin/static/a.css", "/other"):
@@ -351,6 +376,49 @@ class TestOnly:
     def test_what_can_not_work_is_refused(self, only: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^only"):
             GuardedPaths((), only)
+
+
+DAPHNE = {"asgi": {"version": "3.0"}, "client": ["127.0.0.1", 5000]}
+# Each of the two tells; a later version might lose one.
+UNVERSIONED = {"asgi": {"version": "3.0"}, "client": None}
+LISTED = {"asgi": {"version": "3.0", "spec_version": "2.3"}, "client": ["127.0.0.1", 5000]}
+OTHERS = {"asgi": {"version": "3.0", "spec_version": "2.3"}, "client": ("127.0.0.1", 5000)}
+
+
+@pytest.mark.parametrize("server", [DAPHNE, UNVERSIONED, LISTED])
+class TestARootThatAClientChose:
+    @pytest.mark.parametrize("root", ["/admin", "/admin/"])
+    def test_excludes_nothing(self, server: Any, root: str) -> None:
+        path = "/admin/public/x"
+        assert not unguarded(path, root, exclude=["/public/*"], **server)
+        assert unguarded(path, "/admin", exclude=["/public/*"], **OTHERS)
+        assert set(route_paths({"path": path, "root_path": root, **server})) == {
+            path,
+            "/public/x",
+        }
+
+    def test_what_is_excluded_in_every_reading_is_so(self, server: Any) -> None:
+        both = ["/public/*", "/admin/public/*"]
+        assert unguarded("/admin/public/x", "/admin", exclude=both, **server)
+        for root in ("", "/", None, "/admin"):
+            assert unguarded("/public/x", root, exclude=["/public/*"], **server)
+
+    def test_the_root_of_a_mount_is_the_apps(self, server: Any) -> None:
+        more = {**server, "app_root_path": ""}
+        assert unguarded("/inner/public/x", "/inner", exclude=["/public/*"], **more)
+        assert route_paths({"path": "/inner/a", "root_path": "/inner", **more}) == ("/a",)
+
+    def test_but_not_what_stands_before_it(self, server: Any) -> None:
+        more = {**server, "app_root_path": "/admin"}
+        path = "/admin/inner/public/x"
+        assert not unguarded(path, "/admin/inner", exclude=["/public/*"], **more)
+        assert unguarded("/admin/inner/x", "/admin/inner", only=["/secret"], **more)
+
+    def test_a_mount_whose_root_does_not_lead_is_guarded(self, server: Any) -> None:
+        more = {**server, "app_root_path": "/admin"}
+        for options in ({"exclude": ["/*"]}, {"only": ["/secret"]}):
+            assert not unguarded("/inner/secret", "/admin/inner", **options, **more)
+        assert route_paths({"path": "/inner/a", "root_path": "/admin/inner", **more}) == ()
 
 
 class TestRoutePaths:

@@ -117,6 +117,18 @@ def test_that_table_has_every_reason_and_every_source() -> None:
     assert len(REQUESTS) >= 20
 
 
+def test_another_sites_page_uses_no_cookie_past_who_judges_no_origin(server: Server) -> None:
+    evil = [("cookie", "session=opaque-1"), ("origin", "https://evil.example")]
+    cut = [*evil, ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]  # a proxy has cut `Upgrade`
+    seen = server.ask("GET", "/both/by-header", headers=cut)
+    assert (seen.status, seen.json) == (401, {"error": "token_missing"})
+    assert server.ask("GET", "/both/by-header", headers=cut, token="opaque-1").status == 200
+    close = server.talk("/both/off", headers=evil).close
+    assert close is not None
+    assert close[0] == DAPHNE_CLOSE_CODES[Reason.MISSING]
+    assert server.talk("/both/off", token="opaque-1").report["user"] == "alice"
+
+
 @pytest.mark.parametrize("path", ["/both/socket-first", "/both/http-first"])
 def test_both_middlewares_around_one_app_in_either_order(server: Server, path: str) -> None:
     assert server.ask("GET", path, token="opaque-1").json["user"] == "alice"

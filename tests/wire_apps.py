@@ -628,10 +628,18 @@ async def both(scope: Any, receive: Any, send: Any) -> None:
     await (echo if scope["type"] == "websocket" else whoami)(scope, receive, send)
 
 
+# It reads no cookie and judges no origin.
+BY_HEADER = authenticator(sources=[Header("x-key")], allowed_origins=None)
+
 # Guarded twice, the one middleware around the other in either order.
 BOTH: dict[str, ASGIApp] = {
     "/both/socket-first": WebSocketAuthMiddleware(HTTPAuthMiddleware(both, AUTH), AUTH),
     "/both/sockets-only": WebSocketAuthMiddleware(both, AUTH),
+    "/both/by-header": WebSocketAuthMiddleware(HTTPAuthMiddleware(both, BY_HEADER), AUTH),
+    "/both/off": WebSocketAuthMiddleware(
+        WebSocketAuthMiddleware(both, BY_HEADER, close_codes=DAPHNE_CLOSE_CODES),
+        authenticator(required=False),
+    ),
     "/both/http-first": HTTPAuthMiddleware(WebSocketAuthMiddleware(both, AUTH), AUTH),
 }
 

@@ -87,7 +87,8 @@ class Tickets:
             principal: whom the ticket lets in: `scope["wsauth"].principal`, for example. What a
                 subclass of `Principal` adds is not carried on.
             path: the only path that it opens, decoded, as the app behind the middleware routes by
-                it: without `root_path`. None for any.
+                it: without `root_path`. None for any. Such a ticket opens nothing below a root that
+                Daphne tells, because a client may have chosen it.
             origin: the only origin whose pages may use it; None for any.
             client: the only client address that may use it, "" for an unknown one; None for any.
                 Mind that a browser may come by IPv4 for a request and by IPv6 for a socket.
