@@ -31,7 +31,9 @@ _LINGER = 20.0  # seconds for which a server may read from a client that has not
 _WAIT = 3.0  # seconds that a refused client waits for a place while nobody of its address answers
 _LONGEST_WAIT = 10.0  # seconds that it waits at all
 
-_IN_ALL = 8  # times what one address may have; as much has everybody without an address
+# Times the most that one address may have: the silent ones of one, or of a few, leave room for all
+# others. As often what an address has, has everybody without one.
+_IN_ALL = 8
 
 # With a valve, each of them costs no more than its descriptor.
 _FRESH = 1000
@@ -48,46 +50,51 @@ class _Share:
     """The refused clients of one address.
 
     Attributes:
-        width: how many there may be at once where there is no valve.
+        times: how many addresses' places these are.
+        width: how many there may be at once of each where there is no valve.
         fresh: those that were told within the last second.
         silent: those that did not answer within a second.
-        waiting: those that wait for a place.
+        waiting: those that wait for a place, and whether they have a valve.
         answered_at: when one answered, by anyio's clock.
     """
 
+    times: int = 1
     width: int = _LEAST
     fresh: int = 0
     silent: int = 0
-    waiting: deque[anyio.Event] = field(default_factory=deque)
+    waiting: deque[tuple[anyio.Event, bool]] = field(default_factory=deque)
     answered_at: float = -inf
 
-    def has_room(self, *, valved: bool, times: int = 1) -> bool:
-        """Whether there may be one more."""
+    def free(self, *, valved: bool) -> int:
+        """How many more there may be."""
+        if not self.may_have_room(valved=valved):
+            return 0
         if valved:
-            return self.fresh < _FRESH * times and self.silent < _SILENT * times
-        return self.fresh + self.silent < self.width * times
+            return max(_FRESH * self.times - self.fresh, 0)
+        return max(self.width * self.times - self.fresh - self.silent, 0)
 
     def may_have_room(self, *, valved: bool) -> bool:
         """Whether there is some when the fresh ones have answered."""
-        return self.silent < (_SILENT if valved else self.width)
+        return self.silent < (_SILENT if valved else self.width) * self.times
+
+
+def _share(host: str | None) -> _Share:
+    return _Share(times=_IN_ALL if host is None else 1)
 
 
 class Refusals:
     """The refused clients of one event loop that are not gone yet."""
 
     def __init__(self) -> None:
-        self._all = _Share()
+        self._all = _Share(times=_IN_ALL, width=_MOST)
         self._shares: dict[str | None, _Share] = {}
 
     def __len__(self) -> int:
         return self._all.fresh + self._all.silent
 
     def _has_room(self, host: str | None, valved: bool) -> bool:
-        share = self._shares.get(host) or _Share()
-        times = _IN_ALL if host is None else 1
-        return share.has_room(valved=valved, times=times) and self._all.has_room(
-            valved=valved, times=_IN_ALL
-        )
+        share = self._shares.get(host) or _share(host)
+        return bool(share.free(valved=valved) and self._all.free(valved=valved))
 
     async def enter(self, host: str | None, *, valved: bool) -> bool:
         """Take a place, or wait a little for one that a fresh client holds; whether there was
@@ -114,29 +121,30 @@ class Refusals:
         if len(share.waiting) >= _FRESH:
             return False
         event = anyio.Event()
-        share.waiting.append(event)
+        share.waiting.append((event, valved))
         now = anyio.current_time()
         try:
             with anyio.CancelScope(deadline=min(deadline, now + _WAIT)):
                 await event.wait()
         finally:
-            if event in share.waiting:
-                share.waiting.remove(event)
+            if (event, valved) in share.waiting:
+                share.waiting.remove((event, valved))
         return event.is_set() or (share.answered_at > now and anyio.current_time() < deadline)
 
     def add(self, host: str | None) -> None:
         """Have one more, whether there is room or not."""
-        self._shares.setdefault(host, _Share()).fresh += 1
+        self._shares.setdefault(host, _share(host)).fresh += 1
         self._all.fresh += 1
 
     def leave(self, host: str | None, *, is_gone: bool) -> None:
         """A fresh client is gone, or has become a silent one."""
-        for share in (self._shares[host], self._all):
+        mine = self._shares[host]
+        for share in (mine, self._all):
             share.fresh -= 1
             share.silent += not is_gone
-            share.width = min(share.width + 1, _MOST) if is_gone else _LEAST
-            if is_gone:
-                share.answered_at = anyio.current_time()
+        mine.width = min(mine.width + 1, _MOST) if is_gone else _LEAST
+        if is_gone:
+            mine.answered_at = anyio.current_time()
         if not is_gone:
             timers(anyio.current_time).call_in(_LINGER, partial(self._end, host))
         self._wake(host)
@@ -150,11 +158,12 @@ class Refusals:
         """Let those look again who wait for a place that is free now; all, where they wait in
         vain."""
         share = self._shares[host]
-        in_vain = not share.may_have_room(valved=False)
-        free = share.width - share.fresh - share.silent
-        for _ in range(len(share.waiting) if in_vain else free):
-            if share.waiting:
-                share.waiting.popleft().set()
+        if share.waiting:
+            valved = share.waiting[0][1]
+            in_vain = not share.may_have_room(valved=valved)
+            free = share.free(valved=valved)
+            for _ in range(len(share.waiting) if in_vain else min(free, len(share.waiting))):
+                share.waiting.popleft()[0].set()
         self._forget(host)
 
     def _forget(self, host: str | None) -> None:

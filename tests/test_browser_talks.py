@@ -15,6 +15,9 @@ from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 pytestmark = pytest.mark.live
 
 REFUSALS = 200
+# Daphne drops a handshake that takes five seconds (its websocket_handshake_timeout), and those of
+# one address wait for each other: a slow machine is not done with 200 by then.
+REFUSALS_OF_DAPHNE = 50
 SOCKETS = 20
 
 # Opens `count` sockets, each of which sends once it is open, and then every `pause` milliseconds;
@@ -90,9 +93,12 @@ def page(tab: Tab, server: Server) -> Iterator[Page]:
         yield Page(tab, server)
 
 
-def test_a_page_that_sends_as_soon_as_it_is_open_sees_why_it_is_refused(page: Page) -> None:
-    saw = page.saw("/guarded?token=deny-EXPIRED", REFUSALS)
-    page.check(saw, Reason.EXPIRED, REFUSALS)
+def test_a_page_that_sends_as_soon_as_it_is_open_sees_why_it_is_refused(
+    page: Page, server: Server
+) -> None:
+    count = REFUSALS_OF_DAPHNE if server.name == "daphne" else REFUSALS
+    saw = page.saw("/guarded?token=deny-EXPIRED", count)
+    page.check(saw, Reason.EXPIRED, count)
 
 
 def test_a_page_that_sends_every_5_ms_sees_that_its_login_expired(

@@ -91,6 +91,20 @@ async def test_a_client_that_talks_and_talks_costs_a_second() -> None:
     assert not await close(receive, Peer().send, DENIED, 4001)
 
 
+async def test_a_server_that_says_its_own_close_is_read_from_until_the_client_answers() -> None:
+    """As uvicorn, with websockets-sansio and wsproto."""
+    echo = {"type": "websocket.disconnect", "code": 4001, "reason": "token_expired"}
+    peer = Peer(echo, text("a"), {**echo, "code": 1005})
+    assert await peer.close()
+    assert peer.journal == ["close", "disconnect", "receive", "disconnect"]
+
+
+async def test_a_client_that_says_too_much_is_let_go() -> None:
+    peer = Peer(*[text("a" * 1024 * 1024)] * 6)
+    assert not await peer.close()
+    assert peer.journal == ["close", *["receive"] * 5]
+
+
 @pytest.mark.parametrize("error", [OSError(), RuntimeError()], ids=repr)
 async def test_who_can_not_be_heard_is_gone(error: Exception) -> None:
     async def receive() -> dict[str, Any]:
@@ -155,6 +169,29 @@ async def test_a_server_that_takes_a_moment_to_close_is_not_read_from_before() -
     peer = Granian(text("a"))
     assert await peer.close(ACCEPT)
     assert peer.journal == ["accept", "close", "receive", "disconnect"]
+
+
+class Valve:
+    """Of a client that answers, or does not."""
+
+    def __init__(self, answers: bool) -> None:
+        self._answers = answers
+
+    def shut(self) -> None: ...
+
+    async def until_gone(self) -> None:
+        await (anyio.lowlevel.checkpoint() if self._answers else anyio.sleep_forever())
+
+
+@pytest.mark.parametrize("server", [Peer, Waits])
+@pytest.mark.parametrize("answers", [True, False])
+async def test_where_there_is_a_valve_it_knows_when_the_client_is_gone(
+    server: type[Peer], answers: bool
+) -> None:
+    peer = server(text("a"))
+    valve: Any = Valve(answers)
+    assert await close(peer.receive, peer.send, DENIED, 4001, valve=valve) == answers
+    assert peer.journal == ["close"]  # nothing is asked of the server
 
 
 @pytest.mark.parametrize("server", [Peer, Waits])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from handshakes import ANSWER, CONNECT, Knows, authenticator, websocket
 from sockets import until
@@ -75,7 +75,10 @@ def pass_seconds(seconds: float) -> None:
         here._clock = clock
 
 
-async def test_500_clients_of_one_address_that_answer_all_see_their_code() -> None:
+async def test_500_clients_of_one_address_that_answer_all_see_their_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgi_wsauth.refusals._LONGEST_WAIT", 60)  # for a slow machine
     at_once = []
 
     class Answers(Peer):
@@ -179,6 +182,67 @@ async def test_one_that_the_server_cancels_waits_and_holds_nothing() -> None:
     assert here._shares == {}
 
 
+@pytest.mark.parametrize(
+    ("host", "valved", "places"),
+    [("a", False, _LEAST), (None, False, 8 * _LEAST), ("a", True, 5), (None, True, 40)],
+)
+async def test_each_place_that_is_free_is_given_to_one_that_waits(
+    monkeypatch: pytest.MonkeyPatch, host: str | None, valved: bool, places: int
+) -> None:
+    here, entered = Refusals(), []
+
+    async def enter() -> None:
+        entered.append(await here.enter(host, valved=valved))
+
+    monkeypatch.setattr("asgi_wsauth.refusals._FRESH", 5)
+    for _ in range(places):
+        assert await here.enter(host, valved=valved)
+    monkeypatch.setattr("asgi_wsauth.refusals._WAIT", 60)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(enter)
+        await until(lambda: len(here._shares[host].waiting) == 2)
+        for _ in range(2):
+            here.leave(host, is_gone=True)
+    assert entered == [True] * 2
+
+
+async def test_of_those_that_wait_none_is_left_to_wait_where_silent_ones_hold_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgi_wsauth.refusals._FRESH", 1)
+    monkeypatch.setattr("asgi_wsauth.refusals._SILENT", 1)
+    monkeypatch.setattr("asgi_wsauth.refusals._WAIT", 60)
+    here, entered = Refusals(), []
+
+    async def enter() -> None:
+        entered.append(await here.enter("a", valved=True))
+
+    here.add("a")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        await until(lambda: bool(here._shares["a"].waiting))
+        here.leave("a", is_gone=False)
+    assert entered == [False]
+
+
+@pytest.mark.parametrize("valved", [False, True])
+async def test_silent_ones_of_some_addresses_leave_the_others_theirs(valved: bool) -> None:
+    here = Refusals()
+    for host in "abcdefgh":
+        for _ in range(_LEAST):
+            assert await here.enter(host, valved=valved)
+            here.leave(host, is_gone=False)
+    for _ in range(_LEAST):
+        assert await here.enter("another", valved=valved)
+    for number in range(500):
+        here.add(f"{number}")
+        here.leave(f"{number}", is_gone=False)
+    assert not await here.enter("the last", valved=valved)  # in all, there may be so many
+    pass_seconds(21)
+    assert await here.enter("the last", valved=valved)
+
+
 async def test_peers_without_an_address_have_a_generous_share() -> None:
     peers, app = [Peer(None) for _ in range(8 * _LEAST)], door()
     async with anyio.create_task_group() as tasks:
@@ -215,27 +279,61 @@ async def test_who_was_accepted_before_is_always_told_by_its_code() -> None:
 # What is read.
 
 
-class Transport:
-    """One end of a connection, as asyncio's transport has it."""
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A client's; a mask of zeros is a mask."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([0x80 | size])
+    elif size < 1 << 16:
+        head = bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([0x80 | 127]) + size.to_bytes(8, "big")
+    return bytes([0x80 | opcode]) + head + bytes(4) + payload
 
-    def __init__(self) -> None:
+
+ECHO = frame(8, (4001).to_bytes(2, "big") + b"token_expired")
+
+
+class Transport:
+    """One end of a connection, as asyncio's transport has it.
+
+    Attributes:
+        journal: what was done to it, and what its server read.
+    """
+
+    def __init__(self, *, encrypted: bool = False, ends: bool = True) -> None:
         self.here, self.there = socket.socketpair()
         self.here.setblocking(False)
-        self.journal: list[str] = []
+        self.there.setblocking(False)
+        self.journal: list[Any] = []
+        self._encrypted = encrypted
+        self._ends = ends
         self._closing = False
 
     def get_extra_info(self, name: str) -> Any:
-        return self.here if name == "socket" else None
+        if name == "ssl_object":
+            return object() if self._encrypted else None
+        return self.here
 
     def pause_reading(self) -> None:
-        self.journal.append("pause")
+        if self.journal[-1:] != ["pause"]:
+            self.journal.append("pause")
 
     def resume_reading(self) -> None:
-        self.journal.append("resume")
-        self._closing = len(self.here.recv(65536)) in (0, 8)  # the client is gone, or answers
+        data = self.here.recv(65536)
+        self.journal.append(data)
+        self._closing = self._ends and data in (b"", ECHO)  # the client is gone, or answers
 
     def is_closing(self) -> bool:
         return self._closing
+
+    def is_taken(self) -> bool:
+        """Whether nothing waits to be read."""
+        try:
+            self.here.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        return False
 
 
 class Protocol:
@@ -247,8 +345,8 @@ class Protocol:
 
 
 @pytest.fixture
-def transport() -> Any:
-    transport = Transport()
+def transport(request: pytest.FixtureRequest) -> Any:
+    transport = Transport(**getattr(request, "param", {}))
     yield transport
     transport.here.close()
     transport.there.close()
@@ -260,26 +358,115 @@ def valve(transport: Transport) -> Valve:
     return found
 
 
-@pytest.mark.parametrize("end", [lambda there: there.send(bytes(8)), lambda there: there.close()])
-async def test_an_answer_is_read_and_an_end_is_seen(
-    transport: Transport, end: Callable[[socket.socket], Any]
+WORDS = [
+    b"",
+    frame(1, b"a word"),
+    frame(2, bytes(5000)),
+    frame(1, bytes(70_000)) + frame(9, b"ping") + frame(2, bytes(5000)) + frame(1, b""),
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=len)
+async def test_of_what_a_client_says_its_server_reads_the_answer_only(
+    transport: Transport, words: bytes
 ) -> None:
+    transport.there.send(words + ECHO)
+    await valve(transport).until_gone()
+    assert transport.journal == ["pause", ECHO, "pause"]
+
+
+@pytest.mark.parametrize("piece", [1, 7])
+async def test_what_comes_in_pieces_is_put_together(transport: Transport, piece: int) -> None:
+    data = frame(2, bytes(200)) + ECHO
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(valve(transport).until_gone)
-        await anyio.sleep(0.03)
-        assert transport.journal == ["pause"]
-        transport.there.send(b"a word")
-        await until(lambda: "resume" in transport.journal)
-        end(transport.there)
-    assert transport.journal.count("resume") == 2
-    assert transport.journal[-1] == "pause"
+        for at in range(0, len(data), piece):
+            transport.there.send(data[at : at + piece])
+            await anyio.lowlevel.checkpoint()
+    assert transport.journal == ["pause", ECHO, "pause"]
 
 
-async def test_a_flood_is_not_read(transport: Transport) -> None:
-    transport.there.send(bytes(10_000))
-    with anyio.move_on_after(0.1):
+async def test_a_piece_of_an_answer_is_left_until_the_rest_is_there(transport: Transport) -> None:
+    here = valve(transport)
+    for piece in (ECHO[:1], ECHO[1:8]):
+        transport.there.send(piece)
+        assert not here._is_to_be_read()
+    transport.there.send(ECHO[8:])
+    assert here._is_to_be_read()
+
+
+async def test_a_piece_of_a_size_is_left_until_the_rest_is_there(transport: Transport) -> None:
+    here, data = valve(transport), frame(2, bytes(200))
+    transport.there.send(data[:3])
+    assert not here._is_to_be_read()
+    transport.there.send(data[3:50])
+    assert not here._is_to_be_read()
+    assert transport.is_taken()
+    transport.there.send(data[50:] + ECHO)
+    assert here._is_to_be_read()
+
+
+@pytest.mark.parametrize("words", [b"", frame(1, b"a word"), frame(1, b"half a word")[:-4]])
+@pytest.mark.parametrize("transport", [{}, {"encrypted": True}], indirect=True, ids=str)
+async def test_an_end_is_seen(transport: Transport, words: bytes) -> None:
+    transport.there.send(words)
+    transport.there.close()
+    await valve(transport).until_gone()
+    assert transport.journal[-2:] == [b"", "pause"]
+
+
+async def test_a_reset_is_seen(transport: Transport) -> None:
+    transport.here.send(b"this stays unread")
+    transport.there.send(frame(1, b"a word"))
+    transport.there.close()
+    await valve(transport).until_gone()
+    assert transport.journal == ["pause", b"", "pause"]
+
+
+NO_ANSWERS = {
+    "a flood": frame(2, bytes(900)) * 3 + ECHO,
+    "an answer with more behind it": ECHO + frame(2, bytes(200)),
+    "frames without a mask": bytes([0x81, 1, 65]) + ECHO,
+    "no frames": b"\x83\x80" + bytes(4) + ECHO,
+}
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+@pytest.mark.parametrize("kind", NO_ANSWERS)
+async def test_nothing_else_is_read(
+    transport: Transport, kind: str, hangs_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wsauth.valve._SKIPPED", 1000)
+    transport.there.send(NO_ANSWERS[kind] + bytes(200))
+    if hangs_up:
+        transport.there.shutdown(socket.SHUT_WR)
+    with anyio.move_on_after(0.05):
         await valve(transport).until_gone()
-    assert set(transport.journal) == {"pause"}
+    assert transport.journal == ["pause"]
+    assert not transport.is_taken()
+
+
+@pytest.mark.parametrize("transport", [{"encrypted": True}], indirect=True, ids=str)
+async def test_of_what_is_encrypted_little_is_read(transport: Transport) -> None:
+    transport.there.send(bytes(257))
+    with anyio.move_on_after(0.05):
+        await valve(transport).until_gone()
+    assert transport.journal == ["pause"]
+    transport.here.recv(65536)
+    transport.there.send(ECHO)
+    await valve(transport).until_gone()
+    assert transport.journal == ["pause", ECHO, "pause"]
+
+
+@pytest.mark.parametrize("transport", [{"ends": False}], indirect=True, ids=str)
+async def test_a_server_that_does_not_take_it_for_an_end_is_not_asked_for_ever(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wsauth.valve._READS", 2)
+    transport.there.close()
+    with anyio.move_on_after(0.2):
+        await valve(transport).until_gone()
+    assert transport.journal == ["pause", b"", "pause", b"", "pause"]
 
 
 @pytest.mark.parametrize("kind", ["no method", "no transport", "closed", "another"])
