@@ -447,3 +447,17 @@ def test_an_object_that_can_not_be_shown_is_named_by_its_class() -> None:
 
     with pytest.raises(ConfigurationError, match=r"integer, got a .*Shy$"):
         check_count("size", Shy())  # type: ignore[arg-type]
+
+
+def test_what_takes_any_arguments_may_be_an_async_function() -> None:
+    def anything(*args: object) -> object:
+        return args
+
+    assert check_async("verifiers", anything, takes=2, example="") is anything
+
+
+def test_what_can_not_be_called_or_takes_more_is_no_function() -> None:
+    with pytest.raises(ConfigurationError, match=r"^clock must be a function, got 7; "):
+        check_clock("clock", 7)  # type: ignore[type-var]
+    with pytest.raises(ConfigurationError, match="can be called with no argument"):
+        check_clock("clock", lambda now: now)

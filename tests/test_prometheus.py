@@ -422,3 +422,10 @@ def test_a_legend_names_labels_that_its_query_keeps() -> None:
             named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             grouped = re.findall(r"by \((.*?)\)", target["expr"])
             assert named <= {label for group in grouped for label in group.split(", ")}
+
+
+def test_without_a_registry_it_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_the_process = CollectorRegistry()
+    monkeypatch.setattr("prometheus_client.REGISTRY", of_the_process)
+    PrometheusMetrics()
+    assert of_the_process.get_sample_value("wsauth_live_sockets") == 0

@@ -1126,6 +1126,20 @@ async def test_row_39_an_end_that_is_centuries_away_is_no_overflow(expires_in: f
 # Refreshed by the app
 
 
+async def test_a_refresh_with_what_is_no_text_is_malformed() -> None:
+    app = Seat()
+    door = Door(app)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        with pytest.raises(Denied) as caught:
+            await app.session.refresh(b"a")
+        assert (caught.value.reason, caught.value.detail) == (
+            Reason.MALFORMED,
+            "the token is a bytes",
+        )
+        wire.put(LEFT)
+
+
 async def test_a_refresh_moves_the_end() -> None:
     app, known = Seat(), {"a": alice(), "b": alice(500, method="other", scopes=["new"])}
     door = Door(app, known=known)
