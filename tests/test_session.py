@@ -1123,6 +1123,38 @@ async def test_row_39_an_end_that_is_centuries_away_is_no_overflow(expires_in: f
     assert door.left_over == []
 
 
+@pytest.mark.parametrize("kind", ["accept", "close"])
+async def test_a_server_that_fails_to_answer_a_client_that_left_meanwhile(kind: str) -> None:
+    left = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+        async def answer() -> None:
+            with pytest.raises(OSError, match="gone"):
+                await send({"type": f"websocket.{kind}"})
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer)
+            await settled()
+            assert (await receive())["type"] == "websocket.disconnect"
+            left.set()
+
+    messages = iter([{"type": "websocket.connect"}, LEFT])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: dict[str, Any]) -> None:
+        await left.wait()
+        raise OSError("gone")
+
+    door = Door(app)
+    await door(websocket("token=a"), receive, send)
+    assert door.told[0] == "admitted"
+    assert not door.left_over
+
+
 # Refreshed by the app
 
 
