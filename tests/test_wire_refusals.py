@@ -4,11 +4,12 @@ close see their code, however many they are."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 
 import pytest
 from refused_flood import measure
-from servers import DEADLINE, UVICORN, VARIANTS, serving
+from servers import DEADLINE, UVICORN, VARIANTS, Server, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -35,29 +36,43 @@ def test_row_40_after_forty_refused_clients_that_flood_others_are_served(variant
         assert server.talk("/guarded", token="opaque-1", say=["hello"]).messages[1:] == ["hello"]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_500_pages_of_one_address_that_are_refused_at_once_all_see_their_code(
-    variant: str,
-) -> None:
-    async def one(url: str, origin: str) -> int:
+async def refused(server: Server, count: int, say: bytes = b"") -> Counter[int]:
+    """The codes that so many pages see which are refused at once, and say that when they are
+    open."""
+
+    async def one() -> int:
         async with connect(
-            f"{url}/daphne?token=deny-EXPIRED",
-            origin=origin,  # type: ignore[arg-type]
+            f"ws://127.0.0.1:{server.port}/daphne?token=deny-EXPIRED",
+            origin=server.origin,  # type: ignore[arg-type]
             proxy=None,
             open_timeout=4 * DEADLINE,
         ) as ws:
             try:
+                if say:
+                    await ws.send(say)
                 await ws.recv()
             except ConnectionClosed as closed:
                 return closed.rcvd.code if closed.rcvd else 1006
         raise AssertionError
 
+    return Counter(await asyncio.gather(*(one() for _ in range(count))))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_500_pages_of_one_address_that_are_refused_at_once_all_see_their_code(
+    variant: str,
+) -> None:
     # Daphne gives a handshake five seconds, and resets what takes longer.
     crowd = 100 if variant == "daphne" else CROWD
-
-    async def all_of_them(url: str, origin: str) -> Counter[int]:
-        return Counter(await asyncio.gather(*(one(url, origin) for _ in range(crowd))))
-
     with serving(variant) as server:
-        seen = asyncio.run(all_of_them(f"ws://127.0.0.1:{server.port}", server.origin))
+        seen = asyncio.run(refused(server, crowd))
     assert seen == {4001: crowd}
+
+
+@pytest.mark.parametrize("variant", UVICORN)
+def test_pages_that_say_much_before_they_answer_leave_their_places_to_the_next(
+    variant: str,
+) -> None:
+    with serving(variant) as server:
+        for _ in range(2):
+            assert asyncio.run(refused(server, 60, os.urandom(5000))) == {4001: 60}
