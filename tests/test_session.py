@@ -1155,6 +1155,34 @@ async def test_a_server_that_fails_to_answer_a_client_that_left_meanwhile(kind: 
     assert not door.left_over
 
 
+async def test_a_server_that_fails_to_close_after_the_app_has_ended() -> None:
+    over = anyio.Event()
+
+    async def send(message: dict[str, Any]) -> None:
+        await over.wait()
+        raise OSError("gone")
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async with anyio.create_task_group() as group:
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def answer() -> None:
+                with pytest.raises(OSError, match="gone"):
+                    await send({"type": "websocket.close"})
+
+            await receive()
+            group.start_soon(answer)
+            await settled()
+
+        door = Door(app)
+        with anyio.fail_after(5):
+            await door(websocket("token=a"), receive, send)
+        over.set()
+    assert not door.left_over
+
+
 # Refreshed by the app
 
 
