@@ -71,8 +71,9 @@ class Example:
         self.issuer.requests.clear()
 
     def open(self, token: str | None) -> tuple[Any, ...]:
-        """What a socket gets: the greeting and the answer to a message, or the close."""
-        seen = self.process.talk("/chat", say=["hi"], token=token)
+        """What a page's socket gets: the greeting and the answer to a message, or the close."""
+        page = [("Origin", "https://chat.example")]
+        seen = self.process.talk("/chat", say=["hi"], headers=page, token=token)
         return seen.close or tuple(seen.messages)
 
     def lookups(self) -> list[Any]:

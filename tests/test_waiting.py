@@ -97,6 +97,8 @@ class Client:
 
     async def send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
+        if message["type"] == "websocket.close":
+            self.leave()
 
     def say(self, token: str) -> None:
         text = f'{{"type": "auth", "token": "{token}"}}'

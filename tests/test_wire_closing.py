@@ -34,7 +34,10 @@ def told(server: Server, reason: Reason, seen: list[Close | None]) -> bool:
     return found == {close_for(server, reason)}
 
 
-REFUSED = {"token": "deny-EXPIRED"}
+async def refused(server: Server, test: str) -> Wire:
+    """A page that is; a program that came as often would be told by HTTP."""
+    page = [("Origin", server.origin)]
+    return await Wire.open(server, "/live/waits", test=test, token="deny-EXPIRED", headers=page)
 
 
 async def talk(client: Wire) -> Close | None:
@@ -56,8 +59,7 @@ async def talk(client: Wire) -> Close | None:
 
 def test_a_client_that_talks_while_it_is_refused_sees_its_code(server: Server, test: str) -> None:
     async def one(number: int) -> Close | None:
-        client = await Wire.open(server, "/live/waits", test=f"{test}.{number}", **REFUSED)
-        return await talk(client)
+        return await talk(await refused(server, f"{test}.{number}"))
 
     assert told(server, Reason.EXPIRED, together(*map(one, range(20))))
 
@@ -89,7 +91,7 @@ def test_a_client_that_answers_costs_no_time_and_one_that_does_not_a_second(
     server: Server, test: str
 ) -> None:
     async def one(name: str, *, answers: bool) -> float:
-        client = await Wire.open(server, "/live/waits", test=name, **REFUSED)
+        client = await refused(server, name)
         begun = time.monotonic()
         seen = await (client.closes() if answers else client.close_frame())
         assert seen in (close_for(server, Reason.EXPIRED), [close_for(server, Reason.EXPIRED)])
