@@ -18,7 +18,7 @@ from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.live
 
-TOKEN = make_jwt(SECRET, "alice")
+
 SUBSCRIBE = {"type": "subscribe", "id": "1", "payload": {"query": "subscription { me }"}}
 
 # For each: where it answers over HTTP, where its socket is, what that is sent, and what it says.
@@ -53,6 +53,10 @@ def framework(request: pytest.FixtureRequest) -> Iterator[tuple[str, Server]]:
         assert not re.search("token=|eyJ", log), log
 
 
+def token() -> str:
+    return make_jwt(SECRET, "alice")
+
+
 def socket(server: Server, path: str, token: str | None, **options: Any) -> ClientConnection:
     query = "" if token is None else f"{'&' if '?' in path else '?'}token={token}"
     return connect(f"ws://127.0.0.1:{server.port}{path}{query}", proxy=None, **options)
@@ -63,7 +67,7 @@ def test_over_http_it_knows_the_user_and_nobody_else(framework: tuple[str, Serve
     path = FRAMEWORKS[name][0]
     refused = server.ask("GET", path)
     assert (refused.status, refused.json) == (401, {"error": "token_missing"})
-    answer = server.ask("GET", path, headers=[("Authorization", f"Bearer {TOKEN}")])
+    answer = server.ask("GET", path, headers=[("Authorization", f"Bearer {token()}")])
     assert answer.status == 200
     assert b"alice" in answer.body
 
@@ -86,7 +90,7 @@ def test_its_socket_knows_the_user(framework: tuple[str, Server]) -> None:
     name, server = framework
     _, path, said, heard = FRAMEWORKS[name]
     protocols: Any = ["graphql-transport-ws"] if name == "ariadne" else None
-    with socket(server, path, TOKEN, subprotocols=protocols) as client:
+    with socket(server, path, token(), subprotocols=protocols) as client:
         if name == "nicegui":  # the first packet of Engine.IO
             assert str(client.recv(DEADLINE)).startswith('0{"sid":')
         for text in said:
