@@ -145,4 +145,7 @@ def make_jwt(
     }
     told |= {"scope": " ".join(check_scopes("scopes", scopes)) or None, **claims}
     payload = {name: value for name, value in told.items() if value is not None}
-    return jwt.encode(payload, key, algorithm, headers=None if key_id is None else {"kid": key_id})
+    signing: Any = key
+    return jwt.encode(
+        payload, signing, algorithm, headers=None if key_id is None else {"kid": key_id}
+    )
