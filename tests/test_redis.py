@@ -1009,6 +1009,16 @@ async def test_a_cluster_is_asked_for_its_nodes_again(
     assert await taken(store, "a") == "a"
 
 
+async def test_two_who_meet_a_replica_leave_it_together(
+    request: pytest.FixtureRequest, prefix: str
+) -> None:
+    store = store_at(pooled_redis(request.config), prefix)
+    await put(store, "a")
+    opened = await store._connection()
+    await asyncio.gather(opened.leave(), opened.leave())
+    assert await taken(store, "a") == "a"
+
+
 def test_each_event_loop_has_a_client_that_ends_with_it(
     request: pytest.FixtureRequest, prefix: str
 ) -> None:

@@ -26,9 +26,13 @@ MOST_MORE_OBJECTS = 10_000
 # Of the verdict cache, which is full sooner or later; of repeated refusals; and of a throttle.
 _BOUNDED = {"_Entry", "_Streak", "_Account"}
 _TROUBLE = re.compile(r"Traceback|Exception|never (awaited|retrieved)|was destroyed|Warning:", re.I)
-# A refusal for want of Redis tells where it broke, but indented. The rest is uvicorn's own: its
-# older implementation of WebSockets is deprecated, and asyncio tells it that a client has gone.
-_NO_TROUBLE = re.compile(r"^  |DeprecationWarning: |^socket\.send\(\) raised exception\.")
+# A refusal for want of Redis tells what broke and where, the latter indented. The rest is uvicorn's
+# own: its older implementation of WebSockets is deprecated, and asyncio tells it that a client has
+# gone.
+_NO_TROUBLE = re.compile(
+    r"^  |^(?:websocket|http) refused: .* reason=verifier_unavailable |DeprecationWarning: "
+    r"|^socket\.send\(\) raised exception\."
+)
 _SHOWN = 60  # lines of a log, after one that tells of trouble
 _SECRET = re.compile(r"eyJ[\w-]{10}|wst_\w")
 
