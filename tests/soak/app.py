@@ -58,29 +58,30 @@ _PACKAGE = str(Path(asgi_wsauth.__file__).parent)
 
 
 class Ledger:
-    """An observer that compares admissions with closes. A refresh changes neither's fingerprint.
+    """An observer that compares admissions with closes. A refresh changes nobody's identity.
 
     Attributes:
-        open: how many sockets each credential has.
+        open: how many sockets each user has.
         closed_twice: how often there was a close without an admission.
         events: how often there was which event.
     """
 
     def __init__(self) -> None:
-        self.open: Counter[str | None] = Counter()
+        self.open: Counter[object] = Counter()
         self.closed_twice = 0
         self.events: Counter[str] = Counter()
 
     def __call__(self, event: Event, /) -> None:
         reason = getattr(event, "reason", None)
         self.events[event.name if reason is None else f"{event.name} {reason.phrase}"] += 1
+        user = event.issuer, event.identity
         if isinstance(event, Admitted):
-            self.open[event.fingerprint] += 1
+            self.open[user] += 1
         elif isinstance(event, Closed):
-            self.open[event.fingerprint] -= 1
-            self.closed_twice += self.open[event.fingerprint] < 0
-            if not self.open[event.fingerprint]:
-                del self.open[event.fingerprint]
+            self.open[user] -= 1
+            self.closed_twice += self.open[user] < 0
+            if not self.open[user]:
+                del self.open[user]
 
 
 LEDGER = Ledger()
