@@ -79,11 +79,13 @@ class Page:
         """All of them saw why, but for Granian's: that closes the TCP connection as soon as the
         close is sent, what arrives afterwards resets it, and Chromium fails to send before it has
         read all. Seen there: of 200 refused pages up to 60 lose their code, of 20 sockets that are
-        closed up to 9 do."""
+        closed up to 9 do. Daphne resets a connection whose close isn't answered within a second,
+        which a busy page may not do: one of 50 was seen to lose its code."""
         code, phrase = reason.close_code, reason.phrase
         if self._server.name == "daphne":
             code, phrase = DAPHNE_CLOSE_CODES.get(reason, code), ""
-        lost = saw.pop("1006 ", 0) if self._server.name == "granian" else 0
+        lost = saw.pop("1006 ", 0) if self._server.name in ("daphne", "granian") else 0
+        assert self._server.name == "granian" or lost <= count // 10
         assert saw == Counter({f"{code} {phrase}": count - lost})
 
 
