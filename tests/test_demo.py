@@ -39,7 +39,14 @@ ADMITTED = {  # case: title, identity, method, the subprotocol that the browser 
 REFUSED = {  # case: title, reason, close code, HTTP status, advice, detail
     "expired": ("Expired token", "token_expired", 4001, 401, "refresh", r"since \d+ s"),
     "forged": ("Wrong token", "token_invalid", 1008, 401, "stop", "no key verifies its signature"),
-    "missing": ("No token", "token_missing", 1008, 401, "stop", None),
+    "missing": (
+        "No token",
+        "token_missing",
+        1008,
+        401,
+        "stop",
+        "looked in query parameter token, header authorization, subprotocol bearer",
+    ),
     "twice": (
         *("Token given twice", "token_malformed", 1008, 400, "stop"),
         "query parameter token given 2 times",
