@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import anyio
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.addresses import Address, client_host, forwarded_for, parse_address
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import (
@@ -28,6 +27,8 @@ from asgi_wsauth.events import (
     logger,
     tell,
 )
+from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait
+from asgi_wsauth.loops.timers import Deadline
 from asgi_wsauth.options import (
     VISIBLE,
     ConfigurationError,
@@ -41,8 +42,9 @@ from asgi_wsauth.options import (
     check_store,
     shown,
 )
-from asgi_wsauth.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
-from asgi_wsauth.revocation import Revocations
+from asgi_wsauth.policies.revocation import Revocations
+from asgi_wsauth.policies.throttle import FailureThrottle
+from asgi_wsauth.scope.addresses import Address, client_host, forwarded_for, parse_address
 from asgi_wsauth.sources import (
     Cookie,
     FirstMessage,
@@ -52,11 +54,9 @@ from asgi_wsauth.sources import (
     replace_list,
     stripped,
 )
-from asgi_wsauth.tasks import Breakable, call_on_first_wait
-from asgi_wsauth.throttle import FailureThrottle
-from asgi_wsauth.timers import Deadline
+from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
+from asgi_wsauth.sources.waiting import SaidNothing
 from asgi_wsauth.verifiers import Verifier
-from asgi_wsauth.waiting import SaidNothing
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "Finding", "LoadUser", "is_ambient"]
 

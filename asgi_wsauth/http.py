@@ -12,11 +12,12 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_wsauth.addresses import client_host
-from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
-from asgi_wsauth.answers import http_answer
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.closing import try_send
+from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
+from asgi_wsauth.connection.answers import http_answer
+from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.passing import GUARDS
+from asgi_wsauth.connection.session import Session
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued
 from asgi_wsauth.options import (
@@ -27,9 +28,8 @@ from asgi_wsauth.options import (
     check_instance,
     check_scopes,
 )
-from asgi_wsauth.passing import GUARDS
-from asgi_wsauth.paths import GuardedPaths
-from asgi_wsauth.session import Session
+from asgi_wsauth.scope.addresses import client_host
+from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
 
 __all__ = ["HTTPAuthMiddleware", "TicketEndpoint"]

@@ -11,14 +11,18 @@ from typing import Any, cast, get_args
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_wsauth.admission import Admission, AnyASGIApp, check_authenticator
-from asgi_wsauth.answers import refuse
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.closing import try_send
+from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
+from asgi_wsauth.connection.answers import refuse
+from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.handshake import Handshake
+from asgi_wsauth.connection.passing import GUARDS, redacted_request
+from asgi_wsauth.connection.refreshing import RefreshMessages
+from asgi_wsauth.connection.refusals import turn_away
+from asgi_wsauth.connection.session import Guard, Session, Terms
+from asgi_wsauth.connection.telling import Rejection, Telling, Way
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
-from asgi_wsauth.handshake import Handshake
-from asgi_wsauth.limits import ConnectionLimit
 from asgi_wsauth.options import (
     ConfigurationError,
     check_app,
@@ -29,14 +33,10 @@ from asgi_wsauth.options import (
     check_seconds,
     shown,
 )
-from asgi_wsauth.passing import GUARDS, redacted_request
-from asgi_wsauth.paths import GuardedPaths
-from asgi_wsauth.refreshing import RefreshMessages
-from asgi_wsauth.refusals import turn_away
-from asgi_wsauth.revocation import check_revoked, subjects_of
-from asgi_wsauth.session import Guard, Session, Terms
+from asgi_wsauth.policies.limits import ConnectionLimit
+from asgi_wsauth.policies.revocation import check_revoked, subjects_of
+from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.sources import answer
-from asgi_wsauth.telling import Rejection, Telling, Way
 
 __all__ = ["WebSocketAuthMiddleware"]
 

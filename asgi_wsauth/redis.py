@@ -1,7 +1,7 @@
 """Tickets, revocations and slots in Redis, for any number of processes. Needs the extra `redis`,
 Redis 6.2 or newer, or Valkey, one server or a cluster, and asyncio.
 
-Whatever has to happen at once is a Lua script in `lua/`, beside this file. All keys of one script
+Whatever has to happen at once is a Lua script in `stores/lua/`. All keys of one script
 are in one hash slot of a cluster, because the owner's digest is in braces:
 
     <prefix>:ticket:<digest>            [the owner's digest, the record], or - if that is gone
@@ -32,6 +32,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
+from asgi_wsauth.loops.tasks import run_var
 from asgi_wsauth.options import (
     ConfigurationError,
     check_bool,
@@ -40,7 +41,6 @@ from asgi_wsauth.options import (
     shown,
 )
 from asgi_wsauth.stores import Notice, Slot, Subject, TakenSlot
-from asgi_wsauth.tasks import run_var
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
@@ -469,7 +469,9 @@ def _script(name: str, keys: Sequence[str], *args: str | int) -> _Command:
 
 @cache
 def _source(name: str) -> str:
-    return Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text("utf-8")
+    return (
+        Path(__file__).parent.joinpath("stores", "lua").joinpath(f"{name}.lua").read_text("utf-8")
+    )
 
 
 def _shortened(command: _Command) -> _Command:

@@ -29,10 +29,10 @@ from jwt.algorithms import get_default_algorithms
 from asgi_wsauth.cli.target import Carrier, Kind, Target
 from asgi_wsauth.credential import API_KEY, new_secret
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
-from asgi_wsauth.keys import CANNOT_LOAD, why_unusable
 from asgi_wsauth.options import ConfigurationError, check_seconds
 from asgi_wsauth.sources import Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt
+from asgi_wsauth.verifiers.keys import CANNOT_LOAD, why_unusable
 
 __all__ = ["main"]
 

@@ -13,8 +13,6 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.addresses import client_host, share_of
-from asgi_wsauth.claims import audience_fault, is_no_login, json_object, principal_of
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
@@ -27,8 +25,10 @@ from asgi_wsauth.options import (
     check_seconds,
     check_text,
 )
-from asgi_wsauth.outbound import Outbound, Unreachable
-from asgi_wsauth.verdicts import VerdictCache
+from asgi_wsauth.scope.addresses import client_host, share_of
+from asgi_wsauth.verifiers.claims import audience_fault, is_no_login, json_object, principal_of
+from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
+from asgi_wsauth.verifiers.verdicts import VerdictCache
 
 __all__ = ["TokenIntrospection"]
 

@@ -42,7 +42,9 @@ from jwt.algorithms import AllowedPrivateKeys, HMACAlgorithm
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
-from asgi_wsauth.keys import (
+from asgi_wsauth.loops.tasks import Gate, run_var, spawn
+from asgi_wsauth.options import check_bool, check_clock, check_issuer, check_seconds, check_text
+from asgi_wsauth.verifiers.keys import (
     ALGORITHMS,
     CANNOT_LOAD,
     KeySet,
@@ -52,9 +54,7 @@ from asgi_wsauth.keys import (
     prepared,
     why_unusable,
 )
-from asgi_wsauth.options import check_bool, check_clock, check_issuer, check_seconds, check_text
-from asgi_wsauth.outbound import Outbound, Unreachable, check_address
-from asgi_wsauth.tasks import Gate, run_var, spawn
+from asgi_wsauth.verifiers.outbound import Outbound, Unreachable, check_address
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar

@@ -20,28 +20,9 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.types import Options
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.claims import (
-    audience_fault,
-    cut,
-    is_no_login,
-    json_object,
-    media_type,
-    principal_of,
-    read_time,
-)
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Observer
-from asgi_wsauth.keys import (
-    Key,
-    KeySet,
-    KeySource,
-    PreparedKey,
-    StaticKeys,
-    check_algorithms,
-    kid_text,
-    readings,
-)
 from asgi_wsauth.options import (
     ConfigurationError,
     check_clock,
@@ -52,8 +33,27 @@ from asgi_wsauth.options import (
     check_texts,
     shown,
 )
-from asgi_wsauth.verdicts import VerdictCache, check_cache
+from asgi_wsauth.verifiers.claims import (
+    audience_fault,
+    cut,
+    is_no_login,
+    json_object,
+    media_type,
+    principal_of,
+    read_time,
+)
 from asgi_wsauth.verifiers.jwks import JWKS
+from asgi_wsauth.verifiers.keys import (
+    Key,
+    KeySet,
+    KeySource,
+    PreparedKey,
+    StaticKeys,
+    check_algorithms,
+    kid_text,
+    readings,
+)
+from asgi_wsauth.verifiers.verdicts import VerdictCache, check_cache
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -14,12 +14,12 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.addresses import client_host, comparable_host
 from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import check_clock, check_count, check_seconds, check_store, shown
-from asgi_wsauth.origins import parse_origin
-from asgi_wsauth.paths import route_paths
+from asgi_wsauth.scope.addresses import client_host, comparable_host
+from asgi_wsauth.scope.paths import route_paths
+from asgi_wsauth.sources.origins import parse_origin
 from asgi_wsauth.stores import TicketMemory, TicketStore
 
 __all__ = ["Tickets", "new_ticket"]

@@ -8,6 +8,6 @@ import sys
 from pathlib import Path
 
 # What the tests share (handshakes, servers, alternatives, ...) is imported as it is there.
-_TESTS = str(Path(__file__).resolve().parent.parent)
-if _TESTS not in sys.path:
-    sys.path.insert(0, _TESTS)
+_SUPPORT = str(Path(__file__).resolve().parents[1] / "support")
+if _SUPPORT not in sys.path:
+    sys.path.insert(0, _SUPPORT)

@@ -1,0 +1,1 @@
+"""One connection, from its scope to its last message."""

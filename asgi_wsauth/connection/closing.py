@@ -1,0 +1,213 @@
+"""A close that reaches its client.
+
+Who closes a TCP connection while something that the client sent is still unread resets it, and a
+close that the client has not read by then is lost: a page that talks sees 1006 (RFC 9293 section
+3.6.1). So whoever closes a socket here reads on until the client has answered, or is gone.
+"""
+
+from __future__ import annotations
+
+import anyio
+from anyio.lowlevel import checkpoint
+from starlette.types import Message, Receive, Send
+
+from asgi_wsauth.connection.valve import Valve
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
+from asgi_wsauth.events import logger
+from asgi_wsauth.loops.tasks import call_on_first_wait, spawn
+from asgi_wsauth.loops.timers import timers
+
+__all__ = ["PATIENCE", "close", "close_message", "read_on", "send_close", "try_send"]
+
+PATIENCE = 1.0  # seconds that a client has to answer a close
+
+# Seconds until a client is listened to although the server is not done with the close yet. uvicorn
+# waits for the client's answer, which may stand behind more messages than it keeps; Granian would
+# not send the close while somebody listens.
+_HEAD_START = 0.05
+
+# Bytes, or characters. Who says more is let go, whether he has read his code or not: each message
+# may be 16 MB that took 16 kB to send.
+_TOO_MUCH = 4 * 1024 * 1024
+
+
+async def close(
+    receive: Receive,
+    send: Send,
+    denied: Denied,
+    code: int,
+    *first: Message,
+    valve: Valve | None = None,
+) -> bool:
+    """Close a socket that was accepted, or is by `first`, and read on until the client is gone, for
+    a second at most; what it still says goes nowhere.
+
+    Args:
+        receive: the server's. Nobody else may wait for it.
+        send: the server's.
+        denied: why.
+        code: the close code for that.
+        first: what is to be sent before.
+        valve: the connection's, for a client that nobody has reason to trust.
+
+    Returns:
+        Whether the client is gone.
+    """
+    if await try_send(send, *first) is not None:
+        return True
+    listener = _Listener(receive, valve, close_message(denied, code))
+    scope = anyio.CancelScope()
+    patience = _Patience(scope)
+    try:
+        with scope:
+            sending = send_close(send, denied, code)
+            if not await call_on_first_wait(sending, listener.start_soon):
+                return True
+            await listener.listen()
+    finally:
+        patience.cancel()
+        await listener.stop()
+    return listener.client_is_gone
+
+
+async def read_on(receive: Receive, deadline: float) -> None:
+    """Read until the client of a socket that was closed is gone, or until `deadline` by anyio's
+    clock."""
+    with anyio.CancelScope(deadline=deadline):
+        await _until_gone(receive)
+
+
+async def send_close(send: Send, denied: Denied, code: int) -> bool:
+    """Close a socket that was accepted; whether the server took it."""
+    failure = await try_send(send, close_message(denied, code))
+    spare = DAPHNE_CLOSE_CODES.get(denied.reason, code)
+    if failure is not None and not isinstance(failure, OSError) and spare != code:
+        # Daphne raises for a code that it can't send, and would keep the socket open.
+        logger.warning("the server can't send %d: sent %d; see close_codes", code, spare)
+        failure = await try_send(send, close_message(denied, spare))
+    return failure is None
+
+
+def close_message(denied: Denied, code: int) -> Message:
+    """The close that tells of a refusal."""
+    return {"type": "websocket.close", "code": code, "reason": denied.reason.phrase}
+
+
+async def try_send(send: Send, *messages: Message) -> Exception | None:
+    """Send an answer; what the server raises is returned. A client that is gone by now is nobody's
+    error."""
+    try:
+        for message in messages:
+            await send(message)
+    except Exception as exc:
+        logger.debug("the client could not be told: %s", type(exc).__qualname__)
+        return exc
+    return None
+
+
+class _Patience:
+    """Ends a scope in a second. An event loop that stands still meanwhile, as where hundreds are
+    refused at once, is not what a client is to blame for: that counts as one step of four."""
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
+        self._left = 4
+        self._set()
+
+    def _set(self) -> None:
+        self._timer = timers(anyio.current_time).call_in(PATIENCE / 4, self._step)
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._set()
+        else:
+            self._scope.cancel()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+class _Listener:
+    """Listens to a client that was told to go.
+
+    Attributes:
+        client_is_gone: whether it is.
+    """
+
+    def __init__(self, receive: Receive, valve: Valve | None, told: Message) -> None:
+        self.client_is_gone = False
+        self._told = told
+        self._receive = receive
+        self._valve = valve
+        self._scope: anyio.CancelScope | None = None  # of the task, where there is one
+        self._sent: anyio.Event | None = None
+        self._ended: anyio.Event | None = None
+
+    def start_soon(self) -> None:
+        """Listen in a task of its own, unless `listen` is called within the head start."""
+        self._scope, self._sent, self._ended = anyio.CancelScope(), anyio.Event(), anyio.Event()
+        spawn(self._listen_in_task)
+
+    async def listen(self) -> None:
+        """Listen until the client is gone."""
+        if self._sent is None or self._ended is None:
+            await self._listen()
+        else:
+            self._sent.set()
+            await self._ended.wait()
+
+    async def stop(self) -> None:
+        """Wait no more, so that nobody does when the server gets its callable back."""
+        if self._scope is not None and self._ended is not None:
+            self._scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._ended.wait()
+
+    async def _listen_in_task(self) -> None:
+        assert self._scope is not None and self._sent is not None and self._ended is not None
+        try:
+            with self._scope:
+                if self._valve is None:
+                    with anyio.move_on_after(_HEAD_START):
+                        await self._sent.wait()
+                await self._listen()
+        finally:
+            self._ended.set()
+
+    async def _listen(self) -> None:
+        if self._valve is None:
+            self.client_is_gone = await _until_gone(self._receive, self._told)
+        else:
+            await self._valve.until_gone()
+            self.client_is_gone = True
+
+
+async def _until_gone(receive: Receive, told: Message | None = None) -> bool:
+    """Whether it is; False where it says too much.
+
+    Args:
+        receive: the server's.
+        told: the close that it was sent.
+    """
+    size = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                if not _is_echo(message, told):
+                    return True
+                told = None
+            size += len(message.get("bytes") or message.get("text") or "")
+            if size > _TOO_MUCH:
+                return False
+            await checkpoint()  # what was queued is no reason to hold up the event loop
+    except Exception as exc:  # receive() itself failed: there is no client any more
+        logger.debug("the client could not be heard: %s", type(exc).__qualname__)
+    return True
+
+
+def _is_echo(disconnect: Message, told: Message | None) -> bool:
+    """Whether a server says what it was told itself, as uvicorn does at once (websockets-sansio,
+    wsproto). When the client is gone, it says so once more."""
+    return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))

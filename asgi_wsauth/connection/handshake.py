@@ -1,0 +1,183 @@
+"""The messages of one handshake, and what has been taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import iscoroutinefunction
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from asgi_wsauth.connection.closing import PATIENCE, read_on, send_close, try_send
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.loops.tasks import spawn
+from asgi_wsauth.sources import FirstMessage
+from asgi_wsauth.sources.waiting import SaidNothing
+
+__all__ = ["Handshake", "accepted_scope"]
+
+
+class Handshake:
+    """One handshake, with the server's `receive` and `send`.
+
+    Attributes:
+        receive: the server's.
+        send: the server's.
+        accepted: whether it was accepted, to get the client's first message.
+        client_left: whether the client is known to be gone.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.receive = receive
+        self.send = send
+        self.accepted = False
+        self.client_left = False
+        self._taken: list[Message] = []
+        self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
+        self._cancel: Callable[[], None] | None = None
+        self._read_until: float | None = None
+
+    # The client's side, while the chain runs.
+
+    def watch(self, cancel: Callable[[], None]) -> None:
+        """Call `cancel` if the client leaves; the last one that was given."""
+        self._cancel = cancel
+        if self._watch is None:
+            self._watch = anyio.CancelScope(), anyio.Event()
+            spawn(partial(self._wait_for_leave, *self._watch))
+        elif self.client_left:
+            cancel()
+
+    async def _wait_for_leave(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                await self.take_connect()
+                if not self.client_left:
+                    await self._take()
+        finally:
+            ended.set()
+        if self.client_left and self._cancel is not None:
+            self._cancel()
+
+    async def stop_watching(self) -> None:
+        """End the watch, so that nobody else waits for messages when the app does."""
+        if self._watch is not None:
+            scope, ended = self._watch
+            scope.cancel()
+            with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
+                await ended.wait()
+        self._watch = self._cancel = None  # they would live as long as the socket
+
+    async def take_connect(self) -> None:
+        """Take the connect, unless that has been done."""
+        if not self._taken:
+            await self._take()
+
+    async def _take(self) -> None:
+        try:
+            message = await self.receive()
+        except Exception as exc:  # receive() itself failed: there is no client any more
+            logger.debug("the client could not be heard: %s", type(exc).__qualname__)
+            self.client_left = True
+            return
+        self._taken.append(message)
+        if message["type"] == "websocket.disconnect":
+            self.client_left = True
+
+    async def first_message(
+        self, source: FirstMessage, protocols: list[str], client: str | None
+    ) -> str:
+        """Accept, and wait for the credential that `source` means.
+
+        Args:
+            source: the source.
+            protocols: the subprotocol to accept with, or none.
+            client: the peer's host, as `client_host` gives it.
+
+        Raises:
+            Denied: there is none; also where the client left.
+        """
+        message: Message | None = None
+        with source.waiting(client) as wait:
+            await self.take_connect()
+            if not self.client_left:
+                accept: Message = {
+                    "type": "websocket.accept",
+                    "subprotocol": protocols[0] if protocols else None,
+                    "headers": [],
+                }
+                self.accepted = True
+                self.client_left = await try_send(self.send, accept) is not None
+            if not self.client_left and not wait.broken:
+                with wait, anyio.move_on_after(source.timeout):
+                    await self._take()
+                    message = None if self.client_left else self._taken.pop()
+        if message is not None:
+            return source.read(message.get("text"))
+        if wait.broken:
+            raise Denied(Reason.TOO_MANY_CONNECTIONS, "it gave way for one of another address")
+        why = f"no {source} within {source.timeout:g} s"
+        raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
+
+    # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
+
+    def app_receive(self) -> Receive:
+        """What the app receives with."""
+        if not self._taken:
+            return self.receive
+        replay = iter(self._taken)
+
+        async def receive() -> Message:
+            message = next(replay, None)
+            return await self.receive() if message is None else message
+
+        return receive
+
+    def app_send(self, marker: str | None) -> Send:
+        """What the app sends with.
+
+        Args:
+            marker: the subprotocol to accept with where the app chooses none.
+        """
+        if marker is None and not self.accepted:
+            return self.send
+        accepted = self.accepted
+
+        async def send(message: Message) -> None:
+            nonlocal accepted
+            if message["type"] == "websocket.accept":
+                if accepted:
+                    accepted = False
+                    return
+                if not message.get("subprotocol"):
+                    message = {**message, "subprotocol": marker}
+            await self.send(message)
+
+        return send
+
+    # The end of a socket that has no guard.
+
+    async def close(self, denied: Denied, code: int) -> None:
+        """Close it, and have `read_on` do its work: the app may be receiving still."""
+        self._read_until = anyio.current_time() + PATIENCE
+        with anyio.CancelScope(deadline=self._read_until):
+            await send_close(self.send, denied, code)
+
+    async def read_on(self) -> None:
+        """Now that the app is done, read until the client is gone, if `close` was called and that
+        was less than a second ago.
+
+        Granian is left alone, whose `receive` is no coroutine function. It has let go of the client
+        with the close, and its worker would die if the app had never taken its connect.
+        """
+        if self._read_until is not None and iscoroutinefunction(self.receive):
+            await read_on(self.receive, self._read_until)
+
+
+def accepted_scope(scope: Scope, protocols: list[str]) -> Scope:
+    """What the app is told of a handshake that was accepted with `protocols` before it saw it."""
+    extensions = dict(scope.get("extensions") or {})
+    extensions.pop("websocket.http.response", None)
+    return {**scope, "subprotocols": protocols, "extensions": extensions}

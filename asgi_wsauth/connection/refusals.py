@@ -1,0 +1,214 @@
+"""How many refused clients there may be that are not gone yet.
+
+A refused client that was accepted, so that it sees its code, may go on sending, and the server may
+go on reading, for as long as 20 seconds. So these clients are on a budget, for each address and in
+all; above it, a refusal is a bare HTTP one, after which nothing is read. A client that answers its
+close frees its place at once. One that does not is silent, and holds it as long as its server may
+go on reading: there may be few of these, and an office full of expired tokens has none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import Any
+
+import anyio
+from starlette.types import Message, Receive, Send
+
+from asgi_wsauth.connection.closing import close
+from asgi_wsauth.connection.valve import valve_of
+from asgi_wsauth.denial import Denied
+from asgi_wsauth.loops.tasks import run_var
+from asgi_wsauth.loops.timers import timers
+from asgi_wsauth.scope.addresses import client_host, share_of
+
+__all__ = ["turn_away"]
+
+_LINGER = 20.0  # seconds for which a server may read from a client that has not answered
+_WAIT = 3.0  # seconds that a refused client waits for a place while nobody of its address answers
+_LONGEST_WAIT = 10.0  # seconds that it waits at all
+
+# Times the most that one address may have: the silent ones of one, or of a few, leave room for all
+# others. As often what an address has, has everybody without one.
+_IN_ALL = 8
+
+# With a valve, each of them costs no more than its descriptor.
+_FRESH = 1000
+_SILENT = 50
+
+# Without, each may cost 256 MB and seconds while it is read from. So an address begins with two,
+# and has one more for each that answers: 500 that answer within 0.1 s pass in about 3 seconds.
+_LEAST = 2
+_MOST = 16
+
+
+@dataclass
+class _Share:
+    """The refused clients of one address.
+
+    Attributes:
+        times: how many addresses' places these are.
+        width: how many there may be at once of each where there is no valve.
+        fresh: those that were told within the last second.
+        silent: those that did not answer within a second.
+        waiting: those that wait for a place, and whether they have a valve.
+        answered_at: when one answered, by anyio's clock.
+    """
+
+    times: int = 1
+    width: int = _LEAST
+    fresh: int = 0
+    silent: int = 0
+    waiting: deque[tuple[anyio.Event, bool]] = field(default_factory=deque)
+    answered_at: float = -inf
+
+    def free(self, *, valved: bool) -> int:
+        """How many more there may be."""
+        if not self.may_have_room(valved=valved):
+            return 0
+        if valved:
+            return max(_FRESH * self.times - self.fresh, 0)
+        return max(self.width * self.times - self.fresh - self.silent, 0)
+
+    def may_have_room(self, *, valved: bool) -> bool:
+        """Whether there is some when the fresh ones have answered."""
+        return self.silent < (_SILENT if valved else self.width) * self.times
+
+
+def _share(host: str | None) -> _Share:
+    return _Share(times=_IN_ALL if host is None else 1)
+
+
+class Refusals:
+    """The refused clients of one event loop that are not gone yet."""
+
+    def __init__(self) -> None:
+        self._all = _Share(times=_IN_ALL, width=_MOST)
+        self._shares: dict[str | None, _Share] = {}
+
+    def __len__(self) -> int:
+        return self._all.fresh + self._all.silent
+
+    def _has_room(self, host: str | None, valved: bool) -> bool:
+        share = self._shares.get(host) or _share(host)
+        return bool(share.free(valved=valved) and self._all.free(valved=valved))
+
+    async def enter(self, host: str | None, *, valved: bool) -> bool:
+        """Take a place, or wait a little for one that a fresh client holds; whether there was
+        one.
+
+        Args:
+            host: the client's address, or what stands for it.
+            valved: whether what is read of it can be bounded.
+        """
+        deadline = anyio.current_time() + _LONGEST_WAIT
+        while not self._has_room(host, valved):
+            if not await self._wait(host, valved, deadline):
+                self._forget(host)
+                return False
+        self.add(host)
+        return True
+
+    async def _wait(self, host: str | None, valved: bool, deadline: float) -> bool:
+        """Whether a place may have become free."""
+        share = self._shares.get(host)
+        # None is free soon where silent ones hold them, or those of other addresses.
+        if share is None or not share.fresh or not share.may_have_room(valved=valved):
+            return False
+        if len(share.waiting) >= _FRESH:
+            return False
+        event = anyio.Event()
+        share.waiting.append((event, valved))
+        now = anyio.current_time()
+        try:
+            with anyio.CancelScope(deadline=min(deadline, now + _WAIT)):
+                await event.wait()
+        finally:
+            if (event, valved) in share.waiting:
+                share.waiting.remove((event, valved))
+        return event.is_set() or (share.answered_at > now and anyio.current_time() < deadline)
+
+    def add(self, host: str | None) -> None:
+        """Have one more, whether there is room or not."""
+        self._shares.setdefault(host, _share(host)).fresh += 1
+        self._all.fresh += 1
+
+    def leave(self, host: str | None, *, is_gone: bool) -> None:
+        """A fresh client is gone, or has become a silent one."""
+        mine = self._shares[host]
+        for share in (mine, self._all):
+            share.fresh -= 1
+            share.silent += not is_gone
+        mine.width = min(mine.width + 1, _MOST) if is_gone else _LEAST
+        if is_gone:
+            mine.answered_at = anyio.current_time()
+        if not is_gone:
+            timers(anyio.current_time).call_in(_LINGER, partial(self._end, host))
+        self._wake(host)
+
+    def _end(self, host: str | None) -> None:
+        for share in (self._shares[host], self._all):
+            share.silent -= 1
+        self._wake(host)
+
+    def _wake(self, host: str | None) -> None:
+        """Let those look again who wait for a place that is free now; all, where they wait in
+        vain."""
+        share = self._shares[host]
+        if share.waiting:
+            valved = share.waiting[0][1]
+            in_vain = not share.may_have_room(valved=valved)
+            free = share.free(valved=valved)
+            for _ in range(len(share.waiting) if in_vain else min(free, len(share.waiting))):
+                share.waiting.popleft()[0].set()
+        self._forget(host)
+
+    def _forget(self, host: str | None) -> None:
+        share = self._shares.get(host)
+        if share is not None and not (share.fresh or share.silent or share.waiting):
+            del self._shares[host]
+
+
+_here = run_var("refusals")
+
+
+def refusals() -> Refusals:
+    """Those of the running event loop."""
+    found: Refusals | None = _here.get(None)
+    if found is None:
+        found = Refusals()
+        _here.set(found)
+    return found
+
+
+async def turn_away(
+    scope: Any, receive: Receive, send: Send, denied: Denied, code: int, *first: Message
+) -> bool:
+    """Close the socket of a refused client, that was accepted or is by `first`, if there is a place
+    for it. One that was accepted always has one.
+
+    Args:
+        scope: the handshake.
+        receive: the server's.
+        send: the server's.
+        denied: why.
+        code: the close code for that.
+        first: what accepts it.
+
+    Returns:
+        Whether there was. Else nothing was sent.
+    """
+    host, valve, here = share_of(client_host(scope)), valve_of(receive), refusals()
+    if not first:
+        here.add(host)
+    elif not await here.enter(host, valved=valve is not None):
+        return False
+    is_gone = True  # also where the server cancels this
+    try:
+        is_gone = await close(receive, send, denied, code, *first, valve=valve)
+    finally:
+        here.leave(host, is_gone=is_gone)
+    return True

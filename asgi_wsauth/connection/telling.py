@@ -1,0 +1,114 @@
+"""How a refusal is told: by a close code, which a page can see, or by HTTP, which makes programs
+stop or slow down. This is the one place that decides it.
+
+A socket that was accepted tells a client's reconnection loop that all is well: it starts again at
+once, thousands of times. So a program that comes back with the same thing again and again is told
+by HTTP instead, until it has been quiet for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from secrets import token_bytes
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from asgi_wsauth.scope.addresses import client_host, share_of
+
+__all__ = ["Rejection", "Telling", "Way"]
+
+Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close", "auto"]
+
+_OFTEN = 10  # refusals of the same
+_WITHIN = 10.0  # seconds
+_QUIET = 60.0  # seconds after which one that came often is a new one
+_MOST = 10_000  # that are remembered
+_RETRY_AFTER = 10.0  # seconds that whoever comes often is to stay away
+
+
+class Way(NamedTuple):
+    """How one refusal is told.
+
+    Attributes:
+        rejection: how.
+        repeated: how often the same had been refused before, where that was often.
+        retry_after: seconds that the client is to stay away, where nothing else says how long.
+    """
+
+    rejection: Literal["accept_then_close", "http_response", "close"]
+    repeated: int = 0
+    retry_after: float | None = None
+
+
+class Telling:
+    """How one middleware tells its refusals.
+
+    Args:
+        rejection: what it is configured to do.
+        clock: gives seconds, from any moment on.
+    """
+
+    def __init__(self, rejection: Rejection, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rejection = rejection
+        self._clock = clock
+        self._key = token_bytes(16)
+        self._streaks: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
+
+    def choose(self, scope: Any, presented: Iterable[str] | None = None) -> Way:
+        """How to refuse a handshake that nobody has answered.
+
+        Args:
+            scope: the handshake.
+            presented: the credentials that came with it; None where that doesn't matter.
+        """
+        if self.rejection in ("http_response", "close"):
+            return Way(self.rejection)
+        if _has_origin(scope):  # a page, which sees nothing but codes
+            return Way("accept_then_close")
+        if self.rejection == "auto":
+            return Way("http_response")
+        share = share_of(client_host(scope))
+        if share is None or presented is None:
+            return Way("accept_then_close")
+        repeated = self._count(share, presented)
+        if repeated + 1 < _OFTEN:
+            return Way("accept_then_close")
+        return Way("http_response", repeated, _RETRY_AFTER)
+
+    def _count(self, share: str, presented: Iterable[str]) -> int:
+        """How often the same was refused before."""
+        text = "\0".join([share, *presented]).encode(errors="surrogatepass")
+        digest = blake2b(text, digest_size=16, key=self._key).digest()
+        now = self._clock()
+        streak = self._streaks.pop(digest, None)
+        if streak is None or streak.is_over(now):
+            streak = _Streak(now)
+        self._streaks[digest] = streak
+        if len(self._streaks) > _MOST:
+            self._streaks.popitem(last=False)
+        repeated = streak.times
+        streak.times += 1
+        streak.latest = now
+        return repeated
+
+
+class _Streak:
+    __slots__ = ("latest", "since", "times")
+
+    def __init__(self, now: float) -> None:
+        self.since = self.latest = now
+        self.times = 0
+
+    def is_over(self, now: float) -> bool:
+        if self.times < _OFTEN:
+            return now - self.since > _WITHIN
+        return now - self.latest > _QUIET
+
+
+def _has_origin(scope: Any) -> bool:
+    try:
+        return any(name == b"origin" for name, _ in scope.get("headers") or ())
+    except (TypeError, ValueError):  # headers that no server should build
+        return False

@@ -1,0 +1,1 @@
+"""About event loops: what anyio has no words for."""

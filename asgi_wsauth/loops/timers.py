@@ -1,0 +1,166 @@
+"""Calls at a given time: one sleeping task for each event loop and clock, whatever their number."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from math import inf
+from weakref import ref
+
+import anyio
+import anyio.lowlevel
+
+from asgi_wsauth.events import log_failure
+from asgi_wsauth.loops.tasks import Breakable, run_var, running_loop, spawn
+
+__all__ = ["Deadline", "Timer", "Timers", "timers"]
+
+# Seconds. A wall clock may be set, or go on while the machine sleeps.
+_LONGEST_SLEEP = 0.5
+
+_PATIENCE = 1.0  # seconds until what was broken off, and goes on, is broken off again
+
+_AT_ONCE = 5  # calls between two turns of the event loop
+
+_by_clock = run_var("timers")
+
+# The loop that asked last, and what it has in `_by_clock`: to find out what loop is running takes
+# anyio as long as a guarded handshake needs for all else that it does with timers.
+_latest: tuple[Callable[[], object], dict[Callable[[], float], Timers]] = (lambda: None, {})
+
+
+class Timer:
+    """One call that is to come."""
+
+    __slots__ = ("_owner", "call")
+
+    def __init__(self, owner: Timers, call: Callable[[], None]) -> None:
+        self._owner = owner
+        self.call: Callable[[], None] | None = call  # until it was called, or cancelled
+
+    def cancel(self) -> None:
+        """Forget it. One that was called is no error."""
+        if self.call is not None:
+            self.call = None
+            self._owner._one_was_cancelled()
+
+
+class Timers:
+    """The timers of one event loop.
+
+    Args:
+        clock: gives seconds, from any moment on.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._numbers = count()
+        self._cancelled = 0
+        self._runs = False
+        self._wakes_at = -inf
+        self._earlier = anyio.Event()
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def call_in(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call `call` in so many seconds; see `call_at`."""
+        return self.call_at(self._clock() + seconds, call)
+
+    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+        """Call `call`, which must be quick, at `when`, or soon if that has passed."""
+        timer = Timer(self, call)
+        heapq.heappush(self._heap, (when, next(self._numbers), timer))
+        if not self._runs:
+            self._runs = True
+            spawn(self._run)
+        elif when < self._wakes_at:
+            self._earlier.set()
+        return timer
+
+    def _one_was_cancelled(self) -> None:
+        self._cancelled += 1
+        if not len(self) or (self._cancelled > 100 and self._cancelled > len(self._heap) // 2):
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def run_due(self) -> bool:
+        """Call what is due, not all of it at once; whether there was any."""
+        now, called = self._clock(), 0
+        while self._heap and called < _AT_ONCE and self._heap[0][0] <= now:
+            timer = heapq.heappop(self._heap)[2]
+            call, timer.call = timer.call, None
+            if call is None:
+                self._cancelled -= 1
+            else:
+                called += 1
+                call()
+        return called > 0
+
+    async def _run(self) -> None:
+        try:
+            while self._heap:
+                await self._wait()
+        finally:
+            self._runs = False
+
+    async def _wait(self) -> None:
+        try:
+            if self.run_due() or not self._heap:
+                await anyio.lowlevel.checkpoint()
+                return
+            now = self._clock()
+            self._wakes_at = min(self._heap[0][0], now + _LONGEST_SLEEP)
+            left = self._wakes_at - now
+        except Exception as exc:  # the clock's
+            log_failure("clock %r failed", self._clock, exc)
+            left = _LONGEST_SLEEP
+        self._earlier = anyio.Event()
+        with anyio.move_on_after(left):
+            await self._earlier.wait()
+
+
+def timers(clock: Callable[[], float]) -> Timers:
+    """Those of the running event loop."""
+    global _latest
+    loop = running_loop()
+    of, found = _latest
+    if loop is None or of() is not loop:
+        found = _by_clock.get({})
+        _by_clock.set(found)
+        if loop is not None:
+            _latest = ref(loop), found
+    mine = found.get(clock)
+    if mine is None:
+        mine = found[clock] = Timers(clock)
+    return mine
+
+
+class Deadline:
+    """The time after which a stretch of work is broken off; once more each second, where the work
+    holds on to its life.
+
+    Args:
+        stretch: the work.
+        seconds: from now on, by a clock that nobody sets.
+    """
+
+    __slots__ = ("_stretch", "_timer")
+
+    def __init__(self, stretch: Breakable, seconds: float) -> None:
+        self._stretch = stretch
+        self._set(seconds)
+
+    def _set(self, seconds: float) -> None:
+        self._timer = timers(anyio.current_time).call_in(seconds, self._break_off)
+
+    def _break_off(self) -> None:
+        self._stretch.break_off()
+        self._set(_PATIENCE)
+
+    def cancel(self) -> None:
+        """Forget it."""
+        self._timer.cancel()

@@ -1,0 +1,1 @@
+"""What ends or limits logins, beyond what a credential says of itself."""

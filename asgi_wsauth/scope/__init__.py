@@ -1,0 +1,1 @@
+"""What a scope says: who asks, and for which path."""

@@ -1,0 +1,131 @@
+"""The README: what it shows runs, and what it says is so."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frames import Wire, run
+from servers import Server, serving
+
+import asgi_wsauth
+from asgi_wsauth import Reason
+from asgi_wsauth.testing import make_jwt
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+
+
+SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
+QUERY, JSON = b'{"query": "{me}"}', [("Content-Type", "application/json")]
+SETTINGS = dict.fromkeys(("SECRET", "API_KEY", "TOKEN"), SECRET)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.split("(")[0][-30:].strip())
+def test_every_python_block_runs_in_an_empty_file(code: str, tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(code)
+    runner = ["-m", "pytest", "-q"] if "def test_" in code else []
+    ended = subprocess.run(
+        [sys.executable, *runner, file.name],
+        cwd=tmp_path,
+        env={**os.environ, **SETTINGS},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+
+
+SECTION = README[README.index("## In your framework") :]
+FRAMEWORKS = dict(
+    re.findall(r"^([\w. ]+):\n\n```python\n(.*?)^```$", SECTION, re.DOTALL | re.M)[:6],
+    Starlette=PYTHON[0],
+)
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Server]:
+    """The README's app for a framework, on uvicorn."""
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "app.py").write_text(FRAMEWORKS[request.param])
+    env = {"PYTHONPATH": str(directory), **SETTINGS}
+    with serving("uvicorn-websockets", "app:app", env=env) as server:
+        server.name = request.param
+        yield server
+
+
+def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Server) -> None:
+    name = framework.name
+    token = make_jwt(SECRET, "alice", aud="chat" if name == "Starlette" else None)
+    if name == "Strawberry GraphQL":
+        refused = framework.ask("POST", "/graphql", body=QUERY, headers=JSON)
+        answered = framework.ask("POST", "/graphql", body=QUERY, headers=JSON, token=token)
+        assert (refused.status, refused.json) == (401, {"error": "token_missing"})
+        assert answered.json == {"data": {"me": "alice"}}
+        assert framework.talk("/graphql").close == (1008, "token_missing")
+    elif name == "Socket.IO":
+        path = "/socket.io/?EIO=4&transport=websocket"
+        assert framework.talk(path).json == {"error": "token_missing"}
+        seen = framework.talk(f"{path}&token={token}", say=["40"])
+        assert seen.messages[1] == '42["hello","alice"]'
+    else:
+        code = 3000 if name == "Django Channels" else 1008
+        assert framework.talk("/chat").close == (code, "token_missing")
+
+        async def talk() -> object:
+            client = await Wire.open(framework, "/chat", token=token)
+            client.send("hello")
+            return await client.message()
+
+        assert run(talk()) == "alice: hello"
+    assert token not in framework.log()
+
+
+def test_the_readme_has_a_block_for_every_framework() -> None:
+    assert set(FRAMEWORKS) == set(
+        "Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL".split(",")
+    )
+
+
+def test_the_first_screen_has_the_two_commands() -> None:
+    shell = [code for language, code in BLOCKS if language == "sh"]
+    assert [command.strip().split()[-1] for command in shell] == [
+        "examples/demo.py",
+        ".venv/bin/pytest",
+    ]
+    assert all(command.count("\n") == 1 for command in shell)
+    assert README[: README.index("## ")].count("```sh") == 2
+    assert README[: README.index("## ")].count("\n") < 30
+
+
+@pytest.mark.parametrize("name", ["async def legacy_session", "class PathSegment"])
+def test_the_readmes_own_verifier_and_source_are_type_checked(name: str) -> None:
+    """mypy and pyright read tests/typing/usage.py, which has the same lines."""
+    (block,) = [code for code in PYTHON if name in code]
+    definition = block[block.index(name) :]
+    assert definition in (ROOT / "tests/typing/usage.py").read_text()
+    assert len([line for line in definition.splitlines() if line]) < 10
+
+
+def test_the_table_of_reasons_is_the_table() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", README, re.M)
+    assert rows == [
+        (r.name, str(r.close_code), str(r.http_status), r.phrase, r.advice) for r in Reason
+    ]
+
+
+def test_it_names_everything_that_can_be_imported() -> None:
+    unnamed = {"Authentication", "Event", "Observer", "Rejection", "Source", "Verifier"}  # types
+    unnamed |= {"Overflow", "Notice", "Slot", "Subject", "TakenSlot"}
+    assert {n for n in asgi_wsauth.__all__ if n not in README} <= unnamed

@@ -1,0 +1,48 @@
+"""An MCP server as a test starts it: `/principal/` with our own user in its scope, and
+`/mcp/` with the `load_user` of the README."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from handshakes import SECRET
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from asgi_wsauth import APIKeyVerifier, Authenticator, HTTPAuthMiddleware, JWTVerifier
+
+API_KEY = "wsk_pL4mN8bV2cX6zQ1wE5rT9yU3iO7aS0dF"
+
+_README = Path(__file__).parents[2].joinpath("README.md").read_text()
+_BLOCKS = re.findall(r"^```python\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
+_names: dict[str, Any] = {}
+exec(next(block for block in _BLOCKS if "def mcp_user" in block), _names)
+
+MANAGERS = [StreamableHTTPSessionManager(Server("demo"), json_response=True) for _ in range(2)]
+
+
+def guarded(manager: StreamableHTTPSessionManager, **options: Any) -> HTTPAuthMiddleware:
+    tokens = JWTVerifier(SECRET, algorithms=["HS256"])
+    auth = Authenticator([APIKeyVerifier({"alice": API_KEY}), tokens], **options)
+    return HTTPAuthMiddleware(manager.handle_request, auth)
+
+
+@asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async with MANAGERS[0].run(), MANAGERS[1].run():
+        yield
+
+
+app = Starlette(
+    routes=[
+        Mount("/principal", guarded(MANAGERS[0])),
+        Mount("/mcp", guarded(MANAGERS[1], load_user=_names["mcp_user"])),
+    ],
+    lifespan=lifespan,
+)

@@ -1,0 +1,138 @@
+"""One of several worker processes that share a Redis, as tests/wire/test_workers.py starts them.
+
+    /chat      tickets and logins; three sockets a user
+    /newest    the same logins; a user's newest three sockets
+    /counted   logins that nobody can revoke; three sockets a user
+    /open      tickets and logins; any number of sockets
+    /me        the same over HTTP
+
+A login is `<user>.<token id>.<session id>.<Unix time of issue>`, and perhaps `@<issuer>`. Whoever
+is admitted is told the number of the process that he talks to, and hears everything back.
+
+    WORKER_REDIS  the URL of the Redis
+    WORKER_LEASE  seconds after which the slots of a process that is gone are free
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from typing import Any
+
+import anyio.lowlevel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.websockets import WebSocket
+
+from asgi_wsauth import (
+    Authenticator,
+    ConnectionLimit,
+    Denied,
+    HTTPAuthMiddleware,
+    Principal,
+    Revocations,
+    TicketEndpoint,
+    Tickets,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.redis import RedisStore
+
+_LEASE = float(os.environ["WORKER_LEASE"])
+
+STORE = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="chat", lease=_LEASE)
+# Of its own: a limit that evicts watches its store, and tells the log when it is cut off, too.
+NEWEST = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="newest", lease=_LEASE)
+
+TICKETS = Tickets(STORE)
+REVOCATIONS = Revocations(STORE)
+LIVE: list[str] = []
+
+
+async def login(credential: Any, conn: Any) -> Principal | None:
+    user, token_id, session_id, issued_at = credential.value.split(".", 3)
+    issued_at, _, issuer = issued_at.partition("@")
+    return Principal(
+        user,
+        issuer=issuer or None,
+        token_id=token_id,
+        session_id=session_id,
+        issued_at=float(issued_at),
+        method="login",
+    )
+
+
+AUTH = Authenticator([TICKETS, login], revocations=REVOCATIONS)
+COUNTED = Authenticator([login])
+
+
+async def talk(scope: Any, receive: Any, send: Any) -> None:
+    socket = WebSocket(scope, receive, send)
+    user = scope["user"].identity
+    LIVE.append(user)
+    try:
+        await socket.accept()
+        await socket.send_text(str(os.getpid()))
+        async for text in socket.iter_text():
+            await socket.send_text(text)
+    finally:
+        LIVE.remove(user)
+
+
+WEBSOCKETS = {
+    "/chat": WebSocketAuthMiddleware(talk, AUTH, connection_limit=ConnectionLimit(3, STORE)),
+    "/newest": WebSocketAuthMiddleware(
+        talk, AUTH, connection_limit=ConnectionLimit(3, NEWEST, overflow="evict_oldest")
+    ),
+    "/counted": WebSocketAuthMiddleware(
+        talk, COUNTED, connection_limit=ConnectionLimit(3, STORE, name="counted")
+    ),
+    "/open": WebSocketAuthMiddleware(talk, AUTH),
+}
+
+
+async def me(request: Request) -> JSONResponse:
+    return JSONResponse(request.user.identity)
+
+
+async def revoke(request: Request) -> JSONResponse:
+    """Revokes `user`, `token` or `session`, at an `issuer` perhaps; tells when that was done."""
+    query = dict(request.query_params)
+    issuer = query.pop("issuer", None)
+    ((kind, name),) = query.items()
+    try:
+        await getattr(REVOCATIONS, f"revoke_{kind}")(name, issuer=issuer)
+    except Denied as denied:
+        return JSONResponse(denied.reason.phrase, denied.reason.http_status)
+    return JSONResponse(time.time())
+
+
+async def live(request: Request) -> JSONResponse:
+    return JSONResponse(LIVE)
+
+
+async def settle(request: Request) -> JSONResponse:
+    """Collects what was dropped, so that it is complained of now."""
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    return JSONResponse("ok")
+
+
+_routes = [
+    Route("/me", me),
+    Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
+    Route("/revoke", revoke, methods=["POST"]),
+    Route("/live", live),
+    Route("/settle", settle),
+]
+_http = HTTPAuthMiddleware(Starlette(routes=_routes), AUTH, exclude=["/revoke", "/live", "/settle"])
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    inner = WEBSOCKETS[scope["path"]] if scope["type"] == "websocket" else _http
+    await inner(scope, receive, send)
+
+
+gc.freeze()  # so that collecting looks only at what came after the imports

@@ -1,0 +1,144 @@
+"""The shape of the package: which file may import which, and what a user can import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asgi_wsauth
+
+ROOT = Path(asgi_wsauth.__file__).parent
+
+# From the bottom up: a row of rooms, each with what it answers, and where it is a folder its files,
+# again from the bottom up. A file imports from rows below its own, and from what comes before it in
+# its folder.
+ROWS: list[dict[str, tuple[str, str]]] = [
+    {"options": ("ConfigurationError, and every check of an option", "")},
+    {
+        "denial": ("Reason, Denied: the one table of codes and statuses", ""),
+        "credential": ("Credential, Principal", ""),
+        "scope": ("what a scope says: who asks, and for which path", "addresses paths"),
+    },
+    {"events": ("events, observers, the log", "")},
+    {"loops": ("event loops: tasks, timers, places", "tasks places timers")},
+    {
+        "sources": ("where a credential travels", "waiting __init__ origins"),
+        "stores": (
+            "where tickets, revocations and slots are kept: MemoryStore",
+            "__init__ listener",
+        ),
+    },
+    {
+        "verifiers": (
+            "who a credential vouches for: a file for each kind, and JWKS",
+            "__init__ keys claims verdicts outbound "
+            "internal api_key introspection jwks jwt tickets",
+        ),
+        "policies": ("what ends or limits logins", "revocation throttle limits"),
+    },
+    {"authenticator": ("the decision, once, in order", "")},
+    {
+        "redaction": ("credentials out of logs and texts", ""),
+        "testing": ("for users' own tests: as_principal, make_jwt", ""),
+        "connection": (
+            "one connection, from its scope to its last message",
+            "telling valve closing refusals answers handshake refreshing session passing admission",
+        ),
+    },
+    {
+        "middleware": ("WebSocketAuthMiddleware", ""),
+        "http": ("HTTPAuthMiddleware, TicketEndpoint", ""),
+    },
+    {
+        "redis": ("RedisStore", ""),
+        "contrib": ("observers: Prometheus, OpenTelemetry", "__init__ prometheus opentelemetry"),
+        "cli": ("the command line", "target probe findings report __init__"),
+    },
+    {"__main__": ("runs the command line", "")},
+]
+PLACES = {
+    (f"{room}.{name}" if files else room).removesuffix(".__init__"): (number, place)
+    for number, row in enumerate(ROWS)
+    for room, (_, files) in row.items()
+    for place, name in enumerate(files.split() or [room])
+}
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+    if path != ROOT / "__init__.py"
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The files of the package that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where an arrow goes"
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {n.removeprefix("asgi_wsauth.") for n in names if n.startswith("asgi_wsauth")}
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file holds nothing but its docstring."""
+    return len(ast.parse(path.read_text()).body) == 1
+
+
+def test_every_file_has_its_place() -> None:
+    assert {name for name, path in FILES.items() if not is_empty(path)} == set(PLACES)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_imports_point_only_down(name: str) -> None:
+    row, place = PLACES[name]
+    for other in imported(FILES[name]):
+        same_folder = name.partition(".")[0] == other.partition(".")[0]
+        below = PLACES[other] < (row, place) if same_folder else PLACES[other][0] < row
+        assert below, f"{name} imports {other}, which is not below it"
+
+
+def the_map() -> str:
+    lines = []
+    for number, row in enumerate(ROWS):
+        for place, (room, (answers, files)) in enumerate(row.items()):
+            label = f"{number:2}" if place == 0 else "  "
+            lines.append(f"    {label}  {room + '/' if files else room:<15}{answers}")
+    return "\n".join(lines)
+
+
+def test_the_map_in_the_docstring_is_that_list() -> None:
+    assert f"\n\n{the_map()}\n\n" in (asgi_wsauth.__doc__ or ""), f"it must be\n{the_map()}"
+
+
+def test_the_public_names() -> None:
+    assert asgi_wsauth.__all__ == sorted(asgi_wsauth.__all__, key=lambda n: (not n.isupper(), n))
+    assert {name: getattr(asgi_wsauth, name) for name in asgi_wsauth.__all__}
+    assert set(asgi_wsauth.__all__) == {
+        name
+        for name, value in vars(asgi_wsauth).items()
+        if not name.startswith("_") and not isinstance(value, type(sys))
+    }
+
+
+def test_importing_it_needs_no_extra_and_does_no_work() -> None:
+    """In a fresh interpreter: no framework, no server and no event loop comes along."""
+    code = (
+        "import sys, threading, asgi_wsauth;"
+        "print(*sorted(sys.modules), threading.active_count(), sep='\\n')"
+    )
+    *modules, threads = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    extras = "httpx redis limits prometheus_client opentelemetry websockets rich uvicorn trio"
+    assert not set(extras.split()) & set(modules)
+    assert threads == "1"
+
+
+def test_it_is_typed() -> None:
+    assert (ROOT / "py.typed").exists()

@@ -1,0 +1,45 @@
+"""Thousands of sockets at once: what a guard costs each of them, and how they end together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module", params=[("asyncio", 2_500), ("trio", 500)], ids=lambda p: p[0])
+def crowd(request: pytest.FixtureRequest) -> Any:
+    """What live_crowd.py tells of so many sockets, and the event loop that they were on."""
+    loop, size = request.param
+    script = Path(__file__).parents[1] / "support/live_crowd.py"
+    told = subprocess.run(
+        [sys.executable, "-W", "error", script, loop, str(size)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert told.returncode == 0, told.stderr
+    return {"loop": loop, **json.loads(told.stdout)}
+
+
+def test_a_guarded_socket_takes_1500_bytes_more_at_most_and_no_task(crowd: Any) -> None:
+    # On trio, two of its cancel scopes are half of it. Before Python 3.11, whatever waits has a
+    # frame that is an object of its own, of some 400 bytes.
+    most = 1500 if crowd["loop"] == "asyncio" else 3000
+    assert crowd["cost"]["bytes"] < (most if sys.version_info >= (3, 11) else most + 1000)
+    # One for all timers, one for each store that is listened to.
+    assert crowd["cost"]["tasks"] <= 5
+
+
+@pytest.mark.parametrize(("why", "code"), [("revoked", 4004), ("expired", 4001)])
+def test_when_all_end_at_once_the_loop_turns_again_after_a_few(
+    crowd: Any, why: str, code: int
+) -> None:
+    assert crowd[why]["codes"] == [code]
+    assert crowd[why]["most"] < 30
