@@ -20,13 +20,13 @@ The rooms, from the bottom up; each imports only from rows above its own in this
      6  authenticator  the decision, once, in order
      7  redaction      credentials out of logs and texts
         testing        for users' own tests: as_principal, make_jwt
-        connection/    one connection, from its scope to its last message
-     8  middleware     WebSocketAuthMiddleware
+     8  connection/    one connection, from its scope to its last message
+     9  middleware     WebSocketAuthMiddleware
         http           HTTPAuthMiddleware, TicketEndpoint
-     9  redis          RedisStore
+    10  redis          RedisStore
         contrib/       observers: Prometheus, OpenTelemetry
         cli/           the command line
-    10  __main__       runs the command line
+    11  __main__       runs the command line
 
 To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
 """

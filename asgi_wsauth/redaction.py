@@ -1,19 +1,24 @@
-"""Credentials cut out of log records, for what was logged before the handshake was redacted."""
+"""Credentials cut out of texts that are known to have them, and of all that is logged."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.options import ConfigurationError, check_instance, check_list, shown
-from asgi_wsauth.scrub import HIDDEN
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 
-__all__ = ["RedactCredentials"]
+__all__ = ["HIDDEN", "RedactCredentials", "scrubbed"]
+
+HIDDEN = "[redacted]"
+
+_NEVER_QUOTED = re.compile(r"[\w.~-]*", re.ASCII)  # RFC 3986 section 2.3
+_ESCAPE = re.compile(r"%([0-9a-fA-F]{2})")
+_DEEPEST = 4  # an address in an address in an address, and one more
 
 
 class RedactCredentials(logging.Filter):
@@ -101,10 +106,6 @@ def _unescaped(text: str) -> str:
             break
         text = unquote(text, "latin-1")
     return text
-
-
-_ESCAPE = re.compile("%[0-9a-fA-F]{2}")
-_DEEPEST = 4  # an address in an address in an address, and one more
 
 
 # What shows by its shape that it is a credential, wherever it stands. Matched from the beginning of
@@ -230,3 +231,60 @@ def _character(character: str) -> str:
     escaped = "".join(f"%(?:25)*+{byte:02x}" for byte in character.encode())
     plus = r"|\+" if character == " " else ""
     return f"(?:{re.escape(character)}|{escaped}{plus})"
+
+
+# Known credentials
+
+
+def scrubbed(text: str, values: Iterable[str]) -> str:
+    """`text` without `values`: as they are, as in a `repr`, and percent-escaped, whichever of their
+    characters and however often."""
+    forms = {form for value in values for form in _forms(value) if form}
+    longest_first = sorted(forms, key=len)[::-1]
+    # The marks come last, so that no part of one is taken for a credential. It takes no regular
+    # expression: to compile one of a long credential takes longer than all the rest.
+    parts = [text]
+    for form in longest_first:
+        parts = [piece for part in parts for piece in part.split(form)]
+    if "%" in text:
+        for form in longest_first:
+            parts = [piece for part in parts for piece in _split_escaped(part, form)]
+    return HIDDEN.join(parts)
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """How it may be written down. In a message, it may have half a surrogate pair."""
+    if _NEVER_QUOTED.fullmatch(value):
+        return (value,)
+    quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
+    return value, repr(value)[1:-1], *quoted
+
+
+def _split_escaped(text: str, value: str) -> list[str]:
+    """`text.split(value)`, where any of its characters may be escaped in `text`, up to so many
+    times over."""
+    decoded, starts = text, list(range(len(text) + 1))
+    for _ in range(_DEEPEST):
+        decoded, starts = _decoded(decoded, starts)
+        if value in decoded:
+            pieces, start, place = [], 0, 0
+            for piece in decoded.split(value)[:-1]:
+                place += len(piece)
+                pieces.append(text[start : starts[place]])
+                place += len(value)
+                start = starts[place]
+            return [
+                part for piece in (*pieces, text[start:]) for part in _split_escaped(piece, value)
+            ]
+    return [text]
+
+
+def _decoded(text: str, starts: list[int]) -> tuple[str, list[int]]:
+    """The text, percent-decoded once, and where each of its characters began: `starts` says that of
+    the text as it is, and of its end."""
+    pieces, begun, end = [], [], 0
+    for escape in _ESCAPE.finditer(text):
+        pieces += [text[end : escape.start()], chr(int(escape[1], 16))]
+        begun += starts[end : escape.start() + 1]
+        end = escape.end()
+    return "".join([*pieces, text[end:]]), begun + starts[end:]

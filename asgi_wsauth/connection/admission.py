@@ -26,8 +26,8 @@ from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
 from asgi_wsauth.events import Event, Refreshed, Refused, is_heard, raised
 from asgi_wsauth.options import check_instance
+from asgi_wsauth.redaction import scrubbed
 from asgi_wsauth.scope.addresses import client_host
-from asgi_wsauth.scrub import scrubbed
 from asgi_wsauth.sources import FirstMessage
 
 __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]

@@ -44,6 +44,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "redaction": ("credentials out of logs and texts", ""),
         "testing": ("for users' own tests: as_principal, make_jwt", ""),
+    },
+    {
         "connection": (
             "one connection, from its scope to its last message",
             "telling valve closing refusals answers handshake refreshing session passing admission",

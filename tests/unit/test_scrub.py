@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_wsauth.scrub import HIDDEN, scrubbed
+from asgi_wsauth.redaction import HIDDEN, scrubbed
 
 OPAQUE = "op4que.tok-en_~x"
 ODD = "a%2eb+c/d=&'\"\\é"
