@@ -32,8 +32,8 @@ To add a kind of credential, write a verifier; to change what a client is told, 
 """
 
 from asgi_wsauth.authenticator import Authentication, Authenticator
+from asgi_wsauth.connection.rejection import Rejection
 from asgi_wsauth.connection.session import Session, SocketClosed
-from asgi_wsauth.connection.telling import Rejection
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied, Reason
 from asgi_wsauth.events import (

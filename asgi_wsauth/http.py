@@ -16,7 +16,7 @@ from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import try_send
-from asgi_wsauth.connection.passing import GUARDS
+from asgi_wsauth.connection.passthrough import GUARDS
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.events import Admitted, TicketIssued

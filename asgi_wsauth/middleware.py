@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.connection.answers import refuse
+from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
 from asgi_wsauth.connection.handshake import Handshake
-from asgi_wsauth.connection.passing import GUARDS, redacted_request
-from asgi_wsauth.connection.refreshing import RefreshMessages
-from asgi_wsauth.connection.refusals import turn_away
+from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
+from asgi_wsauth.connection.refresh_messages import RefreshMessages
+from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 from asgi_wsauth.connection.session import Guard, Session, Terms
-from asgi_wsauth.connection.telling import Rejection, Telling, Way
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.options import (
@@ -122,7 +122,7 @@ class WebSocketAuthMiddleware:
         self.app = cast(ASGIApp, check_app(app))
         self.authenticator = check_authenticator(authenticator)
         self.rejection: Rejection = check_choice("rejection", rejection, get_args(Rejection))
-        self._telling = Telling(rejection)
+        self._rejections = Rejections(rejection)
         self.close_codes = check_close_codes(close_codes)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
@@ -292,26 +292,26 @@ class WebSocketAuthMiddleware:
             await try_send(handshake.send, _GIVE_UP)
             return
         code = self.close_codes[denied.reason]
-        way = Way("accept_then_close")
+        way = ChosenRejection("accept_then_close")
         if not handshake.accepted:
-            way = self._telling.choose(admission.scope, admission.attempt.presented)
+            way = self._rejections.choose(admission.scope, admission.attempt.presented)
         admission.tell_refusal(denied, close_code=code, repeated=way.repeated)
         await handshake.take_connect()
         if handshake.client_left:
             await try_send(handshake.send, _GIVE_UP)
         elif handshake.accepted:
             receive, send = handshake.receive, handshake.send
-            await turn_away(admission.scope, receive, send, denied, code)
+            await close_within_budget(admission.scope, receive, send, denied, code)
         else:
             await self._answer(admission.scope, handshake.receive, handshake.send, denied, way)
 
     async def _refuse_unanswered(
         self, scope: Scope, receive: Receive, send: Send, denied: Denied
     ) -> None:
-        await self._answer(scope, receive, send, denied, self._telling.choose(scope))
+        await self._answer(scope, receive, send, denied, self._rejections.choose(scope))
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, denied: Denied, way: Way
+        self, scope: Scope, receive: Receive, send: Send, denied: Denied, way: ChosenRejection
     ) -> None:
         code, sources = self.close_codes[denied.reason], self.authenticator.sources
         await refuse(scope, receive, send, denied, code, way=way, sources=sources)

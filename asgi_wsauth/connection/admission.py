@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Scope
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
 from asgi_wsauth.connection.handshake import accepted_scope
-from asgi_wsauth.connection.passing import found_before, handed_on
+from asgi_wsauth.connection.passthrough import found_before, handed_on
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason

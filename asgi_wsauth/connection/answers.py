@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from starlette.types import Message, Receive, Scope, Send
 
+from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import close_message, try_send
-from asgi_wsauth.connection.refusals import turn_away
-from asgi_wsauth.connection.telling import Way
+from asgi_wsauth.connection.rejection import ChosenRejection
 from asgi_wsauth.denial import Denied, HTTPAnswer, http_refusal
 from asgi_wsauth.sources import Source, answer
 
@@ -22,7 +22,7 @@ async def refuse(
     denied: Denied,
     code: int,
     *,
-    way: Way,
+    way: ChosenRejection,
     sources: Sequence[Source],
 ) -> None:
     """Refuse a handshake that nobody has answered.
@@ -43,7 +43,7 @@ async def refuse(
         subprotocol, can_answer = None, False
     if way.rejection == "accept_then_close":
         accept: Message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
-        if await turn_away(scope, receive, send, denied, code, accept):
+        if await close_within_budget(scope, receive, send, denied, code, accept):
             return
     if way.rejection != "close" and can_answer:  # also where too many are not gone yet
         await try_send(

@@ -32,7 +32,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
 from asgi_wsauth.connection.closing import close, try_send
-from asgi_wsauth.connection.refreshing import RefreshMessages
+from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger

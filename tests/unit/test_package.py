@@ -48,7 +48,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "connection": (
             "one connection, from its scope to its last message",
-            "telling valve closing refusals answers handshake refreshing session passing admission",
+            "rejection valve closing budget answers handshake refresh_messages session "
+            "passthrough admission",
         ),
     },
     {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asgi_wsauth.connection.refreshing import RefreshMessages
+from asgi_wsauth.connection.refresh_messages import RefreshMessages
 
 CASES: Any = pytest.mark.parametrize
 TELL = "auth.refresh"

@@ -30,7 +30,7 @@ from asgi_wsauth import (
     Tickets,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.connection.passing import Guards
+from asgi_wsauth.connection.passthrough import Guards
 
 pytestmark = pytest.mark.anyio
 

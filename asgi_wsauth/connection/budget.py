@@ -25,7 +25,7 @@ from asgi_wsauth.loops.tasks import run_var
 from asgi_wsauth.loops.timers import timers
 from asgi_wsauth.scope.addresses import client_host, share_of
 
-__all__ = ["turn_away"]
+__all__ = ["close_within_budget"]
 
 _LINGER = 20.0  # seconds for which a server may read from a client that has not answered
 _WAIT = 3.0  # seconds that a refused client waits for a place while nobody of its address answers
@@ -82,7 +82,7 @@ def _share(host: str | None) -> _Share:
     return _Share(times=_IN_ALL if host is None else 1)
 
 
-class Refusals:
+class Budget:
     """The refused clients of one event loop that are not gone yet."""
 
     def __init__(self) -> None:
@@ -172,19 +172,19 @@ class Refusals:
             del self._shares[host]
 
 
-_here = run_var("refusals")
+_here = run_var("refusal_budget")
 
 
-def refusals() -> Refusals:
+def budget() -> Budget:
     """Those of the running event loop."""
-    found: Refusals | None = _here.get(None)
+    found: Budget | None = _here.get(None)
     if found is None:
-        found = Refusals()
+        found = Budget()
         _here.set(found)
     return found
 
 
-async def turn_away(
+async def close_within_budget(
     scope: Any, receive: Receive, send: Send, denied: Denied, code: int, *first: Message
 ) -> bool:
     """Close the socket of a refused client, that was accepted or is by `first`, if there is a place
@@ -201,7 +201,7 @@ async def turn_away(
     Returns:
         Whether there was. Else nothing was sent.
     """
-    host, valve, here = share_of(client_host(scope)), valve_of(receive), refusals()
+    host, valve, here = share_of(client_host(scope)), valve_of(receive), budget()
     if not first:
         here.add(host)
     elif not await here.enter(host, valved=valve is not None):

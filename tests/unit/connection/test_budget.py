@@ -13,7 +13,7 @@ from handshakes import ANSWER, CONNECT, Knows, authenticator, websocket
 from sockets import until
 
 from asgi_wsauth import FirstMessage, WebSocketAuthMiddleware
-from asgi_wsauth.connection.refusals import _LEAST, _MOST, Refusals, refusals
+from asgi_wsauth.connection.budget import _LEAST, _MOST, Budget, budget
 from asgi_wsauth.connection.valve import Valve, valve_of
 from asgi_wsauth.loops.timers import timers
 
@@ -78,13 +78,13 @@ def pass_seconds(seconds: float) -> None:
 async def test_500_clients_of_one_address_that_answer_all_see_their_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._LONGEST_WAIT", 60)  # for a slow machine
+    monkeypatch.setattr("asgi_wsauth.connection.budget._LONGEST_WAIT", 60)  # for a slow machine
     at_once = []
 
     class Answers(Peer):
         async def receive(self) -> dict[str, Any]:
             if self.sees_its_code:
-                at_once.append(len(refusals()))
+                at_once.append(len(budget()))
                 await anyio.sleep(0.01)
                 self.answer()
             return await super().receive()
@@ -97,7 +97,7 @@ async def test_500_clients_of_one_address_that_answer_all_see_their_code(
     assert all(peer.sees_its_code for peer in peers)
     assert at_once[:_LEAST] == [1, 2]
     assert max(at_once) == _MOST
-    assert len(refusals()) == 0
+    assert len(budget()) == 0
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::"])
@@ -117,10 +117,10 @@ async def test_of_those_that_do_not_answer_few_are_accepted(host: str) -> None:
     late = Peer(host)
     await late.run(app)
     assert late.sees_http
-    assert len(refusals()) == _LEAST
+    assert len(budget()) == _LEAST
     pass_seconds(21)
-    assert len(refusals()) == 0
-    assert refusals()._shares == {}
+    assert len(budget()) == 0
+    assert budget()._shares == {}
     again = Peer(host)
     again.answer()
     await again.run(app)
@@ -130,7 +130,7 @@ async def test_of_those_that_do_not_answer_few_are_accepted(host: str) -> None:
 async def test_where_a_place_is_waited_for_in_vain_it_is_told_by_http(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._WAIT", 0.05)
+    monkeypatch.setattr("asgi_wsauth.connection.budget._WAIT", 0.05)
     peers, app = [Peer() for _ in range(3)], door()
     async with anyio.create_task_group() as tasks:
         for peer in peers:
@@ -142,8 +142,8 @@ async def test_where_a_place_is_waited_for_in_vain_it_is_told_by_http(
 
 
 async def test_whoever_waits_while_others_answer_waits_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._WAIT", 0.1)
-    here, entered = Refusals(), []
+    monkeypatch.setattr("asgi_wsauth.connection.budget._WAIT", 0.1)
+    here, entered = Budget(), []
 
     async def enter() -> None:
         entered.append(await here.enter("a", valved=False))
@@ -162,15 +162,15 @@ async def test_whoever_waits_while_others_answer_waits_on(monkeypatch: pytest.Mo
 
 
 async def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._FRESH", 0)
-    here = Refusals()
+    monkeypatch.setattr("asgi_wsauth.connection.budget._FRESH", 0)
+    here = Budget()
     here.add("a")
     here.add("a")
     assert not await here.enter("a", valved=False)
 
 
 async def test_one_that_the_server_cancels_waits_and_holds_nothing() -> None:
-    here = Refusals()
+    here = Budget()
     here.add("a")
     here.add("a")
     async with anyio.create_task_group() as tasks:
@@ -189,15 +189,15 @@ async def test_one_that_the_server_cancels_waits_and_holds_nothing() -> None:
 async def test_each_place_that_is_free_is_given_to_one_that_waits(
     monkeypatch: pytest.MonkeyPatch, host: str | None, valved: bool, places: int
 ) -> None:
-    here, entered = Refusals(), []
+    here, entered = Budget(), []
 
     async def enter() -> None:
         entered.append(await here.enter(host, valved=valved))
 
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._FRESH", 5)
+    monkeypatch.setattr("asgi_wsauth.connection.budget._FRESH", 5)
     for _ in range(places):
         assert await here.enter(host, valved=valved)
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._WAIT", 60)
+    monkeypatch.setattr("asgi_wsauth.connection.budget._WAIT", 60)
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(enter)
@@ -210,10 +210,10 @@ async def test_each_place_that_is_free_is_given_to_one_that_waits(
 async def test_of_those_that_wait_none_is_left_to_wait_where_silent_ones_hold_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._FRESH", 1)
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._SILENT", 1)
-    monkeypatch.setattr("asgi_wsauth.connection.refusals._WAIT", 60)
-    here, entered = Refusals(), []
+    monkeypatch.setattr("asgi_wsauth.connection.budget._FRESH", 1)
+    monkeypatch.setattr("asgi_wsauth.connection.budget._SILENT", 1)
+    monkeypatch.setattr("asgi_wsauth.connection.budget._WAIT", 60)
+    here, entered = Budget(), []
 
     async def enter() -> None:
         entered.append(await here.enter("a", valved=True))
@@ -228,7 +228,7 @@ async def test_of_those_that_wait_none_is_left_to_wait_where_silent_ones_hold_al
 
 @pytest.mark.parametrize("valved", [False, True])
 async def test_silent_ones_of_some_addresses_leave_the_others_theirs(valved: bool) -> None:
-    here = Refusals()
+    here = Budget()
     for host in "abcdefgh":
         for _ in range(_LEAST):
             assert await here.enter(host, valved=valved)
@@ -270,10 +270,10 @@ async def test_who_was_accepted_before_is_always_told_by_its_code() -> None:
         for peer in peers:
             tasks.start_soon(run, peer)
         await until(lambda: all(peer.sees_its_code for peer in peers))
-        assert len(refusals()) == 4
+        assert len(budget()) == 4
         for peer in peers:
             peer.answer()
-    assert len(refusals()) == 0
+    assert len(budget()) == 0
 
 
 # What is read.

@@ -16,8 +16,8 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
-from asgi_wsauth.connection import telling as telling_module
-from asgi_wsauth.connection.telling import Rejection, Telling, Way
+from asgi_wsauth.connection import rejection as rejection_module
+from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 
 pytestmark = pytest.mark.anyio
 
@@ -26,21 +26,21 @@ BY_CODE, BY_HTTP = "accept_then_close", "http_response"
 
 
 def test_pages_are_told_by_code_and_programs_by_http_where_it_says_auto() -> None:
-    telling = Telling("auto")
-    assert telling.choose(websocket(headers=[ORIGIN]), []) == Way(BY_CODE)
-    assert telling.choose(websocket(), []) == Way(BY_HTTP)
-    assert telling.choose(websocket()) == Way(BY_HTTP)
+    telling = Rejections("auto")
+    assert telling.choose(websocket(headers=[ORIGIN]), []) == ChosenRejection(BY_CODE)
+    assert telling.choose(websocket(), []) == ChosenRejection(BY_HTTP)
+    assert telling.choose(websocket()) == ChosenRejection(BY_HTTP)
 
 
 @pytest.mark.parametrize("rejection", ["http_response", "close"])
 def test_whoever_has_chosen_a_way_gets_that(rejection: Rejection) -> None:
-    telling = Telling(rejection)
+    telling = Rejections(rejection)
     for _ in range(30):
-        assert telling.choose(websocket(headers=[ORIGIN]), []) == Way(rejection)
-        assert telling.choose(websocket(), []) == Way(rejection)
+        assert telling.choose(websocket(headers=[ORIGIN]), []) == ChosenRejection(rejection)
+        assert telling.choose(websocket(), []) == ChosenRejection(rejection)
 
 
-def ways(telling: Telling, times: int, *presented: str, **handshake: Any) -> list[str]:
+def ways(telling: Rejections, times: int, *presented: str, **handshake: Any) -> list[str]:
     """How it is told, one time after another."""
     scope = websocket(**handshake)
     return [telling.choose(scope, presented).rejection for _ in range(times)]
@@ -51,7 +51,7 @@ OFTEN = [BY_CODE] * 9 + [BY_HTTP] * 3
 
 @pytest.mark.parametrize("presented", [[], ["bad"], ["a", "b"], ["\ud800"]])
 def test_who_brings_the_same_for_the_tenth_time_is_told_by_http(presented: list[str]) -> None:
-    telling = Telling("accept_then_close")
+    telling = Rejections("accept_then_close")
     assert ways(telling, 12, *presented) == OFTEN
     assert ways(telling, 12, "another") == OFTEN
     assert ways(telling, 12, *presented, client=("192.0.2.7", 5)) == OFTEN
@@ -63,12 +63,12 @@ def test_who_brings_the_same_for_the_tenth_time_is_told_by_http(presented: list[
     "peer", [{"client": None}, {"client": ("testclient", 50000), "server": ("testserver", 80)}]
 )
 def test_who_has_no_address_is_nobody_who_could_be_known_again(peer: dict[str, Any]) -> None:
-    assert ways(Telling("accept_then_close"), 30, **peer) == [BY_CODE] * 30
+    assert ways(Rejections("accept_then_close"), 30, **peer) == [BY_CODE] * 30
 
 
 def test_the_tenth_time_is_that_within_ten_seconds_and_a_quiet_minute_ends_it() -> None:
     clock = Clock()
-    telling = Telling("accept_then_close", clock)
+    telling = Rejections("accept_then_close", clock)
     for _ in range(30):
         assert ways(telling, 1, "slow") == [BY_CODE]
         clock.now += 1.2
@@ -85,8 +85,8 @@ def test_the_tenth_time_is_that_within_ten_seconds_and_a_quiet_minute_ends_it() 
 def test_memory_is_bounded_and_who_was_seen_longest_ago_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(telling_module, "_MOST", 100)
-    telling = Telling("accept_then_close")
+    monkeypatch.setattr(rejection_module, "_MOST", 100)
+    telling = Rejections("accept_then_close")
     ways(telling, 12, "often")
     for number in range(1_000):
         ways(telling, 1, f"token{number}")
@@ -99,7 +99,7 @@ def test_memory_is_bounded_and_who_was_seen_longest_ago_goes(
 @pytest.mark.parametrize("headers", [None, 5, [b"origin"], [(b"origin", b"x", b"y")]])
 def test_headers_that_no_server_should_build_are_no_origin(headers: Any) -> None:
     scope = {**websocket(), "headers": headers}
-    assert Telling("auto").choose(scope).rejection == BY_HTTP
+    assert Rejections("auto").choose(scope).rejection == BY_HTTP
 
 
 # In front of an app

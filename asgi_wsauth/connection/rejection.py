@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asgi_wsauth.scope.addresses import client_host, share_of
 
-__all__ = ["Rejection", "Telling", "Way"]
+__all__ = ["ChosenRejection", "Rejection", "Rejections"]
 
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close", "auto"]
 
@@ -28,7 +28,7 @@ _MOST = 10_000  # that are remembered
 _RETRY_AFTER = 10.0  # seconds that whoever comes often is to stay away
 
 
-class Way(NamedTuple):
+class ChosenRejection(NamedTuple):
     """How one refusal is told.
 
     Attributes:
@@ -42,7 +42,7 @@ class Way(NamedTuple):
     retry_after: float | None = None
 
 
-class Telling:
+class Rejections:
     """How one middleware tells its refusals.
 
     Args:
@@ -56,7 +56,7 @@ class Telling:
         self._key = token_bytes(16)
         self._streaks: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
 
-    def choose(self, scope: Any, presented: Iterable[str] | None = None) -> Way:
+    def choose(self, scope: Any, presented: Iterable[str] | None = None) -> ChosenRejection:
         """How to refuse a handshake that nobody has answered.
 
         Args:
@@ -64,18 +64,18 @@ class Telling:
             presented: the credentials that came with it; None where that doesn't matter.
         """
         if self.rejection in ("http_response", "close"):
-            return Way(self.rejection)
+            return ChosenRejection(self.rejection)
         if _has_origin(scope):  # a page, which sees nothing but codes
-            return Way("accept_then_close")
+            return ChosenRejection("accept_then_close")
         if self.rejection == "auto":
-            return Way("http_response")
+            return ChosenRejection("http_response")
         share = share_of(client_host(scope))
         if share is None or presented is None:
-            return Way("accept_then_close")
+            return ChosenRejection("accept_then_close")
         repeated = self._count(share, presented)
         if repeated + 1 < _OFTEN:
-            return Way("accept_then_close")
-        return Way("http_response", repeated, _RETRY_AFTER)
+            return ChosenRejection("accept_then_close")
+        return ChosenRejection("http_response", repeated, _RETRY_AFTER)
 
     def _count(self, share: str, presented: Iterable[str]) -> int:
         """How often the same was refused before."""
