@@ -22,7 +22,8 @@ The rooms, from the bottom up; each imports only from rows above its own in this
         testing        for users' own tests: as_principal, make_jwt
      8  connection/    one connection, from its scope to its last message
      9  middleware     WebSocketAuthMiddleware
-        http           HTTPAuthMiddleware, TicketEndpoint
+        http           HTTPAuthMiddleware
+        endpoints      the ASGI apps to mount: TicketEndpoint
     10  redis          RedisStore
         contrib/       observers: Prometheus, OpenTelemetry
         cli/           the command line
@@ -32,10 +33,12 @@ To add a kind of credential, write a verifier; to change what a client is told, 
 """
 
 from asgi_wsauth.authenticator import Authentication, Authenticator
+from asgi_wsauth.connection.closing import SocketClosed
 from asgi_wsauth.connection.rejection import Rejection
-from asgi_wsauth.connection.session import Session, SocketClosed
+from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied, Reason
+from asgi_wsauth.endpoints import TicketEndpoint
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -48,7 +51,7 @@ from asgi_wsauth.events import (
     TicketIssued,
     log_event,
 )
-from asgi_wsauth.http import HTTPAuthMiddleware, TicketEndpoint
+from asgi_wsauth.http import HTTPAuthMiddleware
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.policies.limits import ConnectionLimit, Overflow

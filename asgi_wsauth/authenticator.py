@@ -1,16 +1,13 @@
-"""The policy: who may connect. One `Authenticator` can serve any number of middlewares.
+"""The decision: who may connect. One `Authenticator` can serve any number of middlewares.
 
 It never sees `receive` or `send`, and knows no close code.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass
-from inspect import isawaitable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
@@ -30,39 +27,38 @@ from asgi_wsauth.events import (
 from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait
 from asgi_wsauth.loops.timers import Deadline
 from asgi_wsauth.options import (
-    VISIBLE,
     ConfigurationError,
     check_async,
-    check_callable,
     check_clock,
     check_count,
     check_instance,
     check_list,
     check_seconds,
-    check_store,
-    shown,
 )
+from asgi_wsauth.policies.anonymous import AnonymousAccess, check_required
 from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.throttle import FailureThrottle
-from asgi_wsauth.scope.addresses import Address, client_host, forwarded_for, parse_address
-from asgi_wsauth.sources import (
-    Cookie,
-    FirstMessage,
-    Header,
-    QueryParam,
-    Source,
-    replace_list,
-    stripped,
+from asgi_wsauth.scope.addresses import client_host
+from asgi_wsauth.sources import Header, QueryParam, Source
+from asgi_wsauth.sources.findings import (
+    Finding,
+    check_sources,
+    choose,
+    collect,
+    is_ambient,
+    redact,
 )
 from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
 from asgi_wsauth.sources.waiting import SaidNothing
 from asgi_wsauth.verifiers import Verifier
+from asgi_wsauth.verifiers.chain import Misuse, awaitable, identify
 
-__all__ = ["Attempt", "Authentication", "Authenticator", "Finding", "LoadUser", "is_ambient"]
+__all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser", "OnWait"]
 
 T = TypeVar("T")
 
 LoadUser: TypeAlias = Callable[[Principal, HTTPConnection], Awaitable[Any]]
+OnWait: TypeAlias = Callable[[Callable[[], None]], None]
 
 
 class Authentication(NamedTuple):
@@ -78,25 +74,33 @@ class Authentication(NamedTuple):
     user: Any
     credential: Credential | None
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nobody logged in, because authentication is off."""
+        return self.credential is None
 
-Finding: TypeAlias = "tuple[Source, Credential | Denied]"
-"""A source that found something: a credential, or one that can't be read."""
 
-
-@dataclass
+@dataclass(slots=True)
 class Attempt:
-    """One handshake on its way through the decision, with what is known of it so far."""
+    """One connection on its way through the decision, and what is known of it so far.
+
+    Attributes:
+        findings: what the sources found.
+        credential: the one that was chosen.
+        principal: whom it vouches for.
+        verifier: which verifier said so.
+        throttle: which throttle it has a place in, until it is judged.
+    """
 
     findings: Sequence[Finding]
     credential: Credential | None = None
     principal: Principal | None = None
     verifier: Verifier | None = None
     throttle: FailureThrottle | None = None
-    """Where it has a place, until it is judged."""
 
     @property
     def presented(self) -> list[str]:
-        """What it brought, as far as that could be read: secrets."""
+        """The credentials that it came with, as far as they could be read."""
         return [found.value for _, found in self.findings if isinstance(found, Credential)]
 
 
@@ -152,7 +156,8 @@ class Authenticator:
         self.allowed_origins = check_origins(allowed_origins)
         self.required = required
         self.anonymous = anonymous
-        self.no_auth_networks = _networks(no_auth_networks)
+        self._anonymous_access = AnonymousAccess(anonymous, no_auth_networks)
+        self.no_auth_networks = self._anonymous_access.networks
         self.load_user = load_user
         self.revocations = revocations
         self.throttle = throttle
@@ -160,7 +165,6 @@ class Authenticator:
         self.max_token_size = max_token_size
         self.observers = check_observers(observers)
         self.clock = clock
-        self._warned = self._warned_of_sockets = False
         self._hosts = HostWatch()
         _check(self)
 
@@ -169,7 +173,7 @@ class Authenticator:
         conn: HTTPConnection,
         *,
         attempt: Attempt | None = None,
-        on_wait: Callable[[Callable[[], None]], None] | None = None,
+        on_wait: OnWait | None = None,
     ) -> Authentication:
         """Decide about one connection, in this order:
 
@@ -205,19 +209,43 @@ class Authenticator:
         Raises:
             Denied: the client is refused.
         """
+        authentication = await self._decide(conn, attempt, on_wait)
+        assert authentication is not None
+        return authentication
+
+    async def precheck(self, conn: HTTPConnection, attempt: Attempt) -> Authentication | None:
+        """Steps 1 to 3 of `authenticate`, for a client that is yet to send its credential.
+
+        Returns:
+            The authentication, if no credential is needed; None if one is.
+
+        Raises:
+            Denied: the client is refused, whatever it would send.
+        """
+        return await self._decide(conn, attempt, precheck=True)
+
+    async def _decide(
+        self,
+        conn: HTTPConnection,
+        attempt: Attempt | None,
+        on_wait: OnWait | None = None,
+        *,
+        precheck: bool = False,
+    ) -> Authentication | None:
+        """All steps, or those of a precheck; the numbers are those of `authenticate`."""
         failed = False
         try:
             attempt = attempt or self.collect(conn)
             if not self._is_required():  # 1
-                attempt.principal = self._anybody(conn)
+                attempt.principal = self._anonymous_access.admit(conn)
                 return Authentication(attempt.principal, attempt.principal, None)
             self._check_origin(conn, attempt)  # 2
-            return await self.within_timeout(self._vouch(attempt, conn), on_wait)
+            return await self.within_timeout(self._judge(attempt, conn, precheck), on_wait)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)
             raise
-        except _Misuse as exc:
+        except Misuse as exc:
             raise Denied(Reason.ERROR, str(exc)) from exc
         except Exception as exc:  # whatever broke: nobody is admitted because of it
             raise Denied.because("the decision", exc) from exc
@@ -225,29 +253,36 @@ class Authenticator:
             if attempt is not None and attempt.throttle is not None:
                 await self._end_place(attempt, conn, failed)
 
-    async def screen(self, conn: HTTPConnection, attempt: Attempt) -> bool:
-        """Steps 1 to 3 of `authenticate`; whether a credential is needed.
-
-        Raises:
-            Denied: the client is refused, whatever it presents.
-        """
-        try:
-            if not self._is_required():
-                return False
-            self._check_origin(conn, attempt)
-            throttle = self._throttle_for(conn)
-            if throttle is not None:
-                await self.within_timeout(throttle.look(client_host(conn.scope)))
-            return True
-        except Denied:
-            raise
-        except Exception as exc:
-            raise Denied.because("the decision", exc) from exc
+    async def _judge(
+        self, attempt: Attempt, conn: HTTPConnection, precheck: bool
+    ) -> Authentication | None:
+        throttle = self._throttle_for(conn)  # 3
+        if throttle is not None and precheck:
+            await throttle.look(client_host(conn.scope))
+        elif throttle is not None:
+            await throttle.check(client_host(conn.scope))
+            attempt.throttle = throttle
+        if precheck:
+            return None
+        credential = choose(attempt.findings, self.sources, self.max_token_size)  # 4
+        attempt.credential = credential
+        principal, verifier = await identify(self.verifiers, credential, conn)  # 5
+        if principal.expires_at is not None and principal.expires_at <= self.clock():
+            raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
+        attempt.principal, attempt.verifier = principal, verifier
+        if self.revocations is not None:  # 6
+            await self.revocations.check(principal)
+        if self.load_user is None:  # 7
+            return Authentication(principal, principal, credential)
+        user = await awaitable("load_user", self.load_user(principal, conn))
+        if user is None:
+            raise Denied(Reason.REVOKED, "load_user returned None")
+        return Authentication(principal, user, credential)
 
     async def within_timeout(
         self,
         work: Coroutine[Any, Any, T],
-        on_wait: Callable[[Callable[[], None]], None] | None = None,
+        on_wait: OnWait | None = None,
     ) -> T:
         """The result of `work`, which has `timeout` seconds from the moment when it first waits.
 
@@ -275,44 +310,16 @@ class Authenticator:
         raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection, sources: Iterable[Source] | None = None) -> Attempt:
-        """Ask every source, or these. What goes wrong in one is kept, to be judged when its turn
-        comes.
+        """Ask every source, or these; see `asgi_wsauth.sources.findings.collect`."""
+        return Attempt(collect(self.sources if sources is None else sources, conn))
 
-        Missing parts of the scope are filled in with what the ASGI specification says they mean,
-        and the subprotocols stripped of spaces. Lists of the scope stay the objects that they are.
-        """
-        scope = conn.scope
-        scope.setdefault("query_string", b"")
-        if not isinstance(scope.get("headers"), list):  # it may be readable only once
-            scope["headers"] = list(scope.get("headers") or ())
-        if scope.get("subprotocols"):
-            replace_list(scope, "subprotocols", stripped(scope["subprotocols"]))
-        headers = scope["headers"]
-        try:
-            return Attempt(_ask(self.sources if sources is None else sources, conn))
-        finally:
-            scope["headers"] = headers  # Starlette's connection puts a copy in their place
-
-    def redact(self, scope: Any, sources: Iterable[Source] | None = None) -> None:
-        """Have every source, or these, remove their credential from `scope`, in place, and from the
-        lists in it: whatever has read the scope before holds on to those.
+    def redact(self, scope: Any) -> None:
+        """Have every source remove its credential from `scope`, in place.
 
         Raises:
-            Denied: with `Reason.ERROR`, after all others had their turn, where a source broke.
+            Denied: with `Reason.ERROR`, if a source raised.
         """
-        failure: Denied | None = None
-        headers, subprotocols = scope.get("headers"), scope.get("subprotocols")
-        for source in self.sources if sources is None else sources:
-            try:
-                source.redact(scope)
-            except Exception as exc:
-                failure = Denied.because(source, exc, may_quote=False)
-        for key, given in (("headers", headers), ("subprotocols", subprotocols)):
-            if isinstance(given, list) and scope.get(key) is not given:
-                given[:] = scope.get(key) or ()
-                scope[key] = given
-        if failure is not None:
-            raise failure
+        redact(self.sources, scope)
 
     def emit(self, event: Event) -> None:
         """Tell every observer. One that raises is logged, and the next one is told."""
@@ -323,82 +330,14 @@ class Authenticator:
         if not isinstance(required, bool):
             raise TypeError(f"required() returned {required!r}; it must return a bool")
         if required:
-            self._warned = False
+            self._anonymous_access.warn_again()
         return required
-
-    def _anybody(self, conn: HTTPConnection) -> Principal:
-        host = client_host(conn.scope)
-        addresses = forwarded_for(conn.headers)
-        why = ""
-        if host is not None and not self._is_trusted(parse_address(host)):
-            why = f"{host} is outside no_auth_networks"
-        elif host is None and addresses:
-            why = "this was forwarded by a peer that has no address"
-        elif not all(map(self._is_trusted, addresses)):
-            why = f"{host} forwarded this for somebody outside no_auth_networks"
-        if why:
-            raise Denied(Reason.FORBIDDEN, f"authentication is off, and {why}")
-        if host is None and self.no_auth_networks and not self._warned_of_sockets:
-            self._warned_of_sockets = True
-            logger.warning(
-                "authentication is off: everybody without an address is %r, for example who "
-                "comes by a Unix socket",
-                self.anonymous.identity,
-            )
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "authentication is off: everybody from %s is %r",
-                ", ".join(map(str, self.no_auth_networks)) or "a local socket",
-                self.anonymous.identity,
-            )
-        return copy(self.anonymous)  # one each: an app may set attributes of its user
-
-    def _is_trusted(self, address: Address | None) -> bool:
-        return address is not None and any(address in net for net in self.no_auth_networks)
 
     def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
         if self.allowed_origins is None:
             return
         ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
         check_origin(conn, self.allowed_origins, ambient=ambient)
-
-    def _choose(self, findings: Sequence[Finding]) -> Credential:
-        if not findings:
-            raise Denied(Reason.MISSING, f"looked in {', '.join(map(repr, self.sources))}")
-        if len(findings) > 1:
-            findings = [f for f in findings if not is_ambient(f)] or findings
-        credentials = []
-        for _, found in findings:
-            if isinstance(found, Denied):
-                raise found
-            credentials.append(found)
-        credential = credentials[0]
-        if any(found.value != credential.value for found in credentials[1:]):
-            places = " and ".join(found.source for found in credentials)
-            raise Denied(Reason.MALFORMED, f"different credentials in {places}")
-        if len(credential.value) > self.max_token_size:
-            raise Denied(Reason.MALFORMED, f"{len(credential.value)} characters are too many")
-        if not VISIBLE.fullmatch(credential.value):
-            raise Denied(Reason.MALFORMED, "it has characters that no credential has")
-        return credential
-
-    async def _vouch(self, attempt: Attempt, conn: HTTPConnection) -> Authentication:
-        throttle = self._throttle_for(conn)
-        if throttle is not None:
-            await throttle.check(client_host(conn.scope))  # 3
-            attempt.throttle = throttle
-        credential = attempt.credential = self._choose(attempt.findings)  # 4
-        attempt.principal, attempt.verifier = await self._ask_verifiers(credential, conn)  # 5
-        principal = attempt.principal
-        if self.revocations is not None:
-            await self.revocations.check(principal)  # 6
-        if self.load_user is None:
-            return Authentication(principal, principal, credential)
-        user = await _awaitable("load_user", self.load_user(principal, conn))  # 7
-        if user is None:
-            raise Denied(Reason.REVOKED, "load_user returned None")
-        return Authentication(principal, user, credential)
 
     def _throttle_for(self, conn: HTTPConnection) -> FailureThrottle | None:
         if self.throttle is None:
@@ -432,58 +371,6 @@ class Authenticator:
             if not ended:
                 throttle.leave(client)
 
-    async def _ask_verifiers(
-        self, credential: Credential, conn: HTTPConnection
-    ) -> tuple[Principal, Verifier]:
-        for verifier in self.verifiers:
-            principal = await _awaitable(verifier, verifier(credential, conn))
-            if principal is None:
-                continue
-            if not isinstance(principal, Principal):
-                kind = type(principal).__qualname__
-                raise _Misuse(f"{verifier!r} must return a Principal or None, got a {kind}")
-            if principal.expires_at is not None and principal.expires_at <= self.clock():
-                raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
-            return principal, verifier
-        hints = "; ".join(dict.fromkeys(credential.hints))
-        raise Denied(Reason.INVALID, "no verifier knows it" + (f": {hints}" if hints else ""))
-
-
-def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
-    findings: list[Finding] = []
-    for source in sources:
-        try:
-            value = source.extract(conn)
-            if value:
-                findings.append((source, Credential(_checked_str(value), repr(source))))
-        except Denied as denied:
-            findings.append((source, denied))
-        except Exception as exc:
-            findings.append((source, Denied.because(source, exc, may_quote=False)))
-    return findings
-
-
-def is_ambient(finding: Finding) -> bool:
-    """Whether a browser sends it by itself, whoever's page it shows."""
-    return isinstance(finding[0], Cookie)
-
-
-class _Misuse(TypeError):
-    """What an app's own function returned is nothing that it may; the text has no credential."""
-
-
-def _awaitable(what: object, answer: Awaitable[T]) -> Awaitable[T]:
-    if hasattr(answer, "__await__") or isawaitable(answer):
-        return answer
-    kind = type(answer).__qualname__
-    raise _Misuse(f"{what} must be an async function, got one that returns a {kind}")
-
-
-def _checked_str(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a source found a {type(value).__qualname__}; it must be a str")
-    return value
-
 
 # Configuration: all of it runs once, when the authenticator is built.
 
@@ -496,9 +383,8 @@ def _check(auth: Authenticator) -> None:
             "verifiers must name at least one, or nobody could ever connect, got []; or set "
             "required=False to let everybody on this machine in"
         )
-    _check_sources(auth)
-    _check_required(auth.required)
-    check_instance("anonymous", auth.anonymous, Principal, 'Principal("local")')
+    check_sources(auth.sources, auth.allowed_origins)
+    check_required(auth.required)
     if auth.load_user is not None:
         check_async("load_user", auth.load_user, takes=2, example=_LOAD_USER)
     if auth.revocations is not None:
@@ -512,65 +398,3 @@ def _check(auth: Authenticator) -> None:
 
 _VERIFIER = "it is called with the credential and the connection"
 _LOAD_USER = "it is called with the principal and the connection"
-
-
-def _check_sources(auth: Authenticator) -> None:
-    if not auth.sources:
-        raise ConfigurationError(
-            "sources must name at least one, or no credential could ever be found, got []"
-        )
-    for source in auth.sources:
-        if isinstance(source, str):
-            raise ConfigurationError(
-                'sources must be a list of sources, such as QueryParam("token"), got '
-                f"{shown(source)} in it"
-            )
-        check_store("sources", source, "extract", "redact", what="source", example=_SOURCE)
-        if isinstance(source, Cookie) and auth.allowed_origins is None:
-            raise ConfigurationError(f"{_COOKIE}, got None")
-    if sum(isinstance(source, FirstMessage) for source in auth.sources) > 1:
-        raise ConfigurationError(
-            "sources must name one FirstMessage at most, because a socket has one first message"
-        )
-    if not auth.allowed_origins and all(isinstance(source, Cookie) for source in auth.sources):
-        raise ConfigurationError(f"{_COOKIE}, got []")
-
-
-_COOKIE = (
-    "allowed_origins must name your pages' origins where there is a Cookie source, because a "
-    "browser sends the cookie whatever page opens the socket"
-)
-_SOURCE = 'Header("authorization", scheme="Bearer")'
-
-
-def _check_required(required: bool | Callable[[], bool]) -> None:
-    if isinstance(required, bool):
-        return
-    example = "it is called at every handshake and must return True or False"
-    check_callable("required", required, takes=0, is_async=False, example=example)
-    try:
-        answer = required()
-    except Exception:  # what it reads may not be there yet; each handshake asks again
-        return
-    if not isinstance(answer, bool):
-        raise ConfigurationError(
-            f"required must be True, False, or a function that returns one of them, got one that "
-            f"returns {shown(answer)}"
-        )
-
-
-def _networks(
-    networks: Iterable[str],
-) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    found = []
-    for network in check_list("no_auth_networks", networks):
-        try:
-            if not isinstance(network, (str, ipaddress.IPv4Network, ipaddress.IPv6Network)):
-                raise ValueError("it is no string")
-            found.append(ipaddress.ip_network(network))
-        except ValueError as exc:
-            raise ConfigurationError(
-                'no_auth_networks must be a list of networks, for example ["10.0.0.0/8"], got '
-                f"{shown(network)} in it: {exc}"
-            ) from None
-    return tuple(found)

@@ -153,7 +153,7 @@ class Denied(Exception):
             raise TypeError(f"retry_after must be a number of seconds, got {shown(retry_after)}")
         super().__init__(reason, detail, retry_after)
         self.reason = reason
-        self._may_quote = True
+        self.may_quote = True
         self.detail = str(detail)
         self.retry_after = retry_after
 
@@ -170,7 +170,7 @@ class Denied(Exception):
         elsewhere that fails is `Reason.UNAVAILABLE`. Without `may_quote`, the text of `exc` may
         have a credential that nobody knows of yet, and is told to nobody."""
         denied = Denied(reason, f"{what}: {type(exc).__qualname__}")
-        denied._may_quote = may_quote
+        denied.may_quote = may_quote
         denied.__cause__ = exc
         return denied
 

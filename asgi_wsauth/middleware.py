@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast, get_args
 
 import anyio
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Scope
 
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
 from asgi_wsauth.connection.answers import refuse
 from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
-from asgi_wsauth.connection.session import Guard, Session, Terms
+from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import Denied, Reason, check_close_codes
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.options import (
@@ -121,31 +121,20 @@ class WebSocketAuthMiddleware:
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
         self.authenticator = check_authenticator(authenticator)
-        self.rejection: Rejection = check_choice("rejection", rejection, get_args(Rejection))
-        self._rejections = Rejections(rejection)
-        self.close_codes = check_close_codes(close_codes)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         if connection_limit is not None:
             example = "ConnectionLimit(3, MemoryStore())"
             check_instance("connection_limit", connection_limit, ConnectionLimit, example)
-        if refresh_message is not None and not (
-            isinstance(refresh_message, str) and _MESSAGE_TYPE.fullmatch(refresh_message)
-        ):
-            raise ConfigurationError(
-                'refresh_message must be a name, for example "auth.refresh", got '
-                f"{shown(refresh_message)}"
-            )
         self.connection_limit = connection_limit
         self._asks_a_store = connection_limit is not None or authenticator.revocations is not None
         self._terms = Terms(
-            self.close_codes,
+            check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
-            refresh=None
-            if refresh_message is None
-            else RefreshMessages(refresh_message, authenticator.max_token_size),
-            refuse=self._refuse_unanswered,
+            refresh=_refresh_messages(refresh_message, authenticator),
+            rejections=Rejections(check_choice("rejection", rejection, get_args(Rejection))),
+            sources=authenticator.sources,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, refresh=None)
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
@@ -156,7 +145,7 @@ class WebSocketAuthMiddleware:
             await self.app(self._passing(scope), receive, send)
             return
         admission = Admission(scope, self.authenticator, self.required_scopes)
-        handshake = Handshake(receive, send)
+        handshake = Handshake(receive, send, self._terms.close_codes)
         try:
             app_scope, guard = await self._enter(admission, handshake)
         except Denied as denied:
@@ -166,8 +155,11 @@ class WebSocketAuthMiddleware:
             denied_since = None if guard is None else guard.denied
             if handshake.client_left or denied_since is not None:
                 await self._refuse(admission, handshake, denied_since)
+            elif admission.is_inside:  # the outer instance tells of this socket
+                await self._run(admission, handshake, app_scope, guard, None)
             else:
-                await self._run_app(admission, handshake, app_scope, guard)
+                with admission.login:
+                    await self._run_app(admission, handshake, app_scope, guard)
         finally:
             if guard is not None:
                 await self._release(guard)
@@ -183,7 +175,7 @@ class WebSocketAuthMiddleware:
     async def _enter(
         self, admission: Admission, handshake: Handshake
     ) -> tuple[Scope, Guard | None]:
-        """The scope for the app, and a guard where something may end the socket.
+        """The scope for the app, and a guard if something may end the socket.
 
         Raises:
             Denied: the client is refused; also where it has left.
@@ -192,9 +184,9 @@ class WebSocketAuthMiddleware:
         try:
             try:
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
-                guard = self._guard(admission, app_scope)
-                if guard is not None and self._asks_a_store:
-                    claim = self._claim(guard, new=app_scope is not admission.scope)
+                guard = self._guard(admission, handshake)
+                if guard is not None and self._asks_a_store and not admission.login.is_anonymous:
+                    claim = self._claim(guard, is_inside=admission.is_inside)
                     await self.authenticator.within_timeout(claim, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
                 await handshake.stop_watching()
@@ -208,23 +200,21 @@ class WebSocketAuthMiddleware:
 
     # What a guarded socket holds while it is open.
 
-    def _guard(self, admission: Admission, app_scope: Scope) -> Guard | None:
-        session: Session = app_scope["wsauth"]
-        is_somebody = session._authentication.credential is not None
-        guarded = is_somebody and self.connection_limit is not None
-        if app_scope is admission.scope:  # all else is the outer instance's
-            return Guard(session, self._inner_terms, admission.scope) if guarded else None
-        guarded |= is_somebody and self.authenticator.revocations is not None
-        guarded |= self._terms.enforce_expiry and session.expires_at is not None
-        guarded |= self._terms.refresh is not None
-        return Guard(session, self._terms, admission.scope) if guarded else None
+    def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
+        login, terms = admission.login, self._terms
+        guarded = self.connection_limit is not None and not login.is_anonymous
+        if admission.is_inside:  # all else is the outer instance's
+            terms = self._inner_terms
+        else:
+            guarded |= self.authenticator.revocations is not None and not login.is_anonymous
+            guarded |= terms.enforce_expiry and login.principal.expires_at is not None
+            guarded |= terms.refresh is not None
+        return Guard(login, terms, admission.scope, handshake) if guarded else None
 
-    async def _claim(self, guard: Guard, *, new: bool) -> None:
+    async def _claim(self, guard: Guard, *, is_inside: bool) -> None:
         """Register, take a slot, and see once more whether the principal was revoked: before that,
         a revocation is found in the store, and afterwards it is heard of."""
-        if guard.session._authentication.credential is None:
-            return
-        revocations = self.authenticator.revocations if new else None
+        revocations = None if is_inside else self.authenticator.revocations
         limit = self.connection_limit
         if revocations is not None:
             revocations.watch_over(guard)
@@ -249,40 +239,35 @@ class WebSocketAuthMiddleware:
     async def _run_app(
         self, admission: Admission, handshake: Handshake, scope: Scope, guard: Guard | None
     ) -> None:
-        if scope is admission.scope:  # the outer instance tells of this socket
-            await self._run(handshake, scope, guard, None)
-            return
         marker = None
         if admission.offer_redacted:
             marker = answer(scope, self.authenticator.sources)
         admission.tell(Admitted)
-        session: Session = scope["wsauth"]
         try:
-            await self._run(handshake, scope, guard, marker)
+            await self._run(admission, handshake, scope, guard, marker)
             await handshake.read_on()
         finally:
-            session._let_go()
             if guard is None or guard.denied is None:
-                admission.tell(Closed, session._authentication)
+                admission.tell_of_login(Closed)
             else:
                 reason = guard.denied.reason
-                code = self.close_codes[reason]
-                admission.tell(Closed, session._authentication, reason=reason, close_code=code)
+                code = self._terms.close_codes[reason]
+                admission.tell_of_login(Closed, reason=reason, close_code=code)
 
     def _run(
-        self, handshake: Handshake, scope: Scope, guard: Guard | None, marker: str | None
+        self,
+        admission: Admission,
+        handshake: Handshake,
+        scope: Scope,
+        guard: Guard | None,
+        marker: str | None,
     ) -> Awaitable[None]:
         """The app's run. No coroutine of its own: each costs a socket 300 bytes while it lives."""
-        receive, send = handshake.app_receive(), handshake.app_send(marker)
         if guard is not None:
-            return guard.run(self.app, scope, receive, send, accepted=handshake.accepted)
-        session: Session = scope["wsauth"]
-        session._end = session._end or partial(self._close, session, handshake)
-        return self.app(scope, receive, send)
-
-    async def _close(self, session: Session, handshake: Handshake, denied: Denied) -> None:
-        session._let_go()
-        await handshake.close(denied, self.close_codes[denied.reason])
+            return guard.run(self.app, scope, marker)
+        if not admission.is_inside:
+            admission.login.run_on(handshake)
+        return self.app(scope, handshake.app_receive(), handshake.app_send(marker))
 
     async def _refuse(
         self, admission: Admission, handshake: Handshake, denied: Denied | None
@@ -291,27 +276,26 @@ class WebSocketAuthMiddleware:
             admission.tell(Abandoned)
             await try_send(handshake.send, _GIVE_UP)
             return
-        code = self.close_codes[denied.reason]
+        scope, terms, code = admission.scope, self._terms, self._terms.close_codes[denied.reason]
         way = ChosenRejection("accept_then_close")
         if not handshake.accepted:
-            way = self._rejections.choose(admission.scope, admission.attempt.presented)
+            way = terms.rejections.choose(scope, admission.attempt.presented)
         admission.tell_refusal(denied, close_code=code, repeated=way.repeated)
         await handshake.take_connect()
+        receive, send = handshake.receive, handshake.send
         if handshake.client_left:
-            await try_send(handshake.send, _GIVE_UP)
+            await try_send(send, _GIVE_UP)
         elif handshake.accepted:
-            receive, send = handshake.receive, handshake.send
-            await close_within_budget(admission.scope, receive, send, denied, code)
+            await close_within_budget(scope, receive, send, denied, code)
         else:
-            await self._answer(admission.scope, handshake.receive, handshake.send, denied, way)
+            await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
 
-    async def _refuse_unanswered(
-        self, scope: Scope, receive: Receive, send: Send, denied: Denied
-    ) -> None:
-        await self._answer(scope, receive, send, denied, self._rejections.choose(scope))
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, denied: Denied, way: ChosenRejection
-    ) -> None:
-        code, sources = self.close_codes[denied.reason], self.authenticator.sources
-        await refuse(scope, receive, send, denied, code, way=way, sources=sources)
+def _refresh_messages(name: object, authenticator: Authenticator) -> RefreshMessages | None:
+    if name is None:
+        return None
+    if not (isinstance(name, str) and _MESSAGE_TYPE.fullmatch(name)):
+        raise ConfigurationError(
+            f'refresh_message must be a name, for example "auth.refresh", got {shown(name)}'
+        )
+    return RefreshMessages(name, authenticator.max_token_size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import anyio
 from anyio.lowlevel import checkpoint
 from starlette.types import Message, Receive, Send
+from starlette.websockets import WebSocketDisconnect
 
 from asgi_wsauth.connection.valve import Valve
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
@@ -17,7 +18,16 @@ from asgi_wsauth.events import logger
 from asgi_wsauth.loops.tasks import call_on_first_wait, spawn
 from asgi_wsauth.loops.timers import timers
 
-__all__ = ["PATIENCE", "close", "close_message", "read_on", "send_close", "try_send"]
+__all__ = [
+    "PATIENCE",
+    "SocketClosed",
+    "close",
+    "close_message",
+    "read_on",
+    "send_close",
+    "tells_of_end",
+    "try_send",
+]
 
 PATIENCE = 1.0  # seconds that a client has to answer a close
 
@@ -29,6 +39,19 @@ _HEAD_START = 0.05
 # Bytes, or characters. Who says more is let go, whether he has read his code or not: each message
 # may be 16 MB that took 16 kB to send.
 _TOO_MUCH = 4 * 1024 * 1024
+
+
+class SocketClosed(OSError):
+    """What an app's `send` raises after its socket was closed, here or by itself (ASGI 2.4,
+    "Disconnected client"). An app that only sends may catch it to end:
+
+        with suppress(SocketClosed):
+            async for line in news:
+                await websocket.send_text(line)
+    """
+
+
+SocketClosed.__module__ = "asgi_wsauth"  # where it is imported from, and what tracebacks say
 
 
 async def close(
@@ -211,3 +234,10 @@ def _is_echo(disconnect: Message, told: Message | None) -> bool:
     """Whether a server says what it was told itself, as uvicorn does at once (websockets-sansio,
     wsproto). When the client is gone, it says so once more."""
     return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))
+
+
+def tells_of_end(exc: BaseException) -> bool:
+    """Whether an app ended with `exc` because its socket did."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(tells_of_end, exc.exceptions))
+    return isinstance(exc, (SocketClosed, WebSocketDisconnect))

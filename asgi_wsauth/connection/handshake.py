@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import iscoroutinefunction
 
@@ -20,20 +20,42 @@ __all__ = ["Handshake", "accepted_scope"]
 
 
 class Handshake:
-    """One handshake, with the server's `receive` and `send`.
+    """One handshake, with the server's `receive` and `send`; and the socket that comes of it, if
+    nothing but the app may end that.
+
+    Args:
+        receive: the server's.
+        send: the server's.
+        close_codes: the code for each reason.
 
     Attributes:
         receive: the server's.
         send: the server's.
-        accepted: whether it was accepted, to get the client's first message.
+        accepted: whether it was accepted, here or by the app, as far as that was seen here.
         client_left: whether the client is known to be gone.
+        denied: why it was closed here; None as long as it wasn't.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    __slots__ = (
+        "_cancel",
+        "_close_codes",
+        "_read_until",
+        "_taken",
+        "_watch",
+        "accepted",
+        "client_left",
+        "denied",
+        "receive",
+        "send",
+    )
+
+    def __init__(self, receive: Receive, send: Send, close_codes: Mapping[Reason, int]) -> None:
         self.receive = receive
         self.send = send
+        self._close_codes = close_codes
         self.accepted = False
         self.client_left = False
+        self.denied: Denied | None = None
         self._taken: list[Message] = []
         self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
         self._cancel: Callable[[], None] | None = None
@@ -157,13 +179,24 @@ class Handshake:
 
         return send
 
+    def note_accepted(self) -> None:
+        """The app has accepted it."""
+        self.accepted = True
+
     # The end of a socket that has no guard.
 
-    async def close(self, denied: Denied, code: int) -> None:
-        """Close it, and have `read_on` do its work: the app may be receiving still."""
+    async def close(self, denied: Denied, /) -> None:
+        """Close it, unless that was done, and have `read_on` do its work: the app may be receiving
+        still."""
+        if self.denied is not None:
+            return
+        self.denied = denied
         self._read_until = anyio.current_time() + PATIENCE
         with anyio.CancelScope(deadline=self._read_until):
-            await send_close(self.send, denied, code)
+            await send_close(self.send, denied, self._close_codes[denied.reason])
+
+    def reschedule(self) -> None:
+        """Nothing: only a guard ends a socket with its login."""
 
     async def read_on(self) -> None:
         """Now that the app is done, read until the client is gone, if `close` was called and that

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from asgi_wsauth.authenticator import Authenticator, Finding, is_ambient
+from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.events import logger
 from asgi_wsauth.sources import Cookie, Header
+from asgi_wsauth.sources.findings import Finding, is_ambient, redact
 
 __all__ = ["GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
 
@@ -86,12 +87,12 @@ def _redacted(scope: Scope, authenticator: Authenticator) -> Scope:
         sources = tuple(s for s in sources if not isinstance(s, (Header, Cookie)))
     found = authenticator.collect(HTTPConnection(dict(scope)), sources).findings
     if is_handshake:
-        authenticator.redact(scope, sources)
+        redact(sources, scope)
         _set_aside(scope, authenticator, found)
     elif found:
         copied = {key: list(scope[key]) for key in ("headers", "subprotocols") if scope.get(key)}
         app_scope = {**scope, **copied}
-        authenticator.redact(scope, sources)
+        redact(sources, scope)
         return app_scope
     return scope
 

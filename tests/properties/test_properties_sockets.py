@@ -36,7 +36,9 @@ from asgi_wsauth import (
     Revocations,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.connection import session
+from asgi_wsauth.connection import guard as guards
+from asgi_wsauth.connection import phases
+from asgi_wsauth.connection.session import login_behind
 
 TELL = "auth.refresh"
 DUE = json.dumps({"type": f"{TELL}.due", "expires_at": 0})  # as no guard says it
@@ -196,21 +198,21 @@ class Socket:
 
 
 class Steps:
-    """All steps that guards took, against the table in the docstring of session.py."""
+    """All steps that guards took, against the table in the docstring of phases.py."""
 
     def __init__(self) -> None:
         table: dict[tuple[str, str], str] = {}
-        rows = re.findall(r"^    (\w+) +([A-Z, ]+|any) +([A-Z]+) ", session.__doc__ or "", re.M)
-        phases = [phase.name for phase in session.Phase]
+        rows = re.findall(r"^    (\w+) +([A-Z, ]+|any) +([A-Z]+) ", phases.__doc__ or "", re.M)
+        names = [phase.name for phase in phases.Phase]
         for step, before, after in rows:
-            for phase in phases if before.strip() == "any" else re.findall(r"\w+", before):
+            for phase in names if before.strip() == "any" else re.findall(r"\w+", before):
                 table[phase, step] = after
-        assert len(table) == len(phases) + 11
+        assert len(table) == len(names) + 11
         self.table = table
         self.wrong: list[tuple[str, str, str]] = []
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        take = session.Guard._step
+        take = guards.Guard._step
 
         def watched(guard: Any, step: str) -> bool:
             before = guard._phase.name
@@ -222,7 +224,7 @@ class Steps:
                 self.wrong.append((before, step, after))
             return changed
 
-        patch.setattr(session.Guard, "_step", watched)
+        patch.setattr(guards.Guard, "_step", watched)
 
 
 def some_app(machine: Sockets) -> bool:
@@ -506,8 +508,10 @@ class Sockets(RuleBasedStateMachine):
             if socket.server.ended and socket.ended_at is None:
                 socket.ended_at = self.loop.now
         forced = self.closed_for(socket) is not None or (
-            not socket.over and socket.app.started and socket.app.session._guard is not None
-            and socket.app.session._guard.denied is not None
+            not socket.over and socket.app.started
+            and (login := login_behind(socket.app.session)) is not None
+            and login.connection is not None
+            and login.connection.denied is not None
         )  # fmt: skip
         if forced and socket.ended_at is not None:
             assert socket.over or self.loop.now < socket.ended_at + self.grace + 1

@@ -146,8 +146,8 @@ async def test_1_a_peer_without_an_address_that_is_let_in_is_warned_of_once(
     for client in (LOCAL, None, None, LOCAL):
         assert isinstance(await decide(auth, websocket(client=client)), Authentication)
     assert [m for m in caplog.messages if "without an address" in m] == [
-        "authentication is off: everybody without an address is 'local', for example who comes by "
-        "a Unix socket"
+        "authentication is off: every client without an address is 'local', for example over a "
+        "Unix socket"
     ]
 
 
@@ -660,7 +660,7 @@ async def test_5_the_log_is_told_which_issuer_came_and_which_are_wanted(
     with pytest.raises(Denied) as caught:
         await authenticator(*verifiers).authenticate(conn)
     assert caught.value.reason is Reason.INVALID
-    assert caught.value.detail == f"no verifier knows it: {hints}"
+    assert caught.value.detail == f"no verifier recognised the credential: {hints}"
     assert caught.value.detail.isprintable()
 
 
@@ -849,14 +849,14 @@ PAGE: dict[str, Any] = {
     [
         (http("GET"), PAGE, "a cookie without an Origin"),
         (websocket(headers=[("origin", "null")]), PAGE, "not among allowed_origins"),
-        (websocket("token=" + "x" * 9_000), {}, "9000 characters are too many"),
+        (websocket("token=" + "x" * 9_000), {}, "too long: 9000 characters"),
         (websocket("token=a%00"), {}, "it has characters that no credential has"),
         (
             websocket("token=a", headers=bearer("b")),
             {},
             "different credentials in query parameter token and header authorization",
         ),
-        (websocket("token=unknown"), {}, "no verifier knows it"),
+        (websocket("token=unknown"), {}, "no verifier recognised the credential"),
         (websocket("token=old"), {}, "<the verifier> vouched for what has expired"),
         (websocket("token=good"), {"load_user": no_user}, "load_user returned None"),
         (websocket("token=slow"), {"timeout": 0.01}, "no verdict within 0.01 s"),

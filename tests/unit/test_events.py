@@ -448,7 +448,7 @@ class TestWhatBroke:
 
     def test_where_it_was_raised_is_the_innermost_place(self) -> None:
         line = broken_at.__code__.co_firstlineno + 3
-        place = f"broken_at at tests/unit/test_events.py:{line}"
+        place = f"broken_at at unit/test_events.py:{line}"
         assert raised(broken_at()) == ("LookupError", place)
 
     def test_a_class_of_somebodys_own_is_told_with_its_module(self) -> None:

@@ -26,7 +26,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {"events": ("events, observers, the log", "")},
     {"loops": ("event loops: tasks, timers, places", "tasks places timers")},
     {
-        "sources": ("where a credential travels", "waiting __init__ origins"),
+        "sources": ("where a credential travels", "waiting __init__ origins findings"),
         "stores": (
             "where tickets, revocations and slots are kept: MemoryStore",
             "__init__ listener",
@@ -35,10 +35,10 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "verifiers": (
             "who a credential vouches for: a file for each kind, and JWKS",
-            "__init__ keys claims verdicts outbound "
+            "__init__ chain keys claims verdicts outbound "
             "internal api_key introspection jwks jwt tickets",
         ),
-        "policies": ("what ends or limits logins", "revocation throttle limits"),
+        "policies": ("what ends or limits logins", "revocation throttle limits anonymous"),
     },
     {"authenticator": ("the decision, once, in order", "")},
     {
@@ -48,13 +48,14 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "connection": (
             "one connection, from its scope to its last message",
-            "rejection valve closing budget answers handshake refresh_messages session "
-            "passthrough admission",
+            "rejection valve closing budget answers handshake refresh_messages terms "
+            "report session phases guard passthrough admission",
         ),
     },
     {
         "middleware": ("WebSocketAuthMiddleware", ""),
-        "http": ("HTTPAuthMiddleware, TicketEndpoint", ""),
+        "http": ("HTTPAuthMiddleware", ""),
+        "endpoints": ("the ASGI apps to mount: TicketEndpoint", ""),
     },
     {
         "redis": ("RedisStore", ""),

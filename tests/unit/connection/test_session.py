@@ -12,10 +12,11 @@ import json
 import logging
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from math import inf
+from types import FunctionType, ModuleType
 from typing import Any
 
 import anyio
@@ -53,6 +54,7 @@ from strict import listening
 
 from asgi_wsauth import (
     Admitted,
+    Authenticator,
     Closed,
     ConnectionLimit,
     Credential,
@@ -69,8 +71,10 @@ from asgi_wsauth import (
     Revocations,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.connection import session as rooms
-from asgi_wsauth.connection.session import _STEPS, Guard, Phase
+from asgi_wsauth.connection import guard as guards
+from asgi_wsauth.connection import phases
+from asgi_wsauth.connection.guard import Guard
+from asgi_wsauth.connection.phases import STEPS, Phase
 from asgi_wsauth.stores import Notice
 
 pytestmark = pytest.mark.anyio
@@ -126,15 +130,15 @@ class Door:
 
 
 def test_the_docstring_has_the_table() -> None:
-    assert rooms.__doc__ is not None
+    assert phases.__doc__ is not None
     told: dict[tuple[Phase, str], Phase] = {}
-    for line in rooms.__doc__.splitlines():
+    for line in phases.__doc__.splitlines():
         row = re.fullmatch(r"    (\w+) +((?:[A-Z]+(?:, )?)+|any) +([A-Z]+) +\S.*", line)
         if row is not None:
             step, before, after = row.groups()
-            phases = list(Phase) if before == "any" else [Phase[p] for p in before.split(", ")]
-            told |= {(phase, step): Phase[after] for phase in phases}
-    assert told == _STEPS
+            before_it = list(Phase) if before == "any" else [Phase[p] for p in before.split(", ")]
+            told |= {(phase, step): Phase[after] for phase in before_it}
+    assert told == STEPS
 
 
 # What ends it
@@ -529,7 +533,7 @@ async def test_a_pending_receive_ends_first_then_the_close_goes_out_then_the_app
 async def test_a_server_that_is_slow_holds_up_nobody(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms, "_PATIENCE", 0.01)
+    monkeypatch.setattr(guards, "_PATIENCE", 0.01)
 
     class Slow(Wire):
         async def receive(self) -> dict[str, Any]:
@@ -756,7 +760,7 @@ async def test_after_its_grace_an_app_that_still_runs_is_cancelled() -> None:
 async def test_an_app_that_swallows_its_cancellation_is_cancelled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rooms, "_PATIENCE", 0.01)
+    monkeypatch.setattr(guards, "_PATIENCE", 0.01)
     swallowed = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -948,7 +952,7 @@ async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
 ) -> None:
     """Servers on asyncio cancel the app's task, once."""
     if isinstance(app, Seat):
-        monkeypatch.setattr(rooms, "_PATIENCE", 0.01)
+        monkeypatch.setattr(guards, "_PATIENCE", 0.01)
     proceed = anyio.Event()
 
     class Slow(Wire):
@@ -2036,16 +2040,60 @@ async def test_the_app_finds_who_it_is_and_since_when() -> None:
         wire.put(LEFT)
 
 
-async def test_row_36_its_repr_has_no_credential() -> None:
-    app = Seat()
-    token = mint()
-    door = Door(app)
-    door.auth.verifiers = (jwt_verifier(),)
-    async with running(door, f"token={token}") as wire:
-        await until(lambda: wire.waiting and wire.kinds)
-        assert repr(app.session) == "<Session of <Principal 'alice' by jwt>>"
-        assert token not in repr(vars(app.session))
-        wire.put(LEFT)
+def reachable(start: Any) -> Iterator[Any]:
+    """All that an app gets to from there: items, attributes, and what functions enclose or are
+    bound to. Not what a module or a class has, because that was not handed to the app."""
+    seen: dict[int, Any] = {}
+    todo = [start]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, (type, ModuleType)):
+            continue
+        seen[id(thing)] = thing
+        yield thing
+        todo += [
+            each
+            for each in gc.get_referents(thing)
+            if not (isinstance(thing, FunctionType) and each is thing.__globals__)
+        ]
+
+
+@pytest.mark.parametrize("inside", ["nothing", "the same authenticator", "another authenticator"])
+@pytest.mark.parametrize("protocol", ["websocket", "http"])
+async def test_a_walk_through_the_scope_finds_no_credential(protocol: str, inside: str) -> None:
+    """However deep the app looks into what it is given."""
+    token, newer = mint(), mint(iat=NOW - 1)
+    other = authenticator(jwt_verifier())
+    checked = []
+
+    def found(scope: Any) -> list[Any]:
+        return [
+            thing
+            for thing in reachable(scope)
+            if (isinstance(thing, str) and (token in thing or newer in thing))
+            or (isinstance(thing, bytes) and (token.encode() in thing or newer.encode() in thing))
+            or isinstance(thing, (Credential, Authenticator))
+        ]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert not found(scope)
+        if protocol == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await scope["wsauth"].refresh(newer)
+            assert not found(scope)
+        checked.append(scope["wsauth"])
+
+    guard = {"websocket": WebSocketAuthMiddleware, "http": HTTPAuthMiddleware}[protocol]
+    auth = authenticator(jwt_verifier())
+    inner = {"the same authenticator": auth, "another authenticator": other}.get(inside)
+    door = guard(app if inner is None else guard(app, inner), auth)
+    scope = websocket(f"token={token}")
+    if protocol == "http":
+        scope = {**scope, "type": "http", "method": "GET"}
+    await drive(door, scope)
+    (session,) = checked
+    assert repr(session) == "<Session of <Principal 'alice' by jwt>>"
 
 
 async def test_an_app_that_ends_by_itself_leaves_nothing() -> None:

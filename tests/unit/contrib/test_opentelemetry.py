@@ -183,7 +183,7 @@ async def test_what_broke_is_an_exception_of_the_span_without_the_credential() -
     told = dict(event.attributes or {})
     assert event.name == "exception"
     assert told["exception.type"] == "LookupError"
-    where = r"test_what_broke\S+<locals>\.breaks at tests/test_opentelemetry\.py:\d+"
+    where = r"test_what_broke\S+<locals>\.breaks at contrib/test_opentelemetry\.py:\d+"
     assert re.fullmatch(where, str(told["wsauth.error_at"]))
     assert str(told["exception.stacktrace"]).endswith("LookupError: at [redacted]\\x1b[2J")
     assert TOKEN not in telemetry.exported

@@ -29,6 +29,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.sources import answer, token_in
+from asgi_wsauth.sources.findings import choose
 
 MALFORMED = Reason.MALFORMED
 
@@ -51,6 +52,11 @@ def redacted(source: Source, scope: dict[str, Any]) -> dict[str, Any]:
     return scope
 
 
+def chosen(auth: Any, scope: dict[str, Any]) -> str:
+    """The credential that an authenticator judges."""
+    return choose(auth.collect(HTTPConnection(scope)).findings, auth.sources, 8192).value
+
+
 def values(scope: dict[str, Any], name: str) -> list[bytes]:
     """All values of a header, as the app finds them."""
     return [value for key, value in scope["headers"] if key.lower() == name.encode()]
@@ -62,7 +68,7 @@ def decided(source: Source, scope: dict[str, Any]) -> str | Reason | None:
     allowed = ["https://chat.example"] if isinstance(source, Cookie) else None
     auth = authenticator(nobody, sources=[source], allowed_origins=allowed)
     try:
-        return auth._choose(auth.collect(HTTPConnection(scope)).findings).value
+        return chosen(auth, scope)
     except Denied as denied:
         return denied.reason
 
@@ -942,13 +948,13 @@ class TestEverySource:
         auth = authenticator(nobody)
         scope = websocket("token=abc", headers=bearer("abc"))
         findings = auth.collect(HTTPConnection(scope)).findings
-        assert auth._choose(findings).value == "abc"
+        assert choose(findings, auth.sources, 8192).value == "abc"
 
     def test_row_21_two_sources_with_different_values_are_malformed(self) -> None:
         auth = authenticator(nobody)
         findings = auth.collect(HTTPConnection(websocket("token=abc", headers=bearer("xyz"))))
         with pytest.raises(Denied) as refused:
-            auth._choose(findings.findings)
+            choose(findings.findings, auth.sources, 8192)
         assert refused.value.reason is MALFORMED
         assert "abc" not in str(refused.value) and "xyz" not in str(refused.value)
 
@@ -966,7 +972,7 @@ class TestUsersOwnSource:
     def test_any_object_with_the_two_methods_is_one(self) -> None:
         scope = websocket(path="/ws/abc")
         auth = authenticator(nobody, sources=[self.FromPath()])
-        assert auth._choose(auth.collect(HTTPConnection(scope)).findings).value == "abc"
+        assert chosen(auth, scope) == "abc"
         auth.redact(scope)
         assert b"abc" not in scope["raw_path"] and "abc" not in scope["path"]
 
@@ -988,7 +994,7 @@ class TestUsersOwnSource:
         scope = websocket(headers=[("x-mine", "abc")], subprotocols=["chat"])
         headers, offered = scope["headers"], scope["subprotocols"]
         auth = authenticator(nobody, sources=[FromHeader()])
-        assert auth._choose(auth.collect(HTTPConnection(scope)).findings).value == "abc"
+        assert chosen(auth, scope) == "abc"
         auth.redact(scope)
         assert scope["headers"] is headers
         assert scope["subprotocols"] is offered

@@ -1,0 +1,129 @@
+"""What the observers are told of one connection."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Any, Protocol
+
+from starlette.types import Scope
+
+from asgi_wsauth.authenticator import Attempt, Authenticator
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import Event, Refused, is_heard, raised
+from asgi_wsauth.redaction import scrubbed
+
+__all__ = ["Report"]
+
+_TRACEBACK = "Traceback (most recent call last):\n"
+
+
+class Known(Protocol):
+    """What is known of a connection: an `Attempt`, or an `Authentication`."""
+
+    @property
+    def principal(self) -> Principal | None: ...
+    @property
+    def credential(self) -> Credential | None: ...
+
+
+class Report:
+    """Tells the observers of one connection, or of one refresh, and measures how long it took.
+
+    Args:
+        scope: the connection's scope.
+        authenticator: whose observers are told.
+    """
+
+    __slots__ = ("_authenticator", "_scope", "_started")
+
+    def __init__(self, scope: Scope, authenticator: Authenticator) -> None:
+        self._scope = scope
+        self._authenticator = authenticator
+        self._started = time.perf_counter()
+
+    @property
+    def client(self) -> str | None:
+        """The peer's address, as the server names it."""
+        try:
+            address = self._scope.get("client")
+            return address[0] if address else None
+        except (TypeError, LookupError):  # one that no server should build
+            return None
+
+    def tell(self, kind: type[Event], known: Known, **more: Any) -> None:
+        """Tell the observers of an event.
+
+        Args:
+            kind: which.
+            known: who it is, and what was presented.
+            more: what else events of that kind have.
+        """
+        if not is_heard(self._authenticator.observers, kind):
+            return
+        principal, credential = known.principal, known.credential
+        event = kind(
+            protocol=self._scope["type"],
+            client=self.client,
+            path=self._scope.get("path", ""),
+            origin=_origin(self._scope),
+            identity=None if principal is None else principal.identity,
+            issuer=None if principal is None else principal.issuer,
+            method=None if principal is None else principal.method,
+            login_method=None if principal is None else principal.login_method,
+            fingerprint=None if credential is None else credential.fingerprint,
+            duration=time.perf_counter() - self._started,
+            **more,
+        )
+        self._authenticator.emit(event)
+
+    def tell_refusal(
+        self,
+        denied: Denied,
+        attempt: Attempt,
+        *,
+        close_code: int | None = None,
+        repeated: int = 0,
+    ) -> None:
+        """Tell the observers of a refusal; if something broke, what and where.
+
+        Args:
+            denied: why.
+            attempt: what was refused. Its credentials are cut out of every text.
+            close_code: the code that the client is sent.
+            repeated: how often the same was refused before, if that was often.
+        """
+        self.tell(
+            Refused,
+            attempt,
+            reason=denied.reason,
+            close_code=close_code,
+            repeated=repeated,
+            detail=scrubbed(denied.detail, attempt.presented),
+            **_fault(denied, attempt),
+        )
+
+
+def _fault(denied: Denied, attempt: Attempt) -> dict[str, Any]:
+    """What broke. A function of its own, so that no frame below an observer has the exception,
+    whose text may have the credential: an error tracker takes local variables."""
+    broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None
+    if broken is None:
+        return {}
+    error_type, error_at = raised(broken)
+    if denied.may_quote:
+        text = scrubbed("".join(traceback.format_exception(broken)), attempt.presented)
+    else:  # of a source's own, which may quote what the source made no credential of
+        text = "".join([_TRACEBACK, *traceback.format_tb(broken.__traceback__), error_type])
+    return {"error_type": error_type, "error_at": error_at, "traceback": text}
+
+
+def _origin(scope: Scope) -> str | None:
+    try:
+        for name, value in scope.get("headers") or ():
+            if name == b"origin":
+                return str(value, "latin-1")
+    except (TypeError, ValueError):  # headers that no server should build
+        pass
+    return None

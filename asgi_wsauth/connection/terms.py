@@ -1,0 +1,34 @@
+"""What a middleware has fixed for all of its sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from asgi_wsauth.connection.refresh_messages import RefreshMessages
+from asgi_wsauth.connection.rejection import Rejections
+from asgi_wsauth.denial import Reason
+from asgi_wsauth.sources import Source
+
+__all__ = ["Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for each socket of a middleware.
+
+    Attributes:
+        close_codes: the code for each reason.
+        grace: seconds that an app has after the end.
+        enforce_expiry: whether the end of a credential is the end of its socket.
+        refresh: the messages by which clients bring new credentials, or None.
+        rejections: how a handshake is refused that the app has not answered.
+        sources: where a credential may have stood in it.
+    """
+
+    close_codes: Mapping[Reason, int]
+    grace: float
+    enforce_expiry: bool
+    refresh: RefreshMessages | None
+    rejections: Rejections
+    sources: Sequence[Source]

@@ -1,0 +1,56 @@
+"""The chain of verifiers: asked in their order, until one of them claims the credential."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from inspect import isawaitable
+from typing import TypeVar
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.verifiers import Verifier
+
+__all__ = ["Misuse", "awaitable", "identify"]
+
+T = TypeVar("T")
+
+
+class Misuse(TypeError):
+    """A function of the app's returned what it must not. The text quotes no credential."""
+
+
+async def identify(
+    verifiers: Iterable[Verifier], credential: Credential, conn: HTTPConnection
+) -> tuple[Principal, Verifier]:
+    """Whom the credential vouches for, and which verifier says so.
+
+    Raises:
+        Denied: a verifier refuses it, or none of them recognises it (`Reason.INVALID`).
+        Misuse: a verifier returned something else than a principal or None.
+    """
+    for verifier in verifiers:
+        principal = await awaitable(verifier, verifier(credential, conn))
+        if principal is None:
+            continue
+        if not isinstance(principal, Principal):
+            kind = type(principal).__qualname__
+            raise Misuse(f"{verifier!r} must return a Principal or None, got a {kind}")
+        return principal, verifier
+    detail = "no verifier recognised the credential"
+    if credential.hints:
+        detail += f": {'; '.join(dict.fromkeys(credential.hints))}"
+    raise Denied(Reason.INVALID, detail)
+
+
+def awaitable(function: object, result: Awaitable[T]) -> Awaitable[T]:
+    """The result of an async function of the app's, to be awaited.
+
+    Raises:
+        Misuse: the function is not async.
+    """
+    if hasattr(result, "__await__") or isawaitable(result):
+        return result
+    kind = type(result).__qualname__
+    raise Misuse(f"{function} must be an async function, got one that returns a {kind}")
