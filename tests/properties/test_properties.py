@@ -12,7 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
-import pytest
+from cases import cases
 from fuzz import targets
 from handshakes import CONNECT, NOW, websocket
 from hypothesis import example, given
@@ -833,7 +833,7 @@ def test_row_41_whoever_reads_a_path_under_a_root_finds_it_excluded(
         assert not GuardedPaths(PATTERNS, None).guards(scope)
 
 
-@pytest.mark.parametrize("path", [None, b"/health", 5])
+@cases("path", [None, b"/health", 5])
 def test_a_path_that_is_no_string_is_not_excluded(path: Any) -> None:
     seen = Door(exclude=PATTERNS).sees(websocket() | {"path": path}, CONNECT, LEFT)
     assert not seen.scopes

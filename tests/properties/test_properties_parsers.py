@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from cases import cases
 from fuzz.targets import SEEDS, TARGETS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def changed(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
     )
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@cases("name", TARGETS)
 def test_a_parser_survives_any_bytes(name: str) -> None:
     target, seeds = TARGETS[name], SEEDS[name]
     for seed in seeds:

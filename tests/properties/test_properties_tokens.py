@@ -14,6 +14,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from handshakes import CONNECT, NOW, SECRET, Clock, authenticator, bearer, judge, websocket
@@ -187,7 +188,7 @@ ODD += [0, -1, 1, 0.5, 10**11, 10**12, 10**30, 10**400, 1e308, math.nan, math.in
 ODD += [NOW + more for more in (-300, -31, -30, -29.5, 0, 29.5, 30, 30.5, 31, 300)]
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@cases("name", CLAIMS)
 def test_row_8_every_odd_value_of_every_claim(name: str) -> None:
     for value in ODD:
         payload = json.dumps({**GOOD_CLAIMS, name: value})
@@ -457,7 +458,7 @@ def test_row_19_of_any_set_only_the_good_keys_are_kept(
     assert not isinstance(verdict(verifier, confusing), Principal)
 
 
-@pytest.mark.parametrize("name", MINE[:4])
+@cases("name", MINE[:4])
 def test_row_19_every_odd_member_of_a_key(name: str) -> None:
     algorithm = jwt.get_algorithm_by_name(name)
     private: Any = algorithm.to_jwk(keys()[name], as_dict=True)
@@ -689,10 +690,8 @@ def test_row_40_depth_is_no_trouble(nested: str, where: str, good: bool) -> None
     assert good or not isinstance(judged, Principal)
 
 
-@pytest.mark.parametrize(
-    ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[1,"a",{"a":', "}]")]
-)
-@pytest.mark.parametrize("name", ["iss", "aud", "crit", "kid"])
+@cases(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[1,"a",{"a":', "}]")])
+@cases("name", ["iss", "aud", "crit", "kid"])
 def test_a_claim_nested_to_any_depth_is_refused_as_any_bad_one(
     name: str, opening: str, closing: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import jwt
-import pytest
+from cases import cases
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import Authenticator, Credential, Denied, JWTVerifier, Principal, Reason
@@ -210,7 +210,7 @@ def now() -> int:
 
 # What both middlewares promise.
 
-exclusions = pytest.mark.parametrize(  # by exclude=["/public/*", "/health"]
+exclusions = cases(  # by exclude=["/public/*", "/health"]
     ("path", "passes"),
     [
         ("/public/x", True),
@@ -223,7 +223,7 @@ exclusions = pytest.mark.parametrize(  # by exclude=["/public/*", "/health"]
     ],
 )
 
-scope_requirements = pytest.mark.parametrize(
+scope_requirements = cases(
     ("required", "held", "admitted"),
     [
         ((), "", True),

@@ -82,6 +82,21 @@ class Issuer:
         self.changed = Condition()
         self.over = Event()
         self._held = 0
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember what it has now for `clear`."""
+        self._kept = {name: dict(getattr(self, name)) for name in ("keys", "pages", "tokens")}
+
+    def clear(self) -> None:
+        """Forget what it was asked, and all that a test changed."""
+        self.let_go()
+        with self.changed:
+            self.requests.clear()
+            self.behaviour = {}
+            self.most_in_flight = self.connections = 0
+            for name, kept in self._kept.items():
+                setattr(self, name, dict(kept))
 
     # Keys and tokens
 

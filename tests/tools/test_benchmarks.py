@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from benchmarks.__main__ import GROUPS
 from benchmarks.measure import Loop, Row, figure, in_turns, interleaved, row
+from cases import cases
 
 pytestmark = pytest.mark.live
 
@@ -74,7 +75,7 @@ def test_every_group_has_a_module() -> None:
     assert [name for name in GROUPS if not find_spec(f"benchmarks.{name}")] == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arguments", "complaint"),
     [
         (["nonsense"], "no group 'nonsense'"),
@@ -103,7 +104,7 @@ def test_the_spread_is_that_of_the_quartiles() -> None:
     assert (once.low, once.median, once.high) == (7, 7, 7)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("median", "ratio", "target", "met"),
     [
         (9, 1.35, "≤ 1.35", True),
@@ -165,7 +166,7 @@ def test_a_batch_of_calls_is_measured_per_call() -> None:
     assert calls > 1000
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "shown"), [(0.01234, "0.0123"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")]
 )
 def test_how_a_figure_is_shown(value: float, shown: str) -> None:

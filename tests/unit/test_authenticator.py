@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import NOW, Knows, authenticator, bearer, jwt_verifier, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
@@ -60,7 +61,7 @@ async def test_a_good_token_is_admitted() -> None:
 # 1. required
 
 
-@pytest.mark.parametrize(
+@cases(
     ("client", "networks", "admitted"),
     [
         (("127.0.0.1", 1), None, True),
@@ -105,7 +106,7 @@ async def test_1_without_authentication_the_peers_network_decides(
 LOCAL = ("127.0.0.1", 1)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("client", "header", "admitted"),
     [
         (None, ("x-forwarded-for", "127.0.0.1"), False),
@@ -130,7 +131,7 @@ LOCAL = ("127.0.0.1", 1)
         (LOCAL, ("forwarded", "before=127.0.0.1"), False),
     ],
 )
-@pytest.mark.parametrize("protocol", ["websocket", "http"])
+@cases("protocol", ["websocket", "http"])
 async def test_1_what_was_forwarded_is_local_only_if_all_of_its_way_is(
     client: Any, header: tuple[str, str], admitted: bool, protocol: str
 ) -> None:
@@ -204,7 +205,7 @@ async def test_1_the_warning_where_only_local_sockets_are_let_in(
     assert caplog.messages == ["authentication is off: everybody from a local socket is 'local'"]
 
 
-@pytest.mark.parametrize("answer", [None, 0, "", "false", 1, "yes"])
+@cases("answer", [None, 0, "", "false", 1, "yes"])
 async def test_1_an_answer_that_is_no_bool_admits_nobody(answer: Any) -> None:
     answers = iter([True, answer])  # the first one is looked at when it is built
     auth = authenticator(required=lambda: next(answers))
@@ -239,7 +240,7 @@ SITE, MODE, DEST = "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"
 LINK = [(SITE, "cross-site"), (MODE, "navigate"), (DEST, "document")]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("scope", "admitted"),
     [
         # A browser sends no Origin with a GET to the page's own, but says what page it was
@@ -306,7 +307,7 @@ async def test_2_a_cookie_without_an_origin_counts_only_where_its_owner_reads(
     assert verifier.asked == (["good"] if admitted else [])
 
 
-@pytest.mark.parametrize(
+@cases(
     ("scope", "expected"),
     [
         (http("GET", (SITE, "cross-site")), Reason.ORIGIN),
@@ -323,7 +324,7 @@ async def test_2_a_cookie_without_an_origin_counts_only_where_its_owner_reads(
         (http("GET", (SITE, "cross-site"), ("origin", "https://chat.example")), "alice"),
     ],
 )
-@pytest.mark.parametrize("origins", [None, ["https://chat.example"]])
+@cases("origins", [None, ["https://chat.example"]])
 async def test_2_what_a_browser_says_another_site_asks_is_as_a_foreign_origin(
     scope: dict[str, Any], expected: Any, origins: Any
 ) -> None:
@@ -340,7 +341,7 @@ async def test_2_what_a_browser_says_another_site_asks_is_as_a_foreign_origin(
     assert await decide(auth, scope) is missing
 
 
-@pytest.mark.parametrize(
+@cases(
     "headers",
     [
         [],
@@ -351,8 +352,8 @@ async def test_2_what_a_browser_says_another_site_asks_is_as_a_foreign_origin(
         [("origin", "https://chat.example")],
     ],
 )
-@pytest.mark.parametrize("kind", ["http", "websocket"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@cases("kind", ["http", "websocket"])
+@cases("method", ["GET", "POST"])
 async def test_2_nothing_at_all_is_missing_also_where_a_cookie_would_need_an_origin(
     headers: list[tuple[str, str]], kind: str, method: str
 ) -> None:
@@ -381,7 +382,7 @@ def throttled(*verifiers: Any, rate: str = "1/hour", **options: Any) -> Authenti
     return authenticator(*verifiers, throttle=FailureThrottle(rate), **options)
 
 
-@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_3_only_what_is_invalid_or_malformed_counts(reason: Reason) -> None:
     auth = throttled(Knows(x=Denied(reason), good=Principal("alice")))
     for _ in range(3):
@@ -392,7 +393,7 @@ async def test_3_only_what_is_invalid_or_malformed_counts(reason: Reason) -> Non
     assert after is Reason.THROTTLED if counts else isinstance(after, Authentication)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("query", "counts"),
     [
         ("token=rubbish", True),
@@ -469,8 +470,8 @@ async def test_3_origin_comes_before_it_and_no_client_is_never_locked_out(
     assert "counts nothing for peers without an address" in warning
 
 
-@pytest.mark.parametrize("where", ["check", "count"])
-@pytest.mark.parametrize("how", ["fails", "hangs"])
+@cases("where", ["check", "count"])
+@cases("how", ["fails", "hangs"])
 async def test_3_row_34_a_throttle_that_does_not_work_admits_nobody(
     where: str, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -520,7 +521,7 @@ FOUR = [
 ORIGIN = ("origin", "https://chat.example")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("scope", "expected"),
     [
         (websocket(), Reason.MISSING),
@@ -577,7 +578,7 @@ async def test_4_a_users_own_source() -> None:
     assert await decide(auth, websocket(path="/ws/")) is Reason.MISSING
 
 
-@pytest.mark.parametrize(
+@cases(
     ("find", "why"),
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
@@ -627,7 +628,7 @@ async def test_5_a_verifier_may_look_at_the_connection() -> None:
     assert await decide(auth, websocket("token=x", path="/ws/bob")) is Reason.INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     ("came", "wanted", "hints"),
     [
         (
@@ -682,7 +683,7 @@ async def test_5_claimed_by_nobody_is_invalid() -> None:
     assert await decide(authenticator(nobody, Knows()), websocket("token=x")) is Reason.INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [True, False, 0, "alice", {"sub": "alice"}, ("alice",), object(), Principal, ValueError("x")],
 )
@@ -712,16 +713,14 @@ async def test_5_row_31_a_verifier_that_is_not_async() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("expires_at", "admitted"), [(None, True), (NOW + 1, True), (NOW, False), (NOW - 1, False)]
-)
+@cases(("expires_at", "admitted"), [(None, True), (NOW + 1, True), (NOW, False), (NOW - 1, False)])
 async def test_5_what_has_expired_is_not_vouched_for(expires_at: Any, admitted: bool) -> None:
     auth = authenticator(Knows(x=Principal("alice", expires_at=expires_at)))
     result = await decide(auth, websocket("token=x"))
     assert isinstance(result, Authentication) if admitted else result is Reason.EXPIRED
 
 
-@pytest.mark.parametrize("where", ["verifier", "load_user"])
+@cases("where", ["verifier", "load_user"])
 async def test_5_row_30_a_hanging_call_is_cancelled_at_the_deadline(where: str) -> None:
     ended = anyio.Event()
 
@@ -763,7 +762,7 @@ async def test_5_a_verifiers_own_time_limit_is_its_own() -> None:
 # 6. Not revoked: who is meant is in test_revocation.py
 
 
-@pytest.mark.parametrize("kind", ["user", "token", "session"])
+@cases("kind", ["user", "token", "session"])
 async def test_6_what_was_revoked_is_refused_before_its_user_is_loaded(kind: str) -> None:
     loaded = []
 
@@ -813,7 +812,7 @@ async def test_7_load_user_is_asked_about_machine_users_too() -> None:
     assert asked == ["internal", "api_key", "ticket", "jwt"]
 
 
-@pytest.mark.parametrize("how", ["fails", "hangs"])
+@cases("how", ["fails", "hangs"])
 async def test_6_row_34_a_store_that_does_not_answer_admits_nobody(how: str) -> None:
     class Down(MemoryStore):
         async def get_revocations(self, subjects: Any, /) -> Any:
@@ -844,7 +843,7 @@ PAGE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@cases(
     ("scope", "options", "why"),
     [
         (http("GET"), PAGE, "a cookie without an Origin"),
@@ -878,7 +877,7 @@ async def test_the_log_says_why(scope: dict[str, Any], options: Any, why: str) -
     assert caught.value.detail == why
 
 
-@pytest.mark.parametrize(
+@cases(
     ("user", "expected"),
     [
         ({"name": "Alice"}, {"name": "Alice"}),
@@ -931,7 +930,7 @@ NOT_REQUIRED = "required must be .*, got .*; it is called at every handshake and
 NO_NETWORK = r'no_auth_networks must be a list of networks, for example \["10.0.0.0/8"\], .*'
 
 
-@pytest.mark.parametrize(
+@cases(
     ("verifiers", "options", "named"),
     [
         ([], {}, NO_VERIFIER),
@@ -1012,7 +1011,7 @@ def plain_verifier(credential: Credential, conn: HTTPConnection) -> Principal | 
     return None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("verifiers", "options", "named"),
     [
         ([plain_verifier], {}, "verifiers must be an async function, got "),

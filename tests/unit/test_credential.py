@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from cases import cases
 from starlette.authentication import BaseUser
 
 from asgi_wsauth import Credential, Principal
@@ -94,12 +95,12 @@ class TestPrincipal:
         principal = Principal("alice", claims={"email": "a@b.example"}, method="jwt")
         assert repr(principal) == "<Principal 'alice' by jwt>"
 
-    @pytest.mark.parametrize("identity", ["", None, 0, 7, b"alice", True, ["alice"]])
+    @cases("identity", ["", None, 0, 7, b"alice", True, ["alice"]])
     def test_an_identity_is_a_string_that_is_not_empty(self, identity: Any) -> None:
         with pytest.raises(ValueError, match="identity"):
             Principal(identity)
 
-    @pytest.mark.parametrize("issuer", [0, 7, b"https://id.example", True, ["https://id.example"]])
+    @cases("issuer", [0, 7, b"https://id.example", True, ["https://id.example"]])
     def test_an_issuer_is_a_string_or_none(self, issuer: Any) -> None:
         with pytest.raises(ValueError, match="issuer must be a string or None, got "):
             Principal("alice", issuer=issuer)
@@ -108,13 +109,13 @@ class TestPrincipal:
         with pytest.raises(ValueError, match=r"^scopes must be a list, got one string"):
             Principal("alice", scopes="chat:read chat:write")
 
-    @pytest.mark.parametrize("name", ["expires_at", "issued_at"])
+    @cases("name", ["expires_at", "issued_at"])
     def test_row_8_a_time_that_compares_with_nothing_is_refused(self, name: str) -> None:
         """It would never expire, or be older than no revocation."""
         with pytest.raises(ValueError, match=rf"^{name} must be Unix time in seconds, got nan$"):
             Principal("alice", **{name: float("nan")})
 
-    @pytest.mark.parametrize("expires_at", [0, -1.0, 1e300, float("inf")])
+    @cases("expires_at", [0, -1.0, 1e300, float("inf")])
     def test_row_39_any_number_is_an_expiry(self, expires_at: float) -> None:
         assert Principal("alice", expires_at=expires_at).expires_at == expires_at
 
@@ -136,6 +137,6 @@ class TestFullName:
             for issuer in (None, *self.PARTS):
                 assert bare_name(full_name(name, issuer)) == name
 
-    @pytest.mark.parametrize("text", ["[5]", "[99999999999999]x", "[x] y", "[", "[-1]a"])
+    @cases("text", ["[5]", "[99999999999999]x", "[x] y", "[", "[-1]a"])
     def test_what_was_never_made_is_read_without_a_word(self, text: str) -> None:
         assert bare_name(text) in ("", text)

@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
+from cases import cases
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
 from asgi_wsauth.denial import InsufficientScope, advice, check_close_codes, http_refusal
@@ -40,7 +41,7 @@ DAPHNE = {
     Reason.ERROR: 4011,
 }
 
-every_reason = pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+every_reason = cases("reason", Reason, ids=lambda reason: reason.name)
 
 
 def challenge(denied: Denied) -> bytes | None:
@@ -77,7 +78,7 @@ class TestAdvice:
         for code in (reason.close_code, DAPHNE.get(reason, 4001), 4499, 1006):
             assert advice(code, reason.phrase) == reason.advice
 
-    @pytest.mark.parametrize(
+    @cases(
         ("code", "what"),
         [
             (1008, "stop"),
@@ -97,7 +98,7 @@ class TestAdvice:
             (4999, "stop"),
         ],
     )
-    @pytest.mark.parametrize("words", ["", "bye", "TOKEN_EXPIRED"])
+    @cases("words", ["", "bye", "TOKEN_EXPIRED"])
     def test_without_a_phrase_the_code_says_it(self, code: int, what: str, words: str) -> None:
         assert advice(code, words) == what
 
@@ -122,7 +123,7 @@ class TestDenied:
         denied = Denied(Reason.MISSING)
         assert (denied.detail, denied.retry_after) == ("", None)
 
-    @pytest.mark.parametrize(
+    @cases(
         ("denied", "text"),
         [
             (Denied(Reason.INVALID), "token_invalid"),
@@ -140,7 +141,7 @@ class TestDenied:
         lacking = pickle.loads(pickle.dumps(InsufficientScope(["chat:read", "chat:write"])))
         assert (lacking.reason, lacking.scopes) == (Reason.FORBIDDEN, ("chat:read", "chat:write"))
 
-    @pytest.mark.parametrize(
+    @cases(
         ("reason", "refused_for"), [((), Reason.ERROR), ((Reason.UNAVAILABLE,), Reason.UNAVAILABLE)]
     )
     def test_row_36_what_broke_is_named_and_not_quoted(
@@ -152,7 +153,7 @@ class TestDenied:
         assert (denied.reason, denied.detail) == (refused_for, "load_user: TimeoutError")
         assert denied.__cause__ is broken
 
-    @pytest.mark.parametrize("reason", ["token_invalid", 1008, None])
+    @cases("reason", ["token_invalid", 1008, None])
     def test_takes_a_reason_and_nothing_like_one(self, reason: Any) -> None:
         with pytest.raises(TypeError, match="reason must be a Reason, got"):
             Denied(reason)
@@ -196,7 +197,7 @@ class TestHttpRefusal:
     def test_rfc_6750_nothing_given_is_told_no_error_code(self) -> None:
         assert challenge(Denied(Reason.MISSING)) == b"Bearer"
 
-    @pytest.mark.parametrize("reason", [Reason.INVALID, Reason.EXPIRED, Reason.REVOKED])
+    @cases("reason", [Reason.INVALID, Reason.EXPIRED, Reason.REVOKED])
     def test_rfc_6750_a_bad_token_is_told_invalid_token(self, reason: Reason) -> None:
         assert challenge(Denied(reason)) == b'Bearer error="invalid_token"'
 
@@ -206,7 +207,7 @@ class TestHttpRefusal:
         expected = b'Bearer error="insufficient_scope", scope="chat:read chat:write"'
         assert challenge(denied) == expected
 
-    @pytest.mark.parametrize(
+    @cases(
         ("seconds", "sent"),
         [
             (None, None),
@@ -232,11 +233,11 @@ class TestCloseCodes:
         codes = check_close_codes({Reason.EXPIRED: 4100})
         assert codes == {r: 4100 if r is Reason.EXPIRED else row[1] for r, row in TABLE.items()}
 
-    @pytest.mark.parametrize("code", [1000, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999])
+    @cases("code", [1000, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999])
     def test_a_code_that_an_endpoint_may_send_is_taken(self, code: int) -> None:
         assert check_close_codes({Reason.INVALID: code})[Reason.INVALID] == code
 
-    @pytest.mark.parametrize(
+    @cases(
         "code",
         [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65536, True, False],
     )
@@ -247,12 +248,12 @@ class TestCloseCodes:
             check_close_codes({Reason.INVALID: code})
         assert "from 4000 to 4999" in str(caught.value)
 
-    @pytest.mark.parametrize("code", ["4001", None, 4001.5, 4001.0, math.nan])
+    @cases("code", ["4001", None, 4001.5, 4001.0, math.nan])
     def test_what_is_no_whole_number_is_refused(self, code: Any) -> None:
         with pytest.raises(ConfigurationError, match="close_codes"):
             check_close_codes({Reason.INVALID: code})
 
-    @pytest.mark.parametrize("key", ["token_expired", "EXPIRED", 4001, None])
+    @cases("key", ["token_expired", "EXPIRED", 4001, None])
     def test_a_key_that_is_no_reason_is_refused(self, key: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^close_codes must have reasons as"):
             check_close_codes({key: 4001})
@@ -272,7 +273,7 @@ class TestDaphne:
         assert 3000 <= check_close_codes(DAPHNE_CLOSE_CODES)[reason] <= 4999
 
 
-@pytest.mark.parametrize("retry_after", [float("inf"), float("nan"), -float("inf")])
+@cases("retry_after", [float("inf"), float("nan"), -float("inf")])
 def test_a_time_that_is_none_is_not_sent(retry_after: float) -> None:
     _, headers, _ = http_refusal(Denied(Reason.THROTTLED, retry_after=retry_after))
     assert b"retry-after" not in dict(headers)

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
 
 import pytest
+from cases import cases
 from handshakes import App, authenticator, bearer, drive, nobody, websocket
 
 from asgi_wsauth import (
@@ -41,6 +42,10 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
         self.texts.append(self.format(record))
+
+    def clear(self) -> None:
+        self.records.clear()
+        self.texts.clear()
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def named(value: Any) -> str | None:
 
 
 class TestEvents:
-    @pytest.mark.parametrize("event", [event for event, _ in LEVELS], ids=named)
+    @cases("event", [event for event, _ in LEVELS], ids=named)
     def test_an_event_is_frozen(self, event: Event) -> None:
         for field in fields(event):
             with pytest.raises(FrozenInstanceError):
@@ -144,7 +149,7 @@ class TestEvents:
 
 
 class TestLogEvent:
-    @pytest.mark.parametrize(("event", "level"), LEVELS, ids=named)
+    @cases(("event", "level"), LEVELS, ids=named)
     def test_each_event_has_its_level(self, log: Lines, event: Event, level: int) -> None:
         log_event(event)
         (record,) = log.records
@@ -178,16 +183,14 @@ class TestLogEvent:
         ]
         assert vars(log.records[0])["reason"] == "token_revoked"
 
-    @pytest.mark.parametrize(
-        ("expires_at", "told"), [(None, ""), (1.8e9, " expires_at=1800000000.0000")]
-    )
+    @cases(("expires_at", "told"), [(None, ""), (1.8e9, " expires_at=1800000000.0000")])
     def test_a_refresh_says_until_when(
         self, log: Lines, expires_at: float | None, told: str
     ) -> None:
         log_event(Refreshed(identity="alice", expires_at=expires_at))
         assert log.texts == [f"INFO websocket refreshed: identity=alice duration=0.0000{told}"]
 
-    @pytest.mark.parametrize(
+    @cases(
         ("outcome", "told"),
         [
             ({"keys": 2}, "DEBUG {} keys=2"),
@@ -215,14 +218,14 @@ class TestLogEvent:
         assert told == {**FULL, "event": "refused", "detail": "no key", "close_code": 1008}
         assert vars(record)["reason"] == "token_invalid"
 
-    @pytest.mark.parametrize("event", [event for event, _ in LEVELS], ids=named)
+    @cases("event", [event for event, _ in LEVELS], ids=named)
     def test_a_format_may_name_any_of_the_common_fields(self, log: Lines, event: Event) -> None:
         names = (*FULL, "event", "reason", "close_code")
         log.setFormatter(logging.Formatter(" ".join(f"%({name})s" for name in names)))
         log_event(event)
         assert len(log.texts) == 1
 
-    @pytest.mark.parametrize(
+    @cases(
         ("level", "told"),
         [
             (logging.INFO, ["admitted", "refused", "refused"]),
@@ -240,7 +243,7 @@ class TestLogEvent:
             log_event(event)
         assert [vars(record)["event"] for record in log.records] == told
 
-    @pytest.mark.parametrize(
+    @cases(
         "level, heard",
         [
             (logging.INFO, {Admitted, Refused, Abandoned, Closed, KeysFetched}),
@@ -312,8 +315,8 @@ FIELDS = ["client", "path", "origin", "identity", "method", "fingerprint", "deta
 
 
 class TestRow35Escaping:
-    @pytest.mark.parametrize(("value", "written"), HOSTILE.values(), ids=HOSTILE)
-    @pytest.mark.parametrize("name", FIELDS)
+    @cases(("value", "written"), HOSTILE.values(), ids=HOSTILE)
+    @cases("name", FIELDS)
     def test_what_a_client_sends_stays_in_its_field(
         self, log: Lines, name: str, value: str, written: str
     ) -> None:
@@ -331,14 +334,14 @@ class TestRow35Escaping:
         assert text == f"WARNING websocket refused: {line}"
         assert text.isprintable()
 
-    @pytest.mark.parametrize("value", [value for value, _ in HOSTILE.values()], ids=HOSTILE)
+    @cases("value", [value for value, _ in HOSTILE.values()], ids=HOSTILE)
     def test_extra_is_escaped_too(self, log: Lines, value: str) -> None:
         log_event(Refused(reason=Reason.INVALID, **dict.fromkeys(FIELDS, value)))
         (record,) = log.records
         assert all(str(vars(record)[name]).isprintable() for name in FIELDS)
 
-    @pytest.mark.parametrize("letter", ["a", "\n", "\u202e", "\U000e0041", '"', "\\", " "])
-    @pytest.mark.parametrize("name", FIELDS)
+    @cases("letter", ["a", "\n", "\u202e", "\U000e0041", '"', "\\", " "])
+    @cases("name", FIELDS)
     def test_a_long_value_is_cut(self, log: Lines, name: str, letter: str) -> None:
         values: dict[str, Any] = {name: letter * 1_000_000}
         log_event(Refused(reason=Reason.INVALID, **values))
@@ -353,7 +356,7 @@ class TestRow35Escaping:
             assert f" path={shown} " in log.texts.pop()
 
     @pytest.mark.anyio
-    @pytest.mark.parametrize("value", [value for value, _ in HOSTILE.values()], ids=HOSTILE)
+    @cases("value", [value for value, _ in HOSTILE.values()], ids=HOSTILE)
     async def test_a_hostile_handshake_is_one_line(self, log: Lines, value: str) -> None:
         """Through the middleware, where the token, the path and the origin are all like that."""
         raw = value.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -382,7 +385,7 @@ class TestTraceback:
             "  ValueError: a\\x1b[31m\\u202eb"
         ]
 
-    @pytest.mark.parametrize(
+    @cases(
         "end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"], ids=ascii
     )
     def test_row_35_no_line_of_it_can_pass_for_another(self, log: Lines, end: str) -> None:
@@ -459,7 +462,7 @@ class TestWhatBroke:
         assert kind.startswith("test_events.TestWhatBroke.")
         assert kind.endswith(".Broken")
 
-    @pytest.mark.parametrize("name", ["100%", "%s %d %", "%(x)s"])
+    @cases("name", ["100%", "%s %d %", "%(x)s"])
     def test_a_percent_sign_in_it_is_one(self, log: Lines, name: str) -> None:
         log_event(Refused(**{**self.FAULT, "error_at": name}))
         assert f"LookupError in {name}: reason=" in log.texts[0]
@@ -479,8 +482,8 @@ class TestWhatBroke:
 
 
 class TestRow42Observers:
-    @pytest.mark.parametrize("build", [JWKS, authenticator], ids=["JWKS", "Authenticator"])
-    @pytest.mark.parametrize("observers", [print, "log", ["log"], [None], [nobody]])
+    @cases("build", [JWKS, authenticator], ids=["JWKS", "Authenticator"])
+    @cases("observers", [print, "log", ["log"], [None], [nobody]])
     def test_what_is_no_observer_is_an_error(self, build: Any, observers: Any) -> None:
         given = ["https://id.example/keys"] if build is JWKS else []
         with pytest.raises(ConfigurationError, match=r"^observers.* "):

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import (
     NOW,
     SECRET,
@@ -76,7 +77,7 @@ def guard(
 # HTTPAuthMiddleware: what passes untouched
 
 
-@pytest.mark.parametrize("scope", [{"type": "websocket"}, {"type": "lifespan"}, {"type": "other"}])
+@cases("scope", [{"type": "websocket"}, {"type": "lifespan"}, {"type": "other"}])
 async def test_other_scope_types_pass_untouched(scope: dict[str, Any]) -> None:
     calls: list[Any] = []
 
@@ -168,7 +169,7 @@ async def test_who_is_locked_out_is_told_when_to_come_back() -> None:
     assert 3500 < int(answer.header("retry-after") or 0) <= 3600
 
 
-@pytest.mark.parametrize("broken", ["revocations", "throttle"])
+@cases("broken", ["revocations", "throttle"])
 async def test_row_34_a_store_that_fails_is_unavailable(
     broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +213,8 @@ ALL_SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("admitted", [True, False])
-@pytest.mark.parametrize(
+@cases("admitted", [True, False])
+@cases(
     ("query", "headers"),
     [
         ("a=1&token={}&b=2", []),
@@ -242,7 +243,7 @@ async def test_row_25_the_scope_has_no_credential_anywhere(
         assert token not in repr(told)
 
 
-@pytest.mark.parametrize("token", ["good", "bad"])
+@cases("token", ["good", "bad"])
 async def test_it_is_redacted_before_anything_is_sent(token: str) -> None:
     """uvicorn logs from its own scope when the request is answered."""
     scope = request(query=f"token={token}")
@@ -273,8 +274,8 @@ UNAWARE: dict[str, Any] = {  # of methods
 }
 
 
-@pytest.mark.parametrize("app", UNAWARE.values(), ids=UNAWARE)
-@pytest.mark.parametrize(
+@cases("app", UNAWARE.values(), ids=UNAWARE)
+@cases(
     "headers",
     [
         PREFLIGHT,
@@ -327,8 +328,8 @@ async def test_what_is_handed_on_stops_at_a_guard_inside() -> None:
     assert (await call(guarded, request("OPTIONS", headers=PREFLIGHT))).status == 204
 
 
-@pytest.mark.parametrize("inside", [True, False])
-@pytest.mark.parametrize("origin", [PAGE, "https://evil.example"])
+@cases("inside", [True, False])
+@cases("origin", [PAGE, "https://evil.example"])
 async def test_a_cors_middleware_answers_inside_or_outside(inside: bool, origin: str) -> None:
     allowed = {"allow_origins": [PAGE], "allow_headers": ["authorization"]}
     app: Any = Api()
@@ -346,7 +347,7 @@ async def test_a_cors_middleware_answers_inside_or_outside(inside: bool, origin:
     assert answer.header("access-control-allow-origin") == (PAGE if origin == PAGE else None)
 
 
-@pytest.mark.parametrize("preflight", ["ANSWER", "no", True, None, ["pass"]])
+@cases("preflight", ["ANSWER", "no", True, None, ["pass"]])
 async def test_only_two_things_can_become_of_a_preflight(preflight: Any) -> None:
     with pytest.raises(ConfigurationError, match=r'^preflight must be one of "answer", "pass"'):
         guard(Api(), preflight=preflight)
@@ -363,7 +364,7 @@ async def test_row_25_a_preflight_is_redacted_too() -> None:
         assert len(app.calls) == (preflight == "pass")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "headers"),
     [
         ("OPTIONS", []),
@@ -405,8 +406,8 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("what", ["middleware", "endpoint"])
-@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+@cases("what", ["middleware", "endpoint"])
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_each_reason_has_its_answer(reason: Reason, what: str) -> None:
     app, auth = Api(), authenticator(Knows(x=Denied(reason, "for the log only")))
     guarded: Any = HTTPAuthMiddleware(app, auth)
@@ -427,7 +428,7 @@ async def test_each_reason_has_its_answer(reason: Reason, what: str) -> None:
     assert not app.calls
 
 
-@pytest.mark.parametrize(
+@cases(
     ("seconds", "header"),
     [(1.2, "2"), (60, "60"), (0, "0"), (-5, "0"), (float("inf"), None), (None, None)],
 )
@@ -437,7 +438,7 @@ async def test_retry_after(seconds: float | None, header: str | None) -> None:
     assert answer.header("retry-after") == header
 
 
-@pytest.mark.parametrize(
+@cases(
     ("query", "headers", "status", "phrase"),
     [
         ("", [], 401, "token_missing"),
@@ -489,7 +490,7 @@ LINK = [
 COOKIE: dict[str, Any] = {"sources": [Cookie("session")], "allowed_origins": [PAGE]}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "headers", "admitted"),
     [
         ("GET", [ORIGIN], True),
@@ -590,7 +591,7 @@ def both(app: Any, auth: Authenticator, outer: str) -> Any:
     return WebSocketAuthMiddleware(HTTPAuthMiddleware(app, auth), auth)
 
 
-either_order = pytest.mark.parametrize("outer", ["http", "websocket"])
+either_order = cases("outer", ["http", "websocket"])
 
 
 @either_order
@@ -701,7 +702,7 @@ async def test_a_refusal_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
     assert "s3cr3t" not in repr(vars(record))
 
 
-@pytest.mark.parametrize("token", [mint(), "x"], ids=["admitted", "refused"])
+@cases("token", [mint(), "x"], ids=["admitted", "refused"])
 async def test_row_42_an_observer_that_raises_harms_nothing(
     token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -733,8 +734,8 @@ async def test_an_app_that_raises_is_the_servers_affair() -> None:
         await call(guarded, request("OPTIONS", headers=PREFLIGHT))
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("already closed")])
-@pytest.mark.parametrize("what", ["middleware", "endpoint"])
+@cases("error", [OSError("gone"), RuntimeError("already closed")])
+@cases("what", ["middleware", "endpoint"])
 async def test_an_answer_that_can_not_be_sent_raises_nothing(error: Exception, what: str) -> None:
     tickets, auth = Tickets(MemoryStore(), clock=lambda: NOW), authenticator()
     guarded: Any = TicketEndpoint(tickets, auth)
@@ -783,8 +784,8 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("what", ["middleware", "endpoint"])
-@pytest.mark.parametrize(("verifier", "options", "more"), BROKEN.values(), ids=BROKEN)
+@cases("what", ["middleware", "endpoint"])
+@cases(("verifier", "options", "more"), BROKEN.values(), ids=BROKEN)
 async def test_row_31_whatever_breaks_admits_nobody_and_tells_nothing(
     verifier: Any, options: dict[str, Any], more: dict[str, Any], what: str
 ) -> None:
@@ -832,7 +833,7 @@ async def test_a_verifier_that_waits_takes_nothing_of_the_body() -> None:
     assert (answer.json, answer.received) == ("alice", 0)
 
 
-@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+@cases("method", ["GET", "OPTIONS"])
 async def test_headers_that_can_be_read_only_once_are_read_once(method: str) -> None:
     """ASGI calls them an iterable."""
     for headers, expected in (([ORIGIN], "alice"), (PREFLIGHT, None)):
@@ -847,14 +848,14 @@ async def test_headers_that_can_be_read_only_once_are_read_once(method: str) -> 
         assert [event.origin for event in seen] == ([] if preflight else [PAGE])
 
 
-@pytest.mark.parametrize("headers", [None, ()])
+@cases("headers", [None, ()])
 async def test_a_scope_without_headers_is_judged(headers: Any) -> None:
     answer = await call(guard(Api()), request("OPTIONS", headers=[]) | {"headers": headers})
     assert answer.json == {"error": "token_missing"}
 
 
-@pytest.mark.parametrize("headers", [5, [5], [()], [(b"origin",)], [(b"origin", 5)]], ids=repr)
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@cases("headers", [5, [5], [()], [(b"origin",)], [(b"origin", 5)]], ids=repr)
+@cases("method", ["GET", "POST", "OPTIONS"])
 async def test_headers_that_no_server_should_build_raise_nothing(method: str, headers: Any) -> None:
     for app in (guard(Api()), desk()):
         scope = {**request(method, "token=s3cr3t"), "headers": headers}
@@ -868,7 +869,7 @@ async def test_the_least_scope_that_a_server_may_give() -> None:
         assert answer.json == {"error": "token_missing"}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "named"),
     [
         ({"authenticator": "auth"}, "authenticator"),
@@ -965,7 +966,7 @@ async def test_who_is_not_logged_in_gets_none() -> None:
     assert repr(store) == "<MemoryStore with 0 tickets>"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("ttl", "ends_in", "expires_in"),
     [(30, None, 30), (30.9, None, 30), (0.5, None, 0), (30, 12.7, 12), (30, 31, 30), (30, 0.2, 0)],
 )
@@ -978,7 +979,7 @@ async def test_expires_in_is_what_remains_in_whole_seconds(
     assert type(answer.json["expires_in"]) is int
 
 
-@pytest.mark.parametrize("where", ["directly", "inside a middleware", "inside another's"])
+@cases("where", ["directly", "inside a middleware", "inside another's"])
 async def test_a_ticket_buys_no_ticket(where: str) -> None:
     endpoint = desk()
     ticket = (await call(endpoint, ask())).json["ticket"]
@@ -1004,7 +1005,7 @@ async def test_past_max_pending_the_oldest_go() -> None:
     assert all(isinstance(result, Principal) for result in results[1:])
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "status"),
     [
         ([], 403),
@@ -1029,7 +1030,7 @@ async def test_a_login_by_cookie_needs_an_origin_that_is_allowed(
 # What is asked for
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "path"),
     [
         ([b""], None),
@@ -1081,7 +1082,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+@cases("body", UNREADABLE.values(), ids=UNREADABLE)
 async def test_a_body_that_can_not_be_read_is_refused(body: bytes) -> None:
     store, seen = MemoryStore(), list[Event]()
     answer = await call(desk(store=store, observers=[seen.append]), ask(), body)
@@ -1093,14 +1094,14 @@ async def test_a_body_that_can_not_be_read_is_refused(body: bytes) -> None:
     assert event.detail
 
 
-@pytest.mark.parametrize("length", ["4097", "100000000", "9" * 4000])
+@cases("length", ["4097", "100000000", "9" * 4000])
 async def test_a_body_over_4_kb_is_refused_unread(length: str) -> None:
     answer = await call(desk(), ask(headers=[("content-length", length)]), b"{}")
     assert (answer.status, answer.json) == (413, {"error": "token_malformed"})
     assert answer.received == 0
 
 
-@pytest.mark.parametrize("headers", [[], [("content-length", "2")]], ids=["chunked", "a lie"])
+@cases("headers", [[], [("content-length", "2")]], ids=["chunked", "a lie"])
 async def test_of_a_body_over_4_kb_no_more_is_read_than_it_takes(headers: list[Any]) -> None:
     body = [b" " * 1000] * 4 + [b" " * 97] + [b" " * 1000] * 5
     answer = await call(desk(), ask(headers=headers), *body)
@@ -1108,7 +1109,7 @@ async def test_of_a_body_over_4_kb_no_more_is_read_than_it_takes(headers: list[A
     assert answer.received == 5
 
 
-@pytest.mark.parametrize("with_length", [True, False])
+@cases("with_length", [True, False])
 async def test_a_body_of_4_kb_is_read(with_length: bool) -> None:
     body = b'{"path": "/ws"'.ljust(4095) + b"}"
     headers = [("content-length", "4096")] if with_length else []
@@ -1116,7 +1117,7 @@ async def test_a_body_of_4_kb_is_read(with_length: bool) -> None:
     assert (answer.status, answer.json["path"]) == (201, "/ws")
 
 
-@pytest.mark.parametrize("length", ["", "abc", "1e3", "0x10", "1.0", "9" * 5000])
+@cases("length", ["", "abc", "1e3", "0x10", "1.0", "9" * 5000])
 async def test_a_length_that_is_no_number_is_refused_unread(length: str) -> None:
     answer = await call(desk(), ask(headers=[("content-length", length)]), b"{}")
     assert (answer.status, answer.json) == (400, {"error": "token_malformed"})
@@ -1147,7 +1148,7 @@ async def test_a_receive_that_raises_is_told_and_raises_nothing() -> None:
     assert (answer.status, answer.json) == (500, {"error": "internal_error"})
 
 
-@pytest.mark.parametrize("drop", [b"", b" "])
+@cases("drop", [b"", b" "])
 async def test_a_body_that_drips_for_ever_ends_at_the_authenticators_timeout(drop: bytes) -> None:
     async def drip() -> Any:
         await anyio.lowlevel.checkpoint()
@@ -1168,7 +1169,7 @@ async def test_a_body_that_never_comes_ends_at_the_authenticators_timeout() -> N
     assert (answer.status, answer.json) == (503, {"error": "verifier_unavailable"})
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "post"])
+@cases("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "post"])
 async def test_another_method_is_refused_but_the_credential_taken_away(method: str) -> None:
     verifier, seen = Knows(s3cr3t=Principal("alice")), list[Event]()
     scope = request(method, "a=1&token=s3cr3t", headers=bearer("s3cr3t"))
@@ -1201,7 +1202,7 @@ async def test_a_ticket_is_bound_to_the_origin_of_the_page_that_asks() -> None:
     assert isinstance(await redeem(endpoint, ticket, headers=[ORIGIN]), Principal)
 
 
-@pytest.mark.parametrize("headers", [[], [ORIGIN], [FOREIGN]])
+@cases("headers", [[], [ORIGIN], [FOREIGN]])
 async def test_without_an_origin_it_is_bound_to_none(headers: list[tuple[str, str]]) -> None:
     endpoint = desk()
     ticket = (await call(endpoint, ask())).json["ticket"]
@@ -1217,7 +1218,7 @@ async def test_a_page_without_an_origin_of_its_own_is_bound_to_that() -> None:
     assert isinstance(await redeem(endpoint, ticket, headers=null), Principal)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("origins", "status", "phrase"),
     [
         ([PAGE, PAGE], 403, "origin_not_allowed"),
@@ -1233,7 +1234,7 @@ async def test_an_origin_that_can_not_be_told_is_refused(
     assert (answer.status, answer.json) == (status, {"error": phrase})
 
 
-@pytest.mark.parametrize("bind_client", [True, False])
+@cases("bind_client", [True, False])
 async def test_a_ticket_may_be_bound_to_the_client_address(bind_client: bool) -> None:
     endpoint = desk(bind_client=bind_client)
     for client, admitted in (("192.0.2.7", True), ("192.0.2.8", not bind_client)):
@@ -1280,7 +1281,7 @@ async def test_inside_a_middleware_with_another_authenticator_it_decides_again()
     assert (answer.status, answer.json) == (401, {"error": "token_invalid"})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("route", "path"),
     [
         (lambda endpoint: Route("/ticket", endpoint, methods=["POST"]), "/ticket"),
@@ -1339,7 +1340,7 @@ class Down:
     take_ticket = put_ticket
 
 
-@pytest.mark.parametrize("hangs", [True, False])
+@cases("hangs", [True, False])
 async def test_row_34_a_store_that_is_down_is_unavailable(hangs: bool) -> None:
     seen: list[Event] = []
     endpoint = desk(store=Down(hangs), observers=[seen.append], timeout=0.01 if hangs else 5)
@@ -1405,7 +1406,7 @@ async def test_claims_in_a_circle_are_an_error_of_the_servers() -> None:
 # Other scope types
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sources", "reason"),
     [
         ([QueryParam("token")], Reason.MALFORMED),
@@ -1428,7 +1429,7 @@ async def test_a_socket_at_the_endpoint_is_closed_and_redacted(
     assert "s3cr3t" not in repr(event)
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "other"])
+@cases("kind", ["lifespan", "other"])
 async def test_other_scope_types_end_at_the_endpoint(kind: str) -> None:
     outcome = await drive(desk(), {"type": kind})
     assert (outcome.sent, outcome.received) == ([], 0)
@@ -1481,7 +1482,7 @@ async def test_row_42_an_observer_that_raises_costs_no_ticket(
 TICKETS = Tickets(MemoryStore())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("tickets", "auth", "named"),
     [
         (MemoryStore(), authenticator(), "tickets must be a Tickets, got "),

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from cases import cases
 from handshakes import NOW, Clock, authenticator, bearer, judged, jwt_verifier, mint, websocket
 from redis_servers import KINDS, pooled_redis
 from sockets import LEFT, Seat, Wire, running, settled, text, until
@@ -120,12 +121,12 @@ async def until_slowly(condition: Any) -> None:
             await anyio.sleep(0.001)
 
 
-@pytest.fixture(params=["memory", *KINDS])
-def store(request: pytest.FixtureRequest, anyio_backend_name: str) -> Any:
+@pytest.fixture(
+    params=["memory", *(pytest.param(kind, marks=pytest.mark.live) for kind in KINDS)],
+)
+def store(request: pytest.FixtureRequest) -> Any:
     if request.param == "memory":
         return MemoryStore()
-    if anyio_backend_name == "trio":
-        pytest.skip("redis-py needs asyncio")
     target = pooled_redis(request.config, request.param)
     prefix = f"test-{token_hex(8)}"
     return RedisStore.from_url(target.url, cluster=target.is_cluster, prefix=prefix)
@@ -212,7 +213,7 @@ async def test_what_is_revoked_at_one_issuer_leaves_the_other_alone(
     assert await site.refuses(API_KEY) is (kind == "user")
 
 
-@pytest.mark.parametrize(("kind", "name"), NAMES)
+@cases(("kind", "name"), NAMES)
 async def test_what_is_revoked_at_an_unknown_issuer_is_nobodys(kind: str, name: str) -> None:
     site = Site(MemoryStore())
     for issuer in (A + "/", A.upper(), "https://a", "[]", "None"):
@@ -221,8 +222,8 @@ async def test_what_is_revoked_at_an_unknown_issuer_is_nobodys(kind: str, name: 
         assert not await site.refuses(presented)
 
 
-@pytest.mark.parametrize("issuer", ["", 5, b"https://a.example", [A], True])
-@pytest.mark.parametrize("kind", ["user", "token", "session"])
+@cases("issuer", ["", 5, b"https://a.example", [A], True])
+@cases("kind", ["user", "token", "session"])
 async def test_an_issuer_that_can_be_none_is_an_error(kind: str, issuer: Any) -> None:
     """An empty one, above all: from a setting that is missing, it would revoke nobody."""
     revocations = Revocations(MemoryStore())
@@ -317,9 +318,9 @@ SAME = [{way} for way in WAYS] + [{way, f"ticket of {way}"} for way in ("jwt", "
 SAME += [{"legacy", "ticket of jwt"}]  # of the login behind a ticket, its method is known
 
 
-@pytest.mark.parametrize("new", WAYS)
-@pytest.mark.parametrize("old", WAYS)
-@pytest.mark.parametrize("in_band", [False, True])
+@cases("new", WAYS)
+@cases("old", WAYS)
+@cases("in_band", [False, True])
 async def test_a_refresh_comes_by_the_same_kind_of_login(old: str, new: str, in_band: bool) -> None:
     logins, seat = Logins(), Seat()
     first, second = await logins.credential(old), await logins.credential(new)
@@ -355,7 +356,7 @@ async def test_after_a_refresh_by_a_ticket_the_kind_of_login_is_the_same() -> No
         wire.put(LEFT)
 
 
-@pytest.mark.parametrize("way", ["ticket of jwt", "ticket of key"])
+@cases("way", ["ticket of jwt", "ticket of key"])
 async def test_a_ticket_does_not_hide_how_its_login_was_proved(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -400,7 +401,7 @@ def undated(exp: float | None, **more: Any) -> Principal:
     return Principal("501", claims=claims, expires_at=expires_at, **more)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("principal", "refused"),
     [
         (undated(NOW + DAY), True),  # it may have been issued a day before

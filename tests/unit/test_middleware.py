@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import (
     CONNECT,
     NOW,
@@ -84,7 +85,7 @@ def denies(reason: Reason, **more: Any) -> Callable[..., Any]:
 # What passes untouched
 
 
-@pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "lifespan"}, {"type": "other"}])
+@cases("scope", [{"type": "http"}, {"type": "lifespan"}, {"type": "other"}])
 async def test_other_scope_types_pass_untouched(scope: dict[str, Any]) -> None:
     app = App()
     receive, send = object(), object()
@@ -162,8 +163,8 @@ async def test_load_user_fills_the_user() -> None:
     assert app.scope["wsauth"].principal.identity == "alice"
 
 
-@pytest.mark.parametrize("admitted", [True, False])
-@pytest.mark.parametrize(
+@cases("admitted", [True, False])
+@cases(
     ("query", "headers", "subprotocols"),
     [
         ("a=1&token={}&b=2", [], []),
@@ -227,7 +228,7 @@ async def test_the_least_scope_that_a_server_may_give() -> None:
     assert (app.scope["query_string"], app.scope["headers"]) == (b"", [])
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@cases("nested", [False, True])
 async def test_an_unguarded_app_gets_the_servers_own_objects(nested: bool) -> None:
     app = App()
 
@@ -321,7 +322,7 @@ async def test_a_receive_that_returns_no_coroutine() -> None:
 # Subprotocols
 
 
-@pytest.mark.parametrize(
+@cases(
     ("offered", "chosen", "answered"),
     [
         (["bearer", "good"], None, "bearer"),
@@ -352,7 +353,7 @@ async def test_an_offer_without_a_credential_is_the_apps_own_affair() -> None:
     assert app.scope["subprotocols"] == ["chat"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("offered", "answered"),
     [
         ([], None),
@@ -378,7 +379,7 @@ async def test_row_26_a_refusal_echoes_what_was_offered_but_no_credential(
 # Refusing
 
 
-@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_by_default_accept_then_close(reason: Reason) -> None:
     app = App()
     outcome = await drive(guard(app, denies(reason)), websocket("token=x"))
@@ -389,7 +390,7 @@ async def test_by_default_accept_then_close(reason: Reason) -> None:
     assert not app.calls
 
 
-@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_as_an_http_response(reason: Reason) -> None:
     guarded = guard(App(), denies(reason, retry_after=1.2), rejection="http_response")
     outcome = await drive(guarded, websocket("token=x"))
@@ -401,7 +402,7 @@ async def test_as_an_http_response(reason: Reason) -> None:
     assert json.loads(body["body"]) == {"error": reason.phrase}
 
 
-@pytest.mark.parametrize("extensions", [{}, None, {"websocket.other": {}}, ...])
+@cases("extensions", [{}, None, {"websocket.other": {}}, ...])
 async def test_http_response_falls_back_to_close(extensions: Any) -> None:
     scope = websocket(extensions=extensions)
     if extensions is ...:
@@ -415,7 +416,7 @@ async def test_close_before_accept() -> None:
     assert outcome.sent == [{"type": "websocket.close", "code": 1008, "reason": "token_invalid"}]
 
 
-@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_codes_of_ones_own(reason: Reason) -> None:
     guarded = guard(App(), denies(reason), close_codes=DAPHNE_CLOSE_CODES)
     expected = DAPHNE_CLOSE_CODES.get(reason, reason.close_code), reason.phrase
@@ -428,9 +429,7 @@ async def test_a_client_that_left_before_its_refusal_gets_none() -> None:
         assert outcome.sent == [{"type": "websocket.close"}]  # so that the server is done with it
 
 
-@pytest.mark.parametrize(
-    ("reason", "sent"), [(Reason.INVALID, [1008, 3000]), (Reason.EXPIRED, [4001])]
-)
+@cases(("reason", "sent"), [(Reason.INVALID, [1008, 3000]), (Reason.EXPIRED, [4001])])
 async def test_a_code_that_the_server_can_not_send_has_a_substitute(
     reason: Reason, sent: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -451,7 +450,7 @@ async def test_a_code_that_the_server_can_not_send_has_a_substitute(
     assert ("see close_codes" in caplog.text) is (len(sent) > 1)
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("no")])
+@cases("error", [OSError("gone"), RuntimeError("no")])
 async def test_a_close_that_fails_is_not_tried_for_ever(error: Exception) -> None:
     tried = []
 
@@ -467,8 +466,8 @@ async def test_a_close_that_fails_is_not_tried_for_ever(error: Exception) -> Non
     assert tried.count("websocket.close") == (1 if isinstance(error, OSError) else 2)
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("already closed")])
-@pytest.mark.parametrize("rejection", ["accept_then_close", "http_response", "close"])
+@cases("error", [OSError("gone"), RuntimeError("already closed")])
+@cases("rejection", ["accept_then_close", "http_response", "close"])
 async def test_a_refusal_that_can_not_be_told_raises_nothing(error: Any, rejection: Any) -> None:
     async def send(message: Any) -> None:
         raise error
@@ -551,7 +550,7 @@ async def test_row_32_a_receive_that_raises_is_a_client_that_left() -> None:
     assert outcome.sent == [{"type": "websocket.close"}]
 
 
-@pytest.mark.parametrize("attempt", range(20))  # trio runs tasks in random order
+@cases("attempt", range(20))  # trio runs tasks in random order
 async def test_a_cancelled_handshake_leaves_no_watch_behind(attempt: int) -> None:
     client, asked = Client(), anyio.Event()
 
@@ -745,7 +744,7 @@ async def test_row_42_an_observer_that_raises_harms_nothing(
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
-@pytest.mark.parametrize("token", ["se cret", "s3cr3t-value", "s3c/r+t=", 's"ecret\\'])
+@cases("token", ["se cret", "s3cr3t-value", "s3c/r+t=", 's"ecret\\'])
 async def test_row_36_no_credential_in_the_log_or_a_traceback(
     token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -823,7 +822,7 @@ async def test_a_source_that_can_not_redact_refuses() -> None:
     assert "KeyError" in str(seen[0].traceback)
 
 
-@pytest.mark.parametrize("breaks", ["extract", "redact", "repr", "cause"])
+@cases("breaks", ["extract", "redact", "repr", "cause"])
 async def test_what_a_source_raises_is_told_without_its_words(
     breaks: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -881,7 +880,7 @@ REJECTIONS = 'rejection must be one of "accept_then_close", "http_response", "cl
 NO_MESSAGE_TYPE = 'refresh_message must be a name, for example "auth.refresh", got .*'
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "named"),
     [
         ({"rejection": "reject"}, REJECTIONS + ", got 'reject'"),
@@ -919,7 +918,7 @@ def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None
         WebSocketAuthMiddleware(App(), **{"authenticator": authenticator(), **options})
 
 
-@pytest.mark.parametrize(
+@cases(
     "options",
     [
         {"grace": 0},
@@ -938,7 +937,7 @@ def test_an_app_has_ten_seconds_to_end() -> None:
     assert WebSocketAuthMiddleware(App(), authenticator())._terms.grace == 10
 
 
-@pytest.mark.parametrize(
+@cases(
     ("scope", "reason"),
     [
         (websocket(headers=[], subprotocols=[]) | {"headers": None}, Reason.MISSING),

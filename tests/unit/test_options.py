@@ -16,6 +16,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 from asgiref.sync import sync_to_async
+from cases import cases
 from channels.db import database_sync_to_async
 from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
@@ -36,7 +37,7 @@ from asgi_wsauth.options import (
 )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "told"),
     [
         ("abc", "got one string; write ['abc']"),
@@ -56,14 +57,14 @@ def test_the_members_of_anything_that_has_some() -> None:
     assert check_list("exclude", (letter for letter in "ab")) == ("a", "b")
 
 
-@pytest.mark.parametrize("given", [0, -1, 1.5, 2.0, float("nan"), True, "5", None])
+@cases("given", [0, -1, 1.5, 2.0, float("nan"), True, "5", None])
 def test_what_is_no_number_of_things_is_named(given: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_count("size", given)
     assert str(caught.value) == f"size must be a positive integer, got {given!r}"
 
 
-@pytest.mark.parametrize("given", [1, 2, 10**6])
+@cases("given", [1, 2, 10**6])
 def test_a_number_of_things(given: int) -> None:
     assert check_count("size", given) == given
 
@@ -74,19 +75,19 @@ def test_a_count_may_have_another_least() -> None:
         check_count("size", -1, least=0)
 
 
-@pytest.mark.parametrize("given", [0, -1, float("nan"), float("inf"), True, "5", None])
+@cases("given", [0, -1, float("nan"), float("inf"), True, "5", None])
 def test_what_is_no_number_of_seconds_is_named(given: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_seconds("JWKS: ttl", given)
     assert str(caught.value) == f"JWKS: ttl must be a positive number of seconds, got {given!r}"
 
 
-@pytest.mark.parametrize(("least", "given"), [(None, 0.1), (None, 5), (0, 0), (2, 2)])
+@cases(("least", "given"), [(None, 0.1), (None, 5), (0, 0), (2, 2)])
 def test_a_number_of_seconds(least: float | None, given: float) -> None:
     assert check_seconds("JWKS: ttl", given, least=least) == given
 
 
-@pytest.mark.parametrize(("least", "given"), [(0, -0.1), (2, 1.9)])
+@cases(("least", "given"), [(0, -0.1), (2, 1.9)])
 def test_too_few_seconds(least: float, given: float) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_seconds("JWKS: ttl", given, least=least)
@@ -113,8 +114,8 @@ ENCODINGS: dict[str, Callable[[bytes], str | bytes]] = {
 
 
 class TestCheckSecret:
-    @pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
-    @pytest.mark.parametrize("size", [16, 32, 64])
+    @cases("encode", ENCODINGS.values(), ids=ENCODINGS)
+    @cases("size", [16, 32, 64])
     def test_row_14_random_secrets_pass(
         self, encode: Callable[[bytes], str | bytes], size: int
     ) -> None:
@@ -134,7 +135,7 @@ class TestCheckSecret:
         with pytest.raises(ConfigurationError, match="key must have at least 25 bytes, got 24"):
             check_secret("key", secret, minimum=25)
 
-    @pytest.mark.parametrize(
+    @cases(
         "secret",
         [
             "changeme-changeme-changeme-changeme",
@@ -165,7 +166,7 @@ class TestCheckSecret:
                 check_secret("key", written, minimum=16)
             assert secret.lower() not in str(caught.value).lower()
 
-    @pytest.mark.parametrize(
+    @cases(
         "secret",
         ["=" * 64, "ab" * 32, "1234567" * 8, "0" * 32, b"\x00" * 64, b"\x00\xff" * 32],
         ids=range(6),
@@ -177,19 +178,19 @@ class TestCheckSecret:
     def test_row_14_five_different_characters_may_be_one(self) -> None:
         assert check_secret("key", "13524" * 5, minimum=16)
 
-    @pytest.mark.parametrize("secret", ["", b""])
+    @cases("secret", ["", b""])
     def test_row_14_nothing_is_no_secret(self, secret: str | bytes) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must not be empty"):
             check_secret("key", secret, minimum=1)
 
-    @pytest.mark.parametrize("size", [1, 31])
+    @cases("size", [1, 31])
     def test_row_14_a_short_one_is_no_secret(self, size: int) -> None:
         secret = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"[:size]
         with pytest.raises(ConfigurationError, match=f"key must .* 32 bytes, got {size};") as info:
             check_secret("key", secret, minimum=32)
         assert size == 1 or secret not in str(info.value)
 
-    @pytest.mark.parametrize("secret", [None, 12345678901234567890, ["a"], bytearray(40), object()])
+    @cases("secret", [None, 12345678901234567890, ["a"], bytearray(40), object()])
     def test_row_14_what_is_no_string_is_no_secret(self, secret: object) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must be a string or bytes, got "):
             check_secret("key", secret, minimum=16)
@@ -199,7 +200,7 @@ class TestCheckSecret:
         with pytest.raises(ConfigurationError, match="key"):
             check_secret("key", "rF3vN8wq0ZtL6yJ2sXk9\udcff", minimum=16)
 
-    @pytest.mark.parametrize(
+    @cases(
         "secret", ["hunter2", "changeme-with-my-real-one-Kq8", "zyzyzyzyzyzyzyzyzyzyzyzyzyzyzyzyzy"]
     )
     def test_row_36_nothing_that_is_raised_tells_the_secret(self, secret: str) -> None:
@@ -207,7 +208,7 @@ class TestCheckSecret:
             check_secret("key", secret, minimum=16)
         assert secret not in "".join(traceback.format_exception(caught.value))
 
-    @pytest.mark.parametrize("secret", ["", "short", "changeme" * 8])
+    @cases("secret", ["", "short", "changeme" * 8])
     def test_the_mend_is_a_command_that_makes_a_good_one(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match=r"secrets\.token_urlsafe\(32\)"):
             check_secret("key", secret, minimum=16)
@@ -218,8 +219,8 @@ class TestAtTheEnds:
 
     SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"
 
-    @pytest.mark.parametrize("form", ["{}\n", "{}\r\n", " {}", "{} ", "\t{}", "\n{}\n", "{}\u00a0"])
-    @pytest.mark.parametrize("check", [check_secret, check_key])
+    @cases("form", ["{}\n", "{}\r\n", " {}", "{} ", "\t{}", "\n{}\n", "{}\u00a0"])
+    @cases("check", [check_secret, check_key])
     def test_case_18_a_space_or_newline_is_named(self, form: str, check: Any) -> None:
         options = {"minimum": 16} if check is check_secret else {}
         written = form.format(self.SECRET)
@@ -232,7 +233,7 @@ class TestAtTheEnds:
     def test_a_secret_may_have_spaces_within(self) -> None:
         assert check_secret("key", "correct horse battery staple", minimum=16)
 
-    @pytest.mark.parametrize("end", [b"\n", b" ", b"\t"])
+    @cases("end", [b"\n", b" ", b"\t"])
     def test_bytes_that_are_no_text_may_end_in_any(self, end: bytes) -> None:
         random_bytes = random.Random(1).randbytes(32)
         assert check_secret("key", random_bytes + end, minimum=32) == random_bytes + end
@@ -241,8 +242,8 @@ class TestAtTheEnds:
 class TestAWordOfTheList:
     """Case 18: it makes no placeholder of a secret that is one without it."""
 
-    @pytest.mark.parametrize("word", _PLACEHOLDERS)
-    @pytest.mark.parametrize("size", [32, 48, 64])
+    @cases("word", _PLACEHOLDERS)
+    @cases("size", [32, 48, 64])
     def test_case_18_in_a_random_secret_it_does_no_harm(self, word: str, size: int) -> None:
         generator = random.Random(f"{word}{size}")
         for _ in range(50):
@@ -253,7 +254,7 @@ class TestAWordOfTheList:
                 given = f"{secret[:place]!s}{written}{secret[place:]!s}"
                 assert check_secret("key", given, minimum=minimum) == given.encode()
 
-    @pytest.mark.parametrize(
+    @cases(
         "secret",
         [
             "supersecret" * 6,
@@ -278,7 +279,7 @@ class SecretStr:
         return "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "told"),
     [
         (None, "got None; is the environment variable behind it set?"),
@@ -287,7 +288,7 @@ class SecretStr:
         (12345678901234567890, "got a int"),
     ],
 )
-@pytest.mark.parametrize("check", [check_secret, check_key])
+@cases("check", [check_secret, check_key])
 def test_case_38_what_only_leads_to_a_secret_is_named(given: object, told: str, check: Any) -> None:
     options = {"minimum": 16} if check is check_secret else {}
     with pytest.raises(ConfigurationError) as caught:
@@ -299,7 +300,7 @@ class TestCheckKey:
     def test_16_visible_characters_are_enough(self) -> None:
         assert check_key("key", "Kq8rT2vX5y!~nM4c") == b"Kq8rT2vX5y!~nM4c"
 
-    @pytest.mark.parametrize(
+    @cases(
         ("key", "mend"),
         [
             ("Kq8rT2vX5y!~nM4", "must have at least 16 bytes, got 15"),
@@ -314,21 +315,19 @@ class TestCheckKey:
 
 
 class TestCheckScopes:
-    @pytest.mark.parametrize("scopes", [[], ["chat:write"], ["https://a.example/b", "!#[]~"]])
+    @cases("scopes", [[], ["chat:write"], ["https://a.example/b", "!#[]~"]])
     def test_words_without_spaces_quotes_and_backslashes(self, scopes: list[str]) -> None:
         """RFC 6749 section 3.3."""
         assert check_scopes("scopes", iter(scopes)) == tuple(scopes)
 
-    @pytest.mark.parametrize(
-        "scopes", [["a b"], [""], ['a"b'], ["a\\b"], ["ä"], [7], [None], ["a", "b\n"]]
-    )
+    @cases("scopes", [["a b"], [""], ['a"b'], ["a\\b"], ["ä"], [7], [None], ["a", "b\n"]])
     def test_what_can_be_no_scope_is_named_with_an_example(self, scopes: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             check_scopes("scopes", scopes)
         mend = 'for example ["chat:write"]'
         assert str(caught.value) == f"scopes must be a list of scopes, {mend}, got {scopes!r}"
 
-    @pytest.mark.parametrize("scopes", ["chat:write", None, 7])
+    @cases("scopes", ["chat:write", None, 7])
     def test_what_is_no_list_is_named(self, scopes: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^scopes must be a list, got "):
             check_scopes("scopes", scopes)
@@ -408,7 +407,7 @@ class TestCheckApp:
     def test_a_class_whose_objects_can_be_awaited_is_one(self) -> None:
         assert check_app(WebSocketEndpoint) is WebSocketEndpoint
 
-    @pytest.mark.parametrize("app", [None, "app", Starlette, lambda scope: None])
+    @cases("app", [None, "app", Starlette, lambda scope: None])
     def test_what_is_no_app_is_named(self, app: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^app must be an ASGI (3 )?app"):
             check_app(app)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import authenticator, bearer, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 from uvicorn.logging import AccessFormatter
@@ -59,7 +60,7 @@ def logged(msg: Any, *args: Any, **more: Any) -> str:
 
 
 class TestNames:
-    @pytest.mark.parametrize(
+    @cases(
         ("text", "clean"),
         [
             ("/ws?token={}", "/ws?token=[]"),
@@ -96,7 +97,7 @@ class TestNames:
         clean = clean.replace("{{", "{").replace("}}", "}").replace("[]", HIDDEN)
         assert logged(text.replace("{{", "{").replace("}}", "}").replace("{}", SECRET)) == clean
 
-    @pytest.mark.parametrize(
+    @cases(
         ("source", "text"),
         [
             (QueryParam("access_token"), f"/ws?access_token={SECRET}"),
@@ -124,7 +125,7 @@ class TestNames:
         assert build(QueryParam("a b")).filter(made)
         assert SECRET not in made.getMessage()
 
-    @pytest.mark.parametrize(
+    @cases(
         "raw",
         [
             b"GET /ws HTTP/1.1\r\nX-API-Key: s3cr3t\r\n\r\n",
@@ -139,7 +140,7 @@ class TestNames:
         assert "s3cr3t" not in logged("received %r", raw)
         assert "s3cr3t" not in logged(raw.decode())
 
-    @pytest.mark.parametrize("value", ["a's3cr3t", "a,s3cr3t", "a;s3cr3t"])
+    @cases("value", ["a's3cr3t", "a,s3cr3t", "a;s3cr3t"])
     def test_row_36_a_parameter_ends_where_the_source_says(self, value: str) -> None:
         """Which is at the next `&`: `encodeURIComponent` leaves a quote as it is."""
         scope = websocket(f"token={value}&b=2")
@@ -148,7 +149,7 @@ class TestNames:
 
 
 class TestShapes:
-    @pytest.mark.parametrize(
+    @cases(
         "make",
         [
             mint,
@@ -160,7 +161,7 @@ class TestShapes:
         ],
         ids=["jwt", "jwt with kid", "unsigned jwt", "internal", "ticket", "key"],
     )
-    @pytest.mark.parametrize(
+    @cases(
         "text",
         [
             "{}",
@@ -185,7 +186,7 @@ class TestShapes:
             assert not part or part not in clean
         assert HIDDEN in clean
 
-    @pytest.mark.parametrize(
+    @cases(
         "text",
         [
             "wst_short",
@@ -201,7 +202,7 @@ class TestShapes:
 
 
 class TestHarmless:
-    @pytest.mark.parametrize(
+    @cases(
         "text",
         [
             "",
@@ -275,7 +276,7 @@ class TestServers:
         text = logged('%s - "WebSocket %s" [accepted]', "127.0.0.1:5", f"/ws?token={SECRET}")
         assert text == '127.0.0.1:5 - "WebSocket /ws?token=[redacted]" [accepted]'
 
-    @pytest.mark.parametrize(
+    @cases(
         ("name", "value"),
         [
             ("Authorization", f"Bearer {SECRET}"),
@@ -321,7 +322,7 @@ class TestServers:
         assert made.args == {"path": "/ws", "status": 403}
         assert made.getMessage() == "/ws 403"
 
-    @pytest.mark.parametrize(
+    @cases(
         ("msg", "args"),
         [
             (f"token={SECRET} 100%", ()),
@@ -381,7 +382,7 @@ class TestExceptions:
 class TestBrokenRecords:
     """The handler reports those itself, so the filter must neither raise nor drop them."""
 
-    @pytest.mark.parametrize(
+    @cases(
         ("msg", "args"),
         [
             ("%d", ("x",)),
@@ -406,7 +407,7 @@ class TestBrokenRecords:
 
         assert REDACT.filter(record("%s", Unprintable())) is True
 
-    @pytest.mark.parametrize(
+    @cases(
         ("msg", "args"),
         [
             (f"token={SECRET} %d", ("x",)),
@@ -442,16 +443,14 @@ def test_as_a_filter_of_a_handler_it_covers_every_logger() -> None:
     assert stream.getvalue() == "< X-API-Key: [redacted]\nharmless\n"
 
 
-@pytest.mark.parametrize("piece", ["eyJ-", "eyJ", "wst_", "wst_a.", "token", "token=", "\\n", "' "])
+@cases("piece", ["eyJ-", "eyJ", "wst_", "wst_a.", "token", "token=", "\\n", "' "])
 def test_a_hostile_line_takes_linear_time(piece: str) -> None:
     """Anybody can have an address of 64 KB logged; quadratic work on this one would hang."""
     made = record(piece * 200_000)
     assert REDACT.filter(made) is True
 
 
-@pytest.mark.parametrize(
-    "line", ["session = {}", "{{'token': '{}'}}", "[('session', '{}')]", '{{"token": "{}"}}']
-)
+@cases("line", ["session = {}", "{{'token': '{}'}}", "[('session', '{}')]", '{{"token": "{}"}}'])
 def test_row_36_a_name_and_a_value_in_other_notations(line: str) -> None:
     made = record(line.format(SECRET).replace("%", "%%"))
     assert REDACT.filter(made) is True
@@ -476,7 +475,7 @@ def percent(text: str) -> str:
 class TestForms:
     """Case 33 of what strangers and the world send: the same name and value in other notations."""
 
-    @pytest.mark.parametrize(
+    @cases(
         "line",
         [
             # In JSON, in a string of JSON, and in a string of that
@@ -546,7 +545,7 @@ class TestForms:
             assert value not in text
             assert HIDDEN in text
 
-    @pytest.mark.parametrize(
+    @cases(
         ("line", "clean"),
         [
             (r'"{\"token\": \"{}\", \"a\": 1}"', r'"{\"token\": \"[]\", \"a\": 1}"'),
@@ -558,15 +557,15 @@ class TestForms:
     def test_what_stands_beside_it_stays(self, line: str, clean: str) -> None:
         assert logged(line.replace("{}", SECRET)) == clean.replace("[]", HIDDEN)
 
-    @pytest.mark.parametrize("value", ["a's3cr3t", 'a"s3cr3t', r"a\s3cr3t", r"a\"s3cr3t"])
-    @pytest.mark.parametrize("name", ["token", "session", "x-api-key"])
+    @cases("value", ["a's3cr3t", 'a"s3cr3t', r"a\s3cr3t", r"a\"s3cr3t"])
+    @cases("name", ["token", "session", "x-api-key"])
     def test_row_36_a_quote_of_the_value_does_not_end_it(self, name: str, value: str) -> None:
         for text in (f"{name}: {value}", repr({name: value}), repr(repr({name: value}))):
             assert "s3cr3t" not in logged(text.replace("%", "%%"))
 
-    @pytest.mark.parametrize("times", [1, 2])
-    @pytest.mark.parametrize("make", [mint, lambda: "wst_" + "A" * 22, lambda: "wsk_" + "-_" * 16])
-    @pytest.mark.parametrize("text", ["{}", "/a/{}", "x={}&y=1", "'{}' ", "~{}", "%%{}", "%2F{}"])
+    @cases("times", [1, 2])
+    @cases("make", [mint, lambda: "wst_" + "A" * 22, lambda: "wsk_" + "-_" * 16])
+    @cases("text", ["{}", "/a/{}", "x={}&y=1", "'{}' ", "~{}", "%%{}", "%2F{}"])
     def test_row_36_a_shape_is_known_by_its_escapes(
         self, text: str, make: Callable[[], str], times: int
     ) -> None:
@@ -583,7 +582,7 @@ class TestForms:
         text = "/a?x=%" + "25" * 50 + "41"
         assert logged(text) == text
 
-    @pytest.mark.parametrize(
+    @cases(
         "message",
         [
             {"type": "auth", "token": SECRET},
@@ -613,7 +612,7 @@ class WithPatterns:
 
 
 class TestLogPatterns:
-    @pytest.mark.parametrize(
+    @cases(
         ("pattern", "clean"),
         [
             (r"(/ws/)\w+", "GET /ws/[redacted] abcdef"),
@@ -637,7 +636,7 @@ class TestLogPatterns:
         assert build(Mine("token")).filter(made)
         assert made.getMessage() == "/ws?token=[redacted]&a=[redacted]&b=[redacted]"
 
-    @pytest.mark.parametrize("pattern", ["(", 5, None, b"x", "*"])
+    @cases("pattern", ["(", 5, None, b"x", "*"])
     def test_what_is_no_pattern_is_an_error(self, pattern: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"log_patterns\(\) of .* must be a list of"):
             build(WithPatterns(pattern))
@@ -657,13 +656,13 @@ class TestLogPatterns:
         with pytest.raises(ConfigurationError, match=r"log_patterns of .* must be a method"):
             build(Attribute())
 
-    @pytest.mark.parametrize("given", [None, "auth", QueryParam("token")])
+    @cases("given", [None, "auth", QueryParam("token")])
     def test_it_takes_an_authenticator(self, given: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"authenticator must be an? Authenticator"):
             RedactCredentials(given)
 
 
-@pytest.mark.parametrize(
+@cases(
     "piece",
     [
         *("%", "%25", "%2", "%41", "%22", "%255c", "\\", '\\"', "token\\", 'token\\"'),
@@ -673,7 +672,7 @@ class TestLogPatterns:
         *("wst_%41", "token%25", "token%3D", "%74oken", "~", PREFIX, "sec-websocket-protocol:"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("end", ["", "'"])
+@cases("end", ["", "'"])
 def test_row_24_a_hostile_line_of_any_notation_takes_linear_time(piece: str, end: str) -> None:
     """Quadratic work would take minutes for the whole of it."""
     made = record("%s", piece * (LENGTH // len(piece)) + end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, quote_plus
 
-import pytest
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,8 +23,8 @@ def escaped(value: str, times: int = 1, every: int = 1) -> str:
     return value
 
 
-@pytest.mark.parametrize("value", [OPAQUE, ODD, "%", "a%"])
-@pytest.mark.parametrize(
+@cases("value", [OPAQUE, ODD, "%", "a%"])
+@cases(
     "form",
     [
         lambda value: value,
@@ -39,17 +39,15 @@ def test_row_36_every_way_to_write_it_down(form: object, value: str) -> None:
     assert scrubbed(f"<{written}>", [value]) == f"<{HIDDEN}>"
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-@pytest.mark.parametrize("every", [1, 2, 5])
+@cases("times", [1, 2, 3])
+@cases("every", [1, 2, 5])
 def test_row_36_whichever_characters_are_escaped_and_however_often(times: int, every: int) -> None:
     written = escaped(OPAQUE, times, every)
     text = f"GET /ws?token={written}&a=%20 100% {written}"
     assert scrubbed(text, [OPAQUE]) == f"GET /ws?token={HIDDEN}&a=%20 100% {HIDDEN}"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "nothing", "100% %zz %", "%2e%2e/%41", "op4que.tok-en", "[redacted]"]
-)
+@cases("text", ["", "nothing", "100% %zz %", "%2e%2e/%41", "op4que.tok-en", "[redacted]"])
 def test_all_else_stays(text: str) -> None:
     assert scrubbed(text, [OPAQUE]) == text
     assert scrubbed(text, []) == text

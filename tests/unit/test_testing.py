@@ -8,6 +8,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from handshakes import NOW, SECRET, Clock, authenticator, jwt_verifier
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -62,7 +63,7 @@ def refusal(test_client: TestClient, path: str = "/chat") -> tuple[int, str]:
 
 
 class TestAsPrincipal:
-    @pytest.mark.parametrize("query", ["", "?token=rubbish", "?token=a&token=b"])
+    @cases("query", ["", "?token=rubbish", "?token=a&token=b"])
     def test_everybody_is_the_principal_whatever_they_bring(self, query: str) -> None:
         auth = authenticator()
         with as_principal(auth, ALICE):
@@ -207,7 +208,7 @@ class TestMakeJwt:
     def test_an_unsigned_one_needs_no_key(self) -> None:
         assert jwt.get_unverified_header(make_jwt(None, algorithm="none"))["alg"] == "none"
 
-    @pytest.mark.parametrize("key", [None, Path("key.pem")])
+    @cases("key", [None, Path("key.pem")])
     def test_case_38_what_only_leads_to_a_key_is_named(self, key: object) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must be a secret or a private key, "):
             make_jwt(key)

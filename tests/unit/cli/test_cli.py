@@ -15,6 +15,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from handshakes import SECRET
@@ -128,7 +129,7 @@ def test_a_short_key_signs_and_is_told_of(
     assert "5 bytes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
+@cases(
     "arguments, why",
     [
         ([], "--key-env --key-file is required"),
@@ -162,7 +163,7 @@ def test_a_key_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str
 # explain
 
 
-@pytest.mark.parametrize("reason", Reason)
+@cases("reason", Reason)
 def test_a_code_and_its_phrase_are_explained_from_the_table(
     reason: Reason, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,7 +178,7 @@ def test_a_code_and_its_phrase_are_explained_from_the_table(
         assert f"  for {reason.phrase}, on Daphne: {reason.advice}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
+@cases(
     "code, meaning",
     [
         (1000, "normal closure"),
@@ -205,7 +206,7 @@ def test_a_reason_of_somebody_else_is_not_printed(capsys: pytest.CaptureFixture[
     assert out.endswith("The client should: stop\n")
 
 
-@pytest.mark.parametrize("code", ["999", "5000", "x", "-1"])
+@cases("code", ["999", "5000", "x", "-1"])
 def test_what_is_no_close_code(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1000 to 4999" in refused(capsys, "explain", code) or code in ("x", "-1")
 
@@ -215,7 +216,7 @@ def test_what_is_no_close_code(code: str, capsys: pytest.CaptureFixture[str]) ->
 URL = "ws://127.0.0.1:1/"
 
 
-@pytest.mark.parametrize(
+@cases(
     "arguments, why",
     [
         ([URL, "--token", "opensesame"], "use --token-env NAME, or --token-file FILE"),
@@ -258,7 +259,7 @@ def test_what_can_be_no_probe(
     assert "sesame" not in err and "\x1b" not in err
 
 
-@pytest.mark.parametrize("missing", ["rich", "websockets"])
+@cases("missing", ["rich", "websockets"])
 def test_without_the_extra_probe_says_what_to_install(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,7 +290,7 @@ def test_ctrl_c_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["token", "--key-file", "-"]) == 130
 
 
-@pytest.mark.parametrize("command", ["", "probe", "explain", "key", "token"])
+@cases("command", ["", "probe", "explain", "key", "token"])
 def test_it_says_how_it_is_used(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main([command, "--help"] if command else ["--help"])

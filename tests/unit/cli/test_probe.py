@@ -25,6 +25,8 @@ from websockets.utils import accept_key
 from asgi_wsauth.cli import main
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 PAGES = "https://chat.example"
 REFUSED = {"no_token", "rubbish", "alg_none", "forged", "expired", "subprotocol"}
 

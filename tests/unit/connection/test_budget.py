@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import ANSWER, CONNECT, Knows, authenticator, websocket
 from sockets import until
 
@@ -17,7 +18,7 @@ from asgi_wsauth.connection.budget import _LEAST, _MOST, Budget, budget
 from asgi_wsauth.connection.valve import Valve, valve_of
 from asgi_wsauth.loops.timers import timers
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 _numbers = count()
@@ -100,7 +101,7 @@ async def test_500_clients_of_one_address_that_answer_all_see_their_code(
     assert len(budget()) == 0
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::"])
+@cases("host", ["192.0.2.1", "2001:db8::"])
 async def test_of_those_that_do_not_answer_few_are_accepted(host: str) -> None:
     peers = [Peer(host if ":" not in host else f"{host}{i}") for i in range(40)]
     app = door()
@@ -182,7 +183,7 @@ async def test_one_that_the_server_cancels_waits_and_holds_nothing() -> None:
     assert here._shares == {}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "valved", "places"),
     [("a", False, _LEAST), (None, False, 8 * _LEAST), ("a", True, 5), (None, True, 40)],
 )
@@ -226,7 +227,7 @@ async def test_of_those_that_wait_none_is_left_to_wait_where_silent_ones_hold_al
     assert entered == [False]
 
 
-@pytest.mark.parametrize("valved", [False, True])
+@cases("valved", [False, True])
 async def test_silent_ones_of_some_addresses_leave_the_others_theirs(valved: bool) -> None:
     here = Budget()
     for host in "abcdefgh":

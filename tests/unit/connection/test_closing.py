@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import ANSWER, CONNECT, NOW, authenticator, websocket
 from sockets import ACCEPT, text, until
 
@@ -28,7 +29,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.connection.closing import close, read_on
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 DENIED = Denied(Reason.EXPIRED)
 TOLD = {"type": "websocket.close", "code": 4001, "reason": "token_expired"}
@@ -105,7 +106,7 @@ async def test_a_client_that_says_too_much_is_let_go() -> None:
     assert peer.journal == ["close", *["receive"] * 5]
 
 
-@pytest.mark.parametrize("error", [OSError(), RuntimeError()], ids=repr)
+@cases("error", [OSError(), RuntimeError()], ids=repr)
 async def test_who_can_not_be_heard_is_gone(error: Exception) -> None:
     async def receive() -> dict[str, Any]:
         raise error
@@ -113,7 +114,7 @@ async def test_who_can_not_be_heard_is_gone(error: Exception) -> None:
     assert await close(receive, Peer().send, DENIED, 4001)
 
 
-@pytest.mark.parametrize("fails", ["accept", "close"])
+@cases("fails", ["accept", "close"])
 async def test_who_can_not_be_told_is_not_listened_to(fails: str) -> None:
     class Gone(Peer):
         async def send(self, message: dict[str, Any]) -> None:
@@ -183,8 +184,8 @@ class Valve:
         await (anyio.lowlevel.checkpoint() if self._answers else anyio.sleep_forever())
 
 
-@pytest.mark.parametrize("server", [Peer, Waits])
-@pytest.mark.parametrize("answers", [True, False])
+@cases("server", [Peer, Waits])
+@cases("answers", [True, False])
 async def test_where_there_is_a_valve_it_knows_when_the_client_is_gone(
     server: type[Peer], answers: bool
 ) -> None:
@@ -194,7 +195,7 @@ async def test_where_there_is_a_valve_it_knows_when_the_client_is_gone(
     assert peer.journal == ["close"]  # nothing is asked of the server
 
 
-@pytest.mark.parametrize("server", [Peer, Waits])
+@cases("server", [Peer, Waits])
 async def test_a_server_that_cancels_it_leaves_nobody_waiting(server: type[Peer]) -> None:
     peer = server(answers=False)
     async with anyio.create_task_group() as tasks:
@@ -258,7 +259,7 @@ async def test_a_client_that_never_answers_an_app_costs_a_second() -> None:
     assert 0.9 < await seconds_of(run) < 3
 
 
-@pytest.mark.parametrize("query", ["", "token=b"])
+@cases("query", ["", "token=b"])
 async def test_who_is_refused_after_a_first_message_is_read_from(query: str) -> None:
     first = text('{"type": "auth", "token": "b"}')
     peer = Peer(CONNECT, *([] if query else [first]), text("b"))
@@ -317,7 +318,7 @@ async def test_an_instance_inside_a_guard_refuses_with_a_code_that_the_server_se
     assert peer.journal[-2:] == ["receive", "disconnect"]
 
 
-@pytest.mark.parametrize("accepts", [True, False])
+@cases("accepts", [True, False])
 async def test_an_app_whose_close_the_server_would_not_send_is_closed_later(accepts: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import CONNECT, App, Clock, Knows, authenticator, bearer, drive, websocket
 from sockets import ACCEPT, CLOSE, LEFT, Seat, Wire, running, said, settled, text, until
 from starlette.requests import HTTPConnection
@@ -33,10 +34,9 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 ALICE = Principal("alice")
-CASES: Any = pytest.mark.parametrize
 
 
 def hello(token: Any = "a", **more: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ async def test_a_chain_that_waits_twice_is_watched_once() -> None:
     assert app.got == [CONNECT, text("hi"), LEFT]
 
 
-@CASES("look", [1, 2, 3])
+@cases("look", [1, 2, 3])
 async def test_row_32_whenever_the_client_leaves_the_work_is_cancelled(
     look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +197,7 @@ async def test_the_app_accepts_once_and_a_second_time_is_the_servers_affair() ->
     assert wire.kinds == ["accept", "accept", "close"]
 
 
-@CASES(
+@cases(
     ("offered", "subprotocol", "answered"),
     [
         ([], "chat", None),
@@ -238,7 +238,7 @@ async def test_a_cookie_is_a_credential_too() -> None:
     assert app.scope["user"].identity == "alice"
 
 
-@CASES(
+@cases(
     ("message", "reason"),
     [
         (hello("b"), Reason.INVALID),
@@ -252,7 +252,7 @@ async def test_a_cookie_is_a_credential_too() -> None:
         ({"type": "websocket.receive", "text": None, "bytes": b""}, Reason.MALFORMED),
     ],
 )
-@CASES("rejection", ["accept_then_close", "http_response", "close"])
+@cases("rejection", ["accept_then_close", "http_response", "close"])
 async def test_a_message_that_is_refused_closes_the_socket(
     message: Any, reason: Reason, rejection: str
 ) -> None:
@@ -279,7 +279,7 @@ async def test_a_client_that_says_nothing_is_missing() -> None:
     assert wire.journal[0] == "receive ended"  # so Granian sends the close
 
 
-@CASES("when", ["before the connect", "before its message", "while it is accepted"])
+@cases("when", ["before the connect", "before its message", "while it is accepted"])
 async def test_row_32_a_client_that_leaves_instead(when: str) -> None:
     class Gone(Wire):
         async def send(self, message: dict[str, Any]) -> None:
@@ -312,7 +312,7 @@ async def test_row_32_a_receive_that_raises_is_a_client_that_left() -> None:
     assert door.told == [Abandoned]
 
 
-@CASES("when", ["says it twice", "leaves"])
+@cases("when", ["says it twice", "leaves"])
 async def test_while_its_message_is_verified_the_client_is_heard(when: str) -> None:
     asked = anyio.Event()
     proceed = anyio.Event()
@@ -357,7 +357,7 @@ async def test_row_40_no_more_than_so_many_wait() -> None:
     assert source._waiting == 0
 
 
-@CASES(
+@cases(
     ("options", "handshake", "reason", "why"),
     [
         (
@@ -387,7 +387,7 @@ async def test_who_is_refused_in_any_case_is_not_asked(
     assert event.detail == why
 
 
-@CASES("headers", [[], [("origin", "https://a.example")]], ids=["a program", "an allowed page"])
+@cases("headers", [[], [("origin", "https://a.example")]], ids=["a program", "an allowed page"])
 async def test_where_origins_are_named_these_are_asked(headers: list[tuple[str, str]]) -> None:
     app = App()
     door = Door(app, allowed_origins=["https://a.example"])

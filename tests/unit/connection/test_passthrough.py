@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import App, Knows, authenticator, bearer, drive, mint, nobody, websocket
 from http_calls import Api, call, request
 from starlette.requests import HTTPConnection
@@ -78,8 +79,8 @@ def asks(way: str, *headers: tuple[str, str]) -> dict[str, Any]:
     return request(**{**given, "headers": [*given.get("headers", ()), *headers]})
 
 
-@pytest.mark.parametrize("headers", [[KEY], [("sec-websocket-version", "13")]])
-@pytest.mark.parametrize("way", WAYS)
+@cases("headers", [[KEY], [("sec-websocket-version", "13")]])
+@cases("way", WAYS)
 async def test_a_handshake_that_arrives_as_http_loses_its_credential(
     way: str, headers: Any
 ) -> None:
@@ -92,7 +93,7 @@ async def test_a_handshake_that_arrives_as_http_loses_its_credential(
     assert app.scope is scope
 
 
-@pytest.mark.parametrize("way", ["query", "path", "twice", "subprotocol"])
+@cases("way", ["query", "path", "twice", "subprotocol"])
 async def test_of_another_request_the_log_loses_what_the_app_still_finds(way: str) -> None:
     """`/reset?token=...` is its own."""
     app, scope = Api(), asks(way)
@@ -105,7 +106,7 @@ async def test_of_another_request_the_log_loses_what_the_app_still_finds(way: st
         assert app.scope["headers"] == headers
 
 
-@pytest.mark.parametrize("way", ["header", "cookie"])
+@cases("way", ["header", "cookie"])
 async def test_what_no_server_logs_stays_where_it_is(way: str) -> None:
     app, scope = Api(), asks(way)
     before = {**scope, "headers": list(scope["headers"])}
@@ -122,8 +123,8 @@ async def test_a_request_without_anything_passes_as_it_is() -> None:
     assert scope == before
 
 
-@pytest.mark.parametrize("options", [{"exclude": ["/api"]}, {"only": ["/ws"]}])
-@pytest.mark.parametrize("headers", [[], [KEY]])
+@cases("options", [{"exclude": ["/api"]}, {"only": ["/ws"]}])
+@cases("headers", [[], [KEY]])
 async def test_on_a_path_that_is_not_guarded_nothing_is_redacted(
     options: Any, headers: Any
 ) -> None:
@@ -164,9 +165,9 @@ ORDERS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("headers", [[], [KEY]], ids=["request", "handshake"])
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "twice"])
+@cases("headers", [[], [KEY]], ids=["request", "handshake"])
+@cases("order", ORDERS)
+@cases("way", [way for way in WAYS if way != "twice"])
 async def test_a_guard_for_http_inside_finds_the_credential(
     way: str, order: str, headers: Any
 ) -> None:
@@ -178,8 +179,8 @@ async def test_a_guard_for_http_inside_finds_the_credential(
         assert "opaque" not in repr(told)
 
 
-@pytest.mark.parametrize("headers", [[], [KEY]], ids=["request", "handshake"])
-@pytest.mark.parametrize("order", ORDERS)
+@cases("headers", [[], [KEY]], ids=["request", "handshake"])
+@cases("order", ORDERS)
 async def test_what_is_no_single_credential_is_refused_in_any_order(
     order: str, headers: Any
 ) -> None:
@@ -210,7 +211,7 @@ def another(**options: Any) -> Any:
     return authenticator(Knows(opaque=Principal("bob")), sources=[Header("x-key")], **options)
 
 
-@pytest.mark.parametrize("origin", [[EVIL], [("origin", PAGE)], []])
+@cases("origin", [[EVIL], [("origin", PAGE)], []])
 async def test_a_cookie_is_not_for_who_judges_no_origin(origin: Any) -> None:
     app, scope = Api(), request(headers=[COOKIE, *origin, KEY])
     guarded = WebSocketAuthMiddleware(HTTPAuthMiddleware(app, another()), everywhere())
@@ -233,7 +234,7 @@ async def test_a_credential_beside_a_cookie_is_handed_on() -> None:
     assert (answer.status, answer.json) == (200, "bob")
 
 
-@pytest.mark.parametrize("origin", [[EVIL], [("origin", PAGE)], []])
+@cases("origin", [[EVIL], [("origin", PAGE)], []])
 async def test_nor_while_login_is_off_further_out(origin: Any) -> None:
     app = App()
     guarded = WebSocketAuthMiddleware(
@@ -292,7 +293,7 @@ class Raises(QueryParam):
         raise KeyError("opaque")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "more"),
     [
         (Raises(), {}),
@@ -375,7 +376,7 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize(
+@cases(
     ("guarded", "kinds", "option"),
     [
         ("WebSocketAuthMiddleware(app, auth)", "http http http", "allow_unguarded_http"),
@@ -409,7 +410,7 @@ def test_a_process_that_leaves_a_protocol_open_is_told_so_once(
         assert not told.count("Traceback")
 
 
-@pytest.mark.parametrize("given", [None, 1, "yes"])
+@cases("given", [None, 1, "yes"])
 def test_the_option_is_checked(given: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^allow_unguarded_http must be True or False"):
         WebSocketAuthMiddleware(App(), everywhere(), allow_unguarded_http=given)

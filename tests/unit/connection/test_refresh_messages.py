@@ -6,13 +6,12 @@ import json
 import sys
 from typing import Any
 
-import pytest
+from cases import cases
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 
-CASES: Any = pytest.mark.parametrize
 TELL = "auth.refresh"
 DUE = '{"type": "auth.refresh.due", "expires_at": 1790000000.0}'
 
@@ -91,7 +90,7 @@ OTHERS = [
 ]
 
 
-@CASES("content", IMITATIONS, ids=range(len(IMITATIONS)))
+@cases("content", IMITATIONS, ids=range(len(IMITATIONS)))
 def test_what_a_client_would_read_as_the_guards_is_an_imitation(content: str) -> None:
     assert imitates(content)
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le", "utf-32"):
@@ -100,7 +99,7 @@ def test_what_a_client_would_read_as_the_guards_is_an_imitation(content: str) ->
         assert imitates(bytearray(data))
 
 
-@CASES("content", OTHERS, ids=range(len(OTHERS)))
+@cases("content", OTHERS, ids=range(len(OTHERS)))
 def test_anything_else_is_the_apps(content: str) -> None:
     assert not imitates(content)
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
@@ -113,7 +112,7 @@ def test_bytes_that_are_no_utf_8_are_read_as_browsers_read_them() -> None:
     assert not imitates(b"\x00\x01\x02\x03 auth.refresh.due")
 
 
-@CASES("content", [{}, {"text": None, "bytes": None}, {"text": 5, "bytes": "x"}, {"bytes": None}])
+@cases("content", [{}, {"text": None, "bytes": None}, {"text": 5, "bytes": "x"}, {"bytes": None}])
 def test_what_has_no_content_is_left_to_the_server(content: dict[str, Any]) -> None:
     assert not messages().is_imitated_by({"type": "websocket.send", **content})
 
@@ -124,7 +123,7 @@ def test_a_message_with_both_is_looked_at_twice() -> None:
     assert messages().is_imitated_by({**both, "text": DUE, "bytes": b"hello"})
 
 
-@CASES("name", ["https://chat.example/refresh-1_a:b", "/", "a/", "//", "-", ":.:", "type", "0"])
+@cases("name", ["https://chat.example/refresh-1_a:b", "/", "a/", "//", "-", ":.:", "type", "0"])
 def test_each_name_is_kept(name: str) -> None:
     told = {"type": f"{name}.due"}
     plain = json.dumps(told)
@@ -221,7 +220,7 @@ def brought(text: str, name: str = TELL) -> str | None:
     return messages(name).token_in({"type": "websocket.receive", "text": text})
 
 
-@CASES(
+@cases(
     "text",
     [
         '{"type": "auth/refresh", "token": "new"}',
@@ -236,7 +235,7 @@ def test_a_client_may_write_its_message_in_any_way_that_json_has(text: str) -> N
     assert brought(text) is None
 
 
-@CASES(
+@cases(
     "text",
     [
         json.dumps({"type": TELL, "token": "T" * 9300}),
@@ -252,7 +251,7 @@ def test_a_new_credential_that_is_far_too_long_is_a_bad_one_and_never_the_apps(t
     assert brought(text) == ""
 
 
-@CASES(
+@cases(
     "text",
     [
         "x" * 10_000 + TELL,

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import App, Clock, Knows, Outcome, authenticator, bearer, drive, websocket
 
 from asgi_wsauth import (
@@ -19,7 +20,7 @@ from asgi_wsauth import (
 from asgi_wsauth.connection import rejection as rejection_module
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 ORIGIN = ("origin", "https://chat.example")
 BY_CODE, BY_HTTP = "accept_then_close", "http_response"
@@ -32,7 +33,7 @@ def test_pages_are_told_by_code_and_programs_by_http_where_it_says_auto() -> Non
     assert telling.choose(websocket()) == ChosenRejection(BY_HTTP)
 
 
-@pytest.mark.parametrize("rejection", ["http_response", "close"])
+@cases("rejection", ["http_response", "close"])
 def test_whoever_has_chosen_a_way_gets_that(rejection: Rejection) -> None:
     telling = Rejections(rejection)
     for _ in range(30):
@@ -49,7 +50,7 @@ def ways(telling: Rejections, times: int, *presented: str, **handshake: Any) -> 
 OFTEN = [BY_CODE] * 9 + [BY_HTTP] * 3
 
 
-@pytest.mark.parametrize("presented", [[], ["bad"], ["a", "b"], ["\ud800"]])
+@cases("presented", [[], ["bad"], ["a", "b"], ["\ud800"]])
 def test_who_brings_the_same_for_the_tenth_time_is_told_by_http(presented: list[str]) -> None:
     telling = Rejections("accept_then_close")
     assert ways(telling, 12, *presented) == OFTEN
@@ -59,9 +60,7 @@ def test_who_brings_the_same_for_the_tenth_time_is_told_by_http(presented: list[
     assert ways(telling, 3, *presented, headers=[ORIGIN]) == [BY_CODE] * 3
 
 
-@pytest.mark.parametrize(
-    "peer", [{"client": None}, {"client": ("testclient", 50000), "server": ("testserver", 80)}]
-)
+@cases("peer", [{"client": None}, {"client": ("testclient", 50000), "server": ("testserver", 80)}])
 def test_who_has_no_address_is_nobody_who_could_be_known_again(peer: dict[str, Any]) -> None:
     assert ways(Rejections("accept_then_close"), 30, **peer) == [BY_CODE] * 30
 
@@ -96,7 +95,7 @@ def test_memory_is_bounded_and_who_was_seen_longest_ago_goes(
     assert not any(b"token" in digest for digest in telling._streaks)
 
 
-@pytest.mark.parametrize("headers", [None, 5, [b"origin"], [(b"origin", b"x", b"y")]])
+@cases("headers", [None, 5, [b"origin"], [(b"origin", b"x", b"y")]])
 def test_headers_that_no_server_should_build_are_no_origin(headers: Any) -> None:
     scope = {**websocket(), "headers": headers}
     assert Rejections("auto").choose(scope).rejection == BY_HTTP
@@ -111,9 +110,7 @@ async def loop(door: WebSocketAuthMiddleware, **handshake: Any) -> list[Outcome]
     return [await drive(door, websocket(**handshake)) for _ in range(LOOPING)]
 
 
-@pytest.mark.parametrize(
-    "reason", [Reason.MISSING, Reason.EXPIRED, Reason.REVOKED, Reason.THROTTLED, Reason.INVALID]
-)
+@cases("reason", [Reason.MISSING, Reason.EXPIRED, Reason.REVOKED, Reason.THROTTLED, Reason.INVALID])
 async def test_a_looping_program_is_told_by_http_with_the_tables_status(reason: Reason) -> None:
     refusals: list[Refused] = []
 
@@ -171,7 +168,7 @@ async def test_its_log_lines_are_summed_up(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.records[-1].__dict__["repeated"] == 64
 
 
-@pytest.mark.parametrize("reason", [Reason.INVALID, Reason.ERROR])
+@cases("reason", [Reason.INVALID, Reason.ERROR])
 def test_a_repeated_refusal_is_logged_as_often_as_its_number_doubles(
     reason: Reason, caplog: pytest.LogCaptureFixture
 ) -> None:

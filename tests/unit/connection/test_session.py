@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import (
     CONNECT,
     NOW,
@@ -77,12 +78,11 @@ from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.phases import STEPS, Phase
 from asgi_wsauth.stores import Notice
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 EXPIRED = (4001, "token_expired")
 REVOKED = (4004, "token_revoked")
 TELL = "auth.refresh"
-CASES: Any = pytest.mark.parametrize
 
 
 def alice(expires_in: float | None = 100, **more: Any) -> Principal:
@@ -209,8 +209,8 @@ async def is_revoked(door: Door) -> None:
     await door.revocations.revoke_user("alice")
 
 
-@CASES(("end", "told"), [(expires, EXPIRED), (is_revoked, REVOKED)], ids=["expiry", "revocation"])
-@CASES("app", APPS, ids=named)
+@cases(("end", "told"), [(expires, EXPIRED), (is_revoked, REVOKED)], ids=["expiry", "revocation"])
+@cases("app", APPS, ids=named)
 async def test_row_37_whatever_the_app_does_there_is_one_close(
     app: Any, end: Any, told: tuple[int, str]
 ) -> None:
@@ -248,7 +248,7 @@ async def test_row_37_nobody_has_to_look_at_the_clock() -> None:
     assert wire.close == EXPIRED
 
 
-@CASES("rejection", ["accept_then_close", "http_response", "close"])
+@cases("rejection", ["accept_then_close", "http_response", "close"])
 async def test_row_37_before_the_app_has_answered_it_is_refused(rejection: Any) -> None:
     door = Door(never_answers, grace=0, rejection=rejection)
     async with running(door) as wire:
@@ -299,8 +299,8 @@ async def hears_of_the_client(scope: Any, receive: Any, send: Any) -> None:
         await receive()
 
 
-@CASES("app", [closes, answers_with_http, hears_of_the_client], ids=named)
-@CASES("end", [expires, is_revoked], ids=["expiry", "revocation"])
+@cases("app", [closes, answers_with_http, hears_of_the_client], ids=named)
+@cases("end", [expires, is_revoked], ids=["expiry", "revocation"])
 async def test_row_37_what_has_just_ended_by_itself_is_not_ended_again(app: Any, end: Any) -> None:
     tidied, proceed = anyio.Event(), anyio.Event()
 
@@ -321,7 +321,7 @@ async def test_row_37_what_has_just_ended_by_itself_is_not_ended_again(app: Any,
     assert door.left_over == []
 
 
-@CASES("app", [closes, answers_with_http, hears_of_the_client], ids=named)
+@cases("app", [closes, answers_with_http, hears_of_the_client], ids=named)
 async def test_an_app_that_goes_on_without_a_client_has_no_more_than_its_grace(app: Any) -> None:
     async def goes_on(scope: Any, receive: Any, send: Any) -> None:
         await app(scope, receive, send)
@@ -409,7 +409,7 @@ async def test_row_38_a_store_that_breaks_while_it_is_claimed_admits_nobody() ->
     assert event.detail == "the entry: ValueError"
 
 
-@CASES("same_store", [True, False])
+@cases("same_store", [True, False])
 async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None:
     class Store(MemoryStore):
         async def take_slot(self, slot: Any, /, **more: Any) -> Any:
@@ -426,7 +426,7 @@ async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None
     assert door.left_over == []
 
 
-@CASES(("same_store", "looks"), [(True, 1), (False, 2)])
+@cases(("same_store", "looks"), [(True, 1), (False, 2)])
 async def test_row_38_a_store_of_both_is_asked_on_the_same_way(
     same_store: bool, looks: int
 ) -> None:
@@ -479,7 +479,7 @@ SUBJECTS: list[Any] = [
 ]
 
 
-@CASES("what", SUBJECTS_OF)
+@cases("what", SUBJECTS_OF)
 async def test_by_whatever_it_is_revoked(what: str) -> None:
     app = Seat()
     door = Door(app, known={"a": alice(None, token_id="jti", session_id="sid", issued_at=NOW)})
@@ -529,7 +529,7 @@ async def test_a_pending_receive_ends_first_then_the_close_goes_out_then_the_app
     assert wire.journal == ["receive ended", "close", "the app is told"]
 
 
-@CASES("how", ["stays in its receive", "never sends"])
+@cases("how", ["stays in its receive", "never sends"])
 async def test_a_server_that_is_slow_holds_up_nobody(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,7 +590,7 @@ async def test_an_accept_on_its_way_arrives_before_the_close() -> None:
     assert door.left_over == []
 
 
-@CASES("error", [OSError("gone"), RuntimeError("already closed")])
+@cases("error", [OSError("gone"), RuntimeError("already closed")])
 async def test_a_client_that_is_gone_when_it_is_to_be_closed(error: Exception) -> None:
     class Gone(Wire):
         async def send(self, message: dict[str, Any]) -> None:
@@ -646,7 +646,7 @@ async def test_what_arrives_at_the_same_moment_is_not_taken_for_the_end() -> Non
     assert wire.close == REVOKED
 
 
-@CASES("app", [never_receives, never_answers], ids=named)
+@cases("app", [never_receives, never_answers], ids=named)
 async def test_an_app_that_never_took_the_connect_gets_it_before_the_disconnect(app: Any) -> None:
     got = []
     proceed = anyio.Event()
@@ -673,7 +673,7 @@ async def test_an_app_that_never_took_the_connect_gets_it_before_the_disconnect(
 # What the app may do afterwards
 
 
-@CASES("message", [said("x"), ACCEPT, CLOSE, {"type": "websocket.http.response.start"}])
+@cases("message", [said("x"), ACCEPT, CLOSE, {"type": "websocket.http.response.start"}])
 async def test_sending_after_the_end_raises_as_asgi_asks(message: dict[str, Any]) -> None:
     """ASGI specification 2.4, "Disconnected client"."""
     raised = []
@@ -799,7 +799,7 @@ async def test_an_app_that_ends_within_its_grace_is_not_cancelled() -> None:
     assert door.left_over == []
 
 
-@CASES("while_it", ["refreshes", "accepts"])
+@cases("while_it", ["refreshes", "accepts"])
 async def test_what_is_under_way_at_the_end_does_not_prolong_the_grace(while_it: str) -> None:
     proceed = anyio.Event()
 
@@ -866,8 +866,8 @@ ERRORS: dict[str, tuple[Callable[[Exception], Exception], bool]] = {
 }
 
 
-@CASES(("make", "raises"), ERRORS.values(), ids=ERRORS)
-@CASES("ended", [True, False])
+@cases(("make", "raises"), ERRORS.values(), ids=ERRORS)
+@cases("ended", [True, False])
 async def test_an_error_that_only_tells_of_the_end_is_none(
     make: Any, raises: bool, ended: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -910,7 +910,7 @@ async def test_an_error_that_only_tells_of_the_end_is_none(
     assert door.left_over == []
 
 
-@CASES("first", ["the end", "the server"])
+@cases("first", ["the end", "the server"])
 async def test_an_app_that_the_server_cancels_at_the_same_moment_is_cancelled(first: str) -> None:
     """The server's word counts, whatever else happens: it would wait for ever."""
     after = []
@@ -945,8 +945,8 @@ async def test_an_app_that_the_server_cancels_at_the_same_moment_is_cancelled(fi
     await until(lambda: wire.close == REVOKED and door.left_over == [])
 
 
-@CASES("anyio_backend", ["asyncio"])
-@CASES("app", [Seat(), streams], ids=["is told", "has returned"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("app", [Seat(), streams], ids=["is told", "has returned"])
 async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
     app: Any, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -979,7 +979,7 @@ async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
 # Closed by the app, through the session
 
 
-@CASES("reason", Reason, ids=lambda reason: reason.name)
+@cases("reason", Reason, ids=lambda reason: reason.name)
 async def test_the_app_closes_it_for_a_reason(reason: Reason) -> None:
     app = Seat()
     door = Door(app, close_codes={Reason.REVOKED: 4321})
@@ -1003,7 +1003,7 @@ async def test_it_is_closed_because_it_was_revoked_unless_the_app_says_otherwise
     assert wire.close == REVOKED
 
 
-@CASES("accepts", [True, False])
+@cases("accepts", [True, False])
 async def test_an_app_closes_its_own_socket_while_it_does_not_receive(accepts: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -1018,7 +1018,7 @@ async def test_an_app_closes_its_own_socket_while_it_does_not_receive(accepts: b
     assert wire.kinds == ["accept", "close"]
 
 
-@CASES("accepts", [True, False])
+@cases("accepts", [True, False])
 async def test_a_socket_that_nothing_guards_can_be_closed_once(accepts: bool) -> None:
     app = App()
 
@@ -1051,7 +1051,7 @@ async def test_over_http_there_is_no_socket() -> None:
 # Which sockets are guarded
 
 
-@CASES(
+@cases(
     ("expires_in", "revocations", "options", "guarded"),
     [
         (None, False, {}, False),
@@ -1105,7 +1105,7 @@ async def test_without_expiry_time_ends_nothing() -> None:
     assert app.got[-1] == LEFT
 
 
-@CASES("expires_in", [1e9, 1e12, 1e300, inf], ids=str)
+@cases("expires_in", [1e9, 1e12, 1e300, inf], ids=str)
 async def test_row_39_an_end_that_is_centuries_away_is_no_overflow(expires_in: float) -> None:
     app = Seat()
     door = Door(app, known={"a": alice(expires_in), "b": alice(100)}, refresh_message=TELL)
@@ -1127,7 +1127,7 @@ async def test_row_39_an_end_that_is_centuries_away_is_no_overflow(expires_in: f
     assert door.left_over == []
 
 
-@pytest.mark.parametrize("kind", ["accept", "close"])
+@cases("kind", ["accept", "close"])
 async def test_a_server_that_fails_to_answer_a_client_that_left_meanwhile(kind: str) -> None:
     left = anyio.Event()
 
@@ -1228,7 +1228,7 @@ async def test_a_refresh_moves_the_end() -> None:
     assert event.fingerprint == Credential("b").fingerprint
 
 
-@CASES(("sooner", "ends"), [(50, 50), (None, None), (100, 100)])
+@cases(("sooner", "ends"), [(50, 50), (None, None), (100, 100)])
 async def test_a_refresh_may_bring_the_end_nearer_or_take_it_away(sooner: Any, ends: Any) -> None:
     app = Seat()
     door = Door(app, known={"a": alice(100), "b": alice(sooner)})
@@ -1260,7 +1260,7 @@ async def no_more(principal: Principal, conn: HTTPConnection) -> Any:
     return None if principal.method == "gone" else principal
 
 
-@CASES(
+@cases(
     ("token", "reason"),
     [
         ("bob", Reason.FORBIDDEN),
@@ -1400,8 +1400,8 @@ class Slow(MemoryStore):
         return found
 
 
-@CASES("revoked", ["the old one", "the new one", "the user"])
-@CASES("moment", [1, 2, 3])
+@cases("revoked", ["the old one", "the new one", "the user"])
+@cases("moment", [1, 2, 3])
 async def test_row_38_revoked_while_it_is_refreshed(revoked: str, moment: int) -> None:
     """At whichever moment: during the first look, during the second one, or afterwards."""
     app, store = Seat(), Slow()
@@ -1454,7 +1454,7 @@ async def test_row_38_revoked_while_it_is_refreshed(revoked: str, moment: int) -
     assert door.left_over == []
 
 
-@CASES("failure", ["the new one is revoked", "the store fails", "the app gives up"])
+@cases("failure", ["the new one is revoked", "the store fails", "the app gives up"])
 async def test_row_38_the_old_one_is_revoked_during_a_refresh_that_fails(failure: str) -> None:
     """As an issuer does that rotates tokens: whoever goes on with the old one is ended."""
     app = Seat()
@@ -1516,7 +1516,7 @@ async def test_the_client_refreshes_and_is_told_how_long_it_may_stay() -> None:
     assert door.told == ["admitted", "refreshed", "closed"]
 
 
-@CASES(
+@cases(
     "message",
     [
         text("auth.refresh"),
@@ -1556,7 +1556,7 @@ async def test_a_token_of_the_greatest_size_fits() -> None:
     assert json.loads(wire.sent[1]["text"])["expires_at"] == NOW + 500
 
 
-@CASES(
+@cases(
     ("message", "reason"),
     [
         (text('{"type": "auth.refresh"}'), Reason.MALFORMED),
@@ -1597,7 +1597,7 @@ async def test_without_the_option_such_a_message_is_the_apps() -> None:
     assert app.got == [CONNECT, asks(), LEFT]
 
 
-@CASES("when", ["before its accept", "after its close"])
+@cases("when", ["before its accept", "after its close"])
 async def test_row_25_the_app_sees_no_refresh_when_none_can_be_answered_either(when: str) -> None:
     got = []
 
@@ -1646,7 +1646,7 @@ def told_due(wire: Wire) -> list[float]:
     return [words["expires_at"] - NOW for words in told if words["type"] == f"{TELL}.due"]
 
 
-@CASES(
+@cases(
     ("life", "notice"),
     [(3600, 60), (300, 60), (120, 60), (119, 59.5), (60, 30), (12, 6), (1, 0.5)],
 )
@@ -1696,7 +1696,7 @@ def lives_for(seconds: float, clock: Callable[[], float]) -> Any:
     return verify
 
 
-@CASES(
+@cases(
     ("life", "dues"),
     # In ten lives of a token, of which each begins when the one before it is due.
     [(3600, 10), (300, 12), (60, 20), (12, 20), (7, 14), (5, 1), (1, 1)],
@@ -1729,7 +1729,7 @@ async def test_a_client_that_obeys_at_once_is_told_no_more_than_it_has_to_be(
     assert door.left_over == []
 
 
-@CASES("life", [3600, 60, 1])
+@cases("life", [3600, 60, 1])
 async def test_a_client_that_brings_what_it_has_is_told_once(life: float) -> None:
     """A page's cached token, of which the end doesn't move."""
     app = Seat()
@@ -1823,8 +1823,8 @@ async def test_a_refresh_just_as_the_client_is_told_changes_nothing_in_what_it_i
 # With the guard's voice
 
 
-@CASES("kind", ["text", "bytes"])
-@CASES("word", ["due", "ok"])
+@cases("kind", ["text", "bytes"])
+@cases("word", ["due", "ok"])
 async def test_no_message_of_the_apps_passes_for_one_of_the_guards(kind: str, word: str) -> None:
     app = Seat()
     door = Door(app, known={"a": alice(), "b": alice(500)}, refresh_message=TELL)
@@ -1982,7 +1982,7 @@ async def test_an_inner_limit_may_be_all_that_guards_a_socket() -> None:
     assert left_over(inner, door.clock) == []
 
 
-@CASES("whose", ["outer", "inner", "both"])
+@cases("whose", ["outer", "inner", "both"])
 async def test_inside_another_authenticator_each_of_them_may_end_it(whose: str) -> None:
     app = Seat()
     known = {"a": alice(100), "b": alice(200)}
@@ -2119,7 +2119,7 @@ async def test_an_app_that_raises_leaves_nothing() -> None:
 # After the end.
 
 
-@pytest.mark.parametrize("guarded", [True, False])
+@cases("guarded", [True, False])
 async def test_a_socket_that_is_over_leaves_nothing_for_the_garbage_collector(
     guarded: bool,
 ) -> None:

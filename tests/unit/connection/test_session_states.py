@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from handshakes import CONNECT, NOW, Clock, Knows, authenticator, websocket
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -350,6 +351,7 @@ def all_orders(examples: int) -> Callable[[Any], Any]:
     return decorate
 
 
+@pytest.mark.both_loops
 @all_orders(400)
 def test_row_37_whatever_the_order_there_is_one_end(
     anyio_backend: str,

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from cases import cases
 from handshakes import App, Knows, authenticator, bearer, drive, websocket
 from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -147,7 +148,7 @@ async def test_a_refusal_is_a_span_with_its_reason() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("query", "outcome"), [("token=b", "admitted"), ("", "refused")])
+@cases(("query", "outcome"), [("token=b", "admitted"), ("", "refused")])
 async def test_a_request_is_a_span(query: str, outcome: str) -> None:
     telemetry = Telemetry()
     auth = authenticator(Knows(b=Principal("bob")), observers=[telemetry.observer])
@@ -159,7 +160,7 @@ async def test_a_request_is_a_span(query: str, outcome: str) -> None:
     assert "wsauth.close_code" not in attributes
 
 
-@pytest.mark.parametrize("reason", list(Reason))
+@cases("reason", list(Reason))
 def test_only_what_broke_is_an_error(reason: Reason) -> None:
     telemetry = Telemetry()
     telemetry.observer(Refused(reason=reason, close_code=1011, detail="the store: OSError"))
@@ -189,7 +190,7 @@ async def test_what_broke_is_an_exception_of_the_span_without_the_credential() -
     assert TOKEN not in telemetry.exported
 
 
-@pytest.mark.parametrize("event", [Refused(reason=Reason.ERROR), Refused(reason=Reason.INVALID)])
+@cases("event", [Refused(reason=Reason.ERROR), Refused(reason=Reason.INVALID)])
 def test_a_refusal_for_which_nothing_broke_has_no_exception(event: Refused) -> None:
     telemetry = Telemetry()
     telemetry.observer(replace(event, close_code=1011))
@@ -226,7 +227,7 @@ def test_a_span_begins_when_the_handshake_did() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("query", [f"token={TOKEN}", "token=bad"])
+@cases("query", [f"token={TOKEN}", "token=bad"])
 async def test_its_parent_is_what_is_current_outside(query: str) -> None:
     """As an ASGI instrumentation around the middleware does it."""
     telemetry = Telemetry()
@@ -252,8 +253,8 @@ def ours_around(app: Any, telemetry: Telemetry) -> Any:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("protocol", ["http", "websocket"])
-@pytest.mark.parametrize("token", [TOKEN, "stranger-" + TOKEN], ids=["admitted", "refused"])
+@cases("protocol", ["http", "websocket"])
+@cases("token", [TOKEN, "stranger-" + TOKEN], ids=["admitted", "refused"])
 async def test_an_instrumentation_inside_of_ours_has_no_token_and_one_outside_has_it(
     protocol: str, token: str
 ) -> None:
@@ -286,7 +287,7 @@ async def test_an_instrumentation_inside_of_ours_has_no_token_and_one_outside_ha
     assert any("/ws" in name for name in names)
 
 
-@pytest.mark.parametrize(("identities", "told"), [(False, None), (True, "alice")])
+@cases(("identities", "told"), [(False, None), (True, "alice")])
 def test_who_it_was_is_told_only_where_that_is_wanted(identities: bool, told: str | None) -> None:
     telemetry = Telemetry(identities=identities)
     telemetry.observer(Admitted(identity="alice"))
@@ -296,7 +297,7 @@ def test_who_it_was_is_told_only_where_that_is_wanted(identities: bool, told: st
     assert "enduser.id" not in (refused.attributes or {})
 
 
-@pytest.mark.parametrize("value", ["a\ud800b", "\x1b[2J", "\u202e", "a" * 100_000], ids=ascii)
+@cases("value", ["a\ud800b", "\x1b[2J", "\u202e", "a" * 100_000], ids=ascii)
 def test_row_35_what_a_client_sends_can_be_exported(value: str) -> None:
     telemetry = Telemetry(identities=True)
     telemetry.observer(Admitted(identity=value, path=value, client=value))
@@ -374,7 +375,7 @@ COUNTED: list[tuple[Event, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "counted"), COUNTED, ids=lambda v: getattr(v, "name", ""))
+@cases(("event", "counted"), COUNTED, ids=lambda v: getattr(v, "name", ""))
 def test_what_an_event_counts(event: Event, counted: Any) -> None:
     telemetry = Telemetry()
     telemetry.observer(event)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import Knows, authenticator, mint, websocket
 from issuer import issuing, jwk
 from prometheus_client import CollectorRegistry, generate_latest
@@ -132,7 +133,7 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "counted"), COUNTED, ids=lambda v: getattr(v, "name", ""))
+@cases(("event", "counted"), COUNTED, ids=lambda v: getattr(v, "name", ""))
 def test_what_an_event_counts(event: Event, counted: dict[str, float]) -> None:
     metrics = Metrics()
     metrics.observer(event)
@@ -402,7 +403,7 @@ def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it() -> None:
     assert {re.sub("_(total|bucket)$", "", name) for name in asked} == families
 
 
-@pytest.mark.parametrize("query", queries())
+@cases("query", queries())
 def test_a_query_of_the_dashboard_names_labels_that_exist(query: str) -> None:
     labels = {label for name in re.findall(r"\bwsauth_\w+", query) for label in exposed()[name]}
     labels |= {"job", "instance"}  # Prometheus's own

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
+from cases import cases
 from handshakes import NOW, App, authenticator, bearer, connected, drive, websocket
 from issuer import Issuer, issuing
 from starlette.requests import HTTPConnection
@@ -24,7 +25,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.loops.places import Places
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 class Queue:
@@ -156,6 +157,7 @@ def test_a_place_that_is_given_to_a_task_that_is_cancelled_goes_on() -> None:
 def issuer() -> Iterator[Issuer]:
     with issuing() as issuer:
         issuer.tokens["good"] = {"active": True, "sub": "alice"}
+        issuer.keep()
         yield issuer
 
 
@@ -173,8 +175,8 @@ def introspection(issuer: Issuer, **options: int) -> TokenIntrospection:
 FLOOD, GOOD = ("203.0.113.7", 50000), ("198.51.100.8", 50000)
 
 
-@pytest.mark.parametrize("kind", ["websocket", "http"])
-@pytest.mark.parametrize(
+@cases("kind", ["websocket", "http"])
+@cases(
     ("flood", "good"),
     [
         (FLOOD, GOOD),

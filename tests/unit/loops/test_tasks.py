@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
+from cases import cases
 
 from asgi_wsauth.loops.tasks import (
     Breakable,
@@ -25,7 +26,7 @@ from asgi_wsauth.loops.tasks import (
     spawn,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 class Journal(list[str]):
@@ -409,7 +410,7 @@ class TestDetached:
         with anyio.fail_after(30), pytest.raises(TimeoutError):
             await detached(anyio.sleep_forever, seconds=0.01)
 
-    @pytest.mark.parametrize("ends", ["later", "meanwhile"])
+    @cases("ends", ["later", "meanwhile"])
     async def test_what_nobody_waits_for_any_more_is_undone(self, ends: str) -> None:
         proceed, undone = anyio.Event(), anyio.Event()
         results: list[str] = []
@@ -433,7 +434,7 @@ class TestDetached:
             await undone.wait()
         assert results == ["result"]
 
-    @pytest.mark.parametrize("fails", [True, False])
+    @cases("fails", [True, False])
     async def test_where_there_is_nothing_to_undo_nothing_is(self, fails: bool) -> None:
         proceed, ended = anyio.Event(), anyio.Event()
         undone: list[None] = []
@@ -578,7 +579,7 @@ class TestBreakable:
                 outer.break_off()
         assert journal == ["behind the inner one", "behind the outer one"]
 
-    @pytest.mark.parametrize("order", ["inner first", "outer first"])
+    @cases("order", ["inner first", "outer first"])
     async def test_both_at_once_end_both(self, order: str) -> None:
         outer, inner, journal = Breakable(), Breakable(), Journal()
 
@@ -600,8 +601,8 @@ class TestBreakable:
         assert journal[-1] == "behind both"
         assert "between" not in journal
 
-    @pytest.mark.parametrize("order", ["scope first", "scope last"])
-    @pytest.mark.parametrize("where", ["around it", "inside it"])
+    @cases("order", ["scope first", "scope last"])
+    @cases("where", ["around it", "inside it"])
     async def test_a_cancel_scope_at_the_same_time_keeps_its_word(
         self, where: str, order: str
     ) -> None:

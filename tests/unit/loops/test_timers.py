@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import NOW, Clock
 from sockets import settled, until
 
@@ -15,7 +16,7 @@ from asgi_wsauth.loops import timers as rooms
 from asgi_wsauth.loops.tasks import Breakable
 from asgi_wsauth.loops.timers import Deadline, Timers, timers
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 class Calls(list[object]):
@@ -51,7 +52,7 @@ async def test_of_one_time_the_first_that_was_set_is_the_first() -> None:
     assert calls == list(range(10))
 
 
-@pytest.mark.parametrize("when", [NOW, NOW - 1, -1.0, float("-inf")])
+@cases("when", [NOW, NOW - 1, -1.0, float("-inf")])
 async def test_what_is_past_is_called_soon_but_not_at_once(when: float) -> None:
     calls = Calls()
     timers(Clock()).call_at(when, calls("x"))

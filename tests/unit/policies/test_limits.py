@@ -14,6 +14,7 @@ import anyio.lowlevel
 import limits
 import limits.aio
 import pytest
+from cases import cases
 from handshakes import NOW, App, Knows, authenticator, connected, drive, mint, websocket
 from sockets import LEFT, Seat, running, settled, until
 
@@ -31,7 +32,7 @@ from asgi_wsauth import (
 from asgi_wsauth.scope.addresses import share_of
 from asgi_wsauth.stores import Slot, TakenSlot
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 FULL = (1013, "too_many_connections")
 
@@ -132,7 +133,7 @@ async def test_a_socket_that_has_left_already_is_not_ended() -> None:
     assert list(store._slots) == [":alice"]
 
 
-@pytest.mark.parametrize(("name", "apart"), [("", False), ("calls", True)])
+@cases(("name", "apart"), [("", False), ("calls", True)])
 async def test_limits_with_names_of_their_own_count_apart(name: str, apart: bool) -> None:
     store = MemoryStore()
     one, other = ConnectionLimit(1, store), ConnectionLimit(1, store, name=name)
@@ -197,7 +198,7 @@ async def test_a_slot_that_can_not_be_given_back_holds_up_nobody(
     assert "hunter2" not in caplog.text
 
 
-@pytest.mark.parametrize("hangs_in", ["take_slot", "give_slot"])
+@cases("hangs_in", ["take_slot", "give_slot"])
 async def test_a_store_that_hangs_holds_up_nobody_for_long(
     hangs_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,7 +349,7 @@ async def test_a_slot_that_is_given_back_while_it_is_renewed_is_not_kept() -> No
     await until(lambda: not limit._here.get()._renews)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("number", "store", "options", "named"),
     [
         (0, MemoryStore(), {}, "ConnectionLimit: limit must be a positive integer, got 0"),
@@ -424,7 +425,7 @@ async def test_it_opens_again_when_the_time_is_over(monkeypatch: pytest.MonkeyPa
             assert 1 <= denied.retry_after <= 60 - passed + 1
 
 
-@pytest.mark.parametrize(
+@cases(
     ("client", "counted_as"),
     [
         ("192.0.2.7", "192.0.2.7"),
@@ -451,7 +452,7 @@ async def test_what_counts_as_one_address(client: str | None, counted_as: str | 
     assert (await locked_out(throttle, client) is not None) is (counted_as is not None)
 
 
-@pytest.mark.parametrize("method", ["get", "incr", "get_expiry"])
+@cases("method", ["get", "incr", "get_expiry"])
 async def test_row_34_a_storage_that_fails_lets_nobody_in(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,7 +533,7 @@ async def test_row_40_a_refusal_costs_less_than_an_admission(anyio_backend: str)
     assert abs(await calls(f"token={long}", "") - await calls("token=bad", "")) < 10
 
 
-@pytest.mark.parametrize(
+@cases(
     ("rate", "storage", "named"),
     [
         ("", None, "rate"),

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import NOW, Clock
 from sockets import settled, until
 
@@ -16,7 +17,7 @@ from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reas
 from asgi_wsauth.policies.revocation import check_revoked, subjects_of
 from asgi_wsauth.stores import listener as listening
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 DAY = 86400.0
 
@@ -60,7 +61,7 @@ async def test_nobody_is_refused_before_anything_was_revoked() -> None:
     assert not await Here().refuses(alice(token_id="t", session_id="s"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("principal", "refused"),
     [
         (alice(NOW - 1), True),
@@ -82,8 +83,8 @@ async def test_a_user_is_refused_with_what_was_issued_until_now(
     assert await here.refuses(principal) is refused
 
 
-@pytest.mark.parametrize("kind", ["token", "session"])
-@pytest.mark.parametrize("issued_at", [None, NOW - 1, NOW, NOW + 1000])
+@cases("kind", ["token", "session"])
+@cases("issued_at", [None, NOW - 1, NOW, NOW + 1000])
 async def test_a_token_and_a_session_are_refused_whenever_they_were_issued(
     kind: str, issued_at: float | None
 ) -> None:
@@ -108,7 +109,7 @@ async def test_a_user_who_is_revoked_again_is_revoked_until_the_later_time() -> 
     assert await here.refuses(alice(NOW + 5))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("expires_in", "kept"),
     [
         (None, 30 * DAY),
@@ -131,7 +132,7 @@ async def test_a_revocation_is_kept_as_long_as_a_token_may_be_valid(
     assert not await here.refuses(alice(token_id="t"))
 
 
-@pytest.mark.parametrize("kind", ["user", "session"])
+@cases("kind", ["user", "session"])
 async def test_how_long_it_is_kept_is_an_option(kind: str) -> None:
     here = Here(max_token_age=DAY)
     await getattr(here.revocations, f"revoke_{kind}")("alice")
@@ -141,8 +142,8 @@ async def test_how_long_it_is_kept_is_an_option(kind: str) -> None:
     assert not await here.refuses(alice(NOW, session_id="alice"))
 
 
-@pytest.mark.parametrize("name", ["", None, 5, b"alice"])
-@pytest.mark.parametrize("kind", ["user", "token", "session"])
+@cases("name", ["", None, 5, b"alice"])
+@cases("kind", ["user", "token", "session"])
 async def test_a_name_that_can_name_nobody_is_an_error(kind: str, name: Any) -> None:
     with pytest.raises(ValueError, match=f"^revoke_{kind}: .* must be a string"):
         await getattr(Here().revocations, f"revoke_{kind}")(name)
@@ -304,7 +305,7 @@ async def test_after_it_was_cut_off_all_sockets_are_looked_up(
     assert store.asked == [200, 200, 100]  # not one by one, nor all at once
 
 
-@pytest.mark.parametrize("how", ["a notice", "a look"])
+@cases("how", ["a notice", "a look"])
 async def test_others_run_while_a_crowd_is_ended(how: str) -> None:
     here = Here()
     sockets = [Socket(alice()) for _ in range(1_200)]
@@ -380,7 +381,7 @@ class HalfAStore:
     async def get_revocations(self, *_: Any) -> Any: ...
 
 
-@pytest.mark.parametrize(
+@cases(
     ("store", "options", "named"),
     [
         (None, {}, "Revocations: store must be a store, got None"),

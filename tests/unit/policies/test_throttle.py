@@ -14,6 +14,7 @@ import anyio.lowlevel
 import limits
 import limits.aio
 import pytest
+from cases import cases
 from handshakes import CONNECT, App, Knows, Outcome, authenticator, connected, drive, websocket
 from redis_servers import Target, pooled_redis
 from starlette.requests import HTTPConnection
@@ -31,7 +32,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.policies import throttle as throttle_module
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 ADDRESS = "192.0.2.7"
 
@@ -90,8 +91,8 @@ def goods(number: int) -> list[str]:
     return [f"good{i}" for i in range(number)]
 
 
-@pytest.mark.parametrize("turns", [0, 3])
-@pytest.mark.parametrize("protocol", ["websocket", "http"])
+@cases("turns", [0, 3])
+@cases("protocol", ["websocket", "http"])
 async def test_of_2000_guesses_at_once_no_more_are_judged_than_the_rate_says(
     turns: int, protocol: str
 ) -> None:
@@ -291,7 +292,7 @@ async def test_row_28_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPa
 # In a storage
 
 
-@pytest.fixture(params=["redis", "memory"])
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.live), "memory"])
 async def storage(
     request: pytest.FixtureRequest, anyio_backend: str
 ) -> AsyncIterator[Callable[[], Any]]:
@@ -597,7 +598,7 @@ async def test_a_storage_that_never_answers_is_not_waited_for_for_ever(
 HERE, THERE = "https://chat.example", "https://evil.example"
 
 
-@pytest.mark.parametrize(
+@cases(
     "said",
     [
         {"sec-fetch-site": "cross-site"},
@@ -609,7 +610,7 @@ HERE, THERE = "https://chat.example", "https://evil.example"
     ],
     ids=str,
 )
-@pytest.mark.parametrize("protocol", ["websocket", "http"])
+@cases("protocol", ["websocket", "http"])
 async def test_27_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol: str) -> None:
     auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"))
     scope = {"headers": list(said.items()), "type": protocol}
@@ -620,7 +621,7 @@ async def test_27_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol
         assert await verdicts(auth, tokens=["good"], scope=scope) == {"alice": 1}
 
 
-@pytest.mark.parametrize(
+@cases(
     "said",
     [
         {"origin": HERE},
@@ -672,7 +673,7 @@ async def test_whoever_a_program_claims_to_be_it_has_twice_the_rate_at_most() ->
     assert slow.judged == 20
 
 
-@pytest.mark.parametrize("protocol", ["websocket", "http"])
+@cases("protocol", ["websocket", "http"])
 async def test_a_proxy_that_changes_host_is_noticed_once(
     protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -687,7 +688,7 @@ async def test_a_proxy_that_changes_host_is_noticed_once(
     assert message.endswith("behind a proxy that changes Host, set allowed_origins")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("first", "then"),
     [
         ({"origin": HERE}, {"origin": THERE}),  # the host is no proxy's

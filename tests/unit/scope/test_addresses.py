@@ -9,6 +9,7 @@ import httpx
 import litestar.testing
 import pytest
 import starlette.testclient
+from cases import cases
 from handshakes import App, authenticator, drive, websocket
 from starlette.datastructures import Headers
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -24,7 +25,7 @@ from asgi_wsauth.scope.addresses import (
 )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("client", "host"),
     [
         (("192.0.2.7", 5), "192.0.2.7"),
@@ -48,7 +49,7 @@ def test_the_host_of_a_scope(client: Any, host: str | None) -> None:
 TEST = {"client": ("testclient", 50000), "server": ("testserver", 80), "headers": []}
 
 
-@pytest.mark.parametrize(
+@cases(
     "but",
     [
         {},
@@ -62,7 +63,7 @@ def test_a_test_client_has_no_address(but: dict[str, Any]) -> None:
     assert client_host({**TEST, **but}) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     "but",
     [
         {"client": ("testclient", 50001)},
@@ -136,7 +137,7 @@ async def test_nobody_becomes_a_test_client_by_x_forwarded_for() -> None:
     assert closes == [(1008, "token_invalid")] * 3 + [(1013, "too_many_failures")] * 9
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "address", "share"),
     [
         ("192.0.2.7", "192.0.2.7", "192.0.2.7"),
@@ -164,13 +165,13 @@ def test_what_an_address_is_and_whose_share(host: str, address: str | None, shar
     assert comparable_host(host) == (address or host.strip())
 
 
-@pytest.mark.parametrize("host", [None, ""])
+@cases("host", [None, ""])
 def test_who_has_no_address_has_no_share(host: str | None) -> None:
     assert share_of(host) is None
     assert comparable_host(host) == ""
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "addresses"),
     [
         ([], []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cases import cases
 
 from asgi_wsauth import ConfigurationError
 from asgi_wsauth.scope.paths import GuardedPaths, PathPatterns, route_paths
@@ -15,7 +16,7 @@ def matches(path: str, *patterns: str) -> bool:
 
 
 class TestSyntax:
-    @pytest.mark.parametrize(
+    @cases(
         ("pattern", "path"),
         [
             ("/", "/"),
@@ -46,7 +47,7 @@ class TestSyntax:
     def test_a_pattern_matches(self, pattern: str, path: str) -> None:
         assert matches(path, pattern)
 
-    @pytest.mark.parametrize(
+    @cases(
         ("pattern", "path"),
         [
             ("/", "/a"),
@@ -84,7 +85,7 @@ class TestSyntax:
     def test_a_pattern_does_not_match(self, pattern: str, path: str) -> None:
         assert not matches(path, pattern)
 
-    @pytest.mark.parametrize("pattern", ["/a.b", "/a+", "/a?", "/(a|b)", "/[ab]", "/a$", "/{id}"])
+    @cases("pattern", ["/a.b", "/a+", "/a?", "/(a|b)", "/[ab]", "/a$", "/{id}"])
     def test_what_means_something_elsewhere_is_literal(self, pattern: str) -> None:
         assert matches(pattern, pattern)
 
@@ -102,7 +103,7 @@ class TestSyntax:
 class TestRow41PathsInDisguise:
     """Each would be another path to the app, a proxy or a file system behind."""
 
-    @pytest.mark.parametrize(
+    @cases(
         "path",
         [
             "/public/../admin",
@@ -139,13 +140,11 @@ class TestRow41PathsInDisguise:
             "",
         ],
     )
-    @pytest.mark.parametrize("pattern", ["/public/*", "/*"])
+    @cases("pattern", ["/public/*", "/*"])
     def test_matches_nothing(self, pattern: str, path: str) -> None:
         assert not matches(path, pattern)
 
-    @pytest.mark.parametrize(
-        "path", ["/public/a\n", "/public/a/\n", "/public\n", "/public/a\n/public/a"]
-    )
+    @cases("path", ["/public/a\n", "/public/a/\n", "/public\n", "/public/a\n/public/a"])
     def test_the_end_is_the_end(self, path: str) -> None:
         assert not matches(path, "/public/a", "/public/a/", "/public", "/*")
 
@@ -162,7 +161,7 @@ class TestConfiguration:
             with pytest.raises(ConfigurationError, match=r"^exclude: .* two \"\*\" in one segment"):
                 PathPatterns("exclude", [pattern])
 
-    @pytest.mark.parametrize(
+    @cases(
         "pattern",
         [
             "",
@@ -202,7 +201,7 @@ def unguarded(
 class TestWithoutTheRoot:
     """A path is the app's own."""
 
-    @pytest.mark.parametrize(
+    @cases(
         ("root", "path"),
         [
             ("", "/public/a"),
@@ -219,14 +218,14 @@ class TestWithoutTheRoot:
     def test_a_scope_needs_no_root(self) -> None:
         assert not GuardedPaths(["/health"], None).guards({"path": "/health"})
 
-    @pytest.mark.parametrize("path", ["/api/public", "/api", "/api/", "/apipublic/a", "/public"])
+    @cases("path", ["/api/public", "/api", "/api/", "/apipublic/a", "/public"])
     def test_nothing_else_is_excluded(self, path: str) -> None:
         assert not unguarded(path, "/api", exclude=["/public/*", "/health"])
 
     def test_the_pattern_does_not_begin_with_the_root(self) -> None:
         assert not unguarded("/api/health", "/api", exclude=["/api/health"])
 
-    @pytest.mark.parametrize(
+    @cases(
         "path",
         [
             "/public/api/secret",  # /secret to Litestar, and to Quart 0.20
@@ -239,7 +238,7 @@ class TestWithoutTheRoot:
             "/public/api-a",
         ],
     )
-    @pytest.mark.parametrize("root", ["/api", "/api/"])
+    @cases("root", ["/api", "/api/"])
     def test_where_the_root_occurs_later_on_the_path_is_guarded(self, path: str, root: str) -> None:
         assert not unguarded(path, root, exclude=["/*"])
         assert not unguarded(path, root, only=["/other"])
@@ -256,23 +255,23 @@ class TestWithoutTheRoot:
         assert not unguarded("/api/health", "/api", exclude=["/api/health"], **routed)
         assert unguarded("/health", "/api", exclude=["/health"], **routed)
 
-    @pytest.mark.parametrize("root", [5, b"/api", ["/api"], object()])
+    @cases("root", [5, b"/api", ["/api"], object()])
     def test_a_root_that_is_no_string_excludes_nothing(self, root: Any) -> None:
         assert not unguarded("/health", root, exclude=["/health"])
         assert not unguarded("/health", root, only=["/other"])
 
-    @pytest.mark.parametrize("raw", [b"/public%2Fa", b"/public%2fa", b"/public/a%2f"])
+    @cases("raw", [b"/public%2Fa", b"/public%2fa", b"/public/a%2f"])
     def test_a_slash_that_was_escaped_is_none_to_some(self, raw: bytes) -> None:
         assert not unguarded("/public/a", exclude=["/public/*"], raw_path=raw)
         assert not unguarded("/public/a", only=["/other"], raw_path=raw)
 
-    @pytest.mark.parametrize("raw", [b"/p%75blic/a", b"/public/%c3%a4", None, "/public/a"])
+    @cases("raw", [b"/p%75blic/a", b"/public/%c3%a4", None, "/public/a"])
     def test_another_escape_is_the_same_to_all(self, raw: Any) -> None:
         assert unguarded("/public/a", exclude=["/public/*"], raw_path=raw)
 
 
 class TestOnly:
-    @pytest.mark.parametrize(
+    @cases(
         ("path", "guarded"),
         [
             ("/admin", True),
@@ -293,13 +292,13 @@ class TestOnly:
             ("/other", False),
         ],
     )
-    @pytest.mark.parametrize("root", ["", "/root"])
+    @cases("root", ["", "/root"])
     def test_only_these_are_guarded(self, root: str, path: str, guarded: bool) -> None:
         only = ["/admin/*", "/exact", "/slash/"]
         assert unguarded(root + path, root, only=only) is not guarded
         assert unguarded(path, root, only=only) is not guarded
 
-    @pytest.mark.parametrize(
+    @cases(
         "path",
         [
             "/other/../admin",
@@ -332,7 +331,7 @@ class TestOnly:
         for root in ("/admin", "/admin/", "/admin/a", "/", "/adm"):
             assert not unguarded("/admin/a", root, only=["/admin/*"])
 
-    @pytest.mark.parametrize(
+    @cases(
         ("path", "pattern"),
         [
             ("/ADMIN/a", "/admin/*"),
@@ -366,13 +365,13 @@ class TestOnly:
         for path in ("/", "/other", None):
             assert not unguarded(path)
 
-    @pytest.mark.parametrize("only", [[], (), iter([])])
+    @cases("only", [[], (), iter([])])
     def test_an_empty_list_is_refused(self, only: Any) -> None:
         """It would guard nothing."""
         with pytest.raises(ConfigurationError, match=r"^only must name at least one path"):
             GuardedPaths((), only)
 
-    @pytest.mark.parametrize("only", ["/admin", ["admin"], [None], ["/a**"], 5, {"/admin": True}])
+    @cases("only", ["/admin", ["admin"], [None], ["/a**"], 5, {"/admin": True}])
     def test_what_can_not_work_is_refused(self, only: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^only"):
             GuardedPaths((), only)
@@ -422,7 +421,7 @@ class TestARootThatAClientChose:
 
 
 class TestRoutePaths:
-    @pytest.mark.parametrize(
+    @cases(
         ("path", "root", "expected"),
         [
             ("/a", "", ("/a",)),

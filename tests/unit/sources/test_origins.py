@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import authenticator, websocket
 from starlette.requests import HTTPConnection
 
@@ -102,17 +103,17 @@ def origin_headers(*origins: str) -> list[tuple[str, str]]:
 
 @pytest.mark.anyio
 class TestHandshake:
-    @pytest.mark.parametrize("origin", FOREIGN.values(), ids=FOREIGN)
+    @cases("origin", FOREIGN.values(), ids=FOREIGN)
     async def test_row_27_a_foreign_origin_is_refused(self, origin: str) -> None:
         scope = websocket("token=abc", headers=origin_headers(origin))
         assert await decide(scope) is Reason.ORIGIN
 
-    @pytest.mark.parametrize("origin", OURS.values(), ids=OURS)
+    @cases("origin", OURS.values(), ids=OURS)
     async def test_row_27_our_origin_passes(self, origin: str) -> None:
         scope = websocket("token=abc", headers=origin_headers(origin))
         assert isinstance(await decide(scope), Principal)
 
-    @pytest.mark.parametrize(
+    @cases(
         "origins",
         [
             ["https://chat.example", "https://chat.example"],
@@ -129,7 +130,7 @@ class TestHandshake:
     async def test_row_27_without_an_origin_an_explicit_credential_passes(self) -> None:
         assert isinstance(await decide(websocket("token=abc")), Principal)
 
-    @pytest.mark.parametrize(
+    @cases(
         ("query", "headers", "verdict"),
         [
             ("", [("cookie", "s=abc")], Reason.ORIGIN),
@@ -151,7 +152,7 @@ class TestHandshake:
         )
         assert decided is verdict or (verdict is None and isinstance(decided, Principal))
 
-    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "https://a\x00"])
+    @cases("origin", ["https://evil.example", "null", "", "https://a\x00"])
     async def test_row_29_a_foreign_origin_asks_nobody(self, origin: str) -> None:
         asked: list[str] = []
 
@@ -170,16 +171,14 @@ class TestHandshake:
         assert refused.value.reason is Reason.ORIGIN
         assert asked == []
 
-    @pytest.mark.parametrize(
-        "query", ["", "token=abc&token=def", "token=%2e", f"token={'a' * 9999}"]
-    )
+    @cases("query", ["", "token=abc&token=def", "token=%2e", f"token={'a' * 9999}"])
     async def test_row_29_a_foreign_origin_is_judged_before_the_credential(
         self, query: str
     ) -> None:
         scope = websocket(query, headers=origin_headers("https://evil.example"))
         assert await decide(scope) is Reason.ORIGIN
 
-    @pytest.mark.parametrize("origins", [[], ["null"], ["https://evil.example"], ["a", "b"]])
+    @cases("origins", [[], ["null"], ["https://evil.example"], ["a", "b"]])
     async def test_without_the_option_every_origin_passes(self, origins: list[str]) -> None:
         scope = websocket("token=abc", headers=origin_headers(*origins))
         assert isinstance(await decide(scope, allowed_origins=None), Principal)
@@ -196,7 +195,7 @@ class TestHandshake:
 
 
 class TestParseOrigin:
-    @pytest.mark.parametrize(
+    @cases(
         ("value", "parsed"),
         [
             ("https://chat.example", ("https", "chat.example", 443)),
@@ -216,7 +215,7 @@ class TestParseOrigin:
     def test_an_origin_is_scheme_host_and_port(self, value: str, parsed: object) -> None:
         assert parse_origin(value) == parsed
 
-    @pytest.mark.parametrize(
+    @cases(
         "value",
         [
             "null",
@@ -247,7 +246,7 @@ class TestConfiguration:
     def test_row_28_a_cookie_source_with_allowed_origins_is_taken(self) -> None:
         authenticator(sources=[Cookie("s")], allowed_origins=ALLOWED)
 
-    @pytest.mark.parametrize(
+    @cases(
         "value",
         [
             "*",
@@ -287,7 +286,7 @@ class TestConfiguration:
         ):
             check_origins("https://chat.example")
 
-    @pytest.mark.parametrize("value", [None, 443, b"https://chat.example", ["https://a.example"]])
+    @cases("value", [None, 443, b"https://chat.example", ["https://a.example"]])
     def test_what_is_no_string_is_refused_by_name(self, value: Any) -> None:
         """None is what an unset environment variable gives."""
         with pytest.raises(ConfigurationError, match="allowed_origins"):

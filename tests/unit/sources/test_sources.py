@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 import pytest
+from cases import cases
 from handshakes import App, authenticator, bearer, drive, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
@@ -36,7 +37,6 @@ MALFORMED = Reason.MALFORMED
 BEARER = Header("authorization", scheme="Bearer")
 API_KEY = Header("X-API-Key")
 K8S = "base64url.bearer.authorization.k8s.io."
-CASES: Any = pytest.mark.parametrize
 
 
 def extract(source: Source, scope: dict[str, Any]) -> str | Reason | None:
@@ -74,7 +74,7 @@ def decided(source: Source, scope: dict[str, Any]) -> str | Reason | None:
 
 
 class TestQueryParam:
-    @CASES(
+    @cases(
         ("query", "found", "left"),
         [
             (b"", None, b""),
@@ -105,7 +105,7 @@ class TestQueryParam:
         assert extract(QueryParam("token"), scope) == found
         assert redacted(QueryParam("token"), scope)["query_string"] == left
 
-    @CASES(
+    @cases(
         "query",
         [
             b"token=abc&token=abc",
@@ -121,7 +121,7 @@ class TestQueryParam:
         assert extract(QueryParam("token"), scope) is MALFORMED
         assert redacted(QueryParam("token"), scope)["query_string"].strip(b"a=1&") == b"b=2"
 
-    @CASES(
+    @cases(
         "character",
         sorted(
             set("-._~")
@@ -143,7 +143,7 @@ class TestQueryParam:
         query = "token=" + "".join(f"%{byte:02X}" for byte in token.encode())
         assert decided(QueryParam("token"), websocket(query)) == token
 
-    @CASES(
+    @cases(
         "character",
         sorted(
             set(map(chr, range(33, 127)))
@@ -156,7 +156,7 @@ class TestQueryParam:
         query = f"token=a{quote(character, safe='')}b"
         assert decided(QueryParam("token"), websocket(query)) == f"a{character}b"
 
-    @CASES(
+    @cases(
         ("query", "verdict"),
         [
             (b"token=abc%00", MALFORMED),
@@ -191,13 +191,13 @@ class TestQueryParam:
     ) -> None:
         assert decided(QueryParam("token"), websocket(query)) == verdict
 
-    @CASES("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc", b"tok%65n=%61bc"])
+    @cases("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc", b"tok%65n=%61bc"])
     def test_row_25_an_escaped_name_is_the_name_and_goes_too(self, query: bytes) -> None:
         scope = websocket(query)
         assert extract(QueryParam("token"), scope) == "abc"
         assert redacted(QueryParam("token"), scope)["query_string"] in (b"", b"a=1")
 
-    @CASES(
+    @cases(
         ("name", "query"),
         [
             ("a.b", b"a.b=abc"),
@@ -220,7 +220,7 @@ class TestQueryParam:
         assert extract(QueryParam(name), scope) == "abc"
         assert redacted(QueryParam(name), scope)["query_string"] == b"axb=1"
 
-    @CASES("missing", [{}, {"query_string": b""}, {"query_string": None}], ids=repr)
+    @cases("missing", [{}, {"query_string": b""}, {"query_string": None}], ids=repr)
     def test_a_scope_without_a_query_has_none(self, missing: dict[str, Any]) -> None:
         scope = websocket()
         del scope["query_string"]
@@ -235,7 +235,7 @@ class TestQueryParam:
 
 
 class TestHeaderWithScheme:
-    @CASES(
+    @cases(
         ("value", "verdict"),
         [
             ("Bearer abc", "abc"),
@@ -281,7 +281,7 @@ class TestHeaderWithScheme:
         redacted(BEARER, scope)
         assert scope["headers"] == [(b"host", b"chat.example"), (b"x-other", b"1")]
 
-    @CASES(
+    @cases(
         "value",
         [
             "",
@@ -300,7 +300,7 @@ class TestHeaderWithScheme:
         assert decided(BEARER, scope) is Reason.MISSING
         assert redacted(BEARER, scope) == before
 
-    @CASES(
+    @cases(
         "headers",
         [
             ["Bearer abc", "Bearer abc"],
@@ -316,7 +316,7 @@ class TestHeaderWithScheme:
         assert extract(BEARER, scope) is MALFORMED
         assert b"abc" not in b"".join(values(redacted(BEARER, scope), "authorization"))
 
-    @CASES("scheme", ["Bearer", "bearer", "X.Y", "a+b", "$|^", "Token*"])
+    @cases("scheme", ["Bearer", "bearer", "X.Y", "a+b", "$|^", "Token*"])
     def test_any_scheme_is_taken_literally(self, scheme: str) -> None:
         source = Header("authorization", scheme=scheme)
         assert extract(source, websocket(headers=[("authorization", f"{scheme} abc")])) == "abc"
@@ -329,7 +329,7 @@ class TestHeaderWithScheme:
 
 
 class TestHeaderWithoutScheme:
-    @CASES(
+    @cases(
         ("value", "verdict"),
         [
             ("abc", "abc"),
@@ -354,7 +354,7 @@ class TestHeaderWithoutScheme:
             (b"x-another", b"2"),
         ]
 
-    @CASES("headers", [["abc", "abc"], ["abc", "def"], ["abc", ""], ["", ""]])
+    @cases("headers", [["abc", "abc"], ["abc", "def"], ["abc", ""], ["", ""]])
     def test_row_21_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
         scope = websocket(headers=[("x-api-key", value) for value in headers])
         assert extract(API_KEY, scope) is MALFORMED
@@ -373,12 +373,12 @@ class TestHeader:
         scope["headers"].append((b"X-API-Key", b"abc"))
         assert redacted(API_KEY, scope)["headers"] == [(b"host", b"chat.example")]
 
-    @CASES("name", ["", " ", "x api", "x:", "x\r\ny", "schlüssel", "x-key ", 'x"'])
+    @cases("name", ["", " ", "x api", "x:", "x\r\ny", "schlüssel", "x-key ", 'x"'])
     def test_what_is_no_header_name_is_refused(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match=r"^Header: name must be one word"):
             Header(name)
 
-    @CASES("scheme", ["", " ", "Bearer ", "Be arer", "Bearer,", "Bearer\n", "Bëarer"])
+    @cases("scheme", ["", " ", "Bearer ", "Be arer", "Bearer,", "Bearer\n", "Bëarer"])
     def test_what_is_no_scheme_is_refused(self, scheme: str) -> None:
         with pytest.raises(ConfigurationError, match="Header: scheme"):
             Header("authorization", scheme=scheme)
@@ -387,7 +387,7 @@ class TestHeader:
 class TestCookie:
     SESSION = Cookie("session")
 
-    @CASES(
+    @cases(
         ("cookies", "found", "left"),
         [
             (["session=abc"], "abc", []),
@@ -423,7 +423,7 @@ class TestCookie:
         assert extract(self.SESSION, scope) == found
         assert values(redacted(self.SESSION, scope), "cookie") == left
 
-    @CASES(
+    @cases(
         "cookie",
         [
             "",
@@ -442,7 +442,7 @@ class TestCookie:
         assert extract(self.SESSION, scope) is None
         assert redacted(self.SESSION, scope) == before
 
-    @CASES(
+    @cases(
         "cookies",
         [
             ["session=abc; session=abc"],
@@ -462,7 +462,7 @@ class TestCookie:
         assert extract(self.SESSION, scope) is MALFORMED
         assert b"session" not in b"".join(values(redacted(self.SESSION, scope), "cookie"))
 
-    @CASES(
+    @cases(
         ("cookie", "verdict"),
         [
             ("session=a\x00b", MALFORMED),
@@ -479,7 +479,7 @@ class TestCookie:
     ) -> None:
         assert decided(self.SESSION, websocket(headers=[("cookie", cookie)])) == verdict
 
-    @CASES("name", ["a.b", "a+b", "$x^", "__Host-s", "a|b", "*"])
+    @cases("name", ["a.b", "a+b", "$x^", "__Host-s", "a|b", "*"])
     def test_any_name_is_taken_literally(self, name: str) -> None:
         scope = websocket(headers=[("cookie", f"axb=1; aab=2; s=3; {name}=abc")])
         assert extract(Cookie(name), scope) == "abc"
@@ -492,14 +492,14 @@ class TestCookie:
         assert scope["cookies"] is parsed
         assert parsed == {"a": "1"}
 
-    @CASES("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
+    @cases("name", ["", " ", "a b", "a=b", "a;b", "a,b", "a\n", "ä", '"a"'])
     def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match=r"^Cookie: name must be one word"):
             Cookie(name)
 
 
 class TestSubprotocolMarker:
-    @CASES(
+    @cases(
         ("offered", "found", "left"),
         [
             ([], None, []),
@@ -531,7 +531,7 @@ class TestSubprotocolMarker:
         header = ", ".join(scope["subprotocols"]).encode()
         assert values(scope, "sec-websocket-protocol") == ([header] if offered else [])
 
-    @CASES(
+    @cases(
         "offered",
         [
             ["bearer", "abc", "bearer", "abc"],
@@ -568,7 +568,7 @@ class TestSubprotocolMarker:
         assert asked == ["abc", "abc"]
         assert "chat" in app.scope["subprotocols"]
 
-    @CASES(
+    @cases(
         ("listed", "found", "left"),
         [
             (["bearer", " abc", " chat"], "abc", ["chat", "bearer"]),
@@ -600,7 +600,7 @@ class TestSubprotocolMarker:
         assert scope["subprotocols"] is listed
         assert listed == ["chat", "v2"]
 
-    @CASES("listed", [["chat", " bearer", " abc"], [" chat", "bearer ", "abc\t"]])
+    @cases("listed", [["chat", " bearer", " abc"], [" chat", "bearer ", "abc\t"]])
     def test_row_26_the_answer_has_no_spaces(self, listed: list[str]) -> None:
         """A browser takes exactly what it offered."""
         for sources in ([Subprotocol()], [QueryParam()]):
@@ -613,12 +613,12 @@ class TestSubprotocolMarker:
         message = FirstMessage(subprotocol="chat")
         assert message.protocols(websocket() | {"subprotocols": listed}) == ["chat"]
 
-    @CASES("marker", ["", " ", "a b", "a,b", "a\n", "ä"])
+    @cases("marker", ["", " ", "a b", "a,b", "a\n", "ä"])
     def test_what_is_no_protocol_name_is_refused(self, marker: str) -> None:
         with pytest.raises(ConfigurationError, match="Subprotocol: marker"):
             Subprotocol(marker)
 
-    @CASES("marker", ["a.b", "a+b", "$", "access_token"])
+    @cases("marker", ["a.b", "a+b", "$", "access_token"])
     def test_any_marker_is_taken_literally(self, marker: str) -> None:
         scope = websocket(subprotocols=["axb", "x", marker, "abc"])
         assert extract(Subprotocol(marker), scope) == "abc"
@@ -631,7 +631,7 @@ def k8s(value: str) -> str:
 class TestSubprotocolPrefix:
     SOURCE = Subprotocol(prefix=K8S)
 
-    @CASES("value", ["a", "ab", "abc", "abcd", "abW", "eyJ.eyJ.x-_", "~~~???>>>"])
+    @cases("value", ["a", "ab", "abc", "abcd", "abW", "eyJ.eyJ.x-_", "~~~???>>>"])
     def test_decodes_one_entry_and_leaves_the_others(self, value: str) -> None:
         scope = websocket(subprotocols=["v4.channel.k8s.io", k8s(value), "chat"])
         assert extract(self.SOURCE, scope) == value
@@ -639,7 +639,7 @@ class TestSubprotocolPrefix:
         assert scope["subprotocols"] == ["v4.channel.k8s.io", "chat"]
         assert values(scope, "sec-websocket-protocol") == [b"v4.channel.k8s.io, chat"]
 
-    @CASES(
+    @cases(
         "offered",
         [
             [],
@@ -654,13 +654,13 @@ class TestSubprotocolPrefix:
         assert extract(self.SOURCE, scope) is None
         assert redacted(self.SOURCE, scope) == before
 
-    @CASES("listed", [[" v4", f" {k8s('abc')} "], ["v4", "", f"\t{k8s('abc')}"]])
+    @cases("listed", [[" v4", f" {k8s('abc')} "], ["v4", "", f"\t{k8s('abc')}"]])
     def test_a_list_of_the_server_is_read_as_the_header_is(self, listed: list[str]) -> None:
         scope = websocket() | {"subprotocols": list(listed)}
         assert extract(self.SOURCE, scope) == "abc"
         assert redacted(self.SOURCE, scope)["subprotocols"] == ["v4"]
 
-    @CASES("listed", [[k8s("abc"), ""], [" ", k8s("abc")]])
+    @cases("listed", [[k8s("abc"), ""], [" ", k8s("abc")]])
     def test_row_26_an_empty_element_is_nothing_to_echo(self, listed: list[str]) -> None:
         assert extract(self.SOURCE, websocket() | {"subprotocols": listed}) is MALFORMED
 
@@ -671,7 +671,7 @@ class TestSubprotocolPrefix:
         assert scope["subprotocols"] == []
         assert values(scope, "sec-websocket-protocol") == []
 
-    @CASES(
+    @cases(
         "offered",
         [
             [k8s("abc"), k8s("abc"), "chat"],
@@ -687,7 +687,7 @@ class TestSubprotocolPrefix:
         assert set(scope["subprotocols"]) <= {"chat"}
         assert K8S.encode() not in b"".join(values(scope, "sec-websocket-protocol"))
 
-    @CASES(
+    @cases(
         "encoded",
         [
             "YWI=",  # padded
@@ -712,7 +712,7 @@ class TestSubprotocolPrefix:
         assert extract(self.SOURCE, scope) is MALFORMED
         assert redacted(self.SOURCE, scope)["subprotocols"] == ["chat"]
 
-    @CASES("value", ["a b", "abc\n", "abc\x00", "\x7f"])
+    @cases("value", ["a b", "abc\n", "abc\x00", "\x7f"])
     def test_row_23_what_it_decodes_to_is_visible_ascii(self, value: str) -> None:
         assert decided(self.SOURCE, websocket(subprotocols=["chat", k8s(value)])) is MALFORMED
 
@@ -721,7 +721,7 @@ class TestSubprotocolPrefix:
         assert extract(self.SOURCE, scope) is None
         assert redacted(self.SOURCE, scope)["subprotocols"] == ["chat"]
 
-    @CASES("prefix", ["", " ", "a b", "a,b", "a\n", "ä"])
+    @cases("prefix", ["", " ", "a b", "a,b", "a\n", "ä"])
     def test_what_is_no_protocol_name_is_refused(self, prefix: str) -> None:
         with pytest.raises(ConfigurationError, match="Subprotocol: prefix"):
             Subprotocol(prefix=prefix)
@@ -760,7 +760,7 @@ class TestSubprotocolsOfServers:
         assert extract(Subprotocol(), scope) is None
         assert redacted(Subprotocol(), scope) == before
 
-    @CASES("protocol", ["€", "\udcff", "ÿ", "日本"])
+    @cases("protocol", ["€", "\udcff", "ÿ", "日本"])
     def test_row_25_any_text_beside_the_credential_leaves_it_redacted(self, protocol: str) -> None:
         """Daphne percent-decodes the list, so that a client can put any character into it."""
         scope = websocket()
@@ -771,7 +771,7 @@ class TestSubprotocolsOfServers:
         assert "abc" not in scope["subprotocols"]
         assert b"abc" not in b"".join(values(scope, "sec-websocket-protocol"))
 
-    @CASES(
+    @cases(
         ("offered", "answered"),
         [
             ([], None),
@@ -787,7 +787,7 @@ class TestSubprotocolsOfServers:
         sources = [QueryParam(), Subprotocol(prefix=K8S), Subprotocol()]
         assert answer(websocket(subprotocols=offered), sources) == answered
 
-    @CASES(
+    @cases(
         "offered",
         [
             ["bearer", "abc"],
@@ -814,7 +814,7 @@ SOURCES: dict[str, tuple[Source, Callable[[], dict[str, Any]]]] = {
     "marker": (Subprotocol(), lambda: websocket(subprotocols=["bearer", "abc"])),
     "prefix": (Subprotocol(prefix=K8S), lambda: websocket(subprotocols=["chat", k8s("abc")])),
 }
-each_source = CASES(("source", "build"), SOURCES.values(), ids=SOURCES)
+each_source = cases(("source", "build"), SOURCES.values(), ids=SOURCES)
 
 
 class TestEverySource:
@@ -871,7 +871,7 @@ class TestEverySource:
         assert re.fullmatch(r"(query parameter|header|cookie|subprotocol) [\w.-]+", repr(source))
 
     @each_source
-    @CASES("shape", [tuple, iter, lambda pairs: [list(pair) for pair in pairs]])
+    @cases("shape", [tuple, iter, lambda pairs: [list(pair) for pair in pairs]])
     def test_headers_may_be_any_iterable(
         self, shape: Any, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
@@ -886,8 +886,8 @@ class TestEverySource:
         assert (kept[0], kept[-1]) == ((b"x-first", b"1"), (b"x-last", b"2"))
         assert b"abc" not in b"".join(value for _, value in kept)
 
-    @CASES("source", [Subprotocol(), Subprotocol(prefix=K8S)])
-    @CASES("shape", [tuple, iter])
+    @cases("source", [Subprotocol(), Subprotocol(prefix=K8S)])
+    @cases("shape", [tuple, iter])
     def test_subprotocols_may_be_any_iterable(self, shape: Any, source: Source) -> None:
         scope = websocket()
         scope["subprotocols"] = shape(["bearer", "abc", "chat", k8s("abc")])
@@ -917,7 +917,7 @@ class TestEverySource:
         auth.redact(scope)
         assert list(scope.get("headers", [])) == []
 
-    @CASES(
+    @cases(
         ("source", "name"),
         [
             (QueryParam(), "query parameter token"),
@@ -976,12 +976,12 @@ class TestUsersOwnSource:
         auth.redact(scope)
         assert b"abc" not in scope["raw_path"] and "abc" not in scope["path"]
 
-    @CASES("value", ["a b", "ａｂｃ", "abc\n", "abc\x00"])
+    @cases("value", ["a b", "ａｂｃ", "abc\n", "abc\x00"])
     def test_row_23_what_it_finds_is_judged_like_everything_else(self, value: str) -> None:
         scope = websocket(path=f"/ws/{value}")
         assert decided(self.FromPath(), scope) is MALFORMED
 
-    @CASES("kind", [list, tuple, iter])
+    @cases("kind", [list, tuple, iter])
     def test_row_25_what_it_puts_in_the_place_of_a_list_goes_into_the_list(self, kind: Any) -> None:
         class FromHeader:
             def extract(self, conn: HTTPConnection) -> str | None:
@@ -1016,7 +1016,7 @@ class TestRow24LongInput:
     """Each of these takes well under a second. Work that grew with the square of the length would
     take minutes, so that the run hangs: that, and no stopwatch, is how such a test fails."""
 
-    @CASES(
+    @cases(
         "query",
         [
             b"&",
@@ -1038,21 +1038,21 @@ class TestRow24LongInput:
         redacted(QueryParam("token"), scope)
         assert b"token" not in scope["query_string"]
 
-    @CASES("value", [" ", "\t", ",", ", ", "Bearer ", ",Bearer", "Bearer, ", ",\t ,", "a"])
-    @CASES("end", ["", "x", "\n"])
+    @cases("value", [" ", "\t", ",", ", ", "Bearer ", ",Bearer", "Bearer, ", ",\t ,", "a"])
+    @cases("end", ["", "x", "\n"])
     def test_authorization(self, value: str, end: str) -> None:
         scope = websocket(headers=[("authorization", value * (LENGTH // len(value)) + end)])
         assert decided(BEARER, scope) in (MALFORMED, Reason.MISSING)
         redacted(BEARER, scope)
 
-    @CASES("value", [" ", ";", "s", "s=", "s=;", "s ", ",s", ",s ", ", ", '"', "a=b;"])
-    @CASES("end", ["", "x", "\n"])
+    @cases("value", [" ", ";", "s", "s=", "s=;", "s ", ",s", ",s ", ", ", '"', "a=b;"])
+    @cases("end", ["", "x", "\n"])
     def test_cookie(self, value: str, end: str) -> None:
         scope = websocket(headers=[("cookie", value * (LENGTH // len(value)) + end)])
         assert decided(Cookie("s"), scope) in (MALFORMED, Reason.MISSING)
         redacted(Cookie("s"), scope)
 
-    @CASES("offered", [["bearer"], ["bearer", "x"], ["a"], [""], [K8S], [K8S + "YWI"]], ids=repr)
+    @cases("offered", [["bearer"], ["bearer", "x"], ["a"], [""], [K8S], [K8S + "YWI"]], ids=repr)
     def test_subprotocols(self, offered: list[str]) -> None:
         for source in (Subprotocol(), Subprotocol(prefix=K8S)):
             scope = websocket(subprotocols=offered * 50_000)
@@ -1077,7 +1077,7 @@ class TestRow24LongInput:
             b"x-other",
         }
 
-    @CASES("source", [QueryParam("token"), BEARER], ids=repr)
+    @cases("source", [QueryParam("token"), BEARER], ids=repr)
     def test_a_token_over_the_limit_is_malformed(self, source: Source) -> None:
         for size, verdict in ((8192, "a" * 8192), (8193, MALFORMED), (LENGTH, MALFORMED)):
             query = "" if source is BEARER else f"token={'a' * size}"
@@ -1179,7 +1179,7 @@ class TestFirstMessage:
         assert extract(FirstMessage(), scope) is None
         assert redacted(FirstMessage(), scope) == before
 
-    @pytest.mark.parametrize(
+    @cases(
         ("text", "found"),
         [
             ('{"type": "auth", "token": "abc"}', "abc"),
@@ -1229,7 +1229,7 @@ class TestFirstMessage:
             raise LookupError
         assert source._waiting == 0
 
-    @pytest.mark.parametrize(
+    @cases(
         ("subprotocol", "offered", "answered"),
         [
             (None, [], []),
@@ -1245,7 +1245,7 @@ class TestFirstMessage:
         source = FirstMessage(subprotocol=subprotocol)
         assert source.protocols(websocket(subprotocols=offered)) == answered
 
-    @pytest.mark.parametrize(
+    @cases(
         ("options", "named"),
         [
             ({"timeout": 0}, "timeout"),
@@ -1279,8 +1279,8 @@ class TestFirstMessage:
         assert token_in('{"type": "auth.refresh", "token": "a"}', "auth") is None
 
 
-@pytest.mark.parametrize("options", [{}, {"scheme": "Bearer"}])
-@pytest.mark.parametrize("name", ["cookie", "Cookie", "COOKIE"])
+@cases("options", [{}, {"scheme": "Bearer"}])
+@cases("name", ["cookie", "Cookie", "COOKIE"])
 def test_a_cookie_by_another_name_needs_the_cookie_source(name: str, options: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"^Header: name must be another header, got .*Cookie\("

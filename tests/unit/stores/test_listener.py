@@ -13,7 +13,7 @@ from asgi_wsauth.stores import Notice
 from asgi_wsauth.stores import listener as rooms
 from asgi_wsauth.stores.listener import Listener
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 def notice(name: str) -> Notice:

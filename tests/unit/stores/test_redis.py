@@ -34,7 +34,7 @@ from asgi_wsauth.options import check_store
 from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.stores import Notice, Subject, TakenSlot
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 README = Path(__file__).parents[3].joinpath("README.md").read_text()
 ALICE: Subject = ("user", "alice")

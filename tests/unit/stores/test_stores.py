@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import Clock
 from sockets import until
 
@@ -22,7 +23,7 @@ from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
 from asgi_wsauth.options import check_store
 from asgi_wsauth.stores import Notice, Subject, _Watch
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 
 async def put(
@@ -219,7 +220,7 @@ async def test_no_more_are_remembered_than_may_be_kept() -> None:
 # How many
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(1, "d"), (2, "cd"), (3, "bcd"), (4, "abcd")])
+@cases(("limit", "expected"), [(1, "d"), (2, "cd"), (3, "bcd"), (4, "abcd")])
 async def test_past_an_owners_limit_the_oldest_of_that_owner_go(limit: int, expected: str) -> None:
     store = MemoryStore()
     await put(store, "y", owner="bob")
@@ -276,7 +277,7 @@ async def test_what_has_expired_goes_before_the_cap_is_applied() -> None:
 # How long
 
 
-@pytest.mark.parametrize(
+@cases(
     ("passed", "there"),
     [(0, True), (9.999, True), (10, False), (10.001, False), (1e9, False), (-5, True)],
 )
@@ -288,7 +289,7 @@ async def test_a_record_can_be_taken_until_its_time_has_passed(passed: float, th
     assert (await store.take_ticket("a") is not None) is there
 
 
-@pytest.mark.parametrize("use", ["put", "take", "take of an expired one"])
+@cases("use", ["put", "take", "take of an expired one"])
 async def test_expired_records_go_when_the_store_is_used(use: str) -> None:
     clock = Clock()
     store = MemoryStore(clock=clock)
@@ -332,7 +333,7 @@ async def test_the_default_clock_is_the_running_time() -> None:
 # What remains
 
 
-@pytest.mark.parametrize("end", ["taken", "expired", "past the limit", "past the cap"])
+@cases("end", ["taken", "expired", "past the limit", "past the cap"])
 async def test_nothing_remains_of_a_record_or_its_owner(end: str) -> None:
     clock = Clock()
     store = MemoryStore(max_tickets=50, clock=clock)
@@ -405,7 +406,7 @@ async def test_a_revocation_is_found_for_its_time() -> None:
     assert await store.get_revocations([]) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("first", "second", "until", "kept"),
     [
         ((5.0, 10.0), (7.0, 10.0), 7.0, 10.0),
@@ -488,7 +489,7 @@ async def test_the_oldest_slots_make_room_and_are_told_of() -> None:
     assert store.lease is None
 
 
-@pytest.mark.parametrize("evict", [False, True])
+@cases("evict", [False, True])
 async def test_a_slot_that_is_held_is_taken_again_whatever_the_limit(evict: bool) -> None:
     store = MemoryStore()
     slots = [("alice", "a"), ("alice", "b"), ("alice", "a")]
@@ -583,14 +584,14 @@ def test_whoever_watched_on_an_event_loop_that_has_ended_is_forgotten(anyio_back
 # Configuration
 
 
-@pytest.mark.parametrize("store", [None, MemoryStore, {}, "memory"])
+@cases("store", [None, MemoryStore, {}, "memory"])
 def test_what_is_no_store_is_named(store: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^Part must be a store, got "):
         check_store("Part", store, "put_ticket")
     check_store("Part", MemoryStore(), "put_ticket", "watch")
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, 20_000.0, "20000", None, True, False, float("inf")])
+@cases("value", [0, -1, 1.5, 20_000.0, "20000", None, True, False, float("inf")])
 def test_a_cap_that_is_no_number_of_tickets_is_refused_by_name(value: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"^MemoryStore: max_tickets must be a positive integer"

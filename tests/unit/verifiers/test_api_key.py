@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import authenticator, judged, websocket
 from starlette.requests import HTTPConnection
 
@@ -62,11 +63,11 @@ class TestKeys:
             assert principal.method == "api_key"
             assert principal.expires_at is None
 
-    @pytest.mark.parametrize(
+    @cases(
         "presented",
         ["", "x", KEY[:-1], KEY + "x", KEY.lower(), f" {KEY}", DIGEST, f"sha256:{DIGEST}"],
     )
-    @pytest.mark.parametrize("configured", [KEY, f"sha256:{DIGEST}"], ids=["key", "digest"])
+    @cases("configured", [KEY, f"sha256:{DIGEST}"], ids=["key", "digest"])
     async def test_an_unknown_key_is_not_mine(self, configured: str, presented: str) -> None:
         """Neither is the digest: who reads the configuration has no key yet."""
         assert await judged(APIKeyVerifier({"billing": configured}), presented) is None
@@ -77,7 +78,7 @@ class TestKeys:
             await auth.authenticate(HTTPConnection(websocket(f"token={OTHER}")))
         assert refused.value.reason is Reason.INVALID
 
-    @pytest.mark.parametrize("digest", [DIGEST, DIGEST.upper()], ids=["lower", "upper"])
+    @cases("digest", [DIGEST, DIGEST.upper()], ids=["lower", "upper"])
     async def test_a_digest_is_as_good_as_its_key(self, digest: str) -> None:
         principal = await judged(APIKeyVerifier({"billing": f"sha256:{digest}"}), KEY)
         assert principal is not None and principal.identity == "billing"
@@ -95,7 +96,7 @@ class TestKeys:
 
 
 class TestConfiguration:
-    @pytest.mark.parametrize("key", WEAK)
+    @cases("key", WEAK)
     def test_row_14_a_key_that_can_be_guessed_is_refused(self, key: str) -> None:
         with pytest.raises(ConfigurationError, match="APIKeyVerifier: key number 2") as caught:
             APIKeyVerifier({"search": OTHER, "billing": key})
@@ -103,14 +104,12 @@ class TestConfiguration:
         assert not key or key not in shown
         assert OTHER not in shown
 
-    @pytest.mark.parametrize("key", [None, 12345678901234567890, ["a"], object()])
+    @cases("key", [None, 12345678901234567890, ["a"], object()])
     def test_what_is_no_string_is_refused(self, key: Any) -> None:
         with pytest.raises(ConfigurationError, match="APIKeyVerifier: key number 1"):
             APIKeyVerifier({"billing": key})
 
-    @pytest.mark.parametrize(
-        "digest", ["", "abc", DIGEST[:-1], DIGEST + "0", "g" * 64, DIGEST + "\n"]
-    )
+    @cases("digest", ["", "abc", DIGEST[:-1], DIGEST + "0", "g" * 64, DIGEST + "\n"])
     def test_what_is_no_digest_is_refused(self, digest: str) -> None:
         with pytest.raises(ConfigurationError, match=r"key number 1 must be .* 64 hex"):
             APIKeyVerifier({"billing": f"sha256:{digest}"})
@@ -120,7 +119,7 @@ class TestConfiguration:
             APIKeyVerifier({KEY: "billing"})
         assert KEY not in str(caught.value)
 
-    @pytest.mark.parametrize("key", [f"{KEY} x", f"{KEY}é", f"{KEY}\x00"])
+    @cases("key", [f"{KEY} x", f"{KEY}é", f"{KEY}\x00"])
     def test_a_key_that_nobody_can_present_is_refused(self, key: str) -> None:
         with pytest.raises(ConfigurationError, match="visible ASCII"):
             APIKeyVerifier({"billing": key})
@@ -146,7 +145,7 @@ class TestConfiguration:
         ):
             APIKeyVerifier({"billing": KEY}, scopes="chat:read")
 
-    @pytest.mark.parametrize("name", ["", None, 7])
+    @cases("name", ["", None, 7])
     def test_an_id_that_no_principal_can_have_is_refused_at_once(self, name: Any) -> None:
         """And not when the key is used, as an ERROR."""
         with pytest.raises(
@@ -183,9 +182,7 @@ class TestLookup:
 
 class TestFromEnv:
     @pytest.mark.anyio
-    @pytest.mark.parametrize(
-        "value", [KEY, f" {KEY}\n", f"{KEY},", f"{OTHER},{KEY}", f"{OTHER} , {KEY}, "]
-    )
+    @cases("value", [KEY, f" {KEY}\n", f"{KEY},", f"{OTHER},{KEY}", f"{OTHER} , {KEY}, "])
     async def test_takes_one_key_or_several(
         self, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:
@@ -208,7 +205,7 @@ class TestFromEnv:
         monkeypatch.setenv("CHAT_KEY", f"{OTHER},sha256:{DIGEST}")
         assert await judged(APIKeyVerifier.from_env("CHAT_KEY"), KEY) is not None
 
-    @pytest.mark.parametrize("value", [None, "", " ", ",", " , ,"])
+    @cases("value", [None, "", " ", ",", " , ,"])
     def test_a_variable_that_is_not_set_is_refused_by_name(
         self, monkeypatch: pytest.MonkeyPatch, value: str | None
     ) -> None:
@@ -221,8 +218,8 @@ class TestFromEnv:
             "put an API key into it, or several with commas between them"
         )
 
-    @pytest.mark.parametrize("key", [key for key in WEAK if key])
-    @pytest.mark.parametrize("form", ["{}", KEY + ",{}", "{}," + KEY])
+    @cases("key", [key for key in WEAK if key])
+    @cases("form", ["{}", KEY + ",{}", "{}," + KEY])
     def test_row_14_a_key_that_can_be_guessed_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, key: str, form: str
     ) -> None:

@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import authenticator, judged, websocket
 from starlette.requests import HTTPConnection
 
@@ -30,9 +31,7 @@ class TestInternalCredential:
         for _ in range(3):
             assert await judged(internal, internal.value) is not None
 
-    @pytest.mark.parametrize(
-        "presented", ["", "x", VALUE[:-1], VALUE + "x", VALUE.lower(), f" {VALUE}", "wsi_", "ä"]
-    )
+    @cases("presented", ["", "x", VALUE[:-1], VALUE + "x", VALUE.lower(), f" {VALUE}", "wsi_", "ä"])
     async def test_everything_else_is_not_mine(self, presented: str) -> None:
         assert await judged(InternalCredential(VALUE), presented) is None
 
@@ -58,13 +57,13 @@ WEAK = ["", "short", VALUE[:15], "changeme-changeme-changeme", "a" * 40, "intern
 
 
 class TestConfiguration:
-    @pytest.mark.parametrize("value", WEAK)
+    @cases("value", WEAK)
     def test_row_14_a_value_that_can_be_guessed_is_refused(self, value: str) -> None:
         with pytest.raises(ConfigurationError, match=r"^InternalCredential: value must ") as caught:
             InternalCredential(value)
         assert not value or value not in "".join(traceback.format_exception(caught.value))
 
-    @pytest.mark.parametrize("value", [0, False, ["a"], object()])
+    @cases("value", [0, False, ["a"], object()])
     def test_what_is_no_string_is_refused(self, value: Any) -> None:
         with pytest.raises(ConfigurationError, match="InternalCredential"):
             InternalCredential(value)
@@ -95,7 +94,7 @@ class TestFromEnv:
         assert principal is not None
         assert principal.scopes == ("chat:write",)
 
-    @pytest.mark.parametrize("value", [None, ""])
+    @cases("value", [None, ""])
     def test_a_variable_that_is_not_set_is_refused_by_name(
         self, monkeypatch: pytest.MonkeyPatch, value: str | None
     ) -> None:
@@ -107,7 +106,7 @@ class TestFromEnv:
             InternalCredential.from_env("WORKER_SECRET")
         assert str(caught.value).endswith("for every process that shares the credential")
 
-    @pytest.mark.parametrize("value", [value for value in WEAK if value])
+    @cases("value", [value for value in WEAK if value])
     def test_row_14_a_value_that_can_be_guessed_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:

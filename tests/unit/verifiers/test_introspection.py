@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import (
     NOW,
     App,
@@ -61,6 +62,7 @@ def issuer() -> Iterator[Issuer]:
         issuer.tokens[TOKEN] = {"active": True, "sub": "alice"}
         for number in range(100):
             issuer.tokens[f"token-{number}"] = {"active": True, "sub": f"user-{number}"}
+        issuer.keep()
         yield issuer
 
 
@@ -138,7 +140,7 @@ async def test_the_address_is_asked_as_it_is(issuer: Issuer) -> None:
     assert await admits(introspection(issuer.url + path))
 
 
-@pytest.mark.parametrize("token", ["a+b/c=&token=b", "100%25", "~!*'();:@$,?#[]", "a;b", '\\"<>'])
+@cases("token", ["a+b/c=&token=b", "100%25", "~!*'();:@$,?#[]", "a;b", '\\"<>'])
 async def test_a_token_arrives_as_it_was_presented(issuer: Issuer, token: str) -> None:
     issuer.tokens[token] = {"active": True, "sub": "bob"}
     principal = await judge(introspection(issuer), token)
@@ -152,7 +154,7 @@ async def test_the_example_of_rfc_6749(issuer: Issuer) -> None:
     assert request.headers["authorization"] == "Basic czZCaGRSa3F0MzpnWDFmQmF0M2JW"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("client_id", "client_secret"),
     [
         ("chat", CLIENT_SECRET),
@@ -198,7 +200,7 @@ async def test_a_redirect_is_not_followed(issuer: Issuer) -> None:
 # What is not its
 
 
-@pytest.mark.parametrize(
+@cases(
     "token",
     [
         mint(),
@@ -218,7 +220,7 @@ async def test_what_others_know_is_not_asked_about(issuer: Issuer, token: str) -
     assert not issuer.requests
 
 
-@pytest.mark.parametrize("token", [mint(), "eyJ.e30.x"])
+@cases("token", [mint(), "eyJ.e30.x"])
 async def test_jwts_are_asked_about_if_that_is_wanted(issuer: Issuer, token: str) -> None:
     issuer.tokens[token] = {"active": True, "sub": "alice"}
     assert await admits(introspection(issuer, include_jwts=True), token)
@@ -226,7 +228,7 @@ async def test_jwts_are_asked_about_if_that_is_wanted(issuer: Issuer, token: str
     assert len(issuer.requests) == 1
 
 
-@pytest.mark.parametrize(
+@cases(
     "token",
     ["Zq", "a.b.c", "eyJ", "eyJ.e30", "eyJ.a.b.c.d", "eyJ.e30.x=", "WST_x", "-wst_"],
 )
@@ -235,7 +237,7 @@ async def test_everything_else_is(issuer: Issuer, token: str) -> None:
     assert issuer.requests[0].form["token"] == token
 
 
-@pytest.mark.parametrize("last", [False, True])
+@cases("last", [False, True])
 async def test_beside_another_verifier_the_order_does_not_matter(
     issuer: Issuer, last: bool
 ) -> None:
@@ -250,7 +252,7 @@ async def test_beside_another_verifier_the_order_does_not_matter(
 # What it believes
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [
         {"active": False},
@@ -263,7 +265,7 @@ async def test_what_is_not_active_is_invalid(issuer: Issuer, answer: Any) -> Non
     assert await judge(introspection(issuer)) is INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [
         {},
@@ -305,7 +307,7 @@ async def test_no_status_but_200_is_an_answer(issuer: Issuer) -> None:
     assert {request.path for request in issuer.requests} == {"/introspect"}
 
 
-@pytest.mark.parametrize("how", FAILURES)
+@cases("how", FAILURES)
 async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str) -> None:
     timeout = SOON if how in ("hang", "drip", "drip_headers") else DEADLINE
     verifier = introspection(issuer, timeout=timeout, max_in_flight=1)
@@ -321,7 +323,7 @@ async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str)
 ANOTHER = "its aud is 'mail', and audience= asks for 'chat'"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "options", "why"),
     [
         ({"active": False}, {}, "it is not active"),
@@ -381,7 +383,7 @@ async def test_a_token_need_not_end(issuer: Issuer) -> None:
     assert (principal.issued_at, principal.expires_at, principal.scopes) == (None, None, ())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("claims", "verdict"),
     [
         ({"sub": None}, INVALID),
@@ -435,7 +437,7 @@ async def test_a_null_claim_is_absent(issuer: Issuer) -> None:
     assert await judge(introspection(issuer)) is INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     ("told", "known"),
     [("https://id.example", "https://id.example"), ("", ""), (5, None), ([], None), (None, None)],
 )
@@ -458,7 +460,7 @@ async def test_claims_of_the_wrong_kind(issuer: Issuer) -> None:
             assert await judge(verifier) is INVALID, (name, value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("claims", "options", "scopes"),
     [
         ({}, {}, ()),
@@ -484,7 +486,7 @@ async def test_scopes_are_a_string_or_a_list(
     assert (result.scopes if isinstance(result, Principal) else result) == scopes
 
 
-@pytest.mark.parametrize(
+@cases(
     ("named", "audience", "verdict"),
     [
         ("chat", "chat", True),
@@ -531,9 +533,7 @@ def at(verifier: TokenIntrospection, clock: Clock) -> TokenIntrospection:
     return verifier
 
 
-@pytest.mark.parametrize(
-    ("options", "ttl"), [({"cache_ttl": 100}, 100), ({"cache_ttl": 0.5}, 0.5), ({}, 30)]
-)
+@cases(("options", "ttl"), [({"cache_ttl": 100}, 100), ({"cache_ttl": 0.5}, 0.5), ({}, 30)])
 async def test_the_issuer_is_asked_once_in_cache_ttl(
     issuer: Issuer, options: Any, ttl: float
 ) -> None:
@@ -623,7 +623,7 @@ async def test_so_many_tokens_are_remembered_and_no_more(issuer: Issuer) -> None
     assert len(issuer.requests) == 5
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "verdict"),
     [
         ({"active": False}, INVALID),
@@ -684,7 +684,7 @@ async def test_of_a_token_it_remembers_a_hash(issuer: Issuer) -> None:
 # What is no login
 
 
-@pytest.mark.parametrize("typ", ["logout+jwt", "application/secevent+JWT", "DPoP+jwt"])
+@cases("typ", ["logout+jwt", "application/secevent+JWT", "DPoP+jwt"])
 async def test_what_says_that_it_is_another_thing_than_a_login_is_not_asked_about(
     issuer: Issuer, typ: str
 ) -> None:
@@ -767,7 +767,7 @@ async def test_handshakes_that_are_cancelled_while_the_issuer_is_silent(issuer: 
 # What httpx (on trio) and anyio (before 4.16) leave to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:unclosed <?(socket|transport):ResourceWarning")
-@pytest.mark.parametrize("count", [1, 50])
+@cases("count", [1, 50])
 async def test_handshakes_that_are_cancelled_at_any_moment(issuer: Issuer, count: int) -> None:
     """Whatever they waited for: a place, a connection, an answer."""
     verifier = introspection(issuer, max_in_flight=2, cache_ttl=0)
@@ -807,7 +807,7 @@ async def test_some_that_are_cancelled_take_nothing_from_the_others(issuer: Issu
 
 # On trio, httpx may leave what it reads an answer with to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
-@pytest.mark.parametrize("how", ["hang", "drip", "drip_headers"])
+@cases("how", ["hang", "drip", "drip_headers"])
 async def test_timeouts_leave_their_places(issuer: Issuer, how: str) -> None:
     verifier = introspection(issuer, max_in_flight=2, cache_ttl=0, timeout=SOON)
     refusals: list[Any] = []
@@ -873,16 +873,14 @@ async def test_row_36_no_log_has_the_token_or_the_secret(
             assert secret not in written
 
 
-@pytest.mark.parametrize(
-    "url", ["https://id.example/introspect", "https://id.example/a?key=s3cr3t"]
-)
+@cases("url", ["https://id.example/introspect", "https://id.example/a?key=s3cr3t"])
 def test_its_repr_has_no_secret(url: str) -> None:
     written = repr(introspection(url))
     assert written.startswith("<TokenIntrospection https://id.example/")
     assert "s3cr3t" not in written
 
 
-@pytest.mark.parametrize(
+@cases(
     ("how", "close"),
     [
         ("serve", None),
@@ -903,7 +901,7 @@ async def test_what_a_client_is_told(issuer: Issuer, how: str, close: Any) -> No
         assert app.scope["user"].identity == "alice"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "close"),
     [
         ({"active": False}, (1008, "token_invalid")),
@@ -943,7 +941,7 @@ async def test_a_client_that_leaves_gives_its_place_back(issuer: Issuer) -> None
 # Options that can't work
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "http://id.example/introspect",
@@ -965,7 +963,7 @@ def test_addresses_that_can_not_work(url: Any) -> None:
     assert "pa55" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("option", "values"),
     [
         ("client_id", ["", None, 5, b"chat"]),
@@ -990,7 +988,7 @@ def test_options_that_can_not_work(option: str, values: list[Any]) -> None:
         assert CLIENT_SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["client_id", "client_secret"])
+@cases("option", ["client_id", "client_secret"])
 def test_a_setting_with_stray_bytes(option: str) -> None:
     """As `os.environ` has it."""
     named = "^TokenIntrospection: client_id or client_secret is no text$"

@@ -16,6 +16,7 @@ import anyio
 import jwt
 import pytest
 from anyio import from_thread, to_thread
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from handshakes import (
@@ -52,7 +53,7 @@ from asgi_wsauth.loops import tasks
 from asgi_wsauth.verifiers import jwks
 from asgi_wsauth.verifiers.keys import KeySet
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
 
 INVALID, KEYS_UNAVAILABLE = Reason.INVALID, Reason.KEYS_UNAVAILABLE
 ADMITTED = "admitted"
@@ -65,6 +66,7 @@ ED_KEY = ed25519.Ed25519PrivateKey.generate()
 def issuer() -> Iterator[Issuer]:
     with issuing() as issuer:
         issuer.add_key("1", P256_KEY)
+        issuer.keep()
         yield issuer
 
 
@@ -146,10 +148,8 @@ def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 # The shapes of a set
 
 
-@pytest.mark.parametrize("path", ["/jwks", "/certificates", "/x5c"])
-@pytest.mark.parametrize(
-    ("key", "algorithm"), [(RSA_KEY, "RS256"), (RSA_KEY, "PS256"), (P384_KEY, "ES384")]
-)
+@cases("path", ["/jwks", "/certificates", "/x5c"])
+@cases(("key", "algorithm"), [(RSA_KEY, "RS256"), (RSA_KEY, "PS256"), (P384_KEY, "ES384")])
 async def test_a_set_of_any_shape(issuer: Issuer, path: str, key: Any, algorithm: str) -> None:
     issuer.add_key("2", key)
     guard = Guard(issuer, path)
@@ -159,8 +159,8 @@ async def test_a_set_of_any_shape(issuer: Issuer, path: str, key: Any, algorithm
     assert issuer.count(path) == 1
 
 
-@pytest.mark.parametrize(("key", "algorithm"), [(RSA_KEY, "RS256"), (P384_KEY, "ES384")])
-@pytest.mark.parametrize("certificates", [["AAAA"], None, "other"])
+@cases(("key", "algorithm"), [(RSA_KEY, "RS256"), (P384_KEY, "ES384")])
+@cases("certificates", [["AAAA"], None, "other"])
 async def test_a_certificate_beside_a_key_is_not_read(
     issuer: Issuer, key: Any, algorithm: str, certificates: Any
 ) -> None:
@@ -216,7 +216,7 @@ async def test_a_key_of_every_family(issuer: Issuer) -> None:
         assert await guard.judge(token) is ADMITTED
 
 
-@pytest.mark.parametrize(
+@cases(
     ("declared", "algorithm", "verdict"),
     [
         ({"alg": "RS256"}, "RS256", ADMITTED),
@@ -254,7 +254,7 @@ LONG = rsa_jwk((1 << 8192) + 1, 65537)
 SLOW = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 64) + 1)
 
 
-@pytest.mark.parametrize(
+@cases(
     "entry",
     [
         None,
@@ -319,7 +319,7 @@ async def test_row_19_a_key_that_cant_be_used_is_left_out_and_logged(
     assert "c2VjcmV0" not in line
 
 
-@pytest.mark.parametrize("text", ["", "text", 5, None, [], "-----BEGIN CERTIFICATE-----\nAAAA"])
+@cases("text", ["", "text", 5, None, [], "-----BEGIN CERTIFICATE-----\nAAAA"])
 async def test_row_19_a_certificate_that_cant_be_read_is_left_out(
     issuer: Issuer, text: Any
 ) -> None:
@@ -354,8 +354,8 @@ async def test_what_is_left_out_is_logged_when_it_changes(
     ]
 
 
-@pytest.mark.parametrize("count", [10, 11, 20])
-@pytest.mark.parametrize("others", [[jwk(P256_KEY, "1")], []])
+@cases("count", [10, 11, 20])
+@cases("others", [[jwk(P256_KEY, "1")], []])
 async def test_row_19_however_much_is_left_out_the_line_is_short(
     issuer: Issuer, others: list[Any], count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -381,7 +381,7 @@ async def test_row_19_the_longest_rsa_keys(
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("entry", "why"),
     [
         (jwk(SMALL), "The RSA key is 1024 bits long"),
@@ -403,7 +403,7 @@ async def test_row_19_the_log_says_what_is_wrong_with_a_key(
     assert f": left out '2' ('{why}" in line
 
 
-@pytest.mark.parametrize(
+@cases(
     "page",
     [
         {},
@@ -572,7 +572,7 @@ async def test_row_15_failures_cool_down_too(issuer: Issuer) -> None:
         assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
-@pytest.mark.parametrize(("how", "verdict"), [("serve", INVALID), ("fail", KEYS_UNAVAILABLE)])
+@cases(("how", "verdict"), [("serve", INVALID), ("fail", KEYS_UNAVAILABLE)])
 async def test_who_waited_is_told_what_came_of_it_whatever_began_since(
     issuer: Issuer, how: str, verdict: Reason
 ) -> None:
@@ -672,7 +672,7 @@ async def test_a_token_waits_for_the_fetch_that_may_bring_its_key(issuer: Issuer
 # Outages
 
 
-@pytest.mark.parametrize("how", FAILURES)
+@cases("how", FAILURES)
 async def test_rows_17_and_19_whatever_fails_is_bounded(
     issuer: Issuer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -745,7 +745,7 @@ async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 3
 
 
-@pytest.mark.parametrize("warm", [False, True])
+@cases("warm", [False, True])
 async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bool) -> None:
     guard = Guard(issuer, ttl=10, stale_for=5, cooldown=1)
     if warm:
@@ -1121,7 +1121,7 @@ async def test_the_discovery_document_leads_to_the_keys(issuer: Issuer) -> None:
     assert await judge(verifier, issuer.token("1", iss=f"{issuer.url}/", aud="chat")) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "claims", "verdict"),
     [
         ({"leeway": 0}, {"exp": int(NOW)}, Reason.EXPIRED),
@@ -1159,7 +1159,7 @@ async def test_the_keys_may_be_on_another_host(issuer: Issuer) -> None:
     assert await admits(oidc(issuer), token)
 
 
-@pytest.mark.parametrize("path", ["/", "/realms/main", "/realms/main/", "/realms//"])
+@cases("path", ["/", "/realms/main", "/realms/main/", "/realms//"])
 async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
     """The slash at its end counts in the name, and not in the address."""
     name = f"{issuer.url}{path}"
@@ -1174,7 +1174,7 @@ KEYS = "{issuer}/jwks"
 NO_DOCUMENT = "this is no discovery document"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("document", "why"),
     [
         (None, "HTTP 404"),
@@ -1256,7 +1256,7 @@ async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
 # Configuration
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "options", "named"),
     [
         ("http://id.example/keys", {}, "only https"),
@@ -1318,7 +1318,7 @@ def test_bad_configuration(url: Any, options: Any, named: str) -> None:
     assert named in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("issuer", "named"),
     [
         (None, "issuer must be a string, "),
@@ -1334,7 +1334,7 @@ def test_an_issuer_that_is_no_address(issuer: Any, named: str) -> None:
         JWTVerifier.from_oidc(issuer, algorithms=["RS256"], audience=None)
 
 
-@pytest.mark.parametrize("option", ["ttl", "cooldown", "stale_for", "timeout", "max_size"])
+@cases("option", ["ttl", "cooldown", "stale_for", "timeout", "max_size"])
 def test_an_issuers_keys_take_the_options_of_a_set(option: str) -> None:
     options: Any = {option: -1}
     with pytest.raises(ConfigurationError, match=rf"JWKS: {option} must be .*, got -1$"):
@@ -1344,7 +1344,7 @@ def test_an_issuers_keys_take_the_options_of_a_set(option: str) -> None:
 NO_SECRETS = "an HMAC key is a secret, and a JWKS has public keys; use for example "
 
 
-@pytest.mark.parametrize(
+@cases(
     ("algorithms", "why"),
     [
         (["HS256"], rf'{NO_SECRETS}\["RS256"\]$'),
@@ -1366,7 +1366,7 @@ def test_a_set_stands_alone() -> None:
         )
 
 
-@pytest.mark.parametrize(
+@cases(
     "keys",
     [
         JWKS("https://id.example"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -86,7 +87,7 @@ CLAIMS = {"sub": "alice", "exp": int(NOW) + 300}
 # What is admitted
 
 
-@pytest.mark.parametrize(
+@cases(
     ("algorithm", "key"),
     [
         *[(name, RSA_KEY) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")],
@@ -106,7 +107,7 @@ async def test_public_key_algorithms(algorithm: str, key: Any) -> None:
             assert await judge(verifier, mint(other, algorithm=algorithm)) is INVALID
 
 
-@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+@cases("algorithm", ["HS256", "HS384", "HS512"])
 async def test_secrets(algorithm: str) -> None:
     secret = SECRET * 2  # HS512 takes 64 bytes
     for form in (secret, secret.encode()):
@@ -115,7 +116,7 @@ async def test_secrets(algorithm: str) -> None:
         assert await judge(verifier, mint(SECRET * 3, algorithm=algorithm)) is INVALID
 
 
-@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+@cases(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 async def test_row_14_a_secret_may_be_as_short_as_its_hash(algorithm: str, size: int) -> None:
     secret = (SECRET * 2)[:size]
     verifier = jwt_verifier(secret, algorithms=[algorithm])
@@ -127,7 +128,7 @@ async def test_row_14_a_secret_may_be_as_short_as_its_hash(algorithm: str, size:
         jwt_verifier(secret[1:], algorithms=[algorithm])
 
 
-@pytest.mark.parametrize(
+@cases(
     ("jwk", "algorithm", "key"),
     [
         (RSA_JWK, "RS256", RSA_KEY),
@@ -156,7 +157,7 @@ async def test_what_the_principal_says() -> None:
     assert principal.claims["x"] == [1]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("claims", "options", "scopes"),
     [
         ({}, {}, ()),
@@ -198,7 +199,7 @@ async def test_a_kid_names_the_key() -> None:
     assert await admits(unnamed, mint(RSA_KEY, algorithm="RS256", headers={"kid": "anything"}))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("kid", "detail"),
     [
         ("a", "no key verifies its signature"),
@@ -216,7 +217,7 @@ async def test_the_log_is_told_what_the_keys_made_of_it(kid: str | None, detail:
         await unnamed(Credential(mint(RSA_OTHER, algorithm="RS256", headers=headers)), CONN)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("token", "detail"),
     [
         (mint(SECRET * 2, algorithm="HS384"), "its alg is not among the algorithms"),
@@ -245,14 +246,14 @@ async def test_it_never_waits() -> None:
 # Algorithms and keys
 
 
-@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE"])
-@pytest.mark.parametrize("signature", [b"", b"forged"])
+@cases("alg", ["none", "None", "NONE", "nOnE"])
+@cases("signature", [b"", b"forged"])
 async def test_row_1_alg_none(alg: str, signature: bytes) -> None:
     token = assemble({"alg": alg, "typ": "JWT"}, CLAIMS, signature)
     assert await judge(jwt_verifier(), token) is INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     "public_form", [public(RSA_KEY).encode(), json.dumps(RSA_JWK).encode(), RSA_JWK["n"].encode()]
 )
 async def test_row_2_a_public_key_is_no_secret(public_form: bytes) -> None:
@@ -290,7 +291,7 @@ async def test_row_3_a_key_serves_no_algorithm_that_it_does_not_declare() -> Non
     assert await admits(verifier, mint(RSA_OTHER, algorithm="RS512"))
 
 
-@pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c"])
+@cases("name", ["jku", "x5u", "jwk", "x5c"])
 async def test_row_4_keys_in_the_header_are_ignored(name: str) -> None:
     attacker = RSAAlgorithm.to_jwk(RSA_OTHER.public_key(), as_dict=True)
     verifier = jwt_verifier(public(RSA_KEY), algorithms=["RS256"])
@@ -305,7 +306,7 @@ async def test_row_4_keys_in_the_header_are_ignored(name: str) -> None:
             attackers_server.accept()
 
 
-@pytest.mark.parametrize(
+@cases(
     "kid",
     [
         "../../etc/passwd",
@@ -344,7 +345,7 @@ def _sign(parts: str) -> str:
     return base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
 
 
-@pytest.mark.parametrize(
+@cases(
     "header",
     [
         {"crit": ["exp"], "exp": 1},
@@ -362,7 +363,7 @@ async def test_row_6_critical_headers(header: Any) -> None:
     assert await judge(jwt_verifier(), f"{parts}.{_sign(parts)}") is INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     "token",
     [
         "a.b.c.d.e",
@@ -385,9 +386,7 @@ async def test_row_7_other_shapes_are_not_mine(token: str) -> None:
     assert await judge(jwt_verifier(), token) is NOT_MINE
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"[]", b"5", b"no json", b"\xff\xfe", b"[" * 6000, b"null"]
-)
+@cases("payload", [b"", b"[]", b"5", b"no json", b"\xff\xfe", b"[" * 6000, b"null"])
 async def test_row_7_a_payload_that_is_no_object(payload: bytes) -> None:
     parts = assemble({"alg": "HS256"}, payload).rsplit(".", 1)[0]
     token = f"{parts}.{_sign(parts)}"
@@ -406,7 +405,7 @@ async def test_only_canonical_base64url_is_a_token() -> None:
 # Claims
 
 
-@pytest.mark.parametrize(
+@cases(
     ("claims", "verdict"),
     [
         ({"exp": None}, INVALID),
@@ -466,7 +465,7 @@ async def test_a_null_claim_is_absent() -> None:
     assert await judge(jwt_verifier(audience="chat", required_claims=[]), token) is INVALID
 
 
-@pytest.mark.parametrize(
+@cases(
     ("told", "known"),
     [("https://id.example", "https://id.example"), ("", ""), (None, None)],
 )
@@ -491,7 +490,7 @@ async def test_row_8_required_claims() -> None:
     assert await judge(lenient, mint(sub=None)) is INVALID  # it is the identity
 
 
-@pytest.mark.parametrize(
+@cases(
     ("claims", "verdict"),
     [
         ({"exp": int(NOW) - 29}, None),
@@ -519,7 +518,7 @@ async def test_row_10_the_signature_is_judged_before_the_times() -> None:
     assert await judge(jwt_verifier(), mint(exp=1)) is EXPIRED
 
 
-@pytest.mark.parametrize(
+@cases(
     ("audience", "aud", "verdict"),
     [
         ("chat", "chat", None),
@@ -541,7 +540,7 @@ async def test_row_11_audience(audience: Any, aud: Any, verdict: Reason | None) 
     assert (None if isinstance(result, Principal) else result) is verdict
 
 
-@pytest.mark.parametrize(
+@cases(
     "issuer", ["https://id.exampl", "https://ID.example", "https://id.example/", "x", "", 5, ["a"]]
 )
 async def test_row_11_another_issuer_is_not_mine(issuer: Any) -> None:
@@ -563,7 +562,7 @@ async def test_row_12_the_key_of_another_issuer() -> None:
     assert await judge(theirs, forged) is NOT_MINE
 
 
-@pytest.mark.parametrize(
+@cases(
     ("typ", "verdict"),
     [
         ("at+jwt", None),
@@ -585,9 +584,9 @@ async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
 NO_LOGINS = ["logout+jwt", "secevent+jwt", "dpop+jwt"]
 
 
-@pytest.mark.parametrize("asked", [None, "at+jwt", "JWT", *NO_LOGINS])
-@pytest.mark.parametrize("form", ["{}", "application/{}", "Application/{}"])
-@pytest.mark.parametrize("name", NO_LOGINS)
+@cases("asked", [None, "at+jwt", "JWT", *NO_LOGINS])
+@cases("form", ["{}", "application/{}", "Application/{}"])
+@cases("name", NO_LOGINS)
 async def test_what_says_that_it_is_another_thing_than_a_login(
     name: str, form: str, asked: str | None
 ) -> None:
@@ -601,7 +600,7 @@ async def test_what_says_that_it_is_another_thing_than_a_login(
             assert caught.value.detail == "its typ is that of another thing than a login"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("events", "verdict"),
     [
         ({"http://schemas.openid.net/event/backchannel-logout": {}}, INVALID),
@@ -623,15 +622,13 @@ async def test_what_tells_of_events_is_no_login(events: Any, verdict: Reason | N
             assert (None if isinstance(result, Principal) else result) is verdict
 
 
-@pytest.mark.parametrize(
-    "typ", [None, "", "JWT", "at+jwt", "logout", "jwt+logout", 5, ["logout+jwt"]]
-)
+@cases("typ", [None, "", "JWT", "at+jwt", "logout", "jwt+logout", 5, ["logout+jwt"]])
 async def test_every_other_type_may_be_a_login(typ: Any) -> None:
     parts = assemble({"alg": "HS256", "typ": typ}, CLAIMS).rsplit(".", 1)[0]
     assert await admits(jwt_verifier(), f"{parts}.{_sign(parts)}")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("aud", "asked", "detail"),
     [
         ("mail", "chat", "its aud is 'mail', and audience= asks for 'chat'"),
@@ -656,7 +653,7 @@ async def test_the_log_is_told_which_audience_came_and_which_is_wanted(
     assert (caught.value.reason, caught.value.detail) == (INVALID, detail)
 
 
-@pytest.mark.parametrize("aud", ["", []])
+@cases("aud", ["", []])
 async def test_an_audience_that_names_nobody_is_absent(aud: Any) -> None:
     """Ory Hydra writes `[]` for a client that has none."""
     assert await admits(jwt_verifier(), signed({**CLAIMS, "aud": aud}))
@@ -666,7 +663,7 @@ async def test_an_audience_that_names_nobody_is_absent(aud: Any) -> None:
 # Configuration
 
 
-@pytest.mark.parametrize(
+@cases(
     ("key", "options", "named"),
     [
         # Row 14, RFC 7518 section 3.2
@@ -751,8 +748,8 @@ class SecretStr:
         return SECRET
 
 
-@pytest.mark.parametrize("algorithm", ["HS256", "RS256"])
-@pytest.mark.parametrize(
+@cases("algorithm", ["HS256", "RS256"])
+@cases(
     ("key", "told"),
     [
         (None, "got None; is the environment variable behind it set?"),
@@ -777,7 +774,7 @@ def test_case_38_what_only_leads_to_a_key_is_named(key: Any, told: str, algorith
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("key", "algorithm"), [(RSA_KEY, "RS256"), (P256_KEY, "ES256")])
+@cases(("key", "algorithm"), [(RSA_KEY, "RS256"), (P256_KEY, "ES256")])
 async def test_case_38_a_key_of_cryptography_is_one(key: Any, algorithm: str) -> None:
     token = mint(key=key, algorithm=algorithm)
     for given in (key.public_key(), [key.public_key()]):
@@ -786,7 +783,7 @@ async def test_case_38_a_key_of_cryptography_is_one(key: Any, algorithm: str) ->
         jwt_verifier(key, algorithms=[algorithm])
 
 
-@pytest.mark.parametrize("name", ["hs256", "Rs256", "none", "HS1", 5, None])
+@cases("name", ["hs256", "Rs256", "none", "HS1", 5, None])
 def test_case_55_an_unknown_algorithm_is_told_the_known_ones(name: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^algorithms must be some of .*HS256.*RS256"):
         jwt_verifier(algorithms=[name])
@@ -804,7 +801,7 @@ def test_its_repr_names_algorithms_and_no_key() -> None:
     assert repr(several) == "<JWTVerifier RS256 PS256>"
 
 
-@pytest.mark.parametrize("leeway", [0, 0.5, 3600])
+@cases("leeway", [0, 0.5, 3600])
 async def test_the_leeway_may_be_from_nothing_to_an_hour(leeway: float) -> None:
     verifier = jwt_verifier(leeway=leeway)
     assert await admits(verifier, mint(exp=NOW - leeway + 0.25))
@@ -857,7 +854,7 @@ def test_every_exception_of_pyjwt_is_known_here() -> None:
     assert raised == {kind.__name__ for kind in RAISED} | NOT_BY_DECODE
 
 
-@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
+@cases("kind", RAISED, ids=lambda kind: kind.__name__)
 async def test_what_makes_pyjwt_raise_is_refused(kind: type[Exception]) -> None:
     make, options = RAISED[kind]
     verdict = await judge(jwt_verifier(**options), make())
@@ -865,7 +862,7 @@ async def test_what_makes_pyjwt_raise_is_refused(kind: type[Exception]) -> None:
     assert verdict is expected.get(kind, INVALID)
 
 
-@pytest.mark.parametrize("name", sorted(NOT_BY_DECODE | {kind.__name__ for kind in RAISED}))
+@cases("name", sorted(NOT_BY_DECODE | {kind.__name__ for kind in RAISED}))
 async def test_an_exception_of_pyjwt_in_a_users_verifier_admits_nobody(name: str) -> None:
     """The verifier that everybody writes first: `jwt.decode` and nothing around it."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -40,6 +41,7 @@ DISCOVERY = "/.well-known/openid-configuration"
 def issuer() -> Iterator[Issuer]:
     with issuing() as issuer:
         issuer.add_key("1", P256_KEY)
+        issuer.keep()
         yield issuer
 
 
@@ -71,7 +73,7 @@ async def verdict(judging: JWTVerifier, token: str) -> Any:
 # The names of keys
 
 
-@pytest.mark.parametrize(
+@cases(
     ("published", "presented"),
     [
         ("a b", "a b"),
@@ -101,7 +103,7 @@ async def test_a_kid_is_compared_as_text(issuer: Issuer, published: Any, present
     assert issuer.count("/jwks") == 1
 
 
-@pytest.mark.parametrize("kid", [True, False, [], ["1"], {}, {"1": 1}])
+@cases("kid", [True, False, [], ["1"], {}, {"1": 1}])
 async def test_a_kid_that_is_no_text_is_none_that_a_key_could_have(
     issuer: Issuer, kid: Any
 ) -> None:
@@ -112,7 +114,7 @@ async def test_a_kid_that_is_no_text_is_none_that_a_key_could_have(
         jwt_verifier({**jwk(P256_KEY), "kid": kid}, algorithms=["ES256"])
 
 
-@pytest.mark.parametrize("kid", ["a b", 5, "../x"])
+@cases("kid", ["a b", 5, "../x"])
 async def test_keys_at_hand_have_any_name_too(kid: Any) -> None:
     judging = jwt_verifier({**jwk(P256_KEY), "kid": kid}, algorithms=["ES256"])
     for named in (kid, str(kid)):
@@ -121,7 +123,7 @@ async def test_keys_at_hand_have_any_name_too(kid: Any) -> None:
     assert await verdict(judging, signed(P256_KEY, {"alg": "ES256", "kid": "other"})) is INVALID
 
 
-@pytest.mark.parametrize("kid", [None, 5, "5"])
+@cases("kid", [None, 5, "5"])
 async def test_a_token_of_a_number_or_null_is_judged_like_any_other(kid: Any) -> None:
     header = {"alg": "HS256", "kid": kid}
     judging = jwt_verifier(issuer="https://id.example")
@@ -178,7 +180,7 @@ async def test_pem_that_is_no_public_key_is_left_out(
     assert secret[40:60] not in line
 
 
-@pytest.mark.parametrize("kind", ["pem", "certificate", "jwk"])
+@cases("kind", ["pem", "certificate", "jwk"])
 async def test_row_19_a_key_that_takes_long_is_left_out_in_every_form(
     issuer: Issuer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,11 +217,11 @@ def curve(key: Any) -> str:
     return "Ed25519" if key is ED25519 else "Ed448"
 
 
-@pytest.mark.parametrize("key", [ED25519, ED448], ids=curve)
-@pytest.mark.parametrize("listed", NAMES)
-@pytest.mark.parametrize("alg", NAMES)
-@pytest.mark.parametrize("declared", [None, *NAMES])
-@pytest.mark.parametrize("fetched", [False, True])
+@cases("key", [ED25519, ED448], ids=curve)
+@cases("listed", NAMES)
+@cases("alg", NAMES)
+@cases("declared", [None, *NAMES])
+@cases("fetched", [False, True])
 async def test_either_name_of_a_curve(
     issuer: Issuer, key: Any, listed: str, alg: str, declared: str | None, fetched: bool
 ) -> None:
@@ -240,7 +242,7 @@ async def test_either_name_of_a_curve(
     assert await verdict(judging, token) is (True if fits else INVALID)
 
 
-@pytest.mark.parametrize("listed", [["EdDSA"], ["Ed25519", "Ed448"], ["EdDSA", "Ed25519"]])
+@cases("listed", [["EdDSA"], ["Ed25519", "Ed448"], ["EdDSA", "Ed25519"]])
 async def test_no_curve_verifies_for_the_other(issuer: Issuer, listed: list[str]) -> None:
     issuer.pages["/jwks"] = {"keys": [okp(ED25519, kid="e"), okp(ED448, kid="e")]}
     at_hand: list[Key] = [pem(ED25519), pem(ED448)]
@@ -383,7 +385,7 @@ async def test_keys_that_are_ready_take_the_place_of_a_document(issuer: Issuer) 
     assert [request.path for request in issuer.requests] == ["/jwks"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "named"),
     [
         (
@@ -403,7 +405,7 @@ def test_options_of_keys_that_are_ready(options: Any, named: str) -> None:
         JWTVerifier.from_oidc("https://id.example", algorithms=["ES256"], audience=None, **given)
 
 
-@pytest.mark.parametrize(
+@cases(
     "build",
     [
         lambda name: JWTVerifier.from_oidc(name, algorithms=["ES256"], audience=None),
@@ -413,7 +415,7 @@ def test_options_of_keys_that_are_ready(options: Any, named: str) -> None:
     ],
     ids=["from_oidc", "JWKS", "issuer", "issuers"],
 )
-@pytest.mark.parametrize("document", ["openid-configuration", "oauth-authorization-server"])
+@cases("document", ["openid-configuration", "oauth-authorization-server"])
 def test_the_address_of_a_document_is_no_issuer(build: Any, document: str) -> None:
     name = f"https://id.example/tenant/.well-known/{document}"
     with pytest.raises(ConfigurationError, match=r"^issuer must be the issuer itself") as caught:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from handshakes import (
     NOW,
@@ -50,6 +51,7 @@ RSA_KEY = rsa.generate_private_key(65537, 2048)
 def issuer() -> Iterator[Issuer]:
     with issuing() as issuer:
         issuer.add_key("1")
+        issuer.keep()
         yield issuer
 
 
@@ -112,7 +114,7 @@ async def test_new_material_under_an_old_kid_is_found_by_one_fetch(issuer: Issue
     assert issuer.count("/jwks") == 2
 
 
-@pytest.mark.parametrize(("before", "after"), [(STRANGER, RSA_KEY), (RSA_KEY, STRANGER)])
+@cases(("before", "after"), [(STRANGER, RSA_KEY), (RSA_KEY, STRANGER)])
 async def test_the_new_material_may_be_of_another_kind(
     issuer: Issuer, before: Any, after: Any
 ) -> None:
@@ -222,7 +224,7 @@ async def test_a_new_kid_just_after_a_stranger_used_the_look_up(issuer: Issuer) 
     assert issuer.count("/jwks") == 3
 
 
-@pytest.mark.parametrize(
+@cases(
     ("leeway", "iat", "verdict"),
     [
         (30, NOW - 3600, INVALID),
@@ -281,7 +283,7 @@ async def test_keys_at_hand_are_all_that_there_are() -> None:
     assert await judge(verifier, late()) is INVALID
 
 
-@pytest.mark.parametrize("kid", ["1", None])
+@cases("kid", ["1", None])
 async def test_a_known_kid_and_none_are_never_newer(issuer: Issuer, kid: str | None) -> None:
     guard = Guard(issuer)
     assert await guard.judge(of(kid, iat=NOW)) is INVALID
@@ -298,7 +300,7 @@ async def test_what_strangers_say_of_their_tokens_costs_nothing_else(issuer: Iss
     assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
-@pytest.mark.parametrize("payload", ["W10", "bnVsbA", "e", ""])  # [], null, none at all
+@cases("payload", ["W10", "bnVsbA", "e", ""])  # [], null, none at all
 async def test_a_payload_that_says_nothing(issuer: Issuer, payload: str) -> None:
     head, _, signature = late().split(".")
     assert await Guard(issuer).judge(f"{head}.{payload}.{signature}") is INVALID
@@ -369,7 +371,7 @@ async def test_an_empty_set_on_a_cold_start_is_an_outage(issuer: Issuer) -> None
     assert issuer.count("/jwks") == 1
 
 
-@pytest.mark.parametrize(
+@cases(
     "page",
     [{"keys": [None]}, {"keys": [jwk(OTHER, "1", use="enc")]}, {}, {"keys": None}, [], b"<html>"],
 )

@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from issuer import Issuer, certificate, issuing
@@ -34,6 +35,7 @@ SOON = 0.1  # seconds: the timeout of what is meant to time out
 def issuer() -> Iterator[Issuer]:
     with issuing() as issuer:
         issuer.pages["/page"] = {"a": [1]}
+        issuer.keep()
         yield issuer
 
 
@@ -67,7 +69,7 @@ def served(body: bytes, *headers: bytes) -> bytes:
 # Whom it asks
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "https://id.example",
@@ -87,7 +89,7 @@ def test_https_is_safe_and_so_is_this_machine(url: str) -> None:
     outbound(url)
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "http://id.example/keys",
@@ -137,13 +139,13 @@ def test_every_other_address_is_an_error_when_it_is_built(url: Any) -> None:
     assert text.isprintable()
 
 
-@pytest.mark.parametrize("url", ["https://", "https:///keys", "https://:443/keys", "https://?x"])
+@cases("url", ["https://", "https:///keys", "https://:443/keys", "https://?x"])
 def test_an_address_without_a_host_is_an_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="Part: "):
         outbound(url)
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     ["https://me:pa55@id.example/keys", "http://me:pa55@127.0.0.1/keys", "https://me@id.example"],
 )
@@ -159,7 +161,7 @@ def test_an_address_is_a_string() -> None:
         outbound(httpx.URL("https://id.example"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("first", "url"),
     [
         ("https://id.example", "http://id.example/keys"),
@@ -189,15 +191,15 @@ async def test_a_redirect_is_no_answer(issuer: Issuer) -> None:
     assert [request.path for request in issuer.requests] == ["/page"]
 
 
-@pytest.mark.parametrize("option", ["timeout", "max_size", "max_in_flight"])
-@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf"), None, "5", True])
+@cases("option", ["timeout", "max_size", "max_in_flight"])
+@cases("number", [0, -1, float("nan"), float("inf"), None, "5", True])
 def test_numbers_that_can_not_work(option: str, number: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"Part: {option}"):
         outbound(**{option: number})
 
 
-@pytest.mark.parametrize("missing", ["httpx", "httpcore"])
-@pytest.mark.parametrize(
+@cases("missing", ["httpx", "httpcore"])
+@cases(
     "build",
     [
         lambda: JWKS("https://id.example/keys"),
@@ -406,10 +408,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-@pytest.mark.parametrize(
-    ("extra", "taken"), [(-1, True), (0, True), (1, False), (70_000, False), (2_000_000, False)]
-)
-@pytest.mark.parametrize("framing", ["length", "chunks", "close"])
+@cases(("extra", "taken"), [(-1, True), (0, True), (1, False), (70_000, False), (2_000_000, False)])
+@cases("framing", ["length", "chunks", "close"])
 async def test_the_size_is_bounded_to_the_byte(
     issuer: Issuer, extra: int, taken: bool, framing: str
 ) -> None:
@@ -443,7 +443,7 @@ async def test_a_flood_ends_early_and_harms_nothing_after_it(issuer: Issuer) -> 
         assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "x", "identity, gzip", "gzip, gzip"])
+@cases("encoding", ["br", "zstd", "x", "identity, gzip", "gzip, gzip"])
 async def test_what_is_compressed_in_another_way_is_not_read(issuer: Issuer, encoding: str) -> None:
     issuer.behaviour["/page"] = "raw"
     issuer.pages["/page"] = served(b"{}", f"Content-Encoding: {encoding}".encode())
@@ -459,7 +459,7 @@ GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 UNPACKABLE = "it is compressed, and can't be unpacked"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("encoding", "form"),
     [
         ("gzip", GZIP),
@@ -500,7 +500,7 @@ async def test_few_bytes_that_would_become_many(issuer: Issuer) -> None:
     assert most < 5_000_000
 
 
-@pytest.mark.parametrize("encoding", ["identity", "", " Identity "])
+@cases("encoding", ["identity", "", " Identity "])
 async def test_what_says_that_it_is_not_compressed_is_read(issuer: Issuer, encoding: str) -> None:
     issuer.behaviour["/page"] = "raw"
     issuer.pages["/page"] = served(b"{}", f"Content-Encoding: {encoding}".encode())
@@ -563,7 +563,7 @@ async def test_over_https_headers_go_where_a_document_leads(
     assert issuer.requests[0].headers["authorization"] == "Bearer s3cr3t"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "named"),
     [
         (None, "got a NoneType"),
@@ -587,13 +587,13 @@ def test_headers_that_can_not_be_sent(headers: Any, named: str) -> None:
     assert "s3cr3t" not in str(caught.value)
 
 
-@pytest.mark.parametrize("allowed", [None, 1, "yes"])
+@cases("allowed", [None, 1, "yes"])
 def test_allow_http_is_yes_or_no(allowed: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^Part: allow_http must be True or False, got "):
         outbound(allow_http=allowed)
 
 
-@pytest.mark.parametrize("how", ["hang", "hold", "drip", "drip_headers"])
+@cases("how", ["hang", "hold", "drip", "drip_headers"])
 async def test_what_is_slow_ends_at_the_timeout(issuer: Issuer, how: str) -> None:
     issuer.behaviour["/page"] = how
     assert await failure(got(issuer, timeout=SOON)) == f"no answer within {SOON} s"
@@ -622,7 +622,7 @@ async def test_nobody_listens() -> None:
 NASTY = b"\x1b[31m\x07\x08\xe2\x80\xae"  # escape sequences, and a sign that turns text around
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [
         b"",

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from cases import cases
 from handshakes import (
     NOW,
     App,
@@ -140,7 +141,7 @@ async def test_it_lets_its_principal_in() -> None:
     assert principal.method == "ticket"
 
 
-@pytest.mark.parametrize(
+@cases(
     "login",
     [
         Principal("alice"),
@@ -257,7 +258,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("presented", OTHERS.values(), ids=OTHERS)
+@cases("presented", OTHERS.values(), ids=OTHERS)
 async def test_what_is_no_ticket_is_not_mine(presented: str) -> None:
     store = Recording()
     assert await judge(Tickets(store), presented) is NOT_MINE
@@ -281,14 +282,14 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("rest", MALFORMED.values(), ids=MALFORMED)
+@cases("rest", MALFORMED.values(), ids=MALFORMED)
 async def test_what_begins_like_a_ticket_and_is_none_never_reaches_the_store(rest: str) -> None:
     store = Recording()
     assert await judge(Tickets(store), f"wst_{rest}") is INVALID
     assert store.handed == []
 
 
-@pytest.mark.parametrize("first", ["tickets", "the others"])
+@cases("first", ["tickets", "the others"])
 async def test_the_order_of_the_chain_does_not_matter(first: str) -> None:
     tickets, internal = issuer(), InternalCredential()
     others = [jwt_verifier(), internal, APIKeyVerifier({"ci": "Kq8rT2vX5yB1nM4cZ7wL0sD3"})]
@@ -304,7 +305,7 @@ async def test_the_order_of_the_chain_does_not_matter(first: str) -> None:
         assert app.scope["wsauth"].method == method
 
 
-@pytest.mark.parametrize("presented", ["good", "used", UNKNOWN, "wst_short"])
+@cases("presented", ["good", "used", UNKNOWN, "wst_short"])
 async def test_a_verifier_behind_is_not_asked_about_tickets(presented: str) -> None:
     asked: list[str] = []
 
@@ -350,7 +351,7 @@ async def test_a_ticket_works_once() -> None:
     assert await judge(tickets, ticket) is EXPIRED
 
 
-@pytest.mark.parametrize(("passed", "verdict"), [(0, EXPIRED), (54.999, EXPIRED), (55, INVALID)])
+@cases(("passed", "verdict"), [(0, EXPIRED), (54.999, EXPIRED), (55, INVALID)])
 async def test_a_used_ticket_is_expired_for_as_long_as_a_late_one(
     passed: float, verdict: Reason
 ) -> None:
@@ -429,7 +430,7 @@ class Slow:
         return record
 
 
-@pytest.mark.parametrize(
+@cases(
     ("store", "again"),
     [(MemoryStore, (4001, "token_expired")), (Slow, (1008, "token_invalid"))],
 )
@@ -462,7 +463,7 @@ async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
 # In time
 
 
-@pytest.mark.parametrize(
+@cases(
     ("passed", "verdict"),
     [
         (0, "admitted"),
@@ -473,7 +474,7 @@ async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
         (86_400, INVALID),
     ],
 )
-@pytest.mark.parametrize("use", [None, "a mint", "a take"])
+@cases("use", [None, "a mint", "a take"])
 async def test_a_late_ticket_is_expired_for_as_long_again_as_it_worked(
     passed: float, verdict: Any, use: str | None
 ) -> None:
@@ -507,7 +508,7 @@ async def test_only_what_was_issued_here_can_be_late() -> None:
     assert await judge(tickets, ticket) is INVALID
 
 
-@pytest.mark.parametrize("ttl", [0.5, 1, 45, 86_399])
+@cases("ttl", [0.5, 1, 45, 86_399])
 async def test_the_time_to_live_is_an_option(ttl: float) -> None:
     clock = Clock()
     tickets = issuer(clock, ttl=ttl)
@@ -519,9 +520,7 @@ async def test_the_time_to_live_is_an_option(ttl: float) -> None:
         assert await admits(tickets, ticket) is admitted
 
 
-@pytest.mark.parametrize(
-    ("ends_in", "lifetime"), [(5, 5), (29.5, 29.5), (30, 30), (31, 30), (1e9, 30), (None, 30)]
-)
+@cases(("ends_in", "lifetime"), [(5, 5), (29.5, 29.5), (30, 30), (31, 30), (1e9, 30), (None, 30)])
 async def test_a_login_that_ends_sooner_ends_its_ticket(
     ends_in: float | None, lifetime: float
 ) -> None:
@@ -542,7 +541,7 @@ async def test_a_login_that_ends_sooner_ends_its_ticket(
         assert verdict == ("admitted" if isinstance(result, Principal) else result)
 
 
-@pytest.mark.parametrize("ended", [0, 0.001, 1e6])
+@cases("ended", [0, 0.001, 1e6])
 async def test_a_login_that_has_ended_gets_no_ticket(ended: float) -> None:
     store = Recording()
     tickets = Tickets(store, clock=lambda: NOW)
@@ -609,7 +608,7 @@ BINDINGS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize(("bound", "handshake", "admitted"), BINDINGS.values(), ids=BINDINGS)
+@cases(("bound", "handshake", "admitted"), BINDINGS.values(), ids=BINDINGS)
 async def test_a_ticket_works_only_where_it_is_bound_to_and_is_gone_anyway(
     bound: dict[str, Any], handshake: dict[str, Any], admitted: bool
 ) -> None:
@@ -629,7 +628,7 @@ async def test_a_ticket_works_only_where_it_is_bound_to_and_is_gone_anyway(
     assert await admits(tickets, await tickets.mint(ALICE, **bound), **right)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("bound", "origins", "admitted"),
     [
         ("https://chat.example", ["https://chat.example"], True),
@@ -675,7 +674,7 @@ UNKNOWN_HERE = (
 )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("changed", "why"),
     [
         ({"ticket": UNKNOWN}, UNKNOWN_HERE),
@@ -744,7 +743,7 @@ async def test_a_ticket_for_one_path_is_refused_on_another_and_gone_afterwards()
 # How many
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
+@cases("limit", [1, 2, 5])
 async def test_past_max_pending_the_oldest_of_the_same_user_go(limit: int) -> None:
     tickets = issuer(max_pending_per_user=limit)
     bobs = await tickets.mint(Principal("bob"))
@@ -804,7 +803,7 @@ async def test_100_000_tickets_that_nobody_uses_leave_no_memory_behind(anyio_bac
 # What mint refuses
 
 
-@pytest.mark.parametrize("principal", [None, "alice", {"sub": "alice"}, object(), Principal])
+@cases("principal", [None, "alice", {"sub": "alice"}, object(), Principal])
 async def test_a_ticket_is_for_a_principal(principal: Any) -> None:
     store = Recording()
     with pytest.raises(TypeError, match=r"^principal must be a Principal, got "):
@@ -819,7 +818,7 @@ for _ in range(100_000):
     DEEP = [DEEP]
 
 
-@pytest.mark.parametrize(
+@cases(
     "value",
     [object(), {1, 2}, b"bytes", NOW.as_integer_ratio, 1j, CIRCLE, DEEP],
     ids=lambda value: type(value).__name__,
@@ -835,7 +834,7 @@ NO_PATHS = ["", "ws", "ws/chat", "*", " /ws", "\n/ws", "?", "/?", "/ws?room=1", 
 NO_PATHS += ["https://chat.example/ws", "wss://chat.example"]
 
 
-@pytest.mark.parametrize("path", NO_PATHS)
+@cases("path", NO_PATHS)
 async def test_a_path_that_no_handshake_has_is_refused_by_name(path: str) -> None:
     store = Recording()
     with pytest.raises(ValueError, match=r"^path must be a path") as caught:
@@ -848,7 +847,7 @@ NO_ORIGINS = ["", "*", "NULL", "chat.example", "https://", "https://chat.example
 NO_ORIGINS += ["https://chat.example.", "https://*.example", "https://a.example,https://b.example"]
 
 
-@pytest.mark.parametrize("origin", NO_ORIGINS)
+@cases("origin", NO_ORIGINS)
 async def test_an_origin_that_no_browser_sends_is_refused_by_name(origin: str) -> None:
     store = Recording()
     with pytest.raises(ValueError, match=r"^origin must be an origin") as caught:
@@ -867,7 +866,7 @@ class Broken(Exception):
 FAILURES = [Broken("password=hunter2"), OSError("gone"), TimeoutError(), KeyError("x")]
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+@cases("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 async def test_row_34_a_store_that_can_not_keep_it_issues_none(failure: Exception) -> None:
     with pytest.raises(Denied) as caught:
         await Tickets(Answers(put=failure)).mint(ALICE)
@@ -876,7 +875,7 @@ async def test_row_34_a_store_that_can_not_keep_it_issues_none(failure: Exceptio
     assert caught.value.detail == f"<a store>: {type(failure).__name__}"
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+@cases("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 async def test_row_34_a_store_that_can_not_be_asked_admits_nobody(failure: Exception) -> None:
     tickets = Tickets(Answers(take=failure))
     ticket = await tickets.mint(ALICE)
@@ -948,7 +947,7 @@ RUBBISH: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("record", RUBBISH.values(), ids=RUBBISH)
+@cases("record", RUBBISH.values(), ids=RUBBISH)
 async def test_row_34_a_store_that_gives_rubbish_admits_nobody(record: Any) -> None:
     async def anybody(credential: Credential, conn: HTTPConnection) -> Principal | None:
         return Principal("anybody")
@@ -975,7 +974,7 @@ class PutsNothing(OnlyTakes):
     put_ticket = None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "named"),
     [
         ({"store": None}, "store must be a store, got None, .* put_ticket"),

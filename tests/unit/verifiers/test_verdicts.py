@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cases import cases
 from cryptography.hazmat.primitives.asymmetric import rsa
 from handshakes import (
     NOW,
@@ -254,7 +255,7 @@ def test_threads_whose_verdicts_are_over_at_once() -> None:
     assert 0 < kept(cache) <= 30
 
 
-@pytest.mark.parametrize(
+@cases(
     ("option", "values"),
     [
         ("size", [0, -1, 1.5, None, "5", True]),
@@ -267,7 +268,7 @@ def test_options_that_can_not_work(option: str, values: list[Any]) -> None:
             VerdictCache(**{option: value})
 
 
-@pytest.mark.parametrize("cache", [True, 60, {}, VerdictCache], ids=repr)
+@cases("cache", [True, 60, {}, VerdictCache], ids=repr)
 def test_what_is_no_cache(cache: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^cache must be a VerdictCache, got "):
         jwt_verifier(cache=cache)
@@ -358,7 +359,7 @@ def tampered(token: str) -> str:
     return f"{head}.{payload}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("token", "verdict", "checks"),
     [
         (tampered(mint()), INVALID, 1),
@@ -394,8 +395,8 @@ async def test_a_good_verdict_says_nothing_of_a_similar_token() -> None:
     assert await admits(verifier, token)
 
 
-@pytest.mark.parametrize("leeway", [0, 30, 45.5])
-@pytest.mark.parametrize(
+@cases("leeway", [0, 30, 45.5])
+@cases(
     "claims",
     [
         {"exp": int(NOW) + 300},
@@ -447,7 +448,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize("options", DIFFERENT, ids=repr)
+@cases("options", DIFFERENT, ids=repr)
 async def test_verifiers_that_share_a_cache_share_no_verdict(options: Any) -> None:
     cache, token = VerdictCache(), mint(aud="chat", iss="https://a.example")
     good = {"audience": "chat", "issuer": "https://a.example", "cache": cache}
