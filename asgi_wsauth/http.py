@@ -102,11 +102,12 @@ class HTTPAuthMiddleware:
         if preflight and self.preflight == "answer":
             await try_send(send, *http_answer((204, [], b"")))
             return
-        if preflight or admission.is_inside:
+        if preflight:
             await self.app(app_scope, receive, send)
             return
-        admission.tell(Admitted)
-        with admission.login:
+        if not admission.is_inside:
+            admission.tell(Admitted)
+        with admission.in_force:
             await self.app(app_scope, receive, send)
 
     def _warn_of(self, scope: Scope) -> None:

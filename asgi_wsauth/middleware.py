@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast, get_args
 
@@ -155,10 +155,8 @@ class WebSocketAuthMiddleware:
             denied_since = None if guard is None else guard.denied
             if handshake.client_left or denied_since is not None:
                 await self._refuse(admission, handshake, denied_since)
-            elif admission.is_inside:  # the outer instance tells of this socket
-                await self._run(admission, handshake, app_scope, guard, None)
             else:
-                with admission.login:
+                with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard)
         finally:
             if guard is not None:
@@ -239,35 +237,31 @@ class WebSocketAuthMiddleware:
     async def _run_app(
         self, admission: Admission, handshake: Handshake, scope: Scope, guard: Guard | None
     ) -> None:
-        marker = None
-        if admission.offer_redacted:
-            marker = answer(scope, self.authenticator.sources)
-        admission.tell(Admitted)
+        is_outermost = not admission.is_inside  # which is the one that tells of this socket
+        marker = answer(scope, self.authenticator.sources) if admission.offer_redacted else None
+        receive, send = handshake.app_receive(), handshake.app_send(marker)
+        if is_outermost:
+            admission.tell(Admitted)
         try:
-            await self._run(admission, handshake, scope, guard, marker)
+            if guard is not None:
+                async with guard.between(receive, send):
+                    await self.app(scope, guard.receive, guard.app_send)
+            else:
+                if is_outermost:
+                    admission.login.run_on(handshake)
+                await self.app(scope, receive, send)
             await handshake.read_on()
         finally:
-            if guard is None or guard.denied is None:
-                admission.tell_of_login(Closed)
-            else:
-                reason = guard.denied.reason
-                code = self._terms.close_codes[reason]
-                admission.tell_of_login(Closed, reason=reason, close_code=code)
+            if is_outermost:
+                self._tell_closed(admission, guard)
 
-    def _run(
-        self,
-        admission: Admission,
-        handshake: Handshake,
-        scope: Scope,
-        guard: Guard | None,
-        marker: str | None,
-    ) -> Awaitable[None]:
-        """The app's run. No coroutine of its own: each costs a socket 300 bytes while it lives."""
-        if guard is not None:
-            return guard.run(self.app, scope, marker)
-        if not admission.is_inside:
-            admission.login.run_on(handshake)
-        return self.app(scope, handshake.app_receive(), handshake.app_send(marker))
+    def _tell_closed(self, admission: Admission, guard: Guard | None) -> None:
+        if guard is None or guard.denied is None:
+            admission.tell_of_login(Closed)
+        else:
+            reason = guard.denied.reason
+            code = self._terms.close_codes[reason]
+            admission.tell_of_login(Closed, reason=reason, close_code=code)
 
     async def _refuse(
         self, admission: Admission, handshake: Handshake, denied: Denied | None

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from asgiref.typing import ASGI3Application
@@ -32,6 +33,8 @@ __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 
 # Of all typing schools. Litestar's and Quart's own fit neither of the first two.
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
+
+_NOTHING = nullcontext()
 
 FirstMessageReader: TypeAlias = Callable[[FirstMessage, "list[str]", "str | None"], Awaitable[str]]
 
@@ -79,6 +82,12 @@ class Admission:
         """The login that is in force, once the client was admitted."""
         assert self._login is not None
         return self._login
+
+    @property
+    def in_force(self) -> AbstractContextManager[None]:
+        """`with` this, the app runs: its login is found by an instance further in, unless one
+        further out sees to that."""
+        return _NOTHING if self.is_inside else self.login
 
     def take_credential(self) -> None:
         """Ask every source, and remove what it found from the server's own dict.

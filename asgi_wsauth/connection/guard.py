@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
-from math import isfinite
+from types import TracebackType
 
 import anyio
 import anyio.lowlevel
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from asgi_wsauth.connection.answers import refuse
 from asgi_wsauth.connection.closing import SocketClosed, close, tells_of_end, try_send
 from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.phases import STEPS, Phase
-from asgi_wsauth.connection.refresh_messages import Reminder
+from asgi_wsauth.connection.refreshing import Refreshing
 from asgi_wsauth.connection.session import Login
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.credential import Principal
@@ -55,18 +55,18 @@ class Guard:
         "_app",
         "_asked_to_end",
         "_closed",
+        "_first",
         "_handshake",
         "_knows_of_connect",
         "_login",
         "_phase",
         "_receive",
-        "_reminder",
+        "_refreshing",
         "_scope",
         "_send",
         "_settled",
         "_terms",
         "_timer",
-        "_wait",
         "_waits",
     )
 
@@ -79,10 +79,14 @@ class Guard:
         self._accepting = self._knows_of_connect = False
         self._asked_to_end: Denied | None = None  # the first end; one that came too late, too
         self._app = Breakable()
-        self._wait: Breakable | None = None  # for the next of them
-        self._waits: list[Breakable] = []  # the app's pending receives
+        # The app's pending receives. One serves message after message; only who receives twice at
+        # once needs another.
+        self._waits: tuple[Breakable, ...] = ()
+        self._first = (Breakable(),)
         self._timer: Timer | Deadline | None = None  # to the login's end; then, the app's grace
-        self._reminder: Reminder | None = None
+        self._refreshing: Refreshing | None = None
+        if terms.refresh is not None:
+            self._refreshing = Refreshing(terms.refresh, login, self._tell)
         self._closed: anyio.Event | None = None
         self._settled: anyio.Event | None = None
 
@@ -107,29 +111,33 @@ class Guard:
 
     # From the first message to the last.
 
-    async def run(self, app: ASGIApp, scope: Scope, marker: str | None) -> None:
-        """Run the app behind this guard, until both are done with the socket.
+    def between(self, receive: Receive, send: Send) -> Guard:
+        """`async with` this, the app runs with `receive` and `app_send` of this guard, which stands
+        between it and these two."""
+        self._receive, self._send = receive, send
+        return self
 
-        Args:
-            app: the app.
-            scope: what it is told of the handshake.
-            marker: the subprotocol to accept with where the app chooses none.
-        """
-        self._receive = self._handshake.app_receive()
-        self._send = self._handshake.app_send(marker)
+    # Not one coroutine around the app: that would cost a socket 300 bytes while it lives.
+
+    async def __aenter__(self) -> None:
         if not isinstance(self._login.connection, Guard):  # else an instance further out has one
             self._login.run_on(self)
         self._step("start")
         self.reschedule()
+        self._app.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
         try:
-            with self._app:
-                # Only who has a voice pays for keeping it.
-                own_voice = self._terms.refresh is not None
-                await app(scope, self.receive, self._send_others if own_voice else self.send)
-        except Exception as exc:
-            if self.denied is None or not tells_of_end(exc):
+            return self._app.__exit__(kind, exc, traceback) or self._is_the_end(exc)
+        except Exception as rest:  # of a group, from which trio took what it cancelled
+            if not self._is_the_end(rest):
                 raise
-            logger.debug("the app ended with its socket: %s", type(exc).__qualname__)
+            return True
         finally:
             self._clear_timers()
             try:
@@ -138,32 +146,31 @@ class Guard:
             finally:
                 self._step("finish")
 
+    def _is_the_end(self, exc: BaseException | None) -> bool:
+        """Whether the app raised because its socket was ended here."""
+        if self.denied is None or not tells_of_end(exc):
+            return False
+        logger.debug("the app ended with its socket: %s", type(exc).__qualname__)
+        return True
+
     def reschedule(self) -> None:
         """Set the timers to the login's end."""
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
         self._clear_timers()
-        expires_at = self._expires_at()
+        expires_at = self._login.ends_at
         if not self._terms.enforce_expiry or expires_at is None:
             return
-        clock = self._login.authenticator.clock
-        self._timer = timers(clock).call_at(expires_at, self._expire)
-        if self._terms.refresh is not None and self._phase is Phase.OPEN:
-            if self._reminder is None:
-                self._reminder = Reminder(timers(clock), clock, self._tell_due)
-            self._reminder.schedule(expires_at, self._login.session.authenticated_at)
+        self._timer = timers(self._login.authenticator.clock).call_at(expires_at, self._expire)
+        if self._refreshing is not None and self._phase is Phase.OPEN:
+            self._refreshing.schedule(expires_at)
 
     def _clear_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._reminder is not None:
-            self._reminder.cancel()
-
-    def _expires_at(self) -> float | None:
-        """As far as a number says it: JSON has no word for infinity."""
-        expires_at = self._login.principal.expires_at
-        return None if expires_at is None or not isfinite(expires_at) else expires_at
+        if self._refreshing is not None:
+            self._refreshing.cancel()
 
     def _expire(self) -> None:
         self.end(Denied(Reason.EXPIRED, "its time is over"))
@@ -173,37 +180,35 @@ class Guard:
     async def receive(self) -> Message:
         """The next message for the app."""
         while self._phase is not _CLOSING and self._phase is not _CLOSED:
-            # One serves message after message; only who receives twice at once needs another.
-            wait, self._wait = self._wait or Breakable(), None
+            wait = self._first[0]
+            if self._waits or wait.broken:
+                wait = Breakable()
+                self._waits = (*self._waits, wait)
+            else:
+                self._waits = self._first
             message: Message | None = None
             refused: Denied | None = None
-            self._waits.append(wait)
             try:
                 with wait:
                     message = await self._receive()
-                    if self._terms.refresh is not None:
-                        token = self._terms.refresh.token_in(message)
+                    if self._refreshing is not None:
+                        token = self._refreshing.messages.token_in(message)
                         if token is not None:
                             message = None
-                            refused = await self._refresh(token)
+                            refused = await self._refreshing.take(token)
             finally:
-                self._waits.remove(wait)
-                if self._settled is not None:
-                    self._settled.set()
+                waits = self._waits
+                self._waits = () if len(waits) == 1 else tuple(w for w in waits if w is not wait)
+                self._settle()
             if refused is not None:
                 self.end(refused)
             elif message is not None:
-                self._wait = wait
-                if message["type"] != "websocket.receive":
-                    self._note(message)
+                if message["type"] == "websocket.disconnect":
+                    self._step("leave")
+                elif message["type"] == "websocket.connect":
+                    self._knows_of_connect = True
                 return message
         return await self._disconnect()
-
-    def _note(self, message: Message) -> None:
-        if message["type"] == "websocket.connect":
-            self._knows_of_connect = True
-        elif message["type"] == "websocket.disconnect":
-            self._step("leave")
 
     async def _disconnect(self) -> Message:
         if not self._knows_of_connect:
@@ -241,10 +246,15 @@ class Guard:
         else:
             await self._send(message)
 
+    @property
+    def app_send(self) -> Send:
+        """What the app sends with. Only who has a voice pays for keeping it."""
+        return self.send if self._refreshing is None else self._send_others
+
     def _send_others(self, message: Message) -> Awaitable[None]:
         """Send a message of the app's, if it doesn't speak as the guard."""
-        refresh = self._terms.refresh
-        if self._phase is _OPEN and refresh is not None and refresh.is_imitated_by(message):
+        assert self._refreshing is not None
+        if self._phase is _OPEN and self._refreshing.messages.is_imitated_by(message):
             return anyio.lowlevel.checkpoint()
         return self.send(message)
 
@@ -261,7 +271,7 @@ class Guard:
         finally:
             self._accepting = False
             self._settle()
-        if self._terms.refresh is not None:
+        if self._refreshing is not None:
             self.reschedule()
 
     async def _answer(self, message: Message) -> None:
@@ -277,22 +287,8 @@ class Guard:
                 self._end_now(self._asked_to_end)
             raise
 
-    # New credentials.
-
-    async def _refresh(self, token: str) -> Denied | None:
-        try:
-            await self._login.refresh(token)
-        except Denied as denied:
-            return denied
-        assert self._terms.refresh is not None
-        await self._tell(self._terms.refresh.ok(self._expires_at()))
-        return None
-
-    def _tell_due(self, expires_at: float) -> None:
-        assert self._terms.refresh is not None
-        spawn(partial(self._tell, self._terms.refresh.due(expires_at)))
-
     async def _tell(self, message: Message) -> None:
+        """Say something in the guard's own voice."""
         if self._phase is Phase.OPEN:
             await try_send(self._send, message)
 
@@ -344,9 +340,9 @@ class Guard:
         terms, scope, code = self._terms, self._scope, self._terms.close_codes[denied.reason]
         if self._handshake.accepted or self._accepting:
             await close(self._receive, self._send, denied, code)
-            return
-        way = terms.rejections.choose(scope)
-        await refuse(scope, self._receive, self._send, denied, code, way=way, sources=terms.sources)
+        else:
+            way, sources = terms.rejections.choose(scope), terms.sources
+            await refuse(scope, self._receive, self._send, denied, code, way=way, sources=sources)
 
     def _settle(self) -> None:
         if self._settled is not None:

@@ -12,21 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from functools import partial
-from math import inf
 
 from starlette.types import Message
 
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.timers import Timer, Timers
 from asgi_wsauth.sources import token_in
 
-__all__ = ["RefreshMessages", "Reminder"]
-
-_NOTICE = 60.0  # seconds before the end when a client is told that it is due, at the earliest
-_PAUSE = 5.0  # seconds between two times that a client is told, at least
+__all__ = ["RefreshMessages"]
 
 _WORDS = ("due", "ok")
 
@@ -148,44 +141,3 @@ def _in_any_writing(text: str) -> str:
         return rf"(?:{plain}|\\u00(?i:{ord(char):02x}))"
 
     return "".join(map(pattern, text))
-
-
-class Reminder:
-    """When one client is told that a new credential is due: once for each end. Otherwise one whose
-    credential is short-lived, or who brings the same one again, would be told, and would bring one,
-    without a pause.
-
-    Args:
-        timers: by the clock of the credential's end.
-        clock: gives Unix time in seconds.
-        remind: called with the end that the client is to be told.
-    """
-
-    __slots__ = ("_clock", "_remind", "_timer", "_timers", "_told_at", "_told_end")
-
-    def __init__(
-        self, timers: Timers, clock: Callable[[], float], remind: Callable[[float], None]
-    ) -> None:
-        self._timers = timers
-        self._clock = clock
-        self._remind = remind
-        self._timer: Timer | None = None
-        self._told_at = self._told_end = -inf  # when, and of which end, the client was told last
-
-    def schedule(self, expires_at: float, since: float) -> None:
-        """Remind the client of this end of a credential that is in force since then."""
-        self.cancel()
-        left = expires_at - since
-        when = max(expires_at - min(_NOTICE, left / 2), self._told_at + _PAUSE)
-        if self._told_end < expires_at and when < expires_at:
-            self._timer = self._timers.call_at(when, partial(self._due, expires_at))
-
-    def cancel(self) -> None:
-        """Remind of nothing."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _due(self, expires_at: float) -> None:
-        self._told_at, self._told_end = self._clock(), expires_at
-        self._remind(expires_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from types import TracebackType
 from typing import Protocol
 
@@ -231,6 +232,13 @@ class Login:
     def principal(self) -> Principal:
         """Whose it is."""
         return self.authentication.principal
+
+    @property
+    def ends_at(self) -> float | None:
+        """Unix time in seconds of its end, if it has one: infinity is none, and JSON has no word
+        for it."""
+        expires_at = self.principal.expires_at
+        return None if expires_at is None or not isfinite(expires_at) else expires_at
 
     @property
     def is_anonymous(self) -> bool:

@@ -1,0 +1,78 @@
+"""The new credentials of one client on its open socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from math import inf
+from typing import Any
+
+from starlette.types import Message
+
+from asgi_wsauth.connection.refresh_messages import RefreshMessages
+from asgi_wsauth.connection.session import Login
+from asgi_wsauth.denial import Denied
+from asgi_wsauth.loops.tasks import spawn
+from asgi_wsauth.loops.timers import Timer, timers
+
+__all__ = ["Refreshing"]
+
+_NOTICE = 60.0  # seconds before the end when a client is told that it is due, at the earliest
+_PAUSE = 5.0  # seconds between two times that a client is told, at least
+
+
+class Refreshing:
+    """Takes new credentials from a client, and reminds it that one is due.
+
+    Args:
+        messages: what both of them say.
+        login: what is to go on.
+        tell: sends the client a message.
+    """
+
+    __slots__ = ("_login", "_reminder", "_tell", "_told_at", "_told_end", "messages")
+
+    def __init__(
+        self,
+        messages: RefreshMessages,
+        login: Login,
+        tell: Callable[[Message], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.messages = messages
+        self._login = login
+        self._tell = tell
+        self._reminder: Timer | None = None
+        self._told_at = self._told_end = -inf  # when, and of which end, the client was told last
+
+    async def take(self, token: str) -> Denied | None:
+        """Go on with a credential that the client brought; why not, if it is refused."""
+        try:
+            await self._login.refresh(token)
+        except Denied as denied:
+            return denied
+        await self._tell(self.messages.ok(self._login.ends_at))
+        return None
+
+    def schedule(self, expires_at: float) -> None:
+        """Remind the client, once for each end. Otherwise one whose credential is short-lived, or
+        who brings the same one again, would be told, and would bring one, without a pause.
+
+        Args:
+            expires_at: Unix time in seconds when the credential ends.
+        """
+        left = expires_at - self._login.session.authenticated_at
+        when = max(expires_at - min(_NOTICE, left / 2), self._told_at + _PAUSE)
+        if self._told_end < expires_at and when < expires_at:
+            self._reminder = timers(self._login.authenticator.clock).call_at(when, self._remind)
+
+    def cancel(self) -> None:
+        """Remind of nothing."""
+        if self._reminder is not None:
+            self._reminder.cancel()
+            self._reminder = None
+
+    def _remind(self) -> None:
+        expires_at = self._login.ends_at
+        assert expires_at is not None
+        self._told_at, self._told_end = self._login.authenticator.clock(), expires_at
+        spawn(partial(self._tell, self.messages.due(expires_at)))
