@@ -1,6 +1,9 @@
+import gc
 import signal
+from typing import Any
 
 import pytest
+from hurry import hurried
 
 
 def pytest_configure() -> None:
@@ -10,15 +13,26 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays, so no test's `gc.collect` has to look through it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The event loop of an asynchronous test: asyncio's, but where it is marked `both_loops`."""
-    return str(getattr(request, "param", "asyncio"))
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """The event loop of an asynchronous test: asyncio's, but where it is marked `both_loops`; and
+    one on which no time is waited for, where it is marked `hurried`."""
+    backend = getattr(request, "param", "asyncio")
+    return hurried(backend) if _is_marked(request.node, "hurried") else backend
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `both_loops` on either event loop."""
-    wanted = metafunc.definition.get_closest_marker("both_loops")
-    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if wanted and "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in chosen:
+    if "anyio_backend" in metafunc.fixturenames and _is_marked(metafunc.definition, "both_loops"):
         metafunc.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+
+
+def _is_marked(test: pytest.Item, name: str) -> bool:
+    """Whether it is, unless the mark that is closest to the test says False."""
+    mark = test.get_closest_marker(name)
+    return mark is not None and mark.args != (False,)

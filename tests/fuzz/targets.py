@@ -33,8 +33,8 @@ from asgi_wsauth import (
     RedactCredentials,
     Subprotocol,
 )
+from asgi_wsauth.endpoints import _path
 from asgi_wsauth.events import escaped
-from asgi_wsauth.http import _path
 from asgi_wsauth.scope.paths import PathPatterns
 from asgi_wsauth.sources import token_in
 from asgi_wsauth.sources.origins import parse_origin

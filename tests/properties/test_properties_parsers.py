@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cases import cases
 from fuzz.targets import SEEDS, TARGETS
 from hypothesis import given
@@ -44,6 +45,7 @@ def test_a_parser_survives_any_bytes(name: str) -> None:
     survives()
 
 
+@pytest.mark.live
 def test_a_target_runs_again_on_one_input(tmp_path: Path) -> None:
     path = tmp_path / "input"
     path.write_bytes(b"https://chat.example")

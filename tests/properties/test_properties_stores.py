@@ -165,6 +165,7 @@ TestMemory = Memory.TestCase
 TestMemory.settings = examples(40, stateful_step_count=30)
 
 
+@pytest.mark.live
 def test_redis_does_what_the_model_does(request: pytest.FixtureRequest) -> None:
     """The same steps; but nobody can move the clock of a Redis, so nothing runs out."""
     url = pooled_redis(request.config).url

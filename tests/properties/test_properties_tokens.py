@@ -463,6 +463,7 @@ def test_row_19_every_odd_member_of_a_key(name: str) -> None:
     algorithm = jwt.get_algorithm_by_name(name)
     private: Any = algorithm.to_jwk(keys()[name], as_dict=True)
     odd = [(member, value) for member in KEY_MEMBERS for value in [*ODD, "enc", "sig", ["sign"]]]
+    odd = odd[MINE.index(name) :: 3]  # each is tried with one kind of key or two
     entries = [{**public_jwk(name), member: value} for member, value in odd]
     entries += [{**public_jwk(name), "alg": other} for other in MINE]
     token = jwt.encode(GOOD_CLAIMS, keys()[name], algorithm=name)
@@ -690,16 +691,18 @@ def test_row_40_depth_is_no_trouble(nested: str, where: str, good: bool) -> None
     assert good or not isinstance(judged, Principal)
 
 
-@cases(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[1,"a",{"a":', "}]")])
+@cases(
+    ("first", "opening", "closing"), [(0, "[", "]"), (1, '{"a":', "}"), (2, '[1,"a",{"a":', "}]")]
+)
 @cases("name", ["iss", "aud", "crit", "kid"])
 def test_a_claim_nested_to_any_depth_is_refused_as_any_bad_one(
-    name: str, opening: str, closing: str
+    name: str, first: int, opening: str, closing: str
 ) -> None:
-    """Anybody can send it: to each depth that JSON can be read, and beyond."""
+    """Anybody can send it: to any depth that JSON can be read, and beyond."""
     inside = "1" if opening.endswith(":") else ""
     issuing = JWTVerifier(SECRET, algorithms=["HS256"], issuer="https://id", clock=clock)
     asking = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", clock=clock)
-    for depth in (2, 30, *range(300, 1020, 31), 3000):
+    for depth in (2, *range(300 + 31 * first, 1020, 93), 3000):
         nested = opening * depth + inside + closing * depth
         good = f'"sub": "alice", "exp": {NOW + 300}, "alg": "HS256"'
         token = f'{{{good}, "{name}": {nested}}}'

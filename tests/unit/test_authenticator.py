@@ -34,7 +34,7 @@ from asgi_wsauth import (
     Tickets,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 OFF: dict[str, Any] = {"required": False, "verifiers": []}
 

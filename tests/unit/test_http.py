@@ -61,7 +61,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 PAGE = "https://chat.example"
 ORIGIN = ("origin", PAGE)

@@ -39,7 +39,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.redis import RedisStore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 A, B = "https://a.example", "https://b.example"
 KEYS = {A: "uQ7mZ3xR9tV2nK6wJ4hL8pD1sF5gB0cY", B: "eH2yT8vN4kM6rX1zQ9wL3jP7dG5sC0bF"}

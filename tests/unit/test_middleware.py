@@ -21,6 +21,7 @@ from handshakes import (
     App,
     Outcome,
     authenticator,
+    connected,
     drive,
     exclusions,
     jwt_verifier,
@@ -55,7 +56,7 @@ from asgi_wsauth import (
     log_event,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 DISCONNECT = {"type": "websocket.disconnect", "code": 1006}
 ALL_SOURCES = [
@@ -209,13 +210,10 @@ async def test_it_is_redacted_before_anything_is_sent() -> None:
     scope = websocket("token=rubbish")
     queries = []
 
-    async def receive() -> Any:
-        return CONNECT
-
     async def send(message: Any) -> None:
         queries.append(scope["query_string"])
 
-    await guard(App())(scope, receive, send)
+    await guard(App())(scope, connected(), send)
     assert queries == [b"", b""]
 
 
@@ -442,10 +440,7 @@ async def test_a_code_that_the_server_can_not_send_has_a_substitute(
             if not 3000 <= message["code"] <= 4999:
                 raise Exception("invalid close code")
 
-    async def receive() -> Any:
-        return CONNECT
-
-    await guard(App(), denies(reason))(websocket("token=x"), receive, send)
+    await guard(App(), denies(reason))(websocket("token=x"), connected(), send)
     assert tried == sent
     assert ("see close_codes" in caplog.text) is (len(sent) > 1)
 

@@ -130,6 +130,7 @@ def test_the_public_names() -> None:
     }
 
 
+@pytest.mark.live
 def test_importing_it_needs_no_extra_and_does_no_work() -> None:
     """In a fresh interpreter: no framework, no server and no event loop comes along."""
     code = (

@@ -61,7 +61,7 @@ def test_the_longest_goes_first_and_no_part_of_a_mark_is_taken_for_one() -> None
 def test_a_hostile_text_takes_linear_time() -> None:
     """Quadratic work on one of these would hang."""
     for piece in ("%", "%25", "%41", "%2", "a%41"):
-        assert len(scrubbed(piece * 100_000, ["A" * 50, OPAQUE])) <= 400_000
+        assert len(scrubbed(piece * 20_000, ["A" * 50, OPAQUE])) <= 80_000
 
 
 @given(st.text("a%2e.", max_size=12), st.text("a%2e.", min_size=1, max_size=3))

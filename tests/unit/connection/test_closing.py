@@ -27,9 +27,10 @@ from asgi_wsauth import (
     SocketClosed,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.connection import closing
 from asgi_wsauth.connection.closing import close, read_on
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 DENIED = Denied(Reason.EXPIRED)
 TOLD = {"type": "websocket.close", "code": 4001, "reason": "token_expired"}
@@ -85,7 +86,12 @@ async def test_a_client_that_never_answers_costs_a_second() -> None:
     assert peer.journal == ["close", "receive", "waits", "waits no more"]
 
 
-async def test_a_client_that_talks_and_talks_costs_a_second() -> None:
+@pytest.mark.hurried(False)
+async def test_a_client_that_talks_and_talks_costs_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "PATIENCE", 0.05)  # the second
+
     async def receive() -> dict[str, Any]:
         return text("more")  # and never lets anybody else run
 

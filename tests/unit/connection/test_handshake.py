@@ -34,7 +34,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 ALICE = Principal("alice")
 

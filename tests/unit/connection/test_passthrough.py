@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +31,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.connection.passthrough import Guards
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 KEY = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
 OFFER = ("sec-websocket-protocol", "chat, bearer, opaque")
@@ -358,56 +356,48 @@ class TestWarning:
         assert "WebSockets pass unguarded: put WebSocketAuthMiddleware" in caplog.text
 
 
-_PROGRAM = """
-import anyio, logging, sys
-from asgi_wsauth import *
-logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+Socket, Request = WebSocketAuthMiddleware, HTTPAuthMiddleware
 
-async def app(scope, receive, send): ...
 
-async def main(*kinds):
-    for kind in kinds:
-        await guarded({{"type": kind, "path": "/open" if kind[0] == "x" else "/"}}, None, None)
-        await guarded({{"type": kind.removeprefix("x"), "path": "/open"}}, None, None)
-
-auth = Authenticator([], required=False)
-guarded = {guarded}
-anyio.run(main, *sys.argv[1:])
-"""
+async def nothing(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 @cases(
     ("guarded", "kinds", "option"),
     [
-        ("WebSocketAuthMiddleware(app, auth)", "http http http", "allow_unguarded_http"),
-        ("HTTPAuthMiddleware(app, auth)", "websocket websocket", "allow_unguarded_websockets"),
-        ("WebSocketAuthMiddleware(app, auth, allow_unguarded_http=True)", "http", None),
-        ("HTTPAuthMiddleware(app, auth, allow_unguarded_websockets=True)", "websocket", None),
-        ("WebSocketAuthMiddleware(app, auth)", "lifespan other", None),
-        ("HTTPAuthMiddleware(app, auth)", "lifespan other", None),
-        ("WebSocketAuthMiddleware(app, auth, exclude=['/*'])", "http", None),
-        ("WebSocketAuthMiddleware(app, auth, only=['/ws'])", "http", None),
-        ("HTTPAuthMiddleware(app, auth, exclude=['/*'])", "websocket", None),
-        ("HTTPAuthMiddleware(WebSocketAuthMiddleware(app, auth), auth)", "lifespan", None),
-        ("WebSocketAuthMiddleware(HTTPAuthMiddleware(app, auth), auth)", "http", None),
-        ("HTTPAuthMiddleware(WebSocketAuthMiddleware(app, auth), auth)", "websocket", None),
+        (lambda auth: Socket(nothing, auth), "http http http", "allow_unguarded_http"),
+        (lambda auth: Request(nothing, auth), "websocket websocket", "allow_unguarded_websockets"),
+        (lambda auth: Socket(nothing, auth, allow_unguarded_http=True), "http", None),
+        (lambda auth: Request(nothing, auth, allow_unguarded_websockets=True), "websocket", None),
+        (lambda auth: Socket(nothing, auth), "lifespan other", None),
+        (lambda auth: Request(nothing, auth), "lifespan other", None),
+        (lambda auth: Socket(nothing, auth, exclude=["/*"]), "http", None),
+        (lambda auth: Socket(nothing, auth, only=["/ws"]), "http", None),
+        (lambda auth: Request(nothing, auth, exclude=["/*"]), "websocket", None),
+        (lambda auth: Request(Socket(nothing, auth), auth), "lifespan", None),
+        (lambda auth: Socket(Request(nothing, auth), auth), "http", None),
+        (lambda auth: Request(Socket(nothing, auth), auth), "websocket", None),
     ],
 )
-def test_a_process_that_leaves_a_protocol_open_is_told_so_once(
-    guarded: str, kinds: str, option: str | None
+async def test_a_process_that_leaves_a_protocol_open_is_told_so_once(
+    guarded: Callable[[Any], Any],
+    kinds: str,
+    option: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    program = _PROGRAM.format(guarded=guarded)
-    if "Auth" in guarded.partition("(")[2]:  # both: nothing but that warning matters
-        program = program.replace("({{", "({").replace(", None, None)", ", None, anyio.sleep)")
-    told = subprocess.run(
-        [sys.executable, "-c", program, *kinds.split()], capture_output=True, text=True, check=False
-    ).stderr
-    warnings = [line for line in told.splitlines() if "unguarded" in line]
-    assert len(warnings) == (option is not None), told
+    guards = Guards()  # of a process that has just begun
+    monkeypatch.setattr("asgi_wsauth.http.GUARDS", guards)
+    monkeypatch.setattr("asgi_wsauth.middleware.GUARDS", guards)
+    app = guarded(everywhere(required=False))
+    for kind in kinds.split():
+        for path in ("/", "/open"):
+            await drive(app, websocket(type=kind, method="GET", path=path))
+    warnings = [record for record in caplog.records if "unguarded" in record.getMessage()]
+    assert len(warnings) == (option is not None)
     if option is not None:
-        assert warnings[0].startswith("WARNING asgi_wsauth ")
-        assert f"{option}=True" in warnings[0]
-        assert not told.count("Traceback")
+        assert (warnings[0].name, warnings[0].levelno) == ("asgi_wsauth", logging.WARNING)
+        assert f"{option}=True" in warnings[0].getMessage()
 
 
 @cases("given", [None, 1, "yes"])

@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 from cases import cases
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from strategies import examples
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 
@@ -181,7 +182,7 @@ def written(draw: st.DrawFn) -> str:
     return f"{space()}{thing(0)}{space()}"[cut:]
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@examples(300)
 @given(written())
 @example('{"type":"auth.refresh.due"}')
 @example('{"type":{"type":"auth.refresh.due"}}')
@@ -189,7 +190,7 @@ def test_whatever_the_handwriting_a_parser_and_the_guard_agree(text: str) -> Non
     assert imitates(text) == imitates(text.encode()) == believed(text)
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@examples(200)
 @given(st.binary(max_size=50), st.text(max_size=30))
 def test_nothing_that_an_app_sends_raises(data: bytes, text: str) -> None:
     for content in (data, text, data + DUE.encode(), text + DUE, DUE.encode("utf-16") + data):

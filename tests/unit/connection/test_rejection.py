@@ -20,7 +20,7 @@ from asgi_wsauth import (
 from asgi_wsauth.connection import rejection as rejection_module
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 ORIGIN = ("origin", "https://chat.example")
 BY_CODE, BY_HTTP = "accept_then_close", "http_response"

@@ -78,7 +78,7 @@ from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.phases import STEPS, Phase
 from asgi_wsauth.stores import Notice
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 EXPIRED = (4001, "token_expired")
 REVOKED = (4004, "token_revoked")
@@ -945,10 +945,10 @@ async def test_an_app_that_the_server_cancels_at_the_same_moment_is_cancelled(fi
     await until(lambda: wire.close == REVOKED and door.left_over == [])
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("app", [Seat(), streams], ids=["is told", "has returned"])
+@pytest.mark.both_loops(False)
+@cases("app", [Seat(), streams], ids=["is told", "has returned"])
 async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
-    app: Any, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+    app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Servers on asyncio cancel the app's task, once."""
     if isinstance(app, Seat):
@@ -1698,10 +1698,11 @@ def lives_for(seconds: float, clock: Callable[[], float]) -> Any:
 
 @cases(
     ("life", "dues"),
-    # In ten lives of a token, of which each begins when the one before it is due.
-    [(3600, 10), (300, 12), (60, 20), (12, 20), (7, 14), (5, 1), (1, 1)],
+    # In five lives of a token, of which each begins when the one before it is due.
+    [(3600, 5), (300, 6), (60, 10), (12, 10), (7, 7), (5, 1), (1, 1)],
     ids=str,
 )
+@pytest.mark.both_loops(False)
 async def test_a_client_that_obeys_at_once_is_told_no_more_than_it_has_to_be(
     life: float, dues: int
 ) -> None:
@@ -1712,7 +1713,7 @@ async def test_a_client_that_obeys_at_once_is_told_no_more_than_it_has_to_be(
     async with running(door) as wire:
         await until(lambda: wire.waiting and wire.kinds)
         answered, told_at = 0, list[float]()
-        for _ in range(1200):
+        for _ in range(600):
             door.pass_time(life / 120)
             await settled()
             while len(told_due(wire)) > answered:

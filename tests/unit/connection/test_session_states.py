@@ -17,9 +17,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 from handshakes import CONNECT, NOW, Clock, Knows, authenticator, websocket
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sockets import ACCEPT, CLOSE, LEFT, left_over, pass_time, said, text, until
+from strategies import examples
 
 from asgi_wsauth import (
     Admitted,
@@ -321,7 +322,7 @@ def tasks_left() -> list[str]:
     ]
 
 
-def all_orders(examples: int) -> Callable[[Any], Any]:
+def all_orders(number: int) -> Callable[[Any], Any]:
     """Random programs, the same ones each time; and some that went wrong once."""
 
     def decorate(test: Any) -> Any:
@@ -340,13 +341,7 @@ def all_orders(examples: int) -> Callable[[Any], Any]:
         # The end was told of where the client had left, or the app had closed.
         test = example([("closes", 9), ("is revoked", 9)], 0, 60, True, False)(test)
         test = example([("client leaves", 9), ("expires", 9)], 0, 60, True, False)(test)
-        return settings(
-            max_examples=examples,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )(test)
+        return examples(number)(test)
 
     return decorate
 

@@ -442,6 +442,7 @@ def test_row_36_metrics_have_nothing_that_a_client_sends() -> None:
 # Configuration
 
 
+@pytest.mark.live
 def test_the_providers_are_the_global_ones_by_default() -> None:
     """In a fresh interpreter, because they can be set only once; and set after the observer is
     built, which is allowed."""
@@ -474,6 +475,7 @@ def test_without_the_library_it_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         OpenTelemetryObserver()
 
 
+@pytest.mark.live
 def test_to_import_it_takes_nothing() -> None:
     code = "import sys, asgi_wsauth.contrib.opentelemetry;assert 'opentelemetry' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

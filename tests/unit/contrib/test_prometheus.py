@@ -250,6 +250,7 @@ def test_two_on_one_registry_are_an_error_that_says_what_to_do() -> None:
         PrometheusMetrics(registry)
 
 
+@pytest.mark.live
 def test_the_registry_is_the_librarys_own_by_default() -> None:
     code = (
         "from prometheus_client import REGISTRY;"
@@ -265,6 +266,7 @@ def test_without_the_library_it_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         PrometheusMetrics()
 
 
+@pytest.mark.live
 def test_to_import_it_takes_nothing() -> None:
     code = (
         "import sys, asgi_wsauth.contrib.prometheus;assert 'prometheus_client' not in sys.modules"
@@ -288,6 +290,7 @@ def scrape(process: Running) -> str:
     return seen.body.decode()
 
 
+@pytest.mark.live
 def test_prometheus_reads_what_the_example_counted(example: Running) -> None:
     address, where = example.written.splitlines()[:2]
     assert where == f"{example.origin}/metrics"
@@ -321,6 +324,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.live
 def test_worker_processes_are_added_up(tmp_path: Path) -> None:
     secret = "pZ3v8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
     token = mint(secret, aud="chat", exp=4e9)

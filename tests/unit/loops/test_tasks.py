@@ -26,7 +26,7 @@ from asgi_wsauth.loops.tasks import (
     spawn,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 
 class Journal(list[str]):
@@ -380,7 +380,7 @@ class Crowd:
             self.passed.append(number)
 
 
-def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> None:
+def test_a_variable_has_one_value_for_each_event_loop(anyio_backend_name: str) -> None:
     one, other = run_var("same name"), run_var("same name")
 
     async def use() -> tuple[object, object]:
@@ -391,7 +391,7 @@ def test_a_variable_has_one_value_for_each_event_loop(anyio_backend: str) -> Non
         return before, other.get(None)
 
     for _ in range(2):
-        assert anyio.run(use, backend=anyio_backend) == (None, None)
+        assert anyio.run(use, backend=anyio_backend_name) == (None, None)
 
 
 class TestDetached:
@@ -629,11 +629,9 @@ class TestBreakable:
                     end()
         assert journal == ["not cancelled any more"]
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-    @pytest.mark.parametrize("order", ["task first", "task last"])
-    async def test_a_task_that_is_cancelled_at_the_same_time_is_cancelled(
-        self, order: str, anyio_backend: str
-    ) -> None:
+    @pytest.mark.both_loops(False)
+    @cases("order", ["task first", "task last"])
+    async def test_a_task_that_is_cancelled_at_the_same_time_is_cancelled(self, order: str) -> None:
         """Where Python counts: before 3.11 it can't tell the two, and takes it for its own."""
         stretch, journal = Breakable(), Journal()
 
@@ -652,8 +650,8 @@ class TestBreakable:
         assert task.cancelled() is counts
         assert journal == ([] if counts else ["goes on"])
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-    async def test_a_time_limit_around_it_still_holds(self, anyio_backend: str) -> None:
+    @pytest.mark.both_loops(False)
+    async def test_a_time_limit_around_it_still_holds(self) -> None:
         """asyncio's own counts cancellations, too."""
         stretch = Breakable()
 
@@ -670,6 +668,7 @@ class TestBreakable:
             await task
 
 
+@pytest.mark.hurried(False)
 class TestFromAnyThread:
     async def test_it_is_called_soon_on_the_event_loop(self) -> None:
         called = anyio.Event()
@@ -682,10 +681,10 @@ class TestFromAnyThread:
             await anyio.to_thread.run_sync(lambda: call(lambda: called.set()))
             await called.wait()
 
-    def test_after_the_event_loop_has_ended_it_raises(self, anyio_backend: str) -> None:
+    def test_after_the_event_loop_has_ended_it_raises(self, anyio_backend_name: str) -> None:
         async def use() -> Any:
             return from_any_thread()
 
-        call = anyio.run(use, backend=anyio_backend)
+        call = anyio.run(use, backend=anyio_backend_name)
         with pytest.raises(RuntimeError):
             call(lambda: None)

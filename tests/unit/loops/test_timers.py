@@ -16,7 +16,7 @@ from asgi_wsauth.loops import timers as rooms
 from asgi_wsauth.loops.tasks import Breakable
 from asgi_wsauth.loops.timers import Deadline, Timers, timers
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 
 class Calls(list[object]):
@@ -245,7 +245,7 @@ async def test_a_deadline_that_is_cancelled_breaks_nothing_off() -> None:
     assert not stretch.broken
 
 
-def test_each_event_loop_and_each_clock_has_its_own(anyio_backend: str) -> None:
+def test_each_event_loop_and_each_clock_has_its_own(anyio_backend_name: str) -> None:
     one, other = Clock(), Clock()
 
     async def use() -> Timers:
@@ -254,5 +254,5 @@ def test_each_event_loop_and_each_clock_has_its_own(anyio_backend: str) -> None:
         timers(one).call_in(60, lambda: None)
         return timers(one)
 
-    found = [anyio.run(use, backend=anyio_backend) for _ in range(2)]
+    found = [anyio.run(use, backend=anyio_backend_name) for _ in range(2)]
     assert found[0] is not found[1]

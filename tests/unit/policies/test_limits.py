@@ -32,7 +32,7 @@ from asgi_wsauth import (
 from asgi_wsauth.scope.addresses import share_of
 from asgi_wsauth.stores import Slot, TakenSlot
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 FULL = (1013, "too_many_connections")
 
@@ -396,9 +396,9 @@ async def locked_out(throttle: FailureThrottle, client: str | None) -> Denied | 
 
 @storages
 async def test_an_address_is_locked_out_after_as_many_failures_as_the_rate_says(
-    storage: Any, anyio_backend: str
+    storage: Any, anyio_backend_name: str
 ) -> None:
-    if storage is limits.aio.storage.MemoryStorage and anyio_backend == "trio":
+    if storage is limits.aio.storage.MemoryStorage and anyio_backend_name == "trio":
         pytest.skip("asyncio's own")
     throttle = FailureThrottle("3/hour", storage=storage())
     for _ in range(3):
@@ -474,10 +474,10 @@ async def test_row_34_a_storage_that_fails_lets_nobody_in(
     assert "hunter2" not in denied.detail
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it never waits, so once is enough
-@pytest.mark.parametrize("addresses", [1, 500])
+@pytest.mark.both_loops(False)  # it never waits, so once is enough
+@cases("addresses", [1, 500])
 async def test_row_40_a_flood_of_bad_handshakes_is_bounded(
-    addresses: int, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+    addresses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One number for each address, for as long as the rate's time; and no verifier is asked."""
     knows = Knows()
@@ -499,8 +499,8 @@ async def test_row_40_a_flood_of_bad_handshakes_is_bounded(
     assert len(throttle._here._of) <= 250  # those whose time is over make room
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_row_40_a_refusal_costs_less_than_an_admission(anyio_backend: str) -> None:
+@pytest.mark.both_loops(False)
+async def test_row_40_a_refusal_costs_less_than_an_admission() -> None:
     """In calls, which unlike time can be counted."""
     long = "x" * 8_000
     throttle = FailureThrottle("1/minute")

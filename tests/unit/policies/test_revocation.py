@@ -17,7 +17,7 @@ from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reas
 from asgi_wsauth.policies.revocation import check_revoked, subjects_of
 from asgi_wsauth.stores import listener as listening
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 DAY = 86400.0
 
@@ -357,7 +357,7 @@ async def test_sockets_may_come_and_go_meanwhile() -> None:
     assert all(socket.ends == [Reason.REVOKED] for socket in sockets)
 
 
-def test_each_event_loop_looks_after_its_own_sockets(anyio_backend: str) -> None:
+def test_each_event_loop_looks_after_its_own_sockets(anyio_backend_name: str) -> None:
     here = Here()
 
     async def use() -> None:
@@ -369,7 +369,7 @@ def test_each_event_loop_looks_after_its_own_sockets(anyio_backend: str) -> None
         await until(lambda: socket.ends)
 
     for _ in range(2):
-        anyio.run(use, backend=anyio_backend)
+        anyio.run(use, backend=anyio_backend_name)
 
 
 # Configuration

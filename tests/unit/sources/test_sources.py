@@ -1009,7 +1009,7 @@ class TestUsersOwnSource:
 
 # Hostile handshakes.
 
-LENGTH = 256 * 1024  # four times what a server takes that limits it at all
+LENGTH = 64 * 1024  # what a server takes that limits it at all
 
 
 class TestRow24LongInput:
@@ -1055,7 +1055,7 @@ class TestRow24LongInput:
     @cases("offered", [["bearer"], ["bearer", "x"], ["a"], [""], [K8S], [K8S + "YWI"]], ids=repr)
     def test_subprotocols(self, offered: list[str]) -> None:
         for source in (Subprotocol(), Subprotocol(prefix=K8S)):
-            scope = websocket(subprotocols=offered * 50_000)
+            scope = websocket(subprotocols=offered * 10_000)
             assert extract(source, scope) in (None, MALFORMED)
             redacted(source, scope)
 
@@ -1066,7 +1066,7 @@ class TestRow24LongInput:
     def test_many_headers(self) -> None:
         scope = websocket()
         names = ("authorization", "cookie", "x-api-key", "sec-websocket-protocol", "x-other")
-        scope["headers"] += [(n.encode(), b"s=abc") for n in names for _ in range(20_000)]
+        scope["headers"] += [(n.encode(), b"s=abc") for n in names for _ in range(4_000)]
         for source, _ in SOURCES.values():
             extract(source, scope)
             redacted(source, scope)
@@ -1140,15 +1140,15 @@ class TestRow25Property:
         self, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
         found: list[str | Reason | None] = []
-        for scope, _ in zip(scopes(), range(3000), strict=False):
+        for scope, _ in zip(scopes(), range(600), strict=False):
             found.append(extract(source, scope))
             redacted(source, scope)
             assert extract(source, scope) is None
-        assert found.count(MALFORMED) > 50
-        assert sum(isinstance(value, str) for value in found) > 50
+        assert found.count(MALFORMED) > 10
+        assert sum(isinstance(value, str) for value in found) > 10
 
     def test_after_every_source_the_value_is_nowhere(self) -> None:
-        for scope, _ in zip(scopes(), range(3000), strict=False):
+        for scope, _ in zip(scopes(), range(600), strict=False):
             for source, _ in SOURCES.values():
                 source.redact(scope)
             assert VALUE not in unquote_plus(repr(scope))

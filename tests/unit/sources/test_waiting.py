@@ -23,7 +23,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.sources.waiting import SaidNothing, WaitingRoom
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 FULL = (1013, "too_many_connections")
 

@@ -13,7 +13,7 @@ from asgi_wsauth.stores import Notice
 from asgi_wsauth.stores import listener as rooms
 from asgi_wsauth.stores.listener import Listener
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 
 def notice(name: str) -> Notice:
@@ -134,7 +134,7 @@ async def test_whatever_fails_it_is_tried_again(
     assert store.open == 1  # the other watch was closed, and not left to the garbage collector
 
 
-def test_it_lasts_as_long_as_the_event_loop_and_no_longer(anyio_backend: str) -> None:
+def test_it_lasts_as_long_as_the_event_loop_and_no_longer(anyio_backend_name: str) -> None:
     store = Script([None, anyio.Event()], [None, anyio.Event()])
 
     async def use() -> None:
@@ -142,5 +142,5 @@ def test_it_lasts_as_long_as_the_event_loop_and_no_longer(anyio_backend: str) ->
         await until(lambda: store.open == 1)
 
     for _ in range(2):
-        anyio.run(use, backend=anyio_backend)
+        anyio.run(use, backend=anyio_backend_name)
         assert store.open == 0

@@ -23,7 +23,7 @@ from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
 from asgi_wsauth.options import check_store
 from asgi_wsauth.stores import Notice, Subject, _Watch
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
 
 async def put(
@@ -358,8 +358,8 @@ async def test_nothing_remains_of_a_record_or_its_owner(end: str) -> None:
     assert kept(store) == {"_tickets": 0, "_owners": 0}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it never waits, so once is enough
-async def test_after_a_flood_its_room_is_given_back(anyio_backend: str) -> None:
+@pytest.mark.both_loops(False)  # it never waits, so once is enough
+async def test_after_a_flood_its_room_is_given_back() -> None:
     clock = Clock()
     store = MemoryStore(max_tickets=20_000, clock=clock)
 
@@ -570,13 +570,15 @@ async def test_a_revocation_in_another_thread_is_heard_of() -> None:
     assert heard == [Notice(ALICE, 1.0)]
 
 
-def test_whoever_watched_on_an_event_loop_that_has_ended_is_forgotten(anyio_backend: str) -> None:
+def test_whoever_watched_on_an_event_loop_that_has_ended_is_forgotten(
+    anyio_backend_name: str,
+) -> None:
     store = MemoryStore()
 
     async def watch() -> None:
         store._watches = [_Watch()]  # which could not end itself
 
-    anyio.run(watch, backend=anyio_backend)
+    anyio.run(watch, backend=anyio_backend_name)
     asyncio.run(store.put_revocation(Notice(ALICE, 1.0), ttl=1))
     assert store._watches == []
 

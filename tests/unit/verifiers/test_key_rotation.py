@@ -141,14 +141,14 @@ async def test_a_key_that_says_it_is_for_another_alg_is_not_asked_for_again(
 async def test_strangers_bad_signatures_cause_one_fetch_in_a_cooldown(issuer: Issuer) -> None:
     guard = Guard(issuer)
     good = issuer.token("1")
-    forged = [of("1", iat=NOW), of("1"), of(None), of(None, iat=NOW)] * 100
+    forged = [of("1", iat=NOW), of("1"), of(None), of(None, iat=NOW)] * 10
     assert await guard.judge(good) is ADMITTED
     for fetches in (1, 2, 3):
         for _ in range(2):
-            assert await guard.judge_all(forged) == {INVALID: 400}
+            assert await guard.judge_all(forged) == {INVALID: 40}
             assert issuer.count("/jwks") == fetches
         guard.clock.now += 29.9
-        assert await guard.judge_all(forged) == {INVALID: 400}
+        assert await guard.judge_all(forged) == {INVALID: 40}
         assert issuer.count("/jwks") == fetches
         guard.clock.now += 0.1
     assert await guard.judge(good) is ADMITTED
@@ -291,10 +291,10 @@ async def test_a_known_kid_and_none_are_never_newer(issuer: Issuer, kid: str | N
 
 async def test_what_strangers_say_of_their_tokens_costs_nothing_else(issuer: Issuer) -> None:
     guard = Guard(issuer)
-    tokens = [of(f"unknown-{n}", iat=NOW + n % 30) for n in range(500)]
+    tokens = [of(f"unknown-{n}", iat=NOW + n % 30) for n in range(50)]
     assert await guard.judge(issuer.token("1")) is ADMITTED
     for fetches in (1, 2):
-        assert await guard.judge_all(tokens) == {KEYS_UNAVAILABLE: 500}
+        assert await guard.judge_all(tokens) == {KEYS_UNAVAILABLE: 50}
         assert issuer.count("/jwks") == fetches
         guard.clock.now += 30
     assert await guard.judge(issuer.token("1")) is ADMITTED

@@ -757,6 +757,7 @@ print("done")
 """
 
 
+@pytest.mark.live
 def test_an_event_loop_that_ends_closes_its_connections() -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", LOOPS, str(HERE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=6 * DEADLINE)
