@@ -19,6 +19,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """The event loop of an asynchronous test: asyncio's, but where it is marked `both_loops`; and
