@@ -1,5 +1,7 @@
 import gc
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,15 @@ def pytest_configure() -> None:
     there inherits that: examples and servers that tests stop in this way would run on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which every test is live aren't read where none of those is to run: some import
+    whole frameworks."""
+    if config.option.markexpr != "not live" or collection_path.suffix != ".py":
+        return None
+    is_live = re.search(r"(?m)^pytestmark = .*\bmark\.live\b", collection_path.read_text())
+    return True if is_live else None
 
 
 def pytest_collection_finish() -> None:

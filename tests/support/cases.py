@@ -109,26 +109,26 @@ def _named(name: str | None, arguments: Mapping[str, Any], ids: Any) -> str:
 def _each(
     tables: list[list[Case]], fixtures: dict[str, Any]
 ) -> Iterator[AbstractContextManager[dict[str, Any]]]:
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     count = 0
     for count, combined in enumerate(itertools.product(*tables), 1):
         yield _one(count, combined, fixtures, errors)
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of {count} cases failed", errors)
+        raise BaseExceptionGroup(f"{len(errors)} of {count} cases failed", errors)
 
 
 @contextmanager
 def _one(
-    number: int, combined: tuple[Case, ...], fixtures: dict[str, Any], errors: list[Exception]
+    number: int, combined: tuple[Case, ...], fixtures: dict[str, Any], errors: list[BaseException]
 ) -> Iterator[dict[str, Any]]:
     arguments = {key: value for _, row in combined for key, value in row.items()}
     try:
         with ExitStack() as stack:
             fresh = {name: _fresh(name, value, number, stack) for name, value in fixtures.items()}
             yield {**fresh, **arguments}
-    except Exception as exc:
+    except (Exception, pytest.fail.Exception) as exc:
         exc.add_note(f"in case {number}: " + ", ".join(name() for name, _ in combined))
         errors.append(exc)
 

@@ -18,6 +18,7 @@ import limits.aio.storage
 import prometheus_client
 import pytest
 import redis.asyncio
+from cases import cases
 from handshakes import SECRET, App
 
 import asgi_wsauth
@@ -395,12 +396,12 @@ def test_every_public_part_and_every_option_of_it_has_its_row() -> None:
         assert named == set(rows) or built == JWTVerifier.from_oidc  # which takes those of others
 
 
-@pytest.mark.parametrize(("built", "option", "value"), GOOD, ids=name_of)
+@cases(("built", "option", "value"), GOOD, ids=name_of)
 def test_what_an_option_takes(built: Any, option: str, value: Any) -> None:
     build(built, **{option: value})
 
 
-@pytest.mark.parametrize(("built", "option"), OPTIONS, ids=name_of)
+@cases(("built", "option"), OPTIONS, ids=name_of)
 def test_all_else_is_an_error_that_names_the_option(built: Any, option: str) -> None:
     taken = ROWS[built][option].others.split(",")
     for other in OTHERS.keys() - set(taken):
