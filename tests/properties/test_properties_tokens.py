@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from cases import cases
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from handshakes import CONNECT, NOW, SECRET, Clock, authenticator, bearer, judge, websocket
 from hypothesis import assume, example, given
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, precondition, rule
 from issuer import jwk
 from jwt.algorithms import OKPAlgorithm
+from keys import ED_KEY, P256_KEY, P256_OTHER, P384_KEY, RSA_KEY
 from starlette.requests import HTTPConnection
 from strategies import (
     ANY_JSON,
@@ -267,14 +268,14 @@ def _bytes(token: str) -> list[bytes]:
 def keys() -> dict[str, Any]:
     """Private keys, by the algorithm that they are for, and those of somebody else."""
     made: dict[str, Any] = {
-        "RS256": rsa.generate_private_key(65537, 2048),
-        "ES256": ec.generate_private_key(ec.SECP256R1()),
-        "ES384": ec.generate_private_key(ec.SECP384R1()),
-        "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+        "RS256": RSA_KEY,
+        "ES256": P256_KEY,
+        "ES384": P384_KEY,
+        "EdDSA": ED_KEY,
         "HS256": SECRET,
     }
     return made | {
-        "other ES256": ec.generate_private_key(ec.SECP256R1()),
+        "other ES256": P256_OTHER,
         "other EdDSA": ed25519.Ed25519PrivateKey.generate(),
         "other HS256": SECRET[::-1],
     }
@@ -702,7 +703,7 @@ def test_a_claim_nested_to_any_depth_is_refused_as_any_bad_one(
     inside = "1" if opening.endswith(":") else ""
     issuing = JWTVerifier(SECRET, algorithms=["HS256"], issuer="https://id", clock=clock)
     asking = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", clock=clock)
-    for depth in (2, *range(300 + 31 * first, 1020, 93), 3000):
+    for depth in (2, *range(300 + 62 * first, 1020, 186), 3000):
         nested = opening * depth + inside + closing * depth
         good = f'"sub": "alice", "exp": {NOW + 300}, "alg": "HS256"'
         token = f'{{{good}, "{name}": {nested}}}'

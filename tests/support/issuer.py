@@ -26,6 +26,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from threading import Condition, Event, Thread
@@ -158,7 +159,10 @@ class Issuer:
         return None
 
 
-_FEW_BYTES = gzip.compress(b" " * 50_000_000)  # that would become many
+@cache
+def _few_bytes() -> bytes:
+    """That would become many: 50 MB."""
+    return gzip.compress(b" " * 50_000_000)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -262,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" " * 65536)
 
     def answer_flood_compressed(self, page: Any) -> None:
-        self.answer_serve(_FEW_BYTES, Content_Encoding="gzip")
+        self.answer_serve(_few_bytes(), Content_Encoding="gzip")
 
     def answer_rubbish(self, page: Any) -> None:
         self.answer_serve(b"<html>Bad Gateway</html>")

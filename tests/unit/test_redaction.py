@@ -681,4 +681,4 @@ def test_row_24_a_hostile_line_of_any_notation_takes_linear_time(piece: str, end
     assert REDACT.filter(made) is True
 
 
-LENGTH = 16 * 1024
+LENGTH = 8 * 1024

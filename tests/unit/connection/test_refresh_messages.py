@@ -277,6 +277,7 @@ def test_a_message_without_a_token_brings_a_bad_one() -> None:
     assert brought('{"type": "auth.refresh", "token": 1}') == ""
 
 
+@examples(100)
 @given(st.sampled_from([TELL, "auth/refresh", "a/", "r"]), st.data())
 def test_every_handwriting_of_a_clients_message_is_read(name: str, data: st.DataObject) -> None:
     def write(text: str) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import anyio
 import httpx
-import litestar.testing
 import pytest
 import starlette.testclient
 from cases import cases
@@ -86,6 +85,8 @@ def test_what_only_says_testclient_is_somebody(but: dict[str, Any]) -> None:
 
 
 def test_the_test_clients_of_frameworks_have_no_address_and_httpx_has_one() -> None:
+    import litestar.testing  # which takes a while
+
     seen: list[str | None] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

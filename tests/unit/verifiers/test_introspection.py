@@ -752,7 +752,7 @@ async def use_all_slots(verifier: TokenIntrospection, issuer: Issuer, slots: int
 async def test_handshakes_that_are_cancelled_while_the_issuer_is_silent(issuer: Issuer) -> None:
     """Their places are free again."""
     verifier = introspection(issuer, max_in_flight=3, cache_ttl=0)
-    for _ in range(5):
+    for _ in range(2):
         issuer.behaviour["/introspect"] = "hold"
         seen = issuer.count("/introspect")
         async with anyio.create_task_group() as group:
@@ -785,7 +785,7 @@ async def test_handshakes_that_are_cancelled_at_any_moment(issuer: Issuer, count
 
 async def test_some_that_are_cancelled_take_nothing_from_the_others(issuer: Issuer) -> None:
     verifier = introspection(issuer, max_in_flight=2, cache_ttl=0)
-    for _ in range(5):
+    for _ in range(2):
         issuer.behaviour["/introspect"] = "hold"
         seen = issuer.count("/introspect")
         answers: list[str] = []

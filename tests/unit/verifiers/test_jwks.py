@@ -17,7 +17,7 @@ import jwt
 import pytest
 from anyio import from_thread, to_thread
 from cases import cases
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from handshakes import (
     NOW,
@@ -35,6 +35,7 @@ from handshakes import (
 )
 from issuer import FAILURES, Issuer, certificate, issuing, jwk, x5c
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from keys import ED_KEY, P256_KEY, P384_KEY, RSA_KEY, RSA_SHORT
 from servers import DEADLINE
 from sockets import until
 
@@ -54,13 +55,10 @@ from asgi_wsauth.loops import tasks
 from asgi_wsauth.verifiers import jwks
 from asgi_wsauth.verifiers.keys import KeySet
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = pytest.mark.anyio
 
 INVALID, KEYS_UNAVAILABLE = Reason.INVALID, Reason.KEYS_UNAVAILABLE
 ADMITTED = "admitted"
-RSA_KEY = rsa.generate_private_key(65537, 2048)
-P256_KEY, P384_KEY = (ec.generate_private_key(curve()) for curve in (ec.SECP256R1, ec.SECP384R1))
-ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ async def test_row_3_a_key_is_for_the_algorithm_that_it_declares(
 
 
 PRIVATE = RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True) | {"key_ops": ["verify"]}
-SMALL = rsa.generate_private_key(65537, 1024)
+SMALL = RSA_SHORT
 
 
 def rsa_jwk(modulus: int, exponent: int) -> dict[str, Any]:
@@ -472,6 +470,7 @@ async def test_nothing_is_fetched_for_what_is_refused_anyway(issuer: Issuer) -> 
     assert issuer.requests == []
 
 
+@pytest.mark.both_loops
 async def test_a_warm_set_never_waits(issuer: Issuer) -> None:
     """Neither a fresh one nor one that is due: the first step is the last."""
     guard = Guard(issuer)
@@ -488,6 +487,7 @@ async def test_a_warm_set_never_waits(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 2
 
 
+@pytest.mark.both_loops
 async def test_it_is_refreshed_in_the_background_before_ttl_ends(issuer: Issuer) -> None:
     guard = Guard(issuer)
     for fetches in range(1, 6):
@@ -500,6 +500,7 @@ async def test_it_is_refreshed_in_the_background_before_ttl_ends(issuer: Issuer)
         guard.clock.now += 1
 
 
+@pytest.mark.both_loops
 async def test_a_refresh_needs_no_cooldown_to_be_over(issuer: Issuer) -> None:
     guard = Guard(issuer, ttl=20, cooldown=30)
     for fetches in range(1, 4):
@@ -509,6 +510,7 @@ async def test_a_refresh_needs_no_cooldown_to_be_over(issuer: Issuer) -> None:
         guard.clock.now += 15
 
 
+@pytest.mark.both_loops
 async def test_a_set_ages_from_when_it_was_asked_for(issuer: Issuer) -> None:
     """Not from when it came: what the issuer withdrew meanwhile is in it."""
     guard = Guard(issuer, ttl=100)
@@ -527,6 +529,7 @@ async def test_a_set_ages_from_when_it_was_asked_for(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 2
 
 
+@pytest.mark.both_loops
 async def test_many_handshakes_on_a_cold_cache_share_one_fetch(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hold"
     guard = Guard(issuer)
@@ -573,6 +576,7 @@ async def test_failures_cool_down_too(issuer: Issuer) -> None:
         assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
+@pytest.mark.both_loops
 @cases(("how", "verdict"), [("serve", INVALID), ("fail", KEYS_UNAVAILABLE)])
 async def test_who_waited_is_told_what_came_of_it_whatever_began_since(
     issuer: Issuer, how: str, verdict: Reason
@@ -597,6 +601,7 @@ async def test_who_waited_is_told_what_came_of_it_whatever_began_since(
     assert verdicts == {verdict: 20}
 
 
+@pytest.mark.both_loops
 async def test_the_cooldown_begins_with_the_fetch(issuer: Issuer) -> None:
     guard = Guard(issuer)
     issuer.pages["/jwks"] = None
@@ -647,6 +652,7 @@ async def test_nothing_is_fetched_in_place_of_a_set_that_was_replaced(issuer: Is
     assert issuer.count("/jwks") == 2
 
 
+@pytest.mark.both_loops
 async def test_a_token_waits_for_the_fetch_that_may_bring_its_key(issuer: Issuer) -> None:
     guard = Guard(issuer)
     assert await guard.judge(issuer.token("1")) is ADMITTED
@@ -698,6 +704,7 @@ async def test_whatever_fails_is_bounded(
     assert await cold.judge(issuer.token("1")) is ADMITTED
 
 
+@pytest.mark.both_loops
 async def test_row_17_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
     guard = Guard(issuer, ttl=100, cooldown=10, stale_for=50)
     assert await guard.judge(issuer.token("1")) is ADMITTED
@@ -720,6 +727,7 @@ async def test_row_17_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
     assert await guard.judge(issuer.token("1")) is ADMITTED
 
 
+@pytest.mark.both_loops
 async def test_old_keys_need_not_serve_at_all(issuer: Issuer) -> None:
     guard = Guard(issuer, ttl=100, stale_for=0)
     assert await guard.judge(issuer.token("1")) is ADMITTED
@@ -731,6 +739,7 @@ async def test_old_keys_need_not_serve_at_all(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 3
 
 
+@pytest.mark.both_loops
 async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
     """After hours without a handshake, an outage that is over excuses no old key."""
     guard = Guard(issuer)
@@ -747,6 +756,7 @@ async def test_old_keys_need_a_failure_of_just_now(issuer: Issuer) -> None:
     assert issuer.count("/jwks") == 3
 
 
+@pytest.mark.both_loops
 @cases("warm", [False, True])
 async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bool) -> None:
     guard = Guard(issuer, ttl=10, stale_for=5, cooldown=1)
@@ -769,6 +779,7 @@ async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bo
         issuer.let_go()
 
 
+@pytest.mark.both_loops
 async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
     issuer: Issuer,
 ) -> None:
@@ -787,6 +798,7 @@ async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_u
     assert issuer.count("/jwks") == 2
 
 
+@pytest.mark.both_loops
 async def test_row_20_the_handshake_that_started_a_fetch_is_cancelled(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hold"
     guard = Guard(issuer)
@@ -809,6 +821,7 @@ async def test_row_20_the_handshake_that_started_a_fetch_is_cancelled(issuer: Is
     assert issuer.count("/jwks") == 1
 
 
+@pytest.mark.both_loops
 async def test_row_20_the_deadline_of_a_handshake_does_not_end_the_fetch(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hold"
     guard = Guard(issuer)
@@ -900,6 +913,7 @@ async def test_rotation_without_a_refusal(issuer: Issuer) -> None:
     assert issuer.count("/jwks") <= 12
 
 
+@pytest.mark.both_loops
 async def test_a_late_older_answer_does_not_replace_a_newer_one(issuer: Issuer) -> None:
     """Two event loops ask; the one that asked first hears last."""
     guard = Guard(issuer)
@@ -940,6 +954,7 @@ async def test_of_two_answers_at_one_moment_the_newer_counts() -> None:
     assert kept._fetched.fetch.number == 3
 
 
+@pytest.mark.both_loops
 async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer: Issuer) -> None:
     guard = Guard(issuer)
     issuer.pages["/jwks"] = None  # 404
@@ -954,6 +969,7 @@ async def test_a_late_older_failure_does_not_count_against_a_newer_answer(issuer
     assert await guard.judge(unknown()[0]) is INVALID
 
 
+@pytest.mark.both_loops
 async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer) -> None:
     guard = Guard(issuer)
     assert await guard.judge(issuer.token("1")) is ADMITTED
@@ -974,6 +990,7 @@ async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer
 # Event loops
 
 
+@pytest.mark.both_loops
 def test_one_set_serves_event_loops_one_after_the_other(issuer: Issuer, anyio_backend: str) -> None:
     guard = Guard(issuer)
 
@@ -986,6 +1003,7 @@ def test_one_set_serves_event_loops_one_after_the_other(issuer: Issuer, anyio_ba
         assert issuer.count("/jwks") == fetches
 
 
+@pytest.mark.both_loops
 def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
     issuer: Issuer, anyio_backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1016,6 +1034,7 @@ async def test_nothing_is_kept_of_a_fetch_that_is_over(issuer: Issuer) -> None:
     await until(lambda: len(tasks._running) == before)
 
 
+@pytest.mark.both_loops
 def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> None:
     """The longest time that a ticking task doesn't run, while a fetch hangs and 100 handshakes wait
     for it, beside the same without the package. A fetch that blocks makes it as long as it hangs.
@@ -1069,6 +1088,7 @@ async def test_keys_are_read_in_a_thread_that_no_app_can_take(
         assert await Guard(issuer).judge(issuer.token("1")) is ADMITTED
 
 
+@pytest.mark.both_loops
 async def test_whatever_breaks_in_a_fetch_holds_up_nobody(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

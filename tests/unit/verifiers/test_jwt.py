@@ -15,7 +15,6 @@ from typing import Any
 import jwt
 import pytest
 from cases import cases
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -35,6 +34,7 @@ from handshakes import (
     websocket,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from keys import ED_KEY, P256_KEY, P384_KEY, P521_KEY, RSA_KEY, RSA_OTHER, RSA_SHORT
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -65,10 +65,6 @@ def private(key: Any) -> str:
     return str(pem.decode())
 
 
-RSA_KEY, RSA_OTHER = (rsa.generate_private_key(65537, 2048) for _ in range(2))
-P256_KEY, P384_KEY = (ec.generate_private_key(curve()) for curve in (ec.SECP256R1, ec.SECP384R1))
-P521_KEY = ec.generate_private_key(ec.SECP521R1())
-ED_KEY = ed25519.Ed25519PrivateKey.generate()
 RSA_JWK = RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True)
 OCT_JWK = {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()}
 
@@ -701,7 +697,7 @@ async def test_an_audience_that_names_nobody_is_absent(aud: Any) -> None:
         (private(ED_KEY), {"algorithms": ["EdDSA"]}, "private key"),
         (RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True), {"algorithms": ["RS256"]}, "private key"),
         (
-            public(rsa.generate_private_key(65537, 1024)),
+            public(RSA_SHORT),
             {"algorithms": ["RS256"]},
             "key for RS256: The RSA key is 1024 bits",
         ),

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from cases import cases
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from handshakes import (
     NOW,
     App,
@@ -26,6 +26,7 @@ from handshakes import (
     websocket,
 )
 from issuer import Issuer, issuing, jwk
+from keys import P256_KEY, P256_OTHER, RSA_KEY
 
 from asgi_wsauth import (
     JWKS,
@@ -42,9 +43,7 @@ from asgi_wsauth import (
 pytestmark = pytest.mark.anyio
 
 ADMITTED, INVALID, KEYS_UNAVAILABLE = "admitted", Reason.INVALID, Reason.KEYS_UNAVAILABLE
-STRANGER = ec.generate_private_key(ec.SECP256R1())
-OTHER = ec.generate_private_key(ec.SECP256R1())
-RSA_KEY = rsa.generate_private_key(65537, 2048)
+STRANGER, OTHER = P256_KEY, P256_OTHER
 
 
 @pytest.fixture

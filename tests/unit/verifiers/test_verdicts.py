@@ -11,7 +11,6 @@ from typing import Any
 import jwt
 import pytest
 from cases import cases
-from cryptography.hazmat.primitives.asymmetric import rsa
 from handshakes import (
     NOW,
     SECRET,
@@ -25,6 +24,7 @@ from handshakes import (
     websocket,
 )
 from issuer import Issuer, issuing, jwk
+from keys import RSA_KEY
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -547,7 +547,7 @@ async def test_it_goes_with_a_key_that_was_replaced_under_its_name(issuer: Issue
 
 
 async def test_it_goes_with_a_key_that_is_for_another_algorithm_now(issuer: Issuer) -> None:
-    clock, key = Clock(), rsa.generate_private_key(65537, 2048)
+    clock, key = Clock(), RSA_KEY
     keys = JWKS(f"{issuer.url}/jwks", ttl=600, clock=clock)
     cache = VerdictCache(ttl=1e9, clock=clock)
     verifier = JWTVerifier(keys, algorithms=["RS256", "PS256"], cache=cache, clock=lambda: NOW)
