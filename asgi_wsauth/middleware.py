@@ -36,7 +36,7 @@ from asgi_wsauth.options import (
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.policies.revocation import check_revoked, subjects_of
 from asgi_wsauth.scope.paths import GuardedPaths
-from asgi_wsauth.sources import answer
+from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
 __all__ = ["WebSocketAuthMiddleware"]
 
@@ -238,7 +238,9 @@ class WebSocketAuthMiddleware:
         self, admission: Admission, handshake: Handshake, scope: Scope, guard: Guard | None
     ) -> None:
         is_outermost = not admission.is_inside  # which is the one that tells of this socket
-        marker = answer(scope, self.authenticator.sources) if admission.offer_redacted else None
+        marker = (
+            choose_subprotocol(scope, self._terms.sources) if admission.offer_redacted else None
+        )
         receive, send = handshake.app_receive(), handshake.app_send(marker)
         if is_outermost:
             admission.tell(Admitted)

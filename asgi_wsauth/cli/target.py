@@ -12,8 +12,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from asgi_wsauth.denial import Reason
 from asgi_wsauth.options import VISIBLE, ConfigurationError
-from asgi_wsauth.sources import HTTP_TOKEN, Cookie, Header, QueryParam, Subprotocol
+from asgi_wsauth.sources import Cookie, Header, QueryParam, Subprotocol
 from asgi_wsauth.sources.origins import parse_origin
+from asgi_wsauth.sources.source import HTTP_TOKEN
 from asgi_wsauth.testing import make_jwt
 
 __all__ = ["Carrier", "Case", "Kind", "Target", "cases"]

@@ -10,7 +10,8 @@ from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import close_message, try_send
 from asgi_wsauth.connection.rejection import ChosenRejection
 from asgi_wsauth.denial import Denied, HTTPAnswer, http_refusal
-from asgi_wsauth.sources import Source, answer
+from asgi_wsauth.sources import Source
+from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
 __all__ = ["http_answer", "refuse"]
 
@@ -37,7 +38,7 @@ async def refuse(
         sources: where a credential might have stood among the offered subprotocols.
     """
     try:
-        subprotocol = answer(scope, sources)
+        subprotocol = choose_subprotocol(scope, sources)
         can_answer = "websocket.http.response" in (scope.get("extensions") or {})
     except Exception:  # a scope that no server should build, which is why it is refused
         subprotocol, can_answer = None, False

@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import logger
-from asgi_wsauth.sources import token_in
+from asgi_wsauth.sources.first_message import token_in
 
 __all__ = ["RefreshMessages"]
 

@@ -10,7 +10,8 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import VISIBLE, ConfigurationError, check_store, shown
-from asgi_wsauth.sources import Cookie, FirstMessage, Source, replace_list, stripped
+from asgi_wsauth.sources import Cookie, FirstMessage, Source
+from asgi_wsauth.sources.source import replace_list, stripped
 
 __all__ = ["Finding", "check_sources", "choose", "collect", "is_ambient", "redact"]
 

@@ -36,7 +36,7 @@ from asgi_wsauth import (
 from asgi_wsauth.endpoints import _path
 from asgi_wsauth.events import escaped
 from asgi_wsauth.scope.paths import PathPatterns
-from asgi_wsauth.sources import token_in
+from asgi_wsauth.sources.first_message import token_in
 from asgi_wsauth.sources.origins import parse_origin
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"

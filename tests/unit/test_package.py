@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -26,7 +27,11 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {"events": ("events, observers, the log", "")},
     {"loops": ("event loops: tasks, timers, places", "tasks places timers")},
     {
-        "sources": ("where a credential travels", "waiting __init__ origins findings"),
+        "sources": (
+            "where a credential travels",
+            "source waiting query_param header cookie subprotocol first_message __init__ "
+            "origins findings",
+        ),
         "stores": (
             "where tickets, revocations and slots are kept: MemoryStore",
             "__init__ listener",
@@ -118,6 +123,73 @@ def the_map() -> str:
 
 def test_the_map_in_the_docstring_is_that_list() -> None:
     assert f"\n\n{the_map()}\n\n" in (asgi_wsauth.__doc__ or ""), f"it must be\n{the_map()}"
+
+
+# Who may touch what
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def attributes(module: ast.Module) -> set[str]:
+    """What the classes of a module call their own: fields, methods, slots, what they set."""
+    own: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            own.add(node.target.id)
+        elif is_written(node) and is_own(node.value):
+            own.add(node.attr)
+    return own
+
+
+def is_written(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del))
+
+
+def is_own(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_no_file_reads_a_private_attribute_of_another_ones_objects(name: str) -> None:
+    module = tree(FILES[name])
+    own = attributes(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and not is_own(node.value):
+            private = node.attr.startswith("_") and not node.attr.endswith("__")
+            assert not private or node.attr in own, f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asgi_wsauth"):
+            assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_no_file_writes_an_attribute_of_another_ones_objects(name: str) -> None:
+    module = tree(FILES[name])
+    others = set().union(*(attributes(tree(FILES[other])) for other in PLACES if other != name))
+    for node in ast.walk(module):
+        if is_written(node) and not is_own(node.value) and not node.attr.endswith("__"):
+            mine = node.attr in attributes(module) or node.attr not in others
+            assert mine, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_no_file_is_longer_than_350_lines_and_no_function_than_45(name: str) -> None:
+    """Without its docstring."""
+    assert len(FILES[name].read_text().splitlines()) <= 350
+    for node in ast.walk(tree(FILES[name])):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0]
+            docstring = 0
+            if ast.get_docstring(node) is not None:
+                docstring = (first.end_lineno or 0) - first.lineno + 1
+            lines = (node.end_lineno or 0) - node.lineno + 1 - docstring
+            assert lines <= 45, f"{node.name} has {lines} lines"
+
+
+# What a user can import
 
 
 def test_the_public_names() -> None:

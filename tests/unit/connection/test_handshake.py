@@ -59,7 +59,7 @@ class Door:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.middleware(scope, receive, send)
-        assert self.source._waiting == 0
+        assert self.source.number_waiting == 0
 
     @property
     def told(self) -> list[type[Event]]:
@@ -350,11 +350,11 @@ async def test_row_40_no_more_than_so_many_wait() -> None:
             group.start_soon(door.middleware, websocket(), wire.receive, wire.send)
             await until(lambda: wire.sent if number < 2 else wire.close)  # noqa: B023 - at once
         assert [wire.close for wire in wires] == [None, None, *[(1013, "too_many_connections")] * 2]
-        assert source._waiting == 2
+        assert source.number_waiting == 2
         for wire in wires:
             wire.put(hello())
         await until(lambda: len(app.calls) == 2)
-    assert source._waiting == 0
+    assert source.number_waiting == 0
 
 
 @cases(

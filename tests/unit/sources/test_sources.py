@@ -29,8 +29,9 @@ from asgi_wsauth import (
     Subprotocol,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.sources import answer, token_in
 from asgi_wsauth.sources.findings import choose
+from asgi_wsauth.sources.first_message import token_in
+from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
 MALFORMED = Reason.MALFORMED
 
@@ -609,7 +610,7 @@ class TestSubprotocolMarker:
             auth.collect(HTTPConnection(scope))
             auth.redact(scope)
             expected = "bearer" if isinstance(sources[0], Subprotocol) else "chat"
-            assert answer(scope, sources) == expected
+            assert choose_subprotocol(scope, sources) == expected
         message = FirstMessage(subprotocol="chat")
         assert message.protocols(websocket() | {"subprotocols": listed}) == ["chat"]
 
@@ -785,7 +786,7 @@ class TestSubprotocolsOfServers:
         self, offered: list[str], answered: str | None
     ) -> None:
         sources = [QueryParam(), Subprotocol(prefix=K8S), Subprotocol()]
-        assert answer(websocket(subprotocols=offered), sources) == answered
+        assert choose_subprotocol(websocket(subprotocols=offered), sources) == answered
 
     @cases(
         "offered",
@@ -803,7 +804,7 @@ class TestSubprotocolsOfServers:
         scope = websocket(subprotocols=offered)
         for source in sources:
             source.redact(scope)
-        assert answer(scope, sources) in ("bearer", "chat", None)
+        assert choose_subprotocol(scope, sources) in ("bearer", "chat", None)
 
 
 SOURCES: dict[str, tuple[Source, Callable[[], dict[str, Any]]]] = {
@@ -1227,7 +1228,7 @@ class TestFirstMessage:
                 assert caught.value.detail == "2 wait for a first message"
         with pytest.raises(LookupError), source.waiting():
             raise LookupError
-        assert source._waiting == 0
+        assert source.number_waiting == 0
 
     @cases(
         ("subprotocol", "offered", "answered"),

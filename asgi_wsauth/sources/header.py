@@ -1,0 +1,80 @@
+"""A request header."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import ConfigurationError, shown
+from asgi_wsauth.sources.source import TOKEN_CHARACTER, check_token, edit_header
+
+__all__ = ["Header"]
+
+_BEARER = re.compile(" *Bearer ", re.IGNORECASE)
+
+
+class Header:
+    """A request header: `Authorization: Bearer ...`, or the whole of a header like `X-API-Key`.
+
+    Browsers can't set one on a WebSocket; programs can. With a scheme (RFC 9110 section 11.4), its
+    case and the number of spaces behind it don't matter, and a header of another scheme is none of
+    this source's and stays in the scope. The header given twice is refused. An empty value counts
+    as none.
+
+    Args:
+        name: the header's name; case doesn't matter.
+        scheme: the word before the credential, or None where the value is the credential.
+
+    Raises:
+        ConfigurationError: the name or the scheme is no RFC 9110 token, or the header is `Cookie`,
+            which is for a `Cookie` source.
+    """
+
+    def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:
+        self.name = check_token("Header: name", name, "authorization").lower()
+        if self.name == "cookie":
+            raise ConfigurationError(
+                f"Header: name must be another header, got {shown(name)}, which browsers send "
+                'whatever page opens the socket; write Cookie("chat_session"), with that cookie\'s '
+                "name, and allowed_origins"
+            )
+        if scheme is not None:
+            check_token("Header: scheme", scheme, "Bearer")
+        self.scheme = scheme
+        # Daphne joins repeated headers with a comma: the scheme may stand behind one.
+        self._mine = re.compile(
+            rf"(?:^|,)[ \t]*{re.escape(scheme)}(?!{TOKEN_CHARACTER})" if scheme else "^",
+            re.IGNORECASE,
+        )
+
+    def extract(self, conn: HTTPConnection, /) -> str | None:
+        values = conn.headers.getlist(self.name)
+        if not any(map(self._mine.search, values)):
+            return None
+        if len(values) > 1 or len(self._mine.findall(values[0])) > 1:
+            raise Denied(Reason.MALFORMED, f"{self} given more than once")
+        start = self._mine.match(values[0])
+        if start is None:
+            raise Denied(Reason.MALFORMED, f"{self} stands behind another scheme")
+        value = values[0][start.end() :]
+        if self.scheme is not None and value and value[0] != " ":
+            raise Denied(Reason.MALFORMED, f"{self} has no space behind the scheme")
+        if self.scheme is None and _BEARER.match(value):
+            raise Denied(
+                Reason.MALFORMED,
+                f'{self} begins with a scheme; write Header({self.name!r}, scheme="Bearer")',
+            )
+        return value.strip(" ") or None
+
+    def redact(self, scope: Scope, /) -> None:
+        edit_header(
+            scope,
+            self.name.encode(),
+            lambda value: None if self._mine.search(value.decode("latin-1")) else value,
+        )
+
+    def __repr__(self) -> str:
+        return f"header {self.name}"
