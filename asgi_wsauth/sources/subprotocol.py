@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from asgi_wsauth.credential import decode_base64url
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.sources.source import (
     Source,
@@ -80,14 +80,9 @@ class Subprotocol:
 
     def _decoded(self, value: str) -> str | None:
         try:
-            raw = value.encode("ascii")
-            decoded = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
-            # urlsafe_b64decode passes over what it doesn't know; only the exact form is the form.
-            if urlsafe_b64encode(decoded).rstrip(b"=") == raw:
-                return decoded.decode("ascii") or None
+            return decode_base64url(value).decode("ascii") or None
         except ValueError:
-            pass
-        raise Denied(Reason.MALFORMED, f"{self} is no unpadded base64url")
+            raise Denied(Reason.MALFORMED, f"{self} is not unpadded base64url") from None
 
     def __repr__(self) -> str:
         return f"subprotocol {self.prefix or self.marker}"

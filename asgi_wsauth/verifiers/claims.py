@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asgi_wsauth.credential import Principal
+from asgi_wsauth.credential import Principal, decode_base64url
 from asgi_wsauth.denial import Denied, Reason
 
 __all__ = [
@@ -80,7 +79,7 @@ def principal_of(
 def json_object(segment: str) -> dict[str, Any] | None:
     """What a segment of a JWT says (RFC 7515 section 2); None where it is no JSON object."""
     try:
-        value = json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+        value = json.loads(decode_base64url(segment))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

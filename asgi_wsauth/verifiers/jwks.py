@@ -456,8 +456,17 @@ def _load(entry: Any) -> Any:
     if "x5c" in entry and not {"n", "x"} & entry.keys():  # RFC 7517 section 4.7
         return x509.load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
     # PyJWT knows neither the new names of algorithms nor, without a name, the curve Ed448.
-    without_alg = {name: value for name, value in entry.items() if name != "alg"}
+    without_alg = {name: _base64url(value) for name, value in entry.items() if name != "alg"}
     return jwt.PyJWK(without_alg, "EdDSA" if entry.get("kty") == "OKP" else None).key
+
+
+def _base64url(value: Any) -> Any:
+    """A number of a key, also where its set has it in plain base64, which PyJWT would take with a
+    warning."""
+    return value.translate(_TO_BASE64URL) if isinstance(value, str) else value
+
+
+_TO_BASE64URL = str.maketrans("+/", "-_")
 
 
 def _checked(key: Any) -> Any:
