@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import jwt
 from jwt.algorithms import HMACAlgorithm
 from jwt.types import Options
 from starlette.requests import HTTPConnection
@@ -48,11 +47,11 @@ from asgi_wsauth.verifiers.keys import (
     KeySet,
     KeySource,
     PreparedKey,
-    StaticKeys,
-    check_algorithms,
     kid_text,
     readings,
 )
+from asgi_wsauth.verifiers.signatures import verify_signature
+from asgi_wsauth.verifiers.static_keys import StaticKeys, check_algorithms
 from asgi_wsauth.verifiers.verdicts import VerdictCache, check_cache
 
 if TYPE_CHECKING:
@@ -249,7 +248,7 @@ class JWTVerifier:
         keys = await self._keys.keys()
         self._note(keys)
         candidates = keys.candidates(algorithms, kid)
-        verified = self._try(token, header, candidates)
+        verified = verify_signature(token, header, candidates, self._options, self._issuer)
         if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
             # The issuer may have put a new one under a new name, or under an old one.
             newer = await self._keys.renewed(keys)
@@ -258,7 +257,7 @@ class JWTVerifier:
                 self._note(newer)
                 keys, candidates = newer, newer.candidates(algorithms, kid)
                 fresh = [candidate for candidate in candidates if candidate.mark not in tried]
-                verified = self._try(token, header, fresh)
+                verified = verify_signature(token, header, fresh, self._options, self._issuer)
         if verified is None:
             raise self._unverified(token, keys, kid, bool(candidates))
         fault = audience_fault(verified[0], self._audience)
@@ -304,30 +303,6 @@ class JWTVerifier:
             Reason.INVALID, "no key verifies its signature" if tried else "no key has its kid"
         )
 
-    def _try(
-        self, token: str, header: Mapping[str, Any], candidates: Iterable[PreparedKey]
-    ) -> tuple[dict[str, Any], PreparedKey] | None:
-        """The token's claims, and the first of these keys that verifies its signature; None where
-        there is no such key."""
-        decode = jwt.decode if isinstance(header.get("kid", ""), str) else _ANY_KID.decode
-        for candidate in candidates:
-            try:
-                claims = decode(
-                    token,
-                    candidate.key,
-                    algorithms=[candidate.key.algorithm_name],
-                    options=self._options,
-                    issuer=self._issuer,
-                )
-            except jwt.InvalidSignatureError:
-                continue
-            except jwt.PyJWTError as exc:
-                raise Denied(Reason.INVALID, str(exc)) from None
-            except RecursionError:  # what is just not too deep for us may be too deep for PyJWT
-                raise Denied(Reason.INVALID, "it is nested too deeply") from None
-            return claims, candidate
-        return None
-
     def _principal(self, claims: dict[str, Any]) -> Principal:
         return principal_of(
             claims,
@@ -348,19 +323,3 @@ class JWTVerifier:
 @lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
 def _header(segment: str) -> Mapping[str, Any] | None:
     return json_object(segment)
-
-
-class _AnyKidJWS(jwt.PyJWS):
-    """PyJWT refuses a `kid` that is a number or null before it looks for a key."""
-
-    def _validate_kid(self, kid: Any) -> None:
-        pass
-
-
-class _AnyKid(jwt.PyJWT):
-    def __init__(self) -> None:
-        super().__init__()
-        self._jws = _AnyKidJWS()
-
-
-_ANY_KID = _AnyKid()

@@ -101,15 +101,7 @@ class Tickets:
         """
         if not isinstance(principal, Principal):
             raise TypeError(f"principal must be a Principal, got {shown(principal)}")
-        for option, text in (("path", path), ("origin", origin), ("client", client)):
-            if text is not None and not isinstance(text, str):
-                raise ValueError(f"{option} must be a string or None, got {shown(text)}")
-        if path is not None and not re.fullmatch(r"/[^?#]*", path):
-            raise ValueError(f'path must be a path, for example "/ws/chat", got {shown(path)}')
-        if origin not in (None, "null") and parse_origin(origin) is None:
-            raise ValueError(
-                f'origin must be an origin, for example "https://chat.example", got {shown(origin)}'
-            )
+        _check_bounds(path, origin, client)
         lifetime = self.lifetime(principal)
         if lifetime <= 0:
             raise Denied(Reason.EXPIRED, "the login behind the ticket has ended")
@@ -169,6 +161,18 @@ class Tickets:
 
     def __repr__(self) -> str:
         return f"<Tickets in {self._store!r}>"
+
+
+def _check_bounds(path: object, origin: object, client: object) -> None:
+    for option, text in (("path", path), ("origin", origin), ("client", client)):
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{option} must be a string or None, got {shown(text)}")
+    if isinstance(path, str) and not re.fullmatch(r"/[^?#]*", path):
+        raise ValueError(f'path must be a path, for example "/ws/chat", got {shown(path)}')
+    if isinstance(origin, str) and origin != "null" and parse_origin(origin) is None:
+        raise ValueError(
+            f'origin must be an origin, for example "https://chat.example", got {shown(origin)}'
+        )
 
 
 def new_ticket() -> str:

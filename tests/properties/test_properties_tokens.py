@@ -54,7 +54,7 @@ from asgi_wsauth import (
     VerdictCache,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.verifiers.jwks import _parse
+from asgi_wsauth.verifiers.key_documents import parse_key_set
 from asgi_wsauth.verifiers.outbound import Unreachable
 
 LEEWAY = 30.0
@@ -420,7 +420,7 @@ class Fetched:
     """Keys as a `JWKS` has them after a fetch."""
 
     def __init__(self, document: Any) -> None:
-        self._keys, self.count, self.problems = _parse(document)
+        self._keys, self.count, self.problems = parse_key_set(document)
 
     async def keys(self) -> Any:
         return self._keys

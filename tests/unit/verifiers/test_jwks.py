@@ -1075,13 +1075,13 @@ def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> 
 async def test_keys_are_read_in_a_thread_that_no_app_can_take(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = jwks._parse
+    read = jwks.parse_key_set
 
     def in_a_thread(document: Any) -> Any:
         from_thread.run_sync(lambda: None)  # the event loop does it: nothing holds that up
         return read(document)
 
-    monkeypatch.setattr(jwks, "_parse", in_a_thread)
+    monkeypatch.setattr(jwks, "parse_key_set", in_a_thread)
     threads = to_thread.current_default_thread_limiter()
     threads.total_tokens = 1
     async with threads:  # the app has them all

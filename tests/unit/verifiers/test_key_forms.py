@@ -184,7 +184,7 @@ async def test_pem_that_is_no_public_key_is_left_out(
 async def test_row_19_a_key_that_takes_long_is_left_out_in_every_form(
     issuer: Issuer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_wsauth.verifiers.jwks._LONGEST_RSA", (2047, 64))
+    monkeypatch.setattr("asgi_wsauth.verifiers.key_documents._LONGEST_RSA", (2047, 64))
     issuer.pages["/jwks"] = {
         "pem": {"1": pem(RSA_KEY)},
         "certificate": {"1": certificate(RSA_KEY).public_bytes(Encoding.PEM).decode()},
