@@ -7,7 +7,7 @@
 
 The rooms, from the bottom up; each imports only from rows above its own in this list:
 
-     0  options        ConfigurationError, and every check of an option
+     0  options/       ConfigurationError, and every check of an option
      1  denial         Reason, Denied: the one table of codes and statuses
         credential     Credential, Principal
         scope/         what a scope says: who asks, and for which path
@@ -59,8 +59,8 @@ from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.throttle import FailureThrottle
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
-from asgi_wsauth.stores import (
-    MemoryStore,
+from asgi_wsauth.stores.memory import MemoryStore
+from asgi_wsauth.stores.protocols import (
     Notice,
     RevocationStore,
     Slot,

@@ -10,22 +10,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-import anyio
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import (
-    Event,
     Observer,
     check_observers,
     log_event,
-    log_failure,
     logger,
-    tell,
 )
-from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait
-from asgi_wsauth.loops.timers import Deadline
+from asgi_wsauth.loops.timers import Overdue, within
 from asgi_wsauth.options import (
     ConfigurationError,
     check_async,
@@ -251,7 +246,9 @@ class Authenticator:
             raise Denied.because("the decision", exc) from exc
         finally:
             if attempt is not None and attempt.throttle is not None:
-                await self._end_place(attempt, conn, failed)
+                throttle, attempt.throttle = attempt.throttle, None
+                client = client_host(conn.scope)
+                await throttle.settle(client, failed=failed, seconds=self.timeout)
 
     async def _judge(
         self, attempt: Attempt, conn: HTTPConnection, precheck: bool
@@ -280,9 +277,7 @@ class Authenticator:
         return Authentication(principal, user, credential)
 
     async def within_timeout(
-        self,
-        work: Coroutine[Any, Any, T],
-        on_wait: OnWait | None = None,
+        self, work: Coroutine[Any, Any, T], on_wait: OnWait | None = None
     ) -> T:
         """The result of `work`, which has `timeout` seconds from the moment when it first waits.
 
@@ -293,21 +288,10 @@ class Authenticator:
         Raises:
             Denied: with `Reason.UNAVAILABLE`, where it takes longer.
         """
-        deadline: Deadline | None = None
-
-        def on_first_wait() -> None:
-            nonlocal deadline
-            deadline = Deadline(stretch, self.timeout)
-            if on_wait is not None:
-                on_wait(stretch.break_off)
-
         try:
-            with Breakable() as stretch:
-                return await call_on_first_wait(work, on_first_wait)
-        finally:
-            if deadline is not None:
-                deadline.cancel()
-        raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
+            return await within(self.timeout, work, on_wait)
+        except Overdue:
+            raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s") from None
 
     def collect(self, conn: HTTPConnection, sources: Iterable[Source] | None = None) -> Attempt:
         """Ask every source, or these; see `asgi_wsauth.sources.findings.collect`."""
@@ -320,10 +304,6 @@ class Authenticator:
             Denied: with `Reason.ERROR`, if a source raised.
         """
         redact(self.sources, scope)
-
-    def emit(self, event: Event) -> None:
-        """Tell every observer. One that raises is logged, and the next one is told."""
-        tell(self.observers, event)
 
     def _is_required(self) -> bool:
         required = self.required() if callable(self.required) else self.required
@@ -350,26 +330,6 @@ class Authenticator:
                 self.throttle,
             )
         return self.throttle.elsewhere if elsewhere else self.throttle
-
-    async def _end_place(self, attempt: Attempt, conn: HTTPConnection, failed: bool) -> None:
-        """Give the place back, or leave it to a failure."""
-        throttle, attempt.throttle = attempt.throttle, None
-        assert throttle is not None
-        client = client_host(conn.scope)
-        if not failed and not throttle.is_shared:  # nothing that could fail, or take its time
-            throttle.leave(client)
-            return
-        ended = False
-        try:
-            # Whoever leaves at once is counted all the same.
-            with anyio.move_on_after(self.timeout, shield=True):
-                await (throttle.count if failed else throttle.release)(client)
-                ended = True
-        except Exception as exc:  # the verdict is what it is
-            log_failure("%r could not count", throttle, exc)
-        finally:
-            if not ended:
-                throttle.leave(client)
 
 
 # Configuration: all of it runs once, when the authenticator is built.

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import ceil, isfinite
+from types import TracebackType
 from typing import Any, TypeAlias
 
 from asgi_wsauth.options import ConfigurationError, check_count, check_instance, shown
@@ -27,6 +28,7 @@ __all__ = [
     "ADVICE_BY_CODE",
     "DAPHNE_CLOSE_CODES",
     "Denied",
+    "FailsClosed",
     "HTTPAnswer",
     "InsufficientScope",
     "Reason",
@@ -176,6 +178,32 @@ class Denied(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason.phrase}: {self.detail}" if self.detail else self.reason.phrase
+
+
+class FailsClosed:
+    """`with` this, what fails refuses: an exception of a store, a database or a server elsewhere is
+    `Reason.UNAVAILABLE`.
+
+    Args:
+        what: what is asked, for the log.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: object) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception) and not isinstance(exc, Denied):
+            raise Denied.because(repr(self._what), exc, Reason.UNAVAILABLE) from exc
 
 
 class InsufficientScope(Denied):

@@ -15,24 +15,17 @@ Every key has a time to live. Identities are in none of them: a digest has any i
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import suppress
-from functools import cache
-from hashlib import sha1, sha256
+from collections.abc import AsyncGenerator, Callable, Sequence
+from hashlib import sha256
 from math import ceil
-from pathlib import Path
 from re import fullmatch
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from asgi_wsauth.loops.tasks import run_var
+from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.options import (
     ConfigurationError,
     check_bool,
@@ -40,78 +33,33 @@ from asgi_wsauth.options import (
     check_seconds,
     shown,
 )
-from asgi_wsauth.stores import Notice, Slot, Subject, TakenSlot
+from asgi_wsauth.stores.protocols import Notice, Slot, Subject, TakenSlot
+from asgi_wsauth.stores.redis_client import (
+    DEADLINE,
+    FAILOVERS,
+    Command,
+    OpenClient,
+    check_client,
+    check_installed,
+    check_loop,
+    connector,
+    execute,
+    hear,
+    is_from_a_replica,
+    script,
+    subscriber,
+)
 
 if TYPE_CHECKING:
-    from anyio.lowlevel import RunVar
-    from redis.asyncio import Redis, RedisCluster
-    from redis.asyncio.client import PubSub
+    from asgi_wsauth.stores.redis_client import Client
 
-    _Client: TypeAlias = Redis | RedisCluster
 
 __all__ = ["RedisStore"]
 
-_Command: TypeAlias = "tuple[str | int, ...]"
 
-_log = logging.getLogger("asgi_wsauth")
-
-_DEADLINE = 4.0  # seconds for one exchange, its wait for a connection included
-_SOCKET = 1.5  # seconds for a connection to be made, or an answer to come
-_IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis no faster
-_FAILOVERS = 3  # times that an exchange begins anew because it met a replica
 _BATCH = 500  # slots that are renewed in one exchange
 _REMEMBERED = 10  # leases for which it is known that a slot was lost
-_QUIET = 5.0  # seconds without a notice, after which the connection is tested
-_ANSWER = 3.0  # seconds that it has to answer
-_KINDS = ("user", "token", "session", "slot")
 _GONE = "-"  # what is left of a ticket
-_DRAINED = 1000  # messages that are read before the event loop has its turn
-
-
-class _Opened:
-    """The client of one event loop.
-
-    Args:
-        clients: what closes it.
-        client: it.
-
-    Attributes:
-        limiter: bounds the exchanges at once.
-        pubsubs: redis-py's, those that are subscribed.
-    """
-
-    def __init__(self, clients: AsyncGenerator[_Client, None], client: _Client) -> None:
-        self.client = client
-        self.limiter = anyio.CapacityLimiter(_IN_FLIGHT)
-        self.pubsubs: set[Any] = set()
-        self._clients = clients  # or it would be closed now
-        self._leaving: asyncio.Task[None] | None = None
-
-    async def leave(self) -> None:
-        """Drop connections: they lead to a server that was the primary, and new ones may lead to
-        the one that is, behind the same name or address.
-
-        In a task of its own, one at a time: where redis-py closes a connection for two at once and
-        one of them is cancelled, it cancels the other one, too.
-        """
-        if self._leaving is None:
-            self._leaving = asyncio.create_task(self._leave())
-        await asyncio.wait([self._leaving])
-
-    async def _leave(self) -> None:
-        from redis.asyncio import Redis
-
-        try:
-            with suppress(Exception):  # of a connection that has broken anyway
-                if isinstance(self.client, Redis):
-                    # Those on which an exchange is on its way may be new ones.
-                    await self.client.connection_pool.disconnect(inuse_connections=False)
-                else:
-                    await self.client.aclose()  # it asks for the nodes again when it is used
-                for pubsub in list(self.pubsubs):
-                    await pubsub.connection.disconnect()
-        finally:
-            self._leaving = None
 
 
 class RedisStore:
@@ -140,9 +88,9 @@ class RedisStore:
 
     lease: float
 
-    def __init__(self, client: _Client, *, prefix: str = "wsauth", lease: float = 15.0) -> None:
-        _check_loop()
-        self._is_cluster = _check_client(client)
+    def __init__(self, client: Client, *, prefix: str = "wsauth", lease: float = 15.0) -> None:
+        check_loop()
+        self._is_cluster = check_client(client)
         if not isinstance(prefix, str) or not fullmatch(r"[!-z|~]+", prefix):
             raise ConfigurationError(
                 "RedisStore: prefix must be a word of printable ASCII without spaces and braces, "
@@ -150,9 +98,9 @@ class RedisStore:
             )
         self._prefix = prefix
         self.lease = check_seconds("RedisStore: lease", lease, least=1.0)
-        self._connect: Callable[[], _Client] = lambda: client
+        self._connect: Callable[[], Client] = lambda: client
         self._is_own = False
-        self._opened: RunVar[_Opened] = run_var("redis")
+        self._opened: PerLoop[OpenClient] = PerLoop()
 
     @classmethod
     def from_url(
@@ -171,11 +119,11 @@ class RedisStore:
         Raises:
             ConfigurationError: an option can't work, redis-py is not installed, or this is trio.
         """
-        _check_loop()
-        _check_installed()
+        check_loop()
+        check_installed()
         if isinstance(url, str) and url:
             check_issued_secret("RedisStore: url", url)
-        connect = _connector(url, check_bool("RedisStore: cluster", cluster))
+        connect = connector(url, check_bool("RedisStore: cluster", cluster))
         store = cls(connect(), prefix=prefix, lease=lease)  # this client only shows that it works
         store._connect, store._is_own = connect, True
         return store
@@ -191,15 +139,15 @@ class RedisStore:
         kept = json.dumps([owned, record])
         _, past = await self._send(
             ("SET", ticket, kept, "PX", left),
-            _script("put_ticket", self._ticket_keys(owned), ticket, limit, left),
+            script("put_ticket", self._ticket_keys(owned), ticket, limit, left),
         )
         await self._drop(owned, past)
 
     async def take_ticket(self, digest: str, /) -> str | None:
         """See `TicketStore`."""
         ticket = self._key("ticket", digest)
-        call, memory = token_hex(16), _ms(2 * _DEADLINE)
-        (kept,) = await self._send(_script("take_ticket", [ticket], call, memory))
+        call, memory = token_hex(16), _ms(2 * DEADLINE)
+        (kept,) = await self._send(script("take_ticket", [ticket], call, memory))
         if kept is None:
             return None
         owned, record = json.loads(kept)
@@ -232,13 +180,13 @@ class RedisStore:
         message = json.dumps([kind, name, until])
         keys = [self._revoked_key(notice.subject)]
         channel = self._channel((await self._connection()).client)
-        await self._send(_script("put_revocation", keys, repr(until), _ms(ttl), channel, message))
+        await self._send(script("put_revocation", keys, repr(until), _ms(ttl), channel, message))
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
         """See `RevocationStore`."""
         return _untils(await self._send(*self._lookups(subjects)))
 
-    def _lookups(self, subjects: Sequence[Subject]) -> list[_Command]:
+    def _lookups(self, subjects: Sequence[Subject]) -> list[Command]:
         keys = [self._revoked_key(subject) for subject in subjects]
         if self._is_cluster:  # where they may be at several nodes
             return [("GET", key) for key in keys]
@@ -258,7 +206,7 @@ class RedisStore:
         channel = self._channel((await self._connection()).client)
         options = (limit, int(evict), lease, memory, channel)
         taken, *revoked = await self._send(
-            _script("take_slot", self._slot_keys(owner), json.dumps(name), *options),
+            script("take_slot", self._slot_keys(owner), json.dumps(name), *options),
             *self._lookups(subjects),
         )
         return TakenSlot(taken == 1, _untils(revoked))
@@ -270,7 +218,7 @@ class RedisStore:
             batch = slots[start : start + _BATCH]
             answers = await self._send(
                 *[
-                    _script("renew_slot", self._slot_keys(owner), json.dumps(name), _ms(self.lease))
+                    script("renew_slot", self._slot_keys(owner), json.dumps(name), _ms(self.lease))
                     for owner, name in batch
                 ]
             )
@@ -294,14 +242,14 @@ class RedisStore:
         may have been missed. A connection that gives no sign of life for 8 s raises."""
         opened = await self._connection()
         client = opened.client
-        with anyio.fail_after(_DEADLINE):
-            pubsub: Any = await _subscriber(client)
+        with anyio.fail_after(DEADLINE):
+            pubsub: Any = await subscriber(client)
         try:
-            with anyio.fail_after(_DEADLINE):
+            with anyio.fail_after(DEADLINE):
                 await pubsub.subscribe(self._channel(client))
             opened.pubsubs.add(pubsub)
             while True:
-                notices, began = await _hear(pubsub)
+                notices, began = await hear(pubsub)
                 if notices:
                     yield notices
                 if began:
@@ -311,7 +259,7 @@ class RedisStore:
             with anyio.CancelScope(shield=True):
                 await pubsub.aclose()
 
-    def _channel(self, client: _Client) -> str:
+    def _channel(self, client: Client) -> str:
         return f"{self._prefix}:notices:{client.get_connection_kwargs().get('db') or 0}"
 
     # Redis
@@ -319,7 +267,7 @@ class RedisStore:
     def _key(self, kind: str, name: str) -> str:
         return f"{self._prefix}:{kind}:{_digest(name)}"
 
-    async def _send(self, *commands: _Command) -> list[Any]:
+    async def _send(self, *commands: Command) -> list[Any]:
         """The answers to commands, all of them in one exchange. All are such that they may be sent
         twice: redis-py does so where the answer got lost."""
         from redis.exceptions import ResponseError
@@ -327,28 +275,28 @@ class RedisStore:
         if not commands:
             return []
         opened = await self._connection()
-        with anyio.fail_after(_DEADLINE):
+        with anyio.fail_after(DEADLINE):
             async with opened.limiter:
-                for _ in range(_FAILOVERS):
+                for _ in range(FAILOVERS):
                     try:
-                        return await _execute(opened.client, commands)
+                        return await execute(opened.client, commands)
                     except ResponseError as exc:
-                        if not _is_from_a_replica(exc):
+                        if not is_from_a_replica(exc):
                             raise
                     await opened.leave()
-                return await _execute(opened.client, commands)
+                return await execute(opened.client, commands)
 
-    async def _connection(self) -> _Opened:
+    async def _connection(self) -> OpenClient:
         """That of the running event loop."""
-        _check_loop()
-        opened = self._opened.get(None)
+        check_loop()
+        opened = self._opened.get()
         if opened is None:
             clients = self._clients()
-            opened = _Opened(clients, await clients.__anext__())
+            opened = OpenClient(clients, await clients.__anext__())
             self._opened.set(opened)
         return opened
 
-    async def _clients(self) -> AsyncGenerator[_Client, None]:
+    async def _clients(self) -> AsyncGenerator[Client, None]:
         # A generator, because that is what asyncio closes when it ends. See outbound.py.
         client: Any = self._connect()
         try:
@@ -364,86 +312,6 @@ class RedisStore:
 # Configuration
 
 
-def _check_installed() -> None:
-    try:
-        import redis.asyncio  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            "RedisStore: redis is missing; pip install 'asgi-wsauth[redis]'"
-        ) from None
-
-
-def _check_loop() -> None:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        raise ConfigurationError(
-            "RedisStore needs asyncio, because redis-py does; this is trio. Run the server on "
-            "asyncio, or use MemoryStore() in a single process"
-        )
-
-
-def _check_client(client: object) -> bool:
-    """Whether it is one of a cluster."""
-    _check_installed()
-    import redis
-    from redis.asyncio import Redis, RedisCluster
-
-    if isinstance(client, (Redis, RedisCluster)):
-        return isinstance(client, RedisCluster)
-    if isinstance(client, (redis.Redis, redis.RedisCluster)):
-        mend = f"it is synchronous; use redis.asyncio.{type(client).__name__}"
-    elif isinstance(client, str):
-        mend = "use RedisStore.from_url(...) for a URL"
-    else:
-        mend = "use a redis.asyncio.Redis"
-    raise ConfigurationError(
-        f"RedisStore: client must be a redis.asyncio.Redis or RedisCluster, got a "
-        f"{type(client).__qualname__}; {mend}"
-    )
-
-
-def _connector(url: str, cluster: bool) -> Callable[[], _Client]:
-    """What makes a client, without a connection yet."""
-    from redis.asyncio import Redis, RedisCluster
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError, TimeoutError
-
-    def connect() -> _Client:
-        return (RedisCluster if cluster else Redis).from_url(
-            url,
-            **_tls(url),
-            retry=Retry(NoBackoff(), 1),
-            retry_on_error=[ConnectionError, TimeoutError],  # redis-py 5 wants to be told
-            socket_timeout=_SOCKET,
-            socket_connect_timeout=_SOCKET,
-        )
-
-    try:
-        client: Any = connect()
-        if not cluster:
-            client.connection_pool.make_connection()  # takes its options only then
-    except Exception as exc:  # whose words may be a part of the password
-        raise ConfigurationError(
-            f"RedisStore: url is none that redis-py takes ({type(exc).__qualname__}); write for "
-            "example redis://localhost:6379/0, a special character in a password as %2F, and no "
-            "option that redis-py doesn't have"
-        ) from None
-    return connect
-
-
-def _tls(url: str) -> dict[str, bool]:
-    """The server's certificate must have its name, which redis-py 5 doesn't look at by itself. What
-    the URL says of that goes before it; without a certificate, there is no name either."""
-    parts = urlsplit(url)
-    if parts.scheme != "rediss" or parse_qs(parts.query).get("ssl_cert_reqs") == ["none"]:
-        return {}
-    return {"ssl_check_hostname": True}
-
-
-# Values
-
-
 def _digest(name: str) -> str:
     return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -457,99 +325,3 @@ def _untils(answers: Sequence[Any]) -> list[float | None]:
     """What was looked up, by several commands or by one."""
     found = answers[0] if answers and isinstance(answers[0], list) else answers
     return [None if until is None else float(until) for until in found]
-
-
-# Commands
-
-
-def _script(name: str, keys: Sequence[str], *args: str | int) -> _Command:
-    """The command that runs a script."""
-    return ("EVAL", _source(name), len(keys), *keys, *args)
-
-
-@cache
-def _source(name: str) -> str:
-    return (
-        Path(__file__).parent.joinpath("stores", "lua").joinpath(f"{name}.lua").read_text("utf-8")
-    )
-
-
-def _shortened(command: _Command) -> _Command:
-    """The same, for a server that has seen the script before."""
-    return ("EVALSHA", _sha(command[1]), *command[2:]) if command[0] == "EVAL" else command
-
-
-@cache
-def _sha(source: str) -> str:
-    return sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
-async def _execute(client: _Client, commands: Sequence[_Command]) -> list[Any]:
-    from redis.exceptions import NoScriptError
-
-    try:
-        return await _exchange(client, map(_shortened, commands))
-    except NoScriptError:  # the server was started again, or never saw it
-        return await _exchange(client, commands)
-
-
-async def _exchange(client: _Client, commands: Iterable[_Command]) -> list[Any]:
-    pipeline: Any = client.pipeline(transaction=False)  # no transaction spans a cluster
-    for command in commands:
-        pipeline.execute_command(*command)
-    return list(await pipeline.execute())
-
-
-# Failover
-
-
-def _is_from_a_replica(exc: Exception) -> bool:
-    """Whether a server refuses because it is no primary any more. Redis 6 says so of a script in
-    the midst of other words, and only there."""
-    from redis.exceptions import MasterDownError, ReadOnlyError
-
-    return isinstance(exc, (MasterDownError, ReadOnlyError)) or "-READONLY " in str(exc)
-
-
-# Notices
-
-
-async def _subscriber(client: _Client) -> PubSub:
-    from redis.asyncio import ConnectionPool, Redis
-
-    if isinstance(client, Redis):
-        return client.pubsub()
-    await client.initialize()  # or its nodes are not known
-    node = client.get_random_node()  # each of them gets all messages
-    pool = ConnectionPool(node.connection_class, **node.connection_kwargs)
-    return Redis(connection_pool=pool).pubsub()  # RedisCluster.pubsub() is new in redis-py 8
-
-
-async def _hear(pubsub: PubSub) -> tuple[list[Notice], bool]:
-    """Notices that have come, and whether the subscription began after them. redis-py subscribes
-    again when it has lost the connection, and says so only by this."""
-    with anyio.fail_after(_QUIET + _ANSWER):
-        message = await pubsub.get_message(timeout=_QUIET)
-        if message is None:
-            await pubsub.ping()
-        while message is None:  # also after the answer to a ping of redis-py's own
-            message = await pubsub.get_message(timeout=_ANSWER)
-    messages = [message]
-    while len(messages) < _DRAINED and messages[-1]["type"] != "subscribe":
-        message = await pubsub.get_message(timeout=0)
-        if message is None:
-            break
-        messages.append(message)
-    told = [message["data"] for message in messages if message["type"] == "message"]
-    return [n for data in told for n in _parsed(data)], messages[-1]["type"] == "subscribe"
-
-
-def _parsed(data: str | bytes) -> list[Notice]:
-    try:
-        kind, name, until = json.loads(data)
-        if kind in _KINDS and isinstance(name, str) and isinstance(until, (int, float)):
-            return [Notice((kind, name), float(until))]
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        pass
-    _log.debug("RedisStore: ignored a message that is no notice")
-    return []

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -79,7 +79,7 @@ async def id_tokens(credential: Credential, conn: HTTPConnection) -> Principal |
     auth_time = principal.claims["auth_time"]
     if type(auth_time) is not int or auth_time > time.time() + LEEWAY:
         raise Denied(Reason.INVALID, "its auth_time is no time in the past")
-    google: httpx.AsyncClient = conn.state.google
+    google: httpx2.AsyncClient = conn.state.google
     about = {"idToken": credential.value}
     try:
         answer = await google.post(ACCOUNTS_URL, params={"key": API_KEY}, json=about)
@@ -131,9 +131,9 @@ async def chat(websocket: WebSocket) -> None:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+async def lifespan(app: Starlette) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     # One client for all handshakes, so that they share its connections.
-    async with httpx.AsyncClient(timeout=3) as google:  # the authenticator has 5 s for all of it
+    async with httpx2.AsyncClient(timeout=3) as google:  # the authenticator has 5 s for all of it
         yield {"google": google}
 
 

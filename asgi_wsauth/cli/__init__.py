@@ -29,7 +29,7 @@ from jwt.algorithms import get_default_algorithms
 from asgi_wsauth.cli.target import Carrier, Kind, Target
 from asgi_wsauth.credential import API_KEY, new_secret
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
-from asgi_wsauth.options import ConfigurationError, check_seconds
+from asgi_wsauth.options import ConfigurationError, check_seconds, needs_extra
 from asgi_wsauth.sources import Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt
 from asgi_wsauth.verifiers.keys import CANNOT_LOAD, why_unusable
@@ -295,12 +295,8 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _probe(args: argparse.Namespace) -> int:
-    try:
+    with needs_extra("probe", None, "cli"):
         from asgi_wsauth.cli.report import run
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"probe: {exc.name} is missing; pip install 'asgi-wsauth[cli]'"
-        ) from exc
     if args.token_file == args.key_file == "-":
         raise ConfigurationError("--token-file and --key-file: only one can be stdin")
     given = {kind: getattr(args, kind) for kind in get_args(Kind)}

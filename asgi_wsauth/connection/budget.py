@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Send
 from asgi_wsauth.connection.closing import close
 from asgi_wsauth.connection.valve import valve_of
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.loops.tasks import run_var
+from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.timers import timers
 from asgi_wsauth.scope.addresses import client_host, share_of
 
@@ -172,16 +172,12 @@ class Budget:
             del self._shares[host]
 
 
-_here = run_var("refusal_budget")
+_here: PerLoop[Budget] = PerLoop()
 
 
 def budget() -> Budget:
     """Those of the running event loop."""
-    found: Budget | None = _here.get(None)
-    if found is None:
-        found = Budget()
-        _here.set(found)
-    return found
+    return _here.get_or_make(Budget)
 
 
 async def close_within_budget(

@@ -11,7 +11,7 @@ from starlette.types import Scope
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import Event, Refused, is_heard, raised
+from asgi_wsauth.events import Event, Refused, is_heard, raised, tell
 from asgi_wsauth.redaction import scrubbed
 
 __all__ = ["Report"]
@@ -76,7 +76,7 @@ class Report:
             duration=time.perf_counter() - self._started,
             **more,
         )
-        self._authenticator.emit(event)
+        tell(self._authenticator.observers, event)
 
     def tell_refusal(
         self,

@@ -23,7 +23,7 @@ from asgi_wsauth.events import (
     escaped,
     printable,
 )
-from asgi_wsauth.options import ConfigurationError, check_bool, check_store
+from asgi_wsauth.options import check_bool, check_store, needs_extra
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -57,13 +57,8 @@ class OpenTelemetryObserver:
         meter_provider: MeterProvider | None = None,
         identities: bool = False,
     ) -> None:
-        try:
+        with needs_extra("OpenTelemetryObserver", "opentelemetry-api", "opentelemetry"):
             from opentelemetry import metrics, trace
-        except ImportError:
-            raise ConfigurationError(
-                "OpenTelemetryObserver: opentelemetry-api is missing; "
-                "pip install 'asgi-wsauth[opentelemetry]'"
-            ) from None
         self._trace = trace
         self._identities = check_bool("OpenTelemetryObserver: identities", identities)
         for option, provider, method in (

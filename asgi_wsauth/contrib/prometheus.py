@@ -27,7 +27,7 @@ from asgi_wsauth.events import (
     Refused,
     TicketIssued,
 )
-from asgi_wsauth.options import ConfigurationError, check_store
+from asgi_wsauth.options import ConfigurationError, check_store, needs_extra
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -49,13 +49,8 @@ class PrometheusMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        try:
+        with needs_extra("PrometheusMetrics", "prometheus-client", "prometheus"):
             from prometheus_client import REGISTRY
-        except ImportError:
-            raise ConfigurationError(
-                "PrometheusMetrics: prometheus-client is missing; "
-                "pip install 'asgi-wsauth[prometheus]'"
-            ) from None
         if registry is not None:
             option, example = "PrometheusMetrics: registry", "CollectorRegistry()"
             check_store(option, registry, "register", what="CollectorRegistry", example=example)

@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from collections.abc import Callable, Coroutine, Generator
-from itertools import count
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
     import trio
@@ -22,7 +21,6 @@ __all__ = [
     "call_on_first_wait",
     "detached",
     "from_any_thread",
-    "run_var",
     "running_loop",
     "spawn",
 ]
@@ -30,7 +28,6 @@ __all__ = [
 T = TypeVar("T")
 
 _running: set[asyncio.Task[None]] = set()
-_numbers = count(1)
 
 
 @coroutine
@@ -246,9 +243,3 @@ class Gate:
             for event in self._events:
                 event.set()
             self._events.clear()
-
-
-def run_var(name: str) -> RunVar[Any]:
-    """A variable that has one value for each event loop, and shares it with no other of its name:
-    older versions of anyio tell them apart by nothing else."""
-    return RunVar(f"asgi_wsauth.{name}.{next(_numbers)}")

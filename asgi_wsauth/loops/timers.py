@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
 from math import inf
+from typing import Any, TypeVar
 from weakref import ref
 
 import anyio
 import anyio.lowlevel
 
 from asgi_wsauth.events import log_failure
-from asgi_wsauth.loops.tasks import Breakable, run_var, running_loop, spawn
+from asgi_wsauth.loops.per_loop import PerLoop
+from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait, running_loop, spawn
 
-__all__ = ["Deadline", "Timer", "Timers", "timers"]
+__all__ = ["Deadline", "Overdue", "Timer", "Timers", "timers", "within"]
+
+T = TypeVar("T")
 
 # Seconds. A wall clock may be set, or go on while the machine sleeps.
 _LONGEST_SLEEP = 0.5
@@ -23,7 +27,7 @@ _PATIENCE = 1.0  # seconds until what was broken off, and goes on, is broken off
 
 _AT_ONCE = 5  # calls between two turns of the event loop
 
-_by_clock = run_var("timers")
+_by_clock: PerLoop[dict[Callable[[], float], Timers]] = PerLoop()
 
 # The loop that asked last, and what it has in `_by_clock`: to find out what loop is running takes
 # anyio as long as a guarded handshake needs for all else that it does with timers.
@@ -129,8 +133,7 @@ def timers(clock: Callable[[], float]) -> Timers:
     loop = running_loop()
     of, found = _latest
     if loop is None or of() is not loop:
-        found = _by_clock.get({})
-        _by_clock.set(found)
+        found = _by_clock.get_or_make(dict)
         if loop is not None:
             _latest = ref(loop), found
     mine = found.get(clock)
@@ -164,3 +167,39 @@ class Deadline:
     def cancel(self) -> None:
         """Forget it."""
         self._timer.cancel()
+
+
+class Overdue(Exception):
+    """Work took longer than it had time."""
+
+
+async def within(
+    seconds: float,
+    work: Coroutine[Any, Any, T],
+    on_wait: Callable[[Callable[[], None]], None] | None = None,
+) -> T:
+    """The result of `work`, which has so many seconds from the moment when it first waits.
+
+    Args:
+        seconds: how many.
+        work: what is to be done.
+        on_wait: called once, with a function that cancels the work, when it first has to wait.
+
+    Raises:
+        Overdue: it takes longer, or was cancelled by that function.
+    """
+    deadline: Deadline | None = None
+
+    def on_first_wait() -> None:
+        nonlocal deadline
+        deadline = Deadline(stretch, seconds)
+        if on_wait is not None:
+            on_wait(stretch.break_off)
+
+    try:
+        with Breakable() as stretch:
+            return await call_on_first_wait(work, on_first_wait)
+    finally:
+        if deadline is not None:
+            deadline.cancel()
+    raise Overdue

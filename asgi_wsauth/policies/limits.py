@@ -9,13 +9,14 @@ from typing import Literal, TypeAlias, get_args
 import anyio
 
 from asgi_wsauth.credential import full_name
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.tasks import run_var, spawn
+from asgi_wsauth.loops.per_loop import PerLoop
+from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
 from asgi_wsauth.policies.revocation import LiveSocket
-from asgi_wsauth.stores import Notice, Slot, SlotStore, Subject
 from asgi_wsauth.stores.listener import Listener
+from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
 
 __all__ = ["ConnectionLimit", "Overflow"]
 
@@ -50,7 +51,7 @@ class ConnectionLimit:
         if not isinstance(name, str):
             raise ConfigurationError(f"ConnectionLimit: name must be a string, got {shown(name)}")
         self._name = name
-        self._here = run_var("connection_limit")
+        self._here: PerLoop[_Here] = PerLoop()
 
     def counts_in(self, store: object) -> bool:
         """Whether the slots are in this store."""
@@ -75,12 +76,10 @@ class ConnectionLimit:
         here = self._slots_here()
         here.names[socket] = token_hex(8)
         slot = here.slot(socket)
-        try:
+        with FailsClosed(self.store):
             taken, revoked = await self.store.take_slot(
                 slot, limit=self.limit, evict=self.overflow == "evict_oldest", subjects=subjects
             )
-        except Exception as exc:
-            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
         if not taken:
             del here.names[socket]
             raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.limit} are open")
@@ -97,11 +96,10 @@ class ConnectionLimit:
                 logger.warning("a slot in %r stays: %s", self.store, type(exc).__qualname__)
 
     def _slots_here(self) -> _Here:
-        here: _Here | None = self._here.get(None)
-        if here is None:
-            here = _Here(self.store, self._name, listens=self.overflow == "evict_oldest")
-            self._here.set(here)
-        return here
+        return self._here.get_or_make(self._make_here)
+
+    def _make_here(self) -> _Here:
+        return _Here(self.store, self._name, listens=self.overflow == "evict_oldest")
 
     def __repr__(self) -> str:
         return f"<ConnectionLimit of {self.limit} in {self.store!r}>"

@@ -11,12 +11,12 @@ from typing import Literal, Protocol
 import anyio.lowlevel
 
 from asgi_wsauth.credential import Principal, bare_name, full_name
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.tasks import run_var
+from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.options import check_clock, check_seconds, check_store, check_text, check_time
-from asgi_wsauth.stores import Notice, RevocationStore, Subject
 from asgi_wsauth.stores.listener import Listener
+from asgi_wsauth.stores.protocols import Notice, RevocationStore, Subject
 
 __all__ = ["LiveSocket", "Revocations"]
 
@@ -81,7 +81,7 @@ class Revocations:
         self.max_token_age = check_seconds("Revocations: max_token_age", max_token_age)
         self._clock = check_clock("Revocations: clock", clock)
         self._warned = False
-        self._here = run_var("revocations")
+        self._here: PerLoop[_Here] = PerLoop()
 
     async def revoke_user(self, identity: str, *, issuer: str | None = None) -> None:
         """Revoke all that was issued to a user until now; what has no time of issue and no end,
@@ -138,10 +138,8 @@ class Revocations:
         if issuer is not None:
             check_text(f"revoke_{kind}: issuer", issuer, "https://id.example")
         subject: Subject = (kind, full_name(name, issuer))
-        try:
+        with FailsClosed(self.store):
             await self.store.put_revocation(Notice(subject, self._clock()), ttl=ttl)
-        except Exception as exc:
-            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
 
     async def check(self, principal: Principal) -> None:
         """Refuse who was revoked.
@@ -149,10 +147,8 @@ class Revocations:
         Raises:
             Denied: with `Reason.REVOKED`; or `Reason.UNAVAILABLE`, where the store fails.
         """
-        try:
+        with FailsClosed(self.store):
             revoked = await self.store.get_revocations(subjects_of(principal))
-        except Exception as exc:
-            raise Denied.because(repr(self.store), exc, Reason.UNAVAILABLE) from exc
         try:
             check_revoked(principal, revoked, self.max_token_age)
         except _Undated:
@@ -172,15 +168,12 @@ class Revocations:
 
     def watch_over(self, socket: LiveSocket) -> None:
         """End `socket` when its principal is revoked, from now on."""
-        here: _Here | None = self._here.get(None)
-        if here is None:
-            here = _Here(self.store, self.max_token_age)
-            self._here.set(here)
+        here = self._here.get_or_make(lambda: _Here(self.store, self.max_token_age))
         here.sockets[socket] = None
 
     def forget(self, socket: LiveSocket) -> None:
         """`socket` is closed."""
-        here: _Here | None = self._here.get(None)
+        here = self._here.get()
         if here is not None:
             here.sockets.pop(socket, None)
 

@@ -8,25 +8,22 @@ for each other's verdicts, which are there in a moment.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
 from collections.abc import Coroutine
 from functools import cached_property, partial
 from inspect import isawaitable
-from itertools import islice
 from typing import Any
 
 import anyio
 
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.events import log_failure, logger
 from asgi_wsauth.loops.tasks import detached
-from asgi_wsauth.options import ConfigurationError, shown
+from asgi_wsauth.options import ConfigurationError, needs_extra, shown
+from asgi_wsauth.policies.local_counts import LocalCounts
 from asgi_wsauth.scope.addresses import share_of
 
 __all__ = ["FailureThrottle"]
 
-_MOST_ADDRESSES = 50_000  # kept in memory
-_LOCK_KNOWN_FOR = 1.0  # seconds for which a storage that locked an address isn't asked again
 _PAUSES = 0.01, 0.2  # seconds between two looks at what other processes are judging
 _PATIENCE = 10.0  # seconds for an answer of the storage, for which nobody may wait any longer
 
@@ -62,13 +59,9 @@ class FailureThrottle:
     """
 
     def __init__(self, rate: str = "10/minute", *, storage: Any = None, name: str = "") -> None:
-        try:
+        with needs_extra("FailureThrottle", "limits", "throttle"):
             import limits
             import limits.aio
-        except ImportError:
-            raise ConfigurationError(
-                "FailureThrottle: limits is missing; pip install 'asgi-wsauth[throttle]'"
-            ) from None
         try:
             (self._rate,) = limits.parse_many(rate)
             if self._rate.amount < 1:
@@ -87,7 +80,7 @@ class FailureThrottle:
                 f"can use, got {shown(storage)}"
             )
         self._given = rate, storage, name
-        self._here = _Accounts(self._rate.amount, self._rate.get_expiry())
+        self._here = LocalCounts(self._rate.amount, self._rate.get_expiry())
         self._shared: _Shared | None = None
         if storage is not None:
             memcached = isinstance(storage, limits.aio.storage.MemcachedStorage)
@@ -170,13 +163,32 @@ class FailureThrottle:
         if share is not None:
             self._here.leave(share)
 
-    async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
+    async def settle(self, client: str | None, *, failed: bool, seconds: float) -> None:
+        """End what `check` began, whatever happens: count a failure, or release the place.
+
+        Args:
+            client: what `client_host` returned.
+            failed: whether what was judged is a failure.
+            seconds: how long the storage may take.
+        """
+        if not failed and not self.is_shared:  # nothing that could fail, or take its time
+            self.leave(client)
+            return
+        ended = False
         try:
+            # Who leaves at once is counted all the same.
+            with anyio.move_on_after(seconds, shield=True):
+                await (self.count if failed else self.release)(client)
+                ended = True
+        except Exception as exc:  # the verdict is what it is
+            log_failure("%r could not count", self, exc)
+        finally:
+            if not ended:
+                self.leave(client)
+
+    async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
+        with FailsClosed(self._shared):
             await question
-        except Denied:
-            raise
-        except Exception as exc:
-            raise Denied.because(repr(self._shared), exc, Reason.UNAVAILABLE) from exc
 
     def _share(self, client: str | None) -> str | None:
         share = share_of(client)
@@ -191,132 +203,6 @@ class FailureThrottle:
 
     def __repr__(self) -> str:
         return f"<FailureThrottle at {self._rate}>"
-
-
-class _Account:
-    """One address.
-
-    Attributes:
-        failures: how many there were within the time; none is worth nothing after `until`.
-        until: when their time is over.
-        opens: when a locked address may come back.
-        judging: how many places are taken by what is being judged.
-        turns: those who wait for one, the first one first.
-    """
-
-    __slots__ = ("failures", "judging", "opens", "turns", "until")
-
-    def __init__(self) -> None:
-        self.failures = self.judging = 0
-        self.until = self.opens = 0.0
-        self.turns: deque[_Turn] | None = None
-
-
-class _Turn:
-    """One that waits. It is called where there is a place, which it then has, and where there will
-    be none."""
-
-    __slots__ = ("called", "gone", "has_place")
-
-    def __init__(self) -> None:
-        self.called = anyio.Event()
-        self.has_place = self.gone = False
-
-
-class _Accounts:
-    """What this process knows of addresses: all of it where nothing outside counts; otherwise what
-    is being judged here, and for a moment who is locked out. Nothing here waits for anything else.
-
-    Args:
-        most: failures that lock an address.
-        seconds: within which they count.
-    """
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most = most
-        self._seconds = seconds
-        self._of: OrderedDict[str, _Account] = OrderedDict()  # the oldest first
-
-    def check(self, share: str) -> None:
-        account = self._current(share)
-        if account is not None and account.failures >= self._most:
-            left = max(account.opens - time.time(), 1.0)
-            raise Denied(Reason.THROTTLED, f"{self._most} failures", retry_after=left)
-
-    async def enter(self, share: str) -> None:
-        while True:
-            self.check(share)
-            account = self._of.get(share) or self._add(share)
-            if account.failures + account.judging < self._most:
-                account.judging += 1
-                return
-            if await self._wait_for_place(share, account):
-                return
-
-    async def _wait_for_place(self, share: str, account: _Account) -> bool:
-        turn = _Turn()
-        account.turns = account.turns or deque()
-        account.turns.append(turn)
-        try:
-            await turn.called.wait()
-        except BaseException:
-            turn.gone = True
-            if turn.has_place:
-                self.leave(share)
-            raise
-        return turn.has_place
-
-    def leave(self, share: str, *, failed: bool = False) -> None:
-        account = self._current(share) or self._add(share)
-        account.judging = max(account.judging - 1, 0)
-        if failed:
-            if not account.failures:
-                account.until = account.opens = time.time() + self._seconds
-                self._of.move_to_end(share)
-            account.failures += 1
-        self._call(account)
-        if not account.judging and not account.failures:
-            del self._of[share]
-
-    def is_judging(self, share: str) -> bool:
-        account = self._of.get(share)
-        return account is not None and account.judging > 0
-
-    def lock(self, share: str, seconds: float) -> None:
-        """It is locked out, as somebody else has found."""
-        account = self._of[share]
-        account.failures = self._most
-        account.opens = time.time() + seconds
-        account.until = time.time() + min(seconds, _LOCK_KNOWN_FOR)
-
-    def _current(self, share: str) -> _Account | None:
-        account = self._of.get(share)
-        if account is not None and account.failures and account.until <= time.time():
-            account.failures = 0
-        return account
-
-    def _call(self, account: _Account) -> None:
-        """Call those who needn't wait any longer."""
-        while account.turns:
-            has_place = account.failures + account.judging < self._most
-            if not has_place and account.failures < self._most:
-                return
-            turn = account.turns.popleft()
-            if not turn.gone:
-                account.judging += has_place
-                turn.has_place = has_place
-                turn.called.set()
-
-    def _add(self, share: str) -> _Account:
-        now = time.time()
-        for old in [*islice(self._of, 2)]:  # two for each that comes, so it never takes long
-            account = self._of[old]
-            if account.judging:
-                self._of.move_to_end(old)
-            elif account.until <= now or len(self._of) >= _MOST_ADDRESSES:
-                del self._of[old]
-        self._of[share] = account = _Account()
-        return account
 
 
 class _Shared:

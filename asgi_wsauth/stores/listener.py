@@ -11,7 +11,7 @@ import anyio
 
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.tasks import spawn
-from asgi_wsauth.stores import Notice
+from asgi_wsauth.stores.protocols import Notice
 
 __all__ = ["Listener", "Watched"]
 

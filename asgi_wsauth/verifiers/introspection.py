@@ -65,7 +65,7 @@ class TokenIntrospection:
         clock: gives Unix time in seconds.
 
     Raises:
-        ConfigurationError: an option can't work, or httpx (the extra `jwks`) is not installed.
+        ConfigurationError: an option can't work, or httpx2 (the extra `jwks`) is not installed.
     """
 
     def __init__(

@@ -31,7 +31,8 @@ from anyio import to_thread
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
-from asgi_wsauth.loops.tasks import Gate, run_var, spawn
+from asgi_wsauth.loops.per_loop import PerLoop
+from asgi_wsauth.loops.tasks import Gate, spawn
 from asgi_wsauth.options import check_bool, check_clock, check_issuer, check_seconds, check_text
 from asgi_wsauth.verifiers.key_documents import Withdrawn, jwks_uri, parse_key_set
 from asgi_wsauth.verifiers.keys import (
@@ -40,7 +41,6 @@ from asgi_wsauth.verifiers.keys import (
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable, check_address
 
 if TYPE_CHECKING:
-    from anyio.lowlevel import RunVar
     from typing_extensions import Unpack
 
 __all__ = ["JWKS"]
@@ -111,7 +111,7 @@ class JWKS:
         clock: gives seconds, from any moment on, and never goes back.
 
     Raises:
-        ConfigurationError: an option can't work, or httpx (the extra `jwks`) is not installed.
+        ConfigurationError: an option can't work, or httpx2 (the extra `jwks`) is not installed.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class JWKS:
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._problems = ""
-        self._on_its_way: RunVar[_Fetch | None] = run_var("jwks")
+        self._on_its_way: PerLoop[_Fetch] = PerLoop()
 
     @classmethod
     def from_oidc(
@@ -215,7 +215,7 @@ class JWKS:
         """
         if self._fetched is not None and self._fetched.keys is not seen:
             return self._fetched.keys
-        fetch = self._on_its_way.get(None)
+        fetch = self._on_its_way.get()
         if fetch is None and not self._cools_down(self._clock()):
             fetch = self._fetch()
         if fetch is not None:
@@ -262,7 +262,7 @@ class JWKS:
 
     def _fetch(self) -> _Fetch:
         """The fetch that is on its way, or a new one."""
-        fetch = self._on_its_way.get(None)
+        fetch = self._on_its_way.get()
         if fetch is None:
             fetch = _Fetch(next(self._numbers), self._clock())
             self._on_its_way.set(fetch)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from jwt.algorithms import HMACAlgorithm
+from jwt.algorithms import Algorithm, HMACAlgorithm
 from jwt.types import Options
 from starlette.requests import HTTPConnection
 
@@ -139,16 +139,7 @@ class JWTVerifier:
         known = check_algorithms(algorithms)
         self._algorithms = tuple(known)
         self._readings = readings(known)
-        self._keys: KeySource
-        if isinstance(key, JWKS):
-            if any(isinstance(algorithm, HMACAlgorithm) for algorithm in known.values()):
-                raise ConfigurationError(
-                    "algorithms: an HMAC key is a secret, and a JWKS has public keys; use for "
-                    'example ["RS256"]'
-                )
-            self._keys = key
-        else:
-            self._keys = StaticKeys(key, known)
+        self._keys = _key_source(key, known)
         self._audience = check_names("audience", audience)
         self._issuer = check_names("issuer", issuer)
         for name in self._issuer or ():
@@ -315,6 +306,17 @@ class JWTVerifier:
 
     def __repr__(self) -> str:
         return f"<JWTVerifier {' '.join(self._algorithms)}>"
+
+
+def _key_source(key: Key | Sequence[Key] | JWKS, algorithms: Mapping[str, Algorithm]) -> KeySource:
+    if not isinstance(key, JWKS):
+        return StaticKeys(key, algorithms)
+    if any(isinstance(algorithm, HMACAlgorithm) for algorithm in algorithms.values()):
+        raise ConfigurationError(
+            "algorithms: an HMAC key is a secret, and a JWKS has public keys; use for example "
+            '["RS256"]'
+        )
+    return key
 
 
 # A token's parts. Nothing here raises anything but Denied.

@@ -1,5 +1,5 @@
 """Requests to other servers, from which keys and verdicts come: `https` unless it is allowed
-otherwise, no redirect followed, bounded in time, size and number. Needs the extra `jwks` (httpx).
+otherwise, no redirect followed, bounded in time, size and number. Needs the extra `jwks` (httpx2).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
+from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.places import Places
-from asgi_wsauth.loops.tasks import run_var
 from asgi_wsauth.options import (
     ConfigurationError,
     check_bool,
     check_count,
     check_headers,
     check_seconds,
+    needs_extra,
 )
 
 if TYPE_CHECKING:
-    import httpx
-    from anyio.lowlevel import RunVar
+    import httpx2
 
-    _Opened: TypeAlias = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient, Places]
+    _Opened: TypeAlias = tuple[AsyncGenerator[httpx2.AsyncClient, None], httpx2.AsyncClient, Places]
 
 __all__ = ["Outbound", "Unreachable", "check_address"]
 
@@ -56,7 +56,7 @@ class Outbound:
         offers_http: whether that is an option of the part, so that an error may name it.
 
     Raises:
-        ConfigurationError: an option can't work, or httpx is not installed.
+        ConfigurationError: an option can't work, or httpx2 is not installed.
     """
 
     def __init__(
@@ -71,10 +71,11 @@ class Outbound:
         allow_http: bool = False,
         offers_http: bool = False,
     ) -> None:
-        _require_httpx(part)
-        import httpx
-
-        self._httpx = httpx
+        with needs_extra(part, "httpx2", "jwks"):
+            # Or httpx2 does it during the first request, which takes half a second.
+            import httpcore2  # noqa: F401
+            import httpx2
+        self._httpx = httpx2
         self._timeout = check_seconds(f"{part}: timeout", timeout)
         self._max_size = check_count(f"{part}: max_size", max_size)
         self._max_in_flight = check_count(f"{part}: max_in_flight", max_in_flight)
@@ -86,8 +87,8 @@ class Outbound:
         # Made now: reading all authorities that the machine trusts takes as long as hundreds of
         # handshakes.
         only_http = address.scheme == "http" and not self._allow_http
-        self._ssl = _no_authorities() if only_http else httpx.create_ssl_context()
-        self._opened: RunVar[_Opened] = run_var("outbound")
+        self._ssl = _no_authorities() if only_http else httpx2.create_ssl_context()
+        self._opened: PerLoop[_Opened] = PerLoop()
 
     async def get(self, url: str) -> Any:
         """The JSON that is there.
@@ -136,7 +137,7 @@ class Outbound:
             raise
         except TimeoutError:
             raise Unreachable(f"no answer within {self._timeout:g} s") from None
-        except Exception as exc:  # of httpx, or of the sockets below it
+        except Exception as exc:  # of httpx2, or of the sockets below it
             raise Unreachable(self._why(exc)) from None
         try:
             return json.loads(body)
@@ -151,7 +152,7 @@ class Outbound:
         return type(exc).__name__ + (f": {str(said)[:200]!a}" if said is not None else "")
 
     async def _body(
-        self, client: httpx.AsyncClient, method: str, url: str, **request: Any
+        self, client: httpx2.AsyncClient, method: str, url: str, **request: Any
     ) -> bytes:
         body = bytearray()
         async with client.stream(method, url, **request) as response:
@@ -161,7 +162,7 @@ class Outbound:
             encoding = response.headers.get("content-encoding", "").strip().lower()
             if encoding not in _UNPACKED + _PACKED:
                 raise Unreachable("it is compressed, which was not asked for")
-            # Nothing is raised in this loop: httpx's generators end only by what happens in them.
+            # Nothing is raised in this loop: httpx2's generators end only by what happens in them.
             with anyio.CancelScope() as reading:
                 async for chunk in response.aiter_raw():
                     body += chunk
@@ -175,16 +176,16 @@ class Outbound:
             raise Unreachable(f"it has more than {self._max_size} bytes")
         return bytes(body)
 
-    async def _connections(self) -> tuple[httpx.AsyncClient, Places]:
+    async def _connections(self) -> tuple[httpx2.AsyncClient, Places]:
         """Those of the running event loop."""
-        opened = self._opened.get(None)
+        opened = self._opened.get()
         if opened is None:
             clients = self._clients()
             opened = clients, await clients.__anext__(), Places(self._max_in_flight)
             self._opened.set(opened)
         return opened[1:]
 
-    async def _clients(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+    async def _clients(self) -> AsyncGenerator[httpx2.AsyncClient, None]:
         # A generator, because that is what asyncio and trio close when they end. Nothing else tells
         # a middleware that its event loop is about to.
         async with self._httpx.AsyncClient(
@@ -192,14 +193,14 @@ class Outbound:
             trust_env=not self._loopback,  # a proxy elsewhere can't reach this machine
             timeout=None,  # `_ask` has one for all of it
             # Who waits, waits for a place: a pool that is full loses the connection which it
-            # has just given to somebody who is cancelled (httpcore 1.0.9).
+            # has just given to somebody who is cancelled (httpcore).
             limits=self._httpx.Limits(max_connections=None),
             headers={"accept": "application/json", "accept-encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
         ) as client:
             yield client
 
-    def _check(self, url: httpx.URL) -> None:
+    def _check(self, url: httpx2.URL) -> None:
         """Raises `Unreachable` for an address that is not to be asked."""
         if not _may_ask(url, self._allow_http, self._loopback):
             raise Unreachable(_UNSAFE)
@@ -211,7 +212,7 @@ _UNSAFE = "only https is safe, or http on this machine"
 
 def check_address(
     option: str, given: str, allow_http: bool = False, offers_http: bool = True
-) -> httpx.URL:
+) -> httpx2.URL:
     """The address that an option names.
 
     Args:
@@ -223,45 +224,35 @@ def check_address(
     Raises:
         ConfigurationError: it is not to be asked, or is no address.
     """
-    _require_httpx(option.partition(":")[0])
-    import httpx
+    with needs_extra(option.partition(":")[0], "httpx2", "jwks"):
+        import httpx2
 
     shown = repr(given)
     try:
         if not isinstance(given, str):
             raise TypeError("this is no string")
-        address = httpx.URL(given)
+        address = httpx2.URL(given)
         shown = repr(address).removeprefix("URL(").removesuffix(")")  # which hides a password
         if not _may_ask(address, allow_http, _is_loopback(address.host)):
             mend = "; in a network that you trust, set allow_http=True"
             mends = offers_http and address.scheme == "http" and address.host
             raise Unreachable(f"{_UNSAFE}{mend if mends else ''}")
         _check_user(address)
-    except (httpx.InvalidURL, TypeError, ValueError, Unreachable) as exc:
+    except (httpx2.InvalidURL, TypeError, ValueError, Unreachable) as exc:
         raise ConfigurationError(
             f"{option} must be an address, for example https://id.example/keys, got {shown}: {exc}"
         ) from None
     return address
 
 
-def _may_ask(url: httpx.URL, allow_http: bool, loopback: bool) -> bool:
+def _may_ask(url: httpx2.URL, allow_http: bool, loopback: bool) -> bool:
     by_http = allow_http or (loopback and _is_loopback(url.host))
     return bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and by_http))
 
 
-def _check_user(url: httpx.URL) -> None:
+def _check_user(url: httpx2.URL) -> None:
     if url.userinfo:  # it would stand in logs
         raise Unreachable("there is a password in it")
-
-
-def _require_httpx(part: str) -> None:
-    try:
-        import httpcore  # noqa: F401 - or httpx does it during the first request: half a second
-        import httpx  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            f"{part}: httpx is missing; pip install 'asgi-wsauth[jwks]'"
-        ) from None
 
 
 # What a server may do to a body without being asked. Nothing but identity is asked for, and some
@@ -288,7 +279,7 @@ def _unpacked(packed: bytearray, most: int) -> bytearray:
     raise Unreachable("it is compressed, and can't be unpacked")
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 

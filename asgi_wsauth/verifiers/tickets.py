@@ -15,12 +15,12 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.options import check_clock, check_count, check_seconds, check_store, shown
 from asgi_wsauth.scope.addresses import client_host, comparable_host
 from asgi_wsauth.scope.paths import route_paths
 from asgi_wsauth.sources.origins import parse_origin
-from asgi_wsauth.stores import TicketMemory, TicketStore
+from asgi_wsauth.stores.protocols import TicketMemory, TicketStore
 
 __all__ = ["Tickets", "new_ticket"]
 
@@ -124,7 +124,7 @@ class Tickets:
             },
         )
         ticket = new_ticket()
-        try:
+        with FailsClosed(self._store):
             # Kept for twice its time, so that a late one can be told from one that never was.
             await self._store.put_ticket(
                 _digest(ticket),
@@ -133,8 +133,6 @@ class Tickets:
                 limit=self._limit,
                 ttl=2 * lifetime,
             )
-        except Exception as exc:
-            raise Denied.because(repr(self._store), exc, Reason.UNAVAILABLE) from exc
         return ticket
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
@@ -143,11 +141,9 @@ class Tickets:
         if not _TICKET.fullmatch(credential.value):
             raise Denied(Reason.INVALID, "this is no ticket")
         digest = _digest(credential.value)
-        try:
+        with FailsClosed(self._store):
             record = await self._store.take_ticket(digest)
             known = record is None and self._memory and await self._memory.had_ticket(digest)
-        except Exception as exc:
-            raise Denied.because(repr(self._store), exc, Reason.UNAVAILABLE) from exc
         if known:
             raise Denied(Reason.EXPIRED, "the ticket was used before, or went for newer ones")
         if record is None:

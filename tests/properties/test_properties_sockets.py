@@ -547,7 +547,7 @@ class Sockets(RuleBasedStateMachine):
                     assert len(self.store._slots.get(f":{owner}", [])) == owners.count(owner)
 
         async def count() -> int:
-            here = self.revocations._here.get(None)
+            here = self.revocations._here.get()
             return 0 if here is None else len(here.sockets)
 
         assert self.loop.run_until_complete(count()) == len(live)

@@ -177,12 +177,12 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
         found.append("timer")
     revocations = middleware.authenticator.revocations
     if revocations is not None:
-        here = revocations._here.get(None)
+        here = revocations._here.get()
         if here is not None and here.sockets:
             found.append("registered socket")
     limit = middleware.connection_limit
     if limit is not None:
-        slots = limit._here.get(None)
+        slots = limit._here.get()
         if slots is not None and (slots.names or slots._kept):
             found.append("slot here")
         assert isinstance(limit.store, MemoryStore)

@@ -27,7 +27,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
-from asgi_wsauth.events import Observer, is_heard, log_failure, logger, raised
+from asgi_wsauth.events import Observer, is_heard, log_failure, logger, raised, tell
 
 
 class Lines(logging.Handler):
@@ -493,7 +493,7 @@ class TestRow42Observers:
         told: list[tuple[str, Event]] = []
         observers = [lambda e: told.append(("first", e)), lambda e: told.append(("second", e))]
         event = Admitted()
-        authenticator(observers=observers).emit(event)
+        tell(authenticator(observers=observers).observers, event)
         assert told == [("first", event), ("second", event)]
 
     def test_one_that_raises_is_logged_and_the_next_is_told(self, log: Lines) -> None:
@@ -502,7 +502,7 @@ class TestRow42Observers:
         def broken(event: Event) -> None:
             raise RuntimeError("no room for it")
 
-        authenticator(observers=[broken, told.append]).emit(Admitted())
+        tell(authenticator(observers=[broken, told.append]).observers, Admitted())
         assert told == [Admitted()]
         (record,) = log.records
         assert record.levelno == logging.ERROR
@@ -514,7 +514,7 @@ class TestRow42Observers:
             raise RuntimeError(f"no room for {event.path}")
 
         auth = authenticator(observers=[broken])
-        auth.emit(Admitted(path="/ws\nINFO websocket admitted: identity=admin\x1b[2J"))
+        tell(auth.observers, Admitted(path="/ws\nINFO websocket admitted: identity=admin\x1b[2J"))
         (text,) = log.texts
         assert not any(line.startswith("INFO") for line in text.splitlines())
         assert "\x1b" not in text
@@ -524,7 +524,7 @@ class TestRow42Observers:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            authenticator(observers=[stopped]).emit(Admitted())
+            tell(authenticator(observers=[stopped]).observers, Admitted())
 
     @pytest.mark.anyio
     async def test_the_handshake_is_unharmed(self, log: Lines) -> None:

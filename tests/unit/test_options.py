@@ -23,7 +23,6 @@ from starlette.endpoints import WebSocketEndpoint
 
 from asgi_wsauth import ConfigurationError
 from asgi_wsauth.options import (
-    _PLACEHOLDERS,
     check_app,
     check_async,
     check_callable,
@@ -35,6 +34,7 @@ from asgi_wsauth.options import (
     check_seconds,
     check_secret,
 )
+from asgi_wsauth.options.secrets import _PLACEHOLDERS
 
 
 @cases(

@@ -76,7 +76,7 @@ from asgi_wsauth.connection import guard as guards
 from asgi_wsauth.connection import phases
 from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.phases import STEPS, Phase
-from asgi_wsauth.stores import Notice
+from asgi_wsauth.stores.protocols import Notice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 

@@ -232,7 +232,7 @@ async def run(
         elif what == "token is revoked":
             await revocations.revoke_token("a")
         elif what == "loses its slot":
-            for name in limit._here.get()._kept if limit._here.get(None) else ():
+            for name in limit._here.get()._kept if limit._here.get() else ():
                 limit._here.get()._evict(name)
                 break
         elif what == "is cancelled":

@@ -16,13 +16,13 @@ import pytest
 from anyio.abc import TaskGroup
 from cases import cases
 
+from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import (
     Breakable,
     Gate,
     call_on_first_wait,
     detached,
     from_any_thread,
-    run_var,
     spawn,
 )
 
@@ -381,14 +381,15 @@ class Crowd:
 
 
 def test_a_variable_has_one_value_for_each_event_loop(anyio_backend_name: str) -> None:
-    one, other = run_var("same name"), run_var("same name")
+    one: PerLoop[str] = PerLoop()
+    other: PerLoop[str] = PerLoop()
 
     async def use() -> tuple[object, object]:
-        before = one.get(None)
+        before = one.get()
         one.set("set")
         await anyio.lowlevel.checkpoint()
-        assert one.get(None) == "set"
-        return before, other.get(None)
+        assert one.get() == "set"
+        return before, other.get()
 
     for _ in range(2):
         assert anyio.run(use, backend=anyio_backend_name) == (None, None)

@@ -30,7 +30,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.scope.addresses import share_of
-from asgi_wsauth.stores import Slot, TakenSlot
+from asgi_wsauth.stores.protocols import Slot, TakenSlot
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 

@@ -30,6 +30,7 @@ from asgi_wsauth import (
     Reason,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.policies import local_counts
 from asgi_wsauth.policies import throttle as throttle_module
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
@@ -260,7 +261,7 @@ async def test_a_place_that_is_given_back_is_free() -> None:
 async def test_row_28_memory_is_bounded_and_the_oldest_go_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(throttle_module, "_MOST_ADDRESSES", 100)
+    monkeypatch.setattr(local_counts, "_MOST_ADDRESSES", 100)
     throttle = FailureThrottle("1/hour")
     await throttle.check("198.51.100.1")  # is being judged all the time
     for number in range(1_000):
@@ -361,7 +362,7 @@ async def test_a_storage_is_not_asked_for_each_guess_of_who_is_locked_out(
         return await incr(*arguments)
 
     monkeypatch.setattr(one, "incr", counted)
-    monkeypatch.setattr(throttle_module, "_LOCK_KNOWN_FOR", 100.0)
+    monkeypatch.setattr(local_counts, "_LOCK_KNOWN_FOR", 100.0)
     for _ in range(50):
         with pytest.raises(Denied) as caught:
             await throttle.check(ADDRESS)

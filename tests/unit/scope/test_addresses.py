@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import httpx
+import httpx2
 import pytest
 import starlette.testclient
 from cases import cases
@@ -111,8 +111,8 @@ def test_the_test_clients_of_frameworks_have_no_address_and_httpx_has_one() -> N
                 pass
 
     async def ask() -> None:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://testserver"
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://testserver"
         ) as client:
             await client.get("/")
 

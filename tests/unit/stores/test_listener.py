@@ -9,9 +9,9 @@ import anyio
 import pytest
 from sockets import settled, until
 
-from asgi_wsauth.stores import Notice
 from asgi_wsauth.stores import listener as rooms
 from asgi_wsauth.stores.listener import Listener
+from asgi_wsauth.stores.protocols import Notice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 

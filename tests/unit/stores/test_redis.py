@@ -32,7 +32,8 @@ import asgi_wsauth.redis
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Tickets
 from asgi_wsauth.options import check_store
 from asgi_wsauth.redis import RedisStore
-from asgi_wsauth.stores import Notice, Subject, TakenSlot
+from asgi_wsauth.stores import redis_client
+from asgi_wsauth.stores.protocols import Notice, Subject, TakenSlot
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
@@ -649,7 +650,10 @@ async def test_many_at_once_need_few_connections(link: Proxy, prefix: str) -> No
 
 def impatient(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     for name, value in seconds.items():
-        monkeypatch.setattr(asgi_wsauth.redis, f"_{name.upper()}", value)
+        constant = name.upper() if name == "deadline" else f"_{name.upper()}"
+        for module in (redis_client, asgi_wsauth.redis):
+            if hasattr(module, constant):
+                monkeypatch.setattr(module, constant, value)
 
 
 USES: dict[str, Callable[[RedisStore], Any]] = {
@@ -692,7 +696,7 @@ async def test_row_34_a_store_that_falls_silent_raises(
 
 
 def test_it_gives_up_before_a_handshake_does() -> None:
-    assert 2 * asgi_wsauth.redis._SOCKET < asgi_wsauth.redis._DEADLINE < 5.0
+    assert 2 * redis_client._SOCKET < redis_client.DEADLINE < 5.0
 
 
 async def test_row_34_tickets_are_unavailable_while_it_is_down(link: Proxy, prefix: str) -> None:
@@ -868,15 +872,15 @@ async def test_one_notice_is_heard_alone(request: pytest.FixtureRequest, prefix:
     server = pooled_redis(request.config)
     async with client_of(server) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(prefix)
-        assert await asgi_wsauth.redis._hear(pubsub) == ([], True)
+        assert await redis_client.hear(pubsub) == ([], True)
         await client.publish(prefix, '["user", "alice", 1]')
-        assert await asgi_wsauth.redis._hear(pubsub) == ([Notice(ALICE, 1.0)], False)
+        assert await redis_client.hear(pubsub) == ([Notice(ALICE, 1.0)], False)
 
 
 async def test_a_flood_is_heard_in_parts_and_in_its_order(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_wsauth.redis, "_DRAINED", 3)
+    monkeypatch.setattr(redis_client, "_DRAINED", 3)
     notices = [Notice(ALICE, float(number)) for number in range(20)]
     async with watching(store) as watch:
         for notice in notices:
@@ -1179,7 +1183,7 @@ async def test_it_works_with_no_more_rights_than_the_readme_says(prefix: str) ->
 def test_an_option_in_the_url_goes_before_the_stores_own(
     query: str, timeout: float, cluster: bool
 ) -> None:
-    connect = asgi_wsauth.redis._connector(f"redis://localhost{query}", cluster)
+    connect = redis_client.connector(f"redis://localhost{query}", cluster)
     options = connect().get_connection_kwargs()
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (timeout, 1.5)
 

@@ -21,7 +21,8 @@ from sockets import until
 
 from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
 from asgi_wsauth.options import check_store
-from asgi_wsauth.stores import Notice, Subject, _Watch
+from asgi_wsauth.stores.memory import _Watch
+from asgi_wsauth.stores.protocols import Notice, Subject
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 

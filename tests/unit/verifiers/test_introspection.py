@@ -764,7 +764,7 @@ async def test_handshakes_that_are_cancelled_while_the_issuer_is_silent(issuer: 
         await use_all_slots(verifier, issuer, 3)
 
 
-# What httpx (on trio) and anyio (before 4.16) leave to the garbage collector.
+# What httpx2 (on trio) and anyio (before 4.16) leave to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:unclosed <?(socket|transport):ResourceWarning")
 @cases("count", [1, 50])
@@ -805,7 +805,7 @@ async def test_some_that_are_cancelled_take_nothing_from_the_others(issuer: Issu
         assert answers == USERS[:20]
 
 
-# On trio, httpx may leave what it reads an answer with to the garbage collector.
+# On trio, httpx2 may leave what it reads an answer with to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 @cases("how", ["hang", "drip", "drip_headers"])
 async def test_timeouts_leave_their_places(issuer: Issuer, how: str) -> None:
@@ -855,7 +855,7 @@ async def test_row_36_no_log_has_the_token_or_the_secret(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for name in ("httpx", "httpcore", "asgi_wsauth"):
+    for name in ("httpx2", "httpcore2", "asgi_wsauth"):
         assert logging.getLogger(name).isEnabledFor(logging.DEBUG)
     verifier = introspection(issuer, timeout=SOON, cache_ttl=0)
     app = WebSocketAuthMiddleware(App(), authenticator(verifier))
@@ -865,7 +865,7 @@ async def test_row_36_no_log_has_the_token_or_the_secret(
         for token in (TOKEN, "unknown-t0ken"):
             await drive(app, websocket(headers=bearer(token)), receive=connected())
     names = {record.name.partition(".")[0] for record in caplog.records}
-    assert names >= {"httpx", "httpcore", "asgi_wsauth"}
+    assert names >= {"httpx2", "httpcore2", "asgi_wsauth"}
     (authorization,) = {request.headers["authorization"] for request in issuer.requests}
     for record in caplog.records:
         written = logging.Formatter().format(record) + repr(vars(record))

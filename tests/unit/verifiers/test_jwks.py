@@ -110,7 +110,7 @@ class Guard:
 
     async def fetched(self) -> None:
         """Wait until no fetch is on its way."""
-        fetch = self.jwks._on_its_way.get(None)
+        fetch = self.jwks._on_its_way.get()
         if fetch is not None:
             await fetch.over.wait()
 
@@ -1095,7 +1095,7 @@ async def test_whatever_breaks_in_a_fetch_holds_up_nobody(
     def broken(document: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(jwks, "_parse", broken)
+    monkeypatch.setattr(jwks, "parse_key_set", broken)
     guard = Guard(issuer)
     assert await guard.judge_all([issuer.token("1")] * 10) == {KEYS_UNAVAILABLE: 10}
     (line,) = caplog.messages

@@ -345,7 +345,7 @@ async def test_an_empty_set_withdraws_the_keys_once_they_are_ttl_old(issuer: Iss
     assert await guard.judge(token) is ADMITTED
     guard.clock.now = NOW + 599.9
     assert await guard.judge(token) is ADMITTED  # an issuer that starts has none for a moment
-    fetch = guard.jwks._on_its_way.get(None)
+    fetch = guard.jwks._on_its_way.get()
     assert fetch is not None
     await fetch.over.wait()
     guard.clock.now = NOW + 600

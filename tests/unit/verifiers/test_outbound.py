@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import httpx
+import httpx2
 import pytest
 from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -56,7 +56,7 @@ async def failure(asking: Any) -> str:
         await asking
     text = str(caught.value)
     assert text.isascii() and text.isprintable() and 0 < len(text) < 300
-    # What httpx raised has the request in it.
+    # What httpx2 raised has the request in it.
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     return text
 
@@ -150,7 +150,7 @@ def test_an_address_without_a_host_is_an_error(url: str) -> None:
     ["https://me:pa55@id.example/keys", "http://me:pa55@127.0.0.1/keys", "https://me@id.example"],
 )
 def test_an_address_with_a_user_is_an_error_that_hides_the_password(url: str) -> None:
-    """Addresses stand in logs, and httpx would send this in place of other credentials."""
+    """Addresses stand in logs, and httpx2 would send this in place of other credentials."""
     with pytest.raises(ConfigurationError, match="Part: ") as caught:
         outbound(url)
     assert "pa55" not in str(caught.value)
@@ -158,7 +158,7 @@ def test_an_address_with_a_user_is_an_error_that_hides_the_password(url: str) ->
 
 def test_an_address_is_a_string() -> None:
     with pytest.raises(ConfigurationError, match="Part: "):
-        outbound(httpx.URL("https://id.example"))
+        outbound(httpx2.URL("https://id.example"))
 
 
 @cases(
@@ -198,7 +198,7 @@ def test_numbers_that_can_not_work(option: str, number: Any) -> None:
         outbound(**{option: number})
 
 
-@cases("missing", ["httpx", "httpcore"])
+@cases("missing", ["httpx2", "httpcore2"])
 @cases(
     "build",
     [

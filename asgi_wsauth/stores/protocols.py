@@ -1,0 +1,148 @@
+"""What a store must do, in small protocols.
+
+A store keeps strings, knows nothing of what they mean, and does each of its operations whole or not
+at all, however many tasks, threads or processes ask at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+__all__ = [
+    "Notice",
+    "RevocationStore",
+    "Slot",
+    "SlotStore",
+    "Subject",
+    "TakenSlot",
+    "TicketMemory",
+    "TicketStore",
+]
+
+Subject: TypeAlias = "tuple[Literal['user', 'token', 'session', 'slot'], str]"
+"""What can be revoked: a user by his identity, a token by its id, a session by its id; and a slot
+for a connection, which is lost to a newer one. The second text is the name at every issuer, or the
+name and its issuer; to a store it may be any text."""
+
+Slot: TypeAlias = "tuple[str, str]"
+"""A place for one connection: whose it is, and its own name, which no other slot ever has."""
+
+
+class Notice(NamedTuple):
+    """Something was revoked.
+
+    Attributes:
+        subject: what.
+        until: Unix time in seconds; what was issued up to then is meant.
+    """
+
+    subject: Subject
+    until: float
+
+
+class TakenSlot(NamedTuple):
+    """What came of taking a slot.
+
+    Attributes:
+        taken: whether it was free.
+        revoked: for each subject that was asked about, until when it is revoked.
+    """
+
+    taken: bool
+    revoked: Sequence[float | None]
+
+
+class TicketStore(Protocol):
+    """Keeps records that can be taken out once."""
+
+    async def put_ticket(
+        self, digest: str, record: str, /, *, owner: str, limit: int, ttl: float
+    ) -> None:
+        """Keep a record.
+
+        Args:
+            digest: its key.
+            record: what to keep.
+            owner: whose it is.
+            limit: how many records this owner may have; the oldest go.
+            ttl: seconds after which it is to be gone.
+        """
+        ...
+
+    async def take_ticket(self, digest: str, /) -> str | None:
+        """The record, which is gone from now on; None where there is none. Of any number of calls
+        for one digest, at most one gets the record."""
+        ...
+
+
+@runtime_checkable
+class TicketMemory(Protocol):
+    """What a `TicketStore` may have besides, so that a ticket that was used can be told from one
+    that never was."""
+
+    async def had_ticket(self, digest: str, /) -> bool:
+        """Whether there was a record that was taken, or had to go for newer ones, and whose time
+        is not over yet. Asked right after `take_ticket` returned None."""
+        ...
+
+
+class RevocationStore(Protocol):
+    """Keeps what was revoked, and tells whoever watches."""
+
+    async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """Keep a revocation, and tell of it.
+
+        Args:
+            notice: what is revoked. Of two for one subject, the later `until` counts.
+            ttl: seconds after which it may be forgotten.
+        """
+        ...
+
+    async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
+        """For each subject, until when it is revoked; None where it isn't."""
+        ...
+
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """What is revoked from now on, by whichever process, slots that are lost included.
+
+        The first item is None and says that the watch has begun: whatever was revoked before may
+        have been missed. The iterator raises where it is cut off; somebody will begin another.
+        """
+        ...
+
+
+class SlotStore(Protocol):
+    """Keeps count of connections."""
+
+    @property
+    def lease(self) -> float | None:
+        """Seconds for which a slot is kept unless it is renewed; None for as long as it is not
+        given back."""
+        ...
+
+    async def take_slot(
+        self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
+    ) -> TakenSlot:
+        """Take a slot, unless its owner has `limit` of them. One that is held stays so.
+
+        Args:
+            slot: which.
+            limit: how many an owner may have.
+            evict: take it in any case, and let the owner's oldest go, each with a notice.
+            subjects: what to look up among the revocations on the same way.
+        """
+        ...
+
+    async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
+        """Keep these for another lease, or take them again; those that were lost to newer ones
+        meanwhile are returned."""
+        ...
+
+    async def give_slot(self, slot: Slot, /) -> None:
+        """Give it back."""
+        ...
+
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """See `RevocationStore`."""
+        ...
