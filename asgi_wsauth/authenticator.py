@@ -41,7 +41,6 @@ from asgi_wsauth.sources.findings import (
     choose,
     collect,
     is_ambient,
-    redact,
 )
 from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
 from asgi_wsauth.sources.waiting import SaidNothing
@@ -297,14 +296,6 @@ class Authenticator:
         """Ask every source, or these; see `asgi_wsauth.sources.findings.collect`."""
         return Attempt(collect(self.sources if sources is None else sources, conn))
 
-    def redact(self, scope: Any) -> None:
-        """Have every source remove its credential from `scope`, in place.
-
-        Raises:
-            Denied: with `Reason.ERROR`, if a source raised.
-        """
-        redact(self.sources, scope)
-
     def _is_required(self) -> bool:
         required = self.required() if callable(self.required) else self.required
         if not isinstance(required, bool):
@@ -337,7 +328,8 @@ class Authenticator:
 
 def _check(auth: Authenticator) -> None:
     for verifier in auth.verifiers:
-        check_async("verifiers", verifier, takes=2, example=_VERIFIER)
+        example = "it is called with the credential and the connection"
+        check_async("verifiers", verifier, takes=2, example=example)
     if not auth.verifiers and auth.required is not False:
         raise ConfigurationError(
             "verifiers must name at least one, or nobody could ever connect, got []; or set "
@@ -346,7 +338,8 @@ def _check(auth: Authenticator) -> None:
     check_sources(auth.sources, auth.allowed_origins)
     check_required(auth.required)
     if auth.load_user is not None:
-        check_async("load_user", auth.load_user, takes=2, example=_LOAD_USER)
+        example = "it is called with the principal and the connection"
+        check_async("load_user", auth.load_user, takes=2, example=example)
     if auth.revocations is not None:
         check_instance("revocations", auth.revocations, Revocations, "Revocations(MemoryStore())")
     if auth.throttle is not None:
@@ -354,7 +347,3 @@ def _check(auth: Authenticator) -> None:
     check_seconds("timeout", auth.timeout)
     check_count("max_token_size", auth.max_token_size)
     check_clock("clock", auth.clock)
-
-
-_VERIFIER = "it is called with the credential and the connection"
-_LOAD_USER = "it is called with the principal and the connection"

@@ -27,7 +27,7 @@ from asgi_wsauth.events import Event
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
-from asgi_wsauth.sources.findings import Finding
+from asgi_wsauth.sources.findings import Finding, redact
 
 __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 
@@ -103,7 +103,7 @@ class Admission:
         except Exception as exc:  # a scope that no server should build
             raise Denied.because("the scope", exc, may_quote=False) from exc
         offered = list(self.scope.get("subprotocols") or ())
-        self.authenticator.redact(self.scope)
+        redact(self.authenticator.sources, self.scope)
         self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
 
     async def admit(

@@ -122,7 +122,6 @@ def test_https_is_safe_and_so_is_this_machine(url: str) -> None:
         "https://id.example/\nx",
         "https://id.example:port/",
         "https://[::1/",
-        "https://xn--/",
         None,
         5,
         b"https://id.example",
