@@ -254,7 +254,7 @@ class Authenticator:
     ) -> Authentication | None:
         throttle = self._throttle_for(conn)  # 3
         if throttle is not None and precheck:
-            await throttle.look(client_host(conn.scope))
+            await throttle.precheck(client_host(conn.scope))
         elif throttle is not None:
             await throttle.check(client_host(conn.scope))
             attempt.throttle = throttle

@@ -215,22 +215,22 @@ class WebSocketAuthMiddleware:
         revocations = None if is_inside else self.authenticator.revocations
         limit = self.connection_limit
         if revocations is not None:
-            revocations.watch_over(guard)
+            revocations.register(guard)
         if revocations is not None and limit is not None and limit.counts_in(revocations.store):
-            revoked = await limit.take(guard, subjects_of(guard.principal))
+            revoked = await limit.take_slot(guard, subjects_of(guard.principal))
             check_revoked(guard.principal, revoked, revocations.max_token_age)
             return
         if limit is not None:
-            await limit.take(guard)
+            await limit.take_slot(guard)
         if revocations is not None:
             await revocations.check(guard.principal)
 
     async def _release(self, guard: Guard) -> None:
         if self.authenticator.revocations is not None:
-            self.authenticator.revocations.forget(guard)
+            self.authenticator.revocations.unregister(guard)
         if self.connection_limit is not None:
             with anyio.move_on_after(_PATIENCE, shield=True):
-                await self.connection_limit.give(guard)
+                await self.connection_limit.release_slot(guard)
 
     # What the app gets, and what a refused client gets.
 

@@ -225,7 +225,7 @@ class RedisStore:
             lost += [slot for slot, answer in zip(batch, answers, strict=True) if answer == 1]
         return lost
 
-    async def give_slot(self, slot: Slot, /) -> None:
+    async def release_slot(self, slot: Slot, /) -> None:
         """See `SlotStore`."""
         owner, name = slot
         # From the order first: what is left behind, should only that arrive, counts for nothing.

@@ -293,11 +293,11 @@ class Login:
         """As for a new socket: before this, a revocation is found in the store, and from here on
         it is heard of."""
         candidate = _Candidate(principal)
-        revocations.watch_over(candidate)
+        revocations.register(candidate)
         try:
             await self.authenticator.within_timeout(revocations.check(principal))
         finally:
-            revocations.forget(candidate)
+            revocations.unregister(candidate)
         if candidate.denied is not None:
             raise candidate.denied
 

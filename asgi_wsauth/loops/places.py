@@ -42,7 +42,7 @@ class Places:
             await turn.wait()
         except BaseException:
             if turn.is_set():
-                self.give_back(share)
+                self.release(share)
             else:
                 self._leave(share, turn)
             raise
@@ -53,7 +53,7 @@ class Places:
         if not queue:
             del self._waiting[share]
 
-    def give_back(self, share: str | None) -> None:
+    def release(self, share: str | None) -> None:
         """Leave a place that was taken."""
         self._held[share] -= 1
         if not self._held[share]:

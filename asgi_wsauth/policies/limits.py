@@ -41,7 +41,7 @@ class ConnectionLimit:
     def __init__(
         self, limit: int, store: SlotStore, *, overflow: Overflow = "reject", name: str = ""
     ) -> None:
-        methods = ("take_slot", "renew_slots", "give_slot", "watch")
+        methods = ("take_slot", "renew_slots", "release_slot", "watch")
         check_store("ConnectionLimit: store", store, *methods)
         self.limit = check_count("ConnectionLimit: limit", limit)
         self.store = store
@@ -57,10 +57,10 @@ class ConnectionLimit:
         """Whether the slots are in this store."""
         return self.store is store
 
-    async def take(
+    async def take_slot(
         self, socket: LiveSocket, subjects: Sequence[Subject] = ()
     ) -> Sequence[float | None]:
-        """Take a slot for `socket`, to be given back in any case.
+        """Take a slot for `socket`, to be released in any case.
 
         Args:
             socket: what it is for.
@@ -86,12 +86,12 @@ class ConnectionLimit:
         here.keep(socket)
         return revoked
 
-    async def give(self, socket: LiveSocket) -> None:
+    async def release_slot(self, socket: LiveSocket) -> None:
         """Give the slot of `socket` back, if it has one."""
         slot = self._slots_here().remove(socket)
         if slot is not None:
             try:
-                await self.store.give_slot(slot)
+                await self.store.release_slot(slot)
             except Exception as exc:  # it will end with its lease
                 logger.warning("a slot in %r stays: %s", self.store, type(exc).__qualname__)
 
@@ -158,8 +158,8 @@ class _Here:
         for _, name in await self._store.renew_slots(slots):
             self._evict(name)
         for slot in slots:
-            if slot[1] not in self._kept:  # given back while it was renewed
-                await self._store.give_slot(slot)
+            if slot[1] not in self._kept:  # released while it was renewed
+                await self._store.release_slot(slot)
 
     async def _keep_renewing(self) -> None:
         try:

@@ -166,12 +166,12 @@ class Revocations:
                 self.max_token_age,
             )
 
-    def watch_over(self, socket: LiveSocket) -> None:
+    def register(self, socket: LiveSocket) -> None:
         """End `socket` when its principal is revoked, from now on."""
         here = self._here.get_or_make(lambda: _Here(self.store, self.max_token_age))
         here.sockets[socket] = None
 
-    def forget(self, socket: LiveSocket) -> None:
+    def unregister(self, socket: LiveSocket) -> None:
         """`socket` is closed."""
         here = self._here.get()
         if here is not None:

@@ -1,8 +1,8 @@
 """How often an address may fail: `FailureThrottle`.
 
-A guess takes its place before it is judged, and gives it back if it was no bad one. So no more are
-judged than the rate says, however many come at once; and good credentials that come together wait
-for each other's verdicts, which are there in a moment.
+Each attempt takes a place before it is judged, and releases it unless it failed. So no more are
+judged than the rate allows, however many arrive at once; good credentials that arrive together wait
+for each other's verdicts, which takes a moment.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class FailureThrottle:
         """Whether something outside this process counts, so that it may have to be waited for."""
         return self._shared is not None
 
-    async def look(self, client: str | None) -> None:
+    async def precheck(self, client: str | None) -> None:
         """Refuse an address that is locked out; what is being judged doesn't matter.
 
         Args:
@@ -153,7 +153,7 @@ class FailureThrottle:
         share = self._share(client)
         if share is not None:
             if self._shared is not None:
-                await self._shared.give_back(share)
+                await self._shared.release(share)
             self._here.leave(share)
 
     def leave(self, client: str | None) -> None:
@@ -242,15 +242,15 @@ class _Shared:
         taken = await self._ask("incr", self._places(share), self._seconds)
         if taken <= self._rate.amount:
             return True
-        await self._give_back(share)
+        await self._release(share)
         return False
 
     async def _undo(self, share: str, has_place: bool) -> None:
         try:
             if has_place:
-                await self._give_back(share)
+                await self._release(share)
         except Exception as exc:
-            log_failure("%r could not give a place back", self, exc)
+            log_failure("%r could not release a place", self, exc)
 
     async def count(self, share: str, *, has_place: bool) -> None:
         await detached(partial(self._count, share, has_place), seconds=_PATIENCE)
@@ -260,10 +260,10 @@ class _Shared:
             await self._ask("incr", self._places(share), self._seconds)
         await self._ask("incr", self._rate.key_for(self._name, share), self._seconds)
 
-    async def give_back(self, share: str) -> None:
-        await detached(partial(self._give_back, share), seconds=_PATIENCE)
+    async def release(self, share: str) -> None:
+        await detached(partial(self._release, share), seconds=_PATIENCE)
 
-    async def _give_back(self, share: str) -> None:
+    async def _release(self, share: str) -> None:
         places = self._places(share)
         if self._memcached:  # which adds nothing negative
             await self._ask("decr", places, 1, of=self._storage.bridge)

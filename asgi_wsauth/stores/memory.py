@@ -170,7 +170,7 @@ class MemoryStore:
         with self._lock:
             return [slot for slot in slots if slot[1] not in self._slots.get(slot[0], ())]
 
-    async def give_slot(self, slot: Slot, /) -> None:
+    async def release_slot(self, slot: Slot, /) -> None:
         """See `SlotStore`."""
         owner, name = slot
         with self._lock:

@@ -118,7 +118,7 @@ class SlotStore(Protocol):
     @property
     def lease(self) -> float | None:
         """Seconds for which a slot is kept unless it is renewed; None for as long as it is not
-        given back."""
+        released."""
         ...
 
     async def take_slot(
@@ -139,7 +139,7 @@ class SlotStore(Protocol):
         meanwhile are returned."""
         ...
 
-    async def give_slot(self, slot: Slot, /) -> None:
+    async def release_slot(self, slot: Slot, /) -> None:
         """Give it back."""
         ...
 

@@ -132,7 +132,7 @@ class Outbound:
                 try:
                     body = await self._body(client, method, url, headers=headers, **request)
                 finally:
-                    places.give_back(share)
+                    places.release(share)
         except Unreachable:
             raise
         except TimeoutError:

@@ -130,8 +130,8 @@ class Model(RuleBasedStateMachine):
         assert list(revoked) == [pytest.approx(self.until(s)) for s in subjects]
 
     @rule(slot=SLOTS)
-    def give_slot(self, slot: Any) -> None:
-        run(self.store.give_slot(slot))
+    def release_slot(self, slot: Any) -> None:
+        run(self.store.release_slot(slot))
         held = self.slots.get(slot[0], [])
         if slot[1] in held:
             held.remove(slot[1])

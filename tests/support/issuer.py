@@ -160,7 +160,7 @@ class Issuer:
 
 
 @cache
-def _few_bytes() -> bytes:
+def few_bytes() -> bytes:
     """That would become many: 50 MB."""
     return gzip.compress(b" " * 50_000_000)
 
@@ -266,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" " * 65536)
 
     def answer_flood_compressed(self, page: Any) -> None:
-        self.answer_serve(_few_bytes(), Content_Encoding="gzip")
+        self.answer_serve(few_bytes(), Content_Encoding="gzip")
 
     def answer_rubbish(self, page: Any) -> None:
         self.answer_serve(b"<html>Bad Gateway</html>")

@@ -109,7 +109,7 @@ class Shared:
     async def renew_slots(self, slots: Sequence[Slot], /) -> list[Slot]:
         return []
 
-    async def give_slot(self, slot: Slot, /) -> None: ...
+    async def release_slot(self, slot: Slot, /) -> None: ...
 
     async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         yield None

@@ -264,7 +264,7 @@ async def test_whatever_is_in_them_no_pair_is_taken_for_another() -> None:
 
     sockets = {pair: Socket(principal) for pair, principal in people.items()}
     for socket in sockets.values():
-        revocations.watch_over(socket)
+        revocations.register(socket)
     await settled()
     revoked = [pair for pair in people if pair[1] is not None][::7]
     for identity, issuer in revoked:

@@ -41,9 +41,9 @@ class Queue:
             self._group.start_soon(self._take, share)
             await settled()
 
-    async def give_back(self, shares: str) -> None:
+    async def release(self, shares: str) -> None:
         for share in shares:
-            self.places.give_back(share)
+            self.places.release(share)
             await settled()
 
     async def _take(self, share: str) -> None:
@@ -67,35 +67,35 @@ async def test_a_share_may_hold_all_places_while_nobody_else_wants_one() -> None
     async with queue(3) as wanted:
         await wanted.ask("aaaaa")
         assert wanted.got == "aaa"
-        await wanted.give_back("aa")
+        await wanted.release("aa")
         assert wanted.got == "aaaaa"
 
 
 async def test_a_place_that_gets_free_goes_to_the_share_that_has_the_fewest() -> None:
     async with queue(4) as wanted:
         await wanted.ask("aaaa" + "aaaa" + "bbb")
-        await wanted.give_back("aa")
+        await wanted.release("aa")
         assert wanted.got == "aaaabb"
-        await wanted.give_back("a")  # b has two, a one
+        await wanted.release("a")  # b has two, a one
         assert wanted.got == "aaaabba"
-        await wanted.give_back("bb")
+        await wanted.release("bb")
         assert wanted.got == "aaaabbaba"
 
 
 async def test_those_with_as_many_places_have_their_turns_one_after_the_other() -> None:
     async with queue(1) as wanted:
         await wanted.ask("x" + "aaaabbbcc")
-        await wanted.give_back("xabcabcab")
+        await wanted.release("xabcabcab")
         assert wanted.got == "xabcabcaba"
 
 
 async def test_who_leaves_the_queue_holds_nothing() -> None:
     async with queue(1) as wanted:
         await wanted.ask("abb")
-    wanted.places.give_back("a")
+    wanted.places.release("a")
     with anyio.fail_after(5):
         await wanted.places.take("c")
-    wanted.places.give_back("c")
+    wanted.places.release("c")
     assert vars(wanted.places) == vars(Places(1))
 
 
@@ -107,7 +107,7 @@ async def test_some_that_leave_take_nothing_from_the_others() -> None:
             await settled()
             await wanted.ask("b")
             leaving.cancel_scope.cancel()
-        await wanted.give_back("a")
+        await wanted.release("a")
         assert wanted.got == "ab"
 
 
@@ -119,14 +119,14 @@ async def test_a_place_that_is_given_to_who_just_leaves_goes_on() -> None:
             try:
                 await anyio.sleep_forever()
             finally:
-                wanted.places.give_back("b")
+                wanted.places.release("b")
 
         await wanted.ask("a")
         async with anyio.create_task_group() as leaving:
             leaving.start_soon(come_and_go)
             await settled()
             await wanted.ask("c")
-            wanted.places.give_back("a")  # it is b's now, who doesn't know yet
+            wanted.places.release("a")  # it is b's now, who doesn't know yet
             leaving.cancel_scope.cancel()
         await settled()
         assert wanted.got == "ac"
@@ -141,7 +141,7 @@ def test_a_place_that_is_given_to_a_task_that_is_cancelled_goes_on() -> None:
         leaving = asyncio.create_task(places.take("b"))
         staying = asyncio.create_task(places.take("c"))
         await asyncio.sleep(0)
-        places.give_back("a")
+        places.release("a")
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving

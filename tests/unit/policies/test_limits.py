@@ -51,7 +51,7 @@ class Socket:
 async def takes(limit: ConnectionLimit, socket: Socket) -> bool | Reason:
     """Whether it got a slot, or why not, where that is another reason than that there is none."""
     try:
-        await limit.take(socket)
+        await limit.take_slot(socket)
     except Denied as denied:
         return denied.reason is not Reason.TOO_MANY_CONNECTIONS and denied.reason
     return True
@@ -65,10 +65,10 @@ async def test_a_user_has_as_many_as_the_limit_says() -> None:
     sockets = [Socket() for _ in range(3)]
     assert [await takes(limit, socket) for socket in sockets] == [True, True, False]
     assert await takes(limit, Socket("bob"))
-    await limit.give(sockets[2])  # it has none
+    await limit.release_slot(sockets[2])  # it has none
     assert not await takes(limit, Socket())
-    await limit.give(sockets[0])
-    await limit.give(sockets[0])
+    await limit.release_slot(sockets[0])
+    await limit.release_slot(sockets[0])
     last = [Socket(), Socket()]
     assert [await takes(limit, socket) for socket in last] == [True, False]
 
@@ -98,12 +98,12 @@ async def test_the_oldest_makes_room_where_that_is_asked_for() -> None:
     limit = ConnectionLimit(2, MemoryStore(), overflow="evict_oldest")
     sockets = [Socket() for _ in range(4)]
     for socket in sockets:
-        await limit.take(socket)
+        await limit.take_slot(socket)
     await until(lambda: sockets[1].ends)
     await settled()
     assert [socket.ends for socket in sockets] == [[Reason.TOO_MANY_CONNECTIONS]] * 2 + [[], []]
     for socket in sockets:
-        await limit.give(socket)
+        await limit.release_slot(socket)
     assert limit.store._slots == {}  # type: ignore[attr-defined]
 
 
@@ -111,12 +111,12 @@ async def test_the_oldest_makes_room_after_it_was_heard_of_too() -> None:
     """Not only where the loss is found when the listener begins."""
     limit = ConnectionLimit(1, MemoryStore(), overflow="evict_oldest")
     first, second = Socket(), Socket()
-    await limit.take(first)
+    await limit.take_slot(first)
     await settled()
-    await limit.take(second)
+    await limit.take_slot(second)
     await until(lambda: first.ends)
-    await limit.give(first)
-    await limit.take(Socket("bob"))
+    await limit.release_slot(first)
+    await limit.take_slot(Socket("bob"))
     assert second.ends == []
 
 
@@ -124,10 +124,10 @@ async def test_a_socket_that_has_left_already_is_not_ended() -> None:
     store = MemoryStore()
     limit = ConnectionLimit(1, store, overflow="evict_oldest")
     first, second = Socket(), Socket()
-    await limit.take(first)
+    await limit.take_slot(first)
     await settled()
-    await limit.take(second)  # and before anybody hears of it:
-    await limit.give(first)
+    await limit.take_slot(second)  # and before anybody hears of it:
+    await limit.release_slot(first)
     await settled()
     assert first.ends == []
     assert list(store._slots) == [":alice"]
@@ -145,7 +145,7 @@ async def test_of_a_revocation_nobody_takes_it_for_an_eviction() -> None:
     store = MemoryStore()
     limit = ConnectionLimit(1, store, overflow="evict_oldest")
     socket = Socket()
-    await limit.take(socket)
+    await limit.take_slot(socket)
     await settled()
     await Revocations(store).revoke_user("alice")
     await Revocations(store).revoke_token(next(iter(limit._here.get()._kept)))
@@ -159,7 +159,7 @@ async def test_revocations_in_the_same_store_come_on_the_same_way() -> None:
     assert limit.counts_in(store)
     assert not limit.counts_in(MemoryStore())
     await Revocations(store, clock=lambda: NOW).revoke_user("alice")
-    assert await limit.take(Socket(), [("user", "bob"), ("user", "alice")]) == [None, NOW]
+    assert await limit.take_slot(Socket(), [("user", "bob"), ("user", "alice")]) == [None, NOW]
 
 
 async def test_row_34_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
@@ -186,19 +186,19 @@ async def test_a_slot_that_can_not_be_given_back_holds_up_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Down(MemoryStore):
-        async def give_slot(self, slot: Slot, /) -> None:
+        async def release_slot(self, slot: Slot, /) -> None:
             raise OSError("redis://user:hunter2@cache")
 
     limit = ConnectionLimit(1, Down())
     socket = Socket()
-    await limit.take(socket)
-    await limit.give(socket)
+    await limit.take_slot(socket)
+    await limit.release_slot(socket)
     (record,) = caplog.records
     assert (record.levelno, "OSError" in record.getMessage()) == (logging.WARNING, True)
     assert "hunter2" not in caplog.text
 
 
-@cases("hangs_in", ["take_slot", "give_slot"])
+@cases("hangs_in", ["take_slot", "release_slot"])
 async def test_a_store_that_hangs_holds_up_nobody_for_long(
     hangs_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,14 +217,14 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(
     with anyio.fail_after(5):
         outcome = await drive(door, websocket("token=a"), receive=connected())
     assert outcome.close == ((1013, "verifier_unavailable") if "take" in hangs_in else None)
-    assert bool(app.calls) is ("give" in hangs_in)
+    assert bool(app.calls) is ("release" in hangs_in)
 
 
 async def test_a_server_that_cancels_the_app_gets_its_slot_back() -> None:
     class Elsewhere(MemoryStore):
-        async def give_slot(self, slot: Slot, /) -> None:
+        async def release_slot(self, slot: Slot, /) -> None:
             await anyio.lowlevel.checkpoint()
-            await super().give_slot(slot)
+            await super().release_slot(slot)
 
     app, limit = Seat(), ConnectionLimit(1, Elsewhere())
     auth = authenticator(Knows(a=Principal("alice")))
@@ -282,20 +282,20 @@ async def test_slots_are_renewed_for_as_long_as_there_are_any() -> None:
     limit = ConnectionLimit(3, store)
     sockets = [Socket(), Socket(), Socket("bob")]
     for socket in sockets:
-        await limit.take(socket)
+        await limit.take_slot(socket)
     await until(lambda: len(store.renewed) == 3)
     assert [name for name, _ in store.renewed[0]] == [":alice", ":alice", ":bob"]
-    await limit.give(sockets[0])
+    await limit.release_slot(sockets[0])
     before = len(store.renewed)
     await until(lambda: len(store.renewed) == before + 2)
     assert [name for name, _ in store.renewed[-1]] == [":alice", ":bob"]
     for socket in sockets[1:]:
-        await limit.give(socket)
+        await limit.release_slot(socket)
     await until(lambda: not limit._here.get()._renews)
     before = len(store.renewed)
-    await limit.take(sockets[0])  # and it begins again
+    await limit.take_slot(sockets[0])  # and it begins again
     await until(lambda: len(store.renewed) > before)
-    await limit.give(sockets[0])
+    await limit.release_slot(sockets[0])
     await until(lambda: not limit._here.get()._renews)
 
 
@@ -305,12 +305,12 @@ async def test_whoever_lost_his_slot_while_the_store_was_away_is_ended() -> None
     sockets = [Socket(), Socket()]
     store.answers = [[], [1]]
     for socket in sockets:
-        await limit.take(socket)
+        await limit.take_slot(socket)
     await until(lambda: sockets[1].ends)
     assert sockets[0].ends == []
     assert sockets[1].ends == [Reason.TOO_MANY_CONNECTIONS]
     for socket in sockets:
-        await limit.give(socket)
+        await limit.release_slot(socket)
     await until(lambda: not limit._here.get()._renews)
 
 
@@ -319,31 +319,31 @@ async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixt
     limit = ConnectionLimit(3, store)
     socket = Socket()
     store.answers = [OSError("redis://user:hunter2@cache"), [], [0]]
-    await limit.take(socket)
+    await limit.take_slot(socket)
     await until(lambda: socket.ends)
     (record,) = caplog.records
     assert "can't be renewed: OSError" in record.getMessage()
     assert "hunter2" not in caplog.text
-    await limit.give(socket)
+    await limit.release_slot(socket)
     await until(lambda: not limit._here.get()._renews)
 
 
-async def test_a_slot_that_is_given_back_while_it_is_renewed_is_not_kept() -> None:
+async def test_a_slot_that_is_released_while_it_is_renewed_is_not_kept() -> None:
     """The renewal may reach the store last, and take it again."""
     given: list[Slot] = []
 
     class Store(Leased):
-        async def give_slot(self, slot: Slot, /) -> None:
+        async def release_slot(self, slot: Slot, /) -> None:
             given.append(slot)
 
     store, socket = Store(), Socket()
     limit = ConnectionLimit(3, store)
 
-    async def give() -> None:
-        await limit.give(socket)
+    async def give_up() -> None:
+        await limit.release_slot(socket)
 
-    store.before = give
-    await limit.take(socket)
+    store.before = give_up
+    await limit.take_slot(socket)
     await until(lambda: len(given) == 2)
     assert given[0] == given[1]
     await until(lambda: not limit._here.get()._renews)

@@ -188,9 +188,9 @@ async def test_the_sockets_of_a_user_end() -> None:
     sockets = {name: Socket(Principal(name)) for name in ("alice", "bob")}
     fresh, gone = Socket(alice(NOW + 1)), Socket(alice())
     for socket in (*sockets.values(), fresh, gone):
-        here.revocations.watch_over(socket)
-    here.revocations.forget(gone)
-    here.revocations.forget(gone)
+        here.revocations.register(socket)
+    here.revocations.unregister(gone)
+    here.revocations.unregister(gone)
     await settled()
     await here.revocations.revoke_user("alice")
     await until(lambda: sockets["alice"].ends)
@@ -208,7 +208,7 @@ async def test_names_of_one_kind_are_none_of_another() -> None:
         Socket(Principal("s", token_id="x", session_id="t")),
     ]
     for socket in (*others, meant):
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
     await settled()
     await here.revocations.revoke_token("t")
     await until(lambda: meant.ends)
@@ -224,7 +224,7 @@ async def test_what_is_revoked_together_is_looked_for_together() -> None:
     here = Here()
     sockets = [Socket(alice(NOW, token_id=str(number))) for number in range(5)]
     for socket in sockets:
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
     await settled()
     for number in (1, 3):
         await here.revocations.revoke_token(str(number))
@@ -235,7 +235,7 @@ async def test_what_is_revoked_together_is_looked_for_together() -> None:
 async def test_of_two_times_for_one_user_the_later_one_counts() -> None:
     here = Here()
     socket = Socket(alice(NOW + 5))
-    here.revocations.watch_over(socket)
+    here.revocations.register(socket)
     await settled()
     for moment in (NOW + 10, NOW):
         here.clock.now = moment
@@ -246,7 +246,7 @@ async def test_of_two_times_for_one_user_the_later_one_counts() -> None:
 async def test_whom_it_is_compared_with_may_change() -> None:
     here = Here()
     socket = Socket(alice(NOW, token_id="old"))
-    here.revocations.watch_over(socket)
+    here.revocations.register(socket)
     socket.principal = alice(NOW, token_id="new")
     await settled()
     await here.revocations.revoke_token("old")
@@ -261,7 +261,7 @@ async def test_what_was_revoked_before_it_listened_ends_them_too() -> None:
     await here.revocations.revoke_user("alice")
     sockets = [Socket(Principal(name)) for name in ("bob", "alice")]
     for socket in sockets:
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
     await until(lambda: sockets[1].ends)
     assert sockets[0].ends == []
 
@@ -292,7 +292,7 @@ async def test_after_it_was_cut_off_all_sockets_are_looked_up(
     revocations = Revocations(store, clock=lambda: NOW)
     sockets = [Socket(alice(NOW, token_id=str(number))) for number in range(250)]
     for socket in sockets:
-        revocations.watch_over(socket)
+        revocations.register(socket)
     await settled()
     store.asked.clear()
     await revocations.revoke_token("7")
@@ -312,7 +312,7 @@ async def test_others_run_while_a_crowd_is_ended(how: str) -> None:
     if how == "a look":
         await here.revocations.revoke_user("alice")
     for socket in sockets:
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
     if how == "a notice":
         await settled()
         await here.revocations.revoke_user("alice")
@@ -327,9 +327,9 @@ async def test_others_run_while_a_crowd_is_ended(how: str) -> None:
 async def test_a_crowd_that_is_not_meant_is_passed_in_steps() -> None:
     here = Here()
     for _ in range(2_000):
-        here.revocations.watch_over(Socket(Principal("bob")))
+        here.revocations.register(Socket(Principal("bob")))
     last = Socket(alice())
-    here.revocations.watch_over(last)
+    here.revocations.register(last)
     await settled()
     await here.revocations.revoke_user("alice")
     turns = 0
@@ -345,12 +345,12 @@ async def test_sockets_may_come_and_go_meanwhile() -> None:
     class Leaving(Socket):
         def end(self, denied: Denied, /) -> None:
             super().end(denied)
-            here.revocations.forget(self)
-            here.revocations.watch_over(Socket(Principal("bob")))
+            here.revocations.unregister(self)
+            here.revocations.register(Socket(Principal("bob")))
 
     sockets = [Leaving(alice()) for _ in range(100)]
     for socket in sockets:
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
     await settled()
     await here.revocations.revoke_user("alice")
     await until(lambda: sockets[-1].ends)
@@ -361,9 +361,9 @@ def test_each_event_loop_looks_after_its_own_sockets(anyio_backend_name: str) ->
     here = Here()
 
     async def use() -> None:
-        here.revocations.forget(Socket(alice()))
+        here.revocations.unregister(Socket(alice()))
         socket = Socket(alice())
-        here.revocations.watch_over(socket)
+        here.revocations.register(socket)
         await settled()
         await here.revocations.revoke_user("alice")
         await until(lambda: socket.ends)

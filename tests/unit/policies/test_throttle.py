@@ -239,7 +239,7 @@ async def test_guesses_by_refreshes_at_once_are_judged_no_oftener() -> None:
 async def test_who_has_no_address_takes_no_place_and_gives_none_back() -> None:
     throttle = FailureThrottle("1/hour")
     for _ in range(2):
-        await throttle.look(None)
+        await throttle.precheck(None)
         await throttle.check(None)
         await throttle.count(None)
         await throttle.release(None)
@@ -252,7 +252,7 @@ async def test_a_place_that_is_given_back_is_free() -> None:
     for _ in range(3):
         await throttle.check(ADDRESS)
         await throttle.release(ADDRESS)
-    await throttle.look(ADDRESS)
+    await throttle.precheck(ADDRESS)
 
 
 # In the process's memory
@@ -268,11 +268,11 @@ async def test_row_28_memory_is_bounded_and_the_oldest_go_first(
         await throttle.count(f"10.0.{number // 250}.{number % 250}")
     assert len(throttle._here._of) <= 101
     with pytest.raises(Denied, match="failures"):
-        await throttle.look("10.0.3.249")
-    await throttle.look("10.0.0.0")  # forgotten
+        await throttle.precheck("10.0.3.249")
+    await throttle.precheck("10.0.0.0")  # forgotten
     await throttle.count("198.51.100.1")
     with pytest.raises(Denied):
-        await throttle.look("198.51.100.1")
+        await throttle.precheck("198.51.100.1")
 
 
 async def test_row_28_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ async def test_row_28_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPa
         await throttle.count(f"10.0.1.{number}")
     assert len(throttle._here._of) == 101
     with pytest.raises(Denied):
-        await throttle.look("10.0.0.99")
+        await throttle.precheck("10.0.0.99")
 
 
 # In a storage
@@ -374,12 +374,12 @@ async def test_a_storage_is_not_asked_for_each_guess_of_who_is_locked_out(
 @pytest.mark.both_loops(False)
 async def test_who_only_looks_is_told_of_a_lock(storage: Callable[[], Any]) -> None:
     first, second = (FailureThrottle("1/hour", storage=storage()) for _ in range(2))
-    await second.look(ADDRESS)
+    await second.precheck(ADDRESS)
     await first.check(ADDRESS)
-    await second.look(ADDRESS)  # what is being judged doesn't matter
+    await second.precheck(ADDRESS)  # what is being judged doesn't matter
     await first.count(ADDRESS)
     with pytest.raises(Denied):
-        await second.look(ADDRESS)
+        await second.precheck(ADDRESS)
 
 
 @pytest.mark.both_loops(False)
@@ -583,7 +583,7 @@ async def test_a_storage_that_fails_when_nobody_waits_any_more_is_told_of(
         while not caplog.messages:  # noqa: ASYNC110 - nothing here is told
             await anyio.sleep(0.01)
     (message,) = caplog.messages
-    assert message.endswith("could not give a place back")
+    assert message.endswith("could not release a place")
 
 
 @pytest.mark.both_loops(False)

@@ -188,4 +188,4 @@ async def test_25_who_leaves_in_time_counts_for_nothing() -> None:
         client.leave()
         client._says.send_nowait({"type": "websocket.disconnect", "code": 1001})
         await client.run()
-    await throttle.look("192.0.2.7")
+    await throttle.precheck("192.0.2.7")

@@ -284,9 +284,9 @@ async def test_who_watches_is_told_of_revocations(either: Any) -> None:
 async def test_an_owner_has_as_many_slots_as_the_limit(either: Any) -> None:
     assert await take(either, "abcd", 3) == "abc"
     assert (await either.take_slot(("bob", "e"), limit=1, evict=False)).taken
-    await either.give_slot(("alice", "b"))
-    await either.give_slot(("alice", "x"))
-    await either.give_slot(("carol", "x"))
+    await either.release_slot(("alice", "b"))
+    await either.release_slot(("alice", "x"))
+    await either.release_slot(("carol", "x"))
     assert await take(either, "fg", 3) == "f"
     assert await take(either, "h", 2) == ""
 
@@ -370,7 +370,7 @@ async def test_row_33_of_many_clients_exactly_one_gets_it(target: Target, prefix
 async def test_the_limit_holds_for_all_clients(target: Target, prefix: str) -> None:
     one, other = store_at(target, prefix), store_at(target, prefix)
     assert [await take(one, "ab", 3), await take(other, "cd", 3)] == ["ab", "c"]
-    await one.give_slot(("alice", "c"))
+    await one.release_slot(("alice", "c"))
     assert await take(other, "e", 3) == "e"
 
 
@@ -451,7 +451,7 @@ async def test_what_is_renewed_is_taken_again(own: Target, prefix: str, state: s
     await until(is_gone)
     assert await lost(store, "ab") == ""
     assert await take(store, "c", 2) == ""
-    await store.give_slot(("alice", "a"))
+    await store.release_slot(("alice", "a"))
     assert await take(store, "c", 2) == "c"
 
 
@@ -465,7 +465,7 @@ async def test_a_slot_that_is_held_is_taken_again_whatever_the_limit(store: Redi
 async def test_a_lost_slot_is_remembered_until_it_is_given_back(store: RedisStore) -> None:
     await take(store, "abc", 1, evict=True)
     assert await lost(store, "abc") == await lost(store, "abc") == "ab"
-    await store.give_slot(("alice", "a"))
+    await store.release_slot(("alice", "a"))
     assert await lost(store, "bc") == "b"
     assert await take(store, "b", 1, evict=True) == "b"
     assert await lost(store, "bc") == "c"
@@ -532,7 +532,7 @@ async def test_nothing_remains_of_what_was_taken_or_given_back(own: Target, pref
     assert await taken(store, "bc") == "bc"
     await take(store, "def", 2, evict=True)
     for name in "def":
-        await store.give_slot(("alice", name))
+        await store.release_slot(("alice", name))
     left = await keys_of(own, prefix)
     assert len(left) == 3  # that there were three tickets, for as long as they might have come
     for key, ms in left.items():
@@ -559,7 +559,7 @@ async def test_any_identity_will_do(store: RedisStore) -> None:
     assert await store.renew_slots([(n, n) for n in names]) == [(n, n) for n in names]
     for number, name in enumerate(names):
         assert await store.take_ticket(str(number)) == await store.take_ticket(name) == "record"
-        await store.give_slot((name, "new"))
+        await store.release_slot((name, "new"))
         assert (await store.take_slot((name, "newer"), limit=1, evict=False)).taken
 
 
@@ -620,7 +620,7 @@ async def test_a_restart_loses_scripts_but_nothing_else(kind: str, prefix: str) 
         (lambda store: take(store, "n", 1, evict=True), 1),
         (lambda store: lost(store, "xyzxy"), 1),
         (lambda store: lost(store, "xyzxyz"), 2),  # five at a time, for this test
-        (lambda store: store.give_slot(("alice", "x")), 1),
+        (lambda store: store.release_slot(("alice", "x")), 1),
     ],
 )
 async def test_round_trips(
@@ -664,7 +664,7 @@ USES: dict[str, Callable[[RedisStore], Any]] = {
     "get_revocations": lambda store: store.get_revocations([ALICE]),
     "take_slot": lambda store: take(store, "a", 1),
     "renew_slots": lambda store: lost(store, "a"),
-    "give_slot": lambda store: store.give_slot(("alice", "a")),
+    "release_slot": lambda store: store.release_slot(("alice", "a")),
     "watch": lambda store: anext(store.watch()),
 }
 
@@ -731,7 +731,7 @@ async def test_a_connection_that_was_lost_is_made_anew(link: Proxy, prefix: str)
         (lambda store: take(store, "c", 3), "c"),
         (lambda store: take(store, "c", 2, evict=True), "c"),
         (lambda store: lost(store, "ab"), ""),
-        (lambda store: store.give_slot(("alice", "a")), None),
+        (lambda store: store.release_slot(("alice", "a")), None),
         (lambda store: store.get_revocations([ALICE]), [1.0]),
     ],
 )
@@ -758,7 +758,7 @@ async def test_an_error_of_the_server_raises(store: RedisStore, target: Target) 
         owner = asgi_wsauth.redis._digest("alice")
         for kind in ("tickets", "slots"):
             await client.set(f"{store._prefix}:{kind}:{{{owner}}}:order", "no sorted set", px=60000)
-    for use in ("put_ticket", "take_slot", "renew_slots", "give_slot"):
+    for use in ("put_ticket", "take_slot", "renew_slots", "release_slot"):
         with pytest.raises(sync_redis.ResponseError):
             await USES[use](store)
 
@@ -1169,7 +1169,7 @@ async def test_it_works_with_no_more_rights_than_the_readme_says(prefix: str) ->
                 assert await store.had_ticket("a")
                 assert await take(store, "xy", 1, evict=True) == "xy"
                 assert await lost(store, "xy") == "x"
-                await store.give_slot(("alice", "y"))
+                await store.release_slot(("alice", "y"))
                 await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
                 assert await store.get_revocations([ALICE]) == [1.0]
                 await heard(watch, 2)

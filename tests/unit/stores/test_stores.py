@@ -463,17 +463,17 @@ async def test_an_owner_has_as_many_slots_as_the_limit_says() -> None:
     assert [await slot(store, name) for name in "abc"] == [True, True, False]
     assert (await store.take_slot(("bob", "x"), limit=2, evict=False)).taken
     for name in "acaz":
-        await store.give_slot(("alice", name))  # what is not held is no error
+        await store.release_slot(("alice", name))  # what is not held is no error
     assert [await slot(store, name) for name in "de"] == [True, False]
     for owner, name in (("alice", "b"), ("alice", "d"), ("bob", "x"), ("zoe", "x")):
-        await store.give_slot((owner, name))
+        await store.release_slot((owner, name))
     assert store._slots == {}
 
 
 async def test_a_refused_slot_leaves_nothing() -> None:
     store = MemoryStore()
     assert not await slot(store, "a", limit=0)
-    await store.give_slot(("alice", "a"))
+    await store.release_slot(("alice", "a"))
     assert store._slots == {}
 
 
@@ -497,7 +497,7 @@ async def test_a_slot_that_is_held_is_taken_again_whatever_the_limit(evict: bool
     for slot in slots:
         assert (await store.take_slot(slot, limit=2, evict=evict)).taken
     assert await store.renew_slots(slots) == []
-    await store.give_slot(("alice", "a"))
+    await store.release_slot(("alice", "a"))
     assert await store.renew_slots(slots) == [("alice", "a")] * 2
 
 
