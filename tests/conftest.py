@@ -37,9 +37,10 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """The event loop of an asynchronous test: asyncio's, but where it is marked `both_loops`; and
-    one on which no time is waited for, where it is marked `hurried`."""
+    one on which no time is waited for, where it is marked `hurried` and asks no other process."""
     backend = getattr(request, "param", "asyncio")
-    return hurried(backend) if _is_marked(request.node, "hurried") else backend
+    is_hurried = _is_marked(request.node, "hurried") and not _is_marked(request.node, "live")
+    return hurried(backend) if is_hurried else backend
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -613,6 +613,7 @@ async def test_the_wait_for_others_counts_too(issuer: Issuer) -> None:
     assert failures == [f"no answer within {SOON} s"] * 5
 
 
+@pytest.mark.both_loops
 async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
