@@ -749,7 +749,7 @@ EXCLUDING = {
 @example("//public/x", "websocket")
 @example("/publicity", "http")
 @example("/public/%2e%2e/admin", "http")
-def test_row_41_nothing_but_what_is_excluded_goes_without(path: str, kind: str) -> None:
+def test_nothing_but_what_is_excluded_goes_without(path: str, kind: str) -> None:
     passes = lets_through(path)
     assert PathPatterns("exclude", PATTERNS).match(path) is passes
     door = EXCLUDING[kind]
@@ -808,7 +808,7 @@ ROOTS = st.sampled_from(["", "/", "/api", "/api/", "/api/v1", "/public", "api", 
 @given(SEGMENTS.map(lambda names: "/" + "/".join(names)), ROOTS, st.booleans(), st.booleans())
 @example("/public/api/secret", "/api", False, False)
 @example("/api/health", "/api", False, False)
-def test_row_41_whoever_reads_a_path_under_a_root_finds_it_excluded(
+def test_whoever_reads_a_path_under_a_root_finds_it_excluded(
     path: str, root: str, leads: bool, slash: bool
 ) -> None:
     path = root * leads + path + "/" * slash

@@ -1,4 +1,4 @@
-"""The decision, step by step, in its order."""
+"""The decision, in its order: a test's number is that of a step of `Authenticator.authenticate`."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ async def test_2_origin_comes_before_the_credential() -> None:
     foreign = [("origin", "https://evil.example")]
     for query in ("token=x", "token=x&token=y", ""):
         assert await decide(auth, websocket(query, headers=foreign)) is Reason.ORIGIN
-    assert not verifier.asked  # row 29
+    assert not verifier.asked
 
 
 def http(method: str, *headers: tuple[str, str]) -> dict[str, Any]:
@@ -472,7 +472,7 @@ async def test_3_origin_comes_before_it_and_no_client_is_never_locked_out(
 
 @cases("where", ["check", "count"])
 @cases("how", ["fails", "hangs"])
-async def test_3_row_34_a_throttle_that_does_not_work_admits_nobody(
+async def test_3_a_throttle_that_does_not_work_admits_nobody(
     where: str, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(self: Any, client: Any) -> None:
@@ -531,7 +531,7 @@ ORIGIN = ("origin", "https://chat.example")
         (websocket(subprotocols=["bearer", "good"]), "alice"),
         (websocket(headers=[("cookie", "session=good"), ORIGIN]), "alice"),
         (websocket("token=bad"), Reason.INVALID),
-        # Row 21
+        # Given twice
         (websocket("token=good&token=good"), Reason.MALFORMED),
         (websocket("token=good", headers=bearer("bad")), Reason.MALFORMED),
         (websocket("token=good", subprotocols=["bearer", "bad"]), Reason.MALFORMED),
@@ -544,10 +544,10 @@ ORIGIN = ("origin", "https://chat.example")
         (websocket(headers=[("cookie", "session=a; session=b"), ORIGIN]), Reason.MALFORMED),
         (websocket(headers=[("cookie", "session=good")]), Reason.ORIGIN),
         (websocket("token=good", headers=[("cookie", "session=good")]), "alice"),
-        # Row 24
+        # Too long
         (websocket("token=" + "x" * 8192), Reason.INVALID),
         (websocket("token=" + "x" * 8193), Reason.MALFORMED),
-        # Row 23
+        # Nothing is normalised into validity
         (websocket("token=go%6Fd"), "alice"),
         (websocket("token=go%256Fd"), Reason.INVALID),
         (websocket("token=good%00"), Reason.MALFORMED),
@@ -687,14 +687,14 @@ async def test_5_claimed_by_nobody_is_invalid() -> None:
     "answer",
     [True, False, 0, "alice", {"sub": "alice"}, ("alice",), object(), Principal, ValueError("x")],
 )
-async def test_5_row_31_an_answer_that_is_no_principal(answer: Any) -> None:
+async def test_5_an_answer_that_is_no_principal(answer: Any) -> None:
     after = Knows(x=Principal("alice"))
     auth = authenticator(Knows(x=answer), after)
     assert await decide(auth, websocket("token=x")) is Reason.ERROR
     assert not after.asked
 
 
-async def test_5_row_31_the_log_says_what_an_answer_was() -> None:
+async def test_5_the_log_says_what_an_answer_was() -> None:
     verifier = Knows(x=True)
     with pytest.raises(Denied) as caught:
         await authenticator(verifier).authenticate(HTTPConnection(websocket("token=x")))
@@ -702,7 +702,7 @@ async def test_5_row_31_the_log_says_what_an_answer_was() -> None:
     assert caught.value.detail == f"{verifier!r} must return a Principal or None, got a bool"
 
 
-async def test_5_row_31_a_verifier_that_is_not_async() -> None:
+async def test_5_a_verifier_that_is_not_async() -> None:
     """Where it can't be told when it is built: a lambda may well return what an async one does."""
     auth = authenticator(lambda credential, conn: Principal("alice"))
     with pytest.raises(Denied) as caught:
@@ -721,7 +721,7 @@ async def test_5_what_has_expired_is_not_vouched_for(expires_at: Any, admitted: 
 
 
 @cases("where", ["verifier", "load_user"])
-async def test_5_row_30_a_hanging_call_is_cancelled_at_the_deadline(where: str) -> None:
+async def test_5_a_hanging_call_is_cancelled_at_the_deadline(where: str) -> None:
     ended = anyio.Event()
 
     async def hang(*_: Any) -> None:
@@ -813,7 +813,7 @@ async def test_7_load_user_is_asked_about_machine_users_too() -> None:
 
 
 @cases("how", ["fails", "hangs"])
-async def test_6_row_34_a_store_that_does_not_answer_admits_nobody(how: str) -> None:
+async def test_6_a_store_that_does_not_answer_admits_nobody(how: str) -> None:
     class Down(MemoryStore):
         async def get_revocations(self, subjects: Any, /) -> Any:
             if how == "hangs":
@@ -1026,18 +1026,18 @@ def plain_verifier(credential: Credential, conn: HTTPConnection) -> Principal | 
         ([nobody], {"required": lambda: "false"}, "required must be .* one that returns 'false'"),
     ],
 )
-def test_case_37_and_55_what_would_refuse_everybody_is_not_built(
+def test_what_would_refuse_everybody_is_not_built(
     verifiers: Any, options: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{named}"):
         Authenticator(verifiers, **options)
 
 
-def test_case_55_a_required_that_fails_may_work_later() -> None:
+def test_a_required_that_fails_may_work_later() -> None:
     assert Authenticator([nobody], required=lambda: bool(1 / 0)).verifiers == (nobody,)
 
 
-async def test_case_37_a_load_user_that_turns_out_plain_is_an_error_in_one_line() -> None:
+async def test_a_load_user_that_turns_out_plain_is_an_error_in_one_line() -> None:
     auth = authenticator(Knows(x=Principal("alice")), load_user=lambda principal, conn: principal)
     with pytest.raises(Denied) as caught:
         await auth.authenticate(HTTPConnection(websocket("token=x")))
@@ -1053,7 +1053,7 @@ async def test_a_refusal_of_nothing_says_where_it_looked() -> None:
     assert caught.value.detail == "looked in query parameter token, header authorization"
 
 
-async def test_case_55_a_whole_authorization_header_is_told_of_its_scheme() -> None:
+async def test_a_whole_authorization_header_is_told_of_its_scheme() -> None:
     auth = authenticator(nobody, sources=[Header("authorization")])
     with pytest.raises(Denied) as caught:
         await auth.authenticate(HTTPConnection(websocket(headers=bearer("abc"))))

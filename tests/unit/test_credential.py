@@ -16,7 +16,7 @@ from asgi_wsauth.credential import bare_name, full_name
 class TestCredential:
     VALUE = "do-not-show-me"
 
-    def test_row_36_no_way_to_print_it_shows_the_value(self) -> None:
+    def test_no_way_to_print_it_shows_the_value(self) -> None:
         credential = Credential(self.VALUE, "query parameter token")
         printed = f"{credential} {credential!r} {[credential]} {{'credential': {credential!r}}}"
         assert self.VALUE not in printed
@@ -91,7 +91,7 @@ class TestPrincipal:
         Principal("alice", claims=claims).claims["admin"] = True
         assert claims == {"sub": "alice"}
 
-    def test_row_36_its_repr_shows_no_claim(self) -> None:
+    def test_its_repr_shows_no_claim(self) -> None:
         principal = Principal("alice", claims={"email": "a@b.example"}, method="jwt")
         assert repr(principal) == "<Principal 'alice' by jwt>"
 
@@ -110,13 +110,13 @@ class TestPrincipal:
             Principal("alice", scopes="chat:read chat:write")
 
     @cases("name", ["expires_at", "issued_at"])
-    def test_row_8_a_time_that_compares_with_nothing_is_refused(self, name: str) -> None:
+    def test_a_time_that_compares_with_nothing_is_refused(self, name: str) -> None:
         """It would never expire, or be older than no revocation."""
         with pytest.raises(ValueError, match=rf"^{name} must be Unix time in seconds, got nan$"):
             Principal("alice", **{name: float("nan")})
 
     @cases("expires_at", [0, -1.0, 1e300, float("inf")])
-    def test_row_39_any_number_is_an_expiry(self, expires_at: float) -> None:
+    def test_any_number_is_an_expiry(self, expires_at: float) -> None:
         assert Principal("alice", expires_at=expires_at).expires_at == expires_at
 
 

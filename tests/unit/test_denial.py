@@ -144,7 +144,7 @@ class TestDenied:
     @cases(
         ("reason", "refused_for"), [((), Reason.ERROR), ((Reason.UNAVAILABLE,), Reason.UNAVAILABLE)]
     )
-    def test_row_36_what_broke_is_named_and_not_quoted(
+    def test_what_broke_is_named_and_not_quoted(
         self, reason: tuple[Reason, ...], refused_for: Reason
     ) -> None:
         """The text of a stranger's exception may hold the credential; its traceback is kept."""
@@ -181,7 +181,7 @@ class TestHttpRefusal:
         assert dict(headers)[b"cache-control"] == b"no-store"
 
     @every_reason
-    def test_row_31_the_detail_stays_out_of_it(self, reason: Reason) -> None:
+    def test_the_detail_stays_out_of_it(self, reason: Reason) -> None:
         _, headers, body = http_refusal(Denied(reason, "only for the log"))
         assert b"only for the log" not in body + b"".join(v for _, v in headers)
 

@@ -141,7 +141,7 @@ class TestEvents:
         told = "admitted refused abandoned closed refreshed ticket_issued keys_fetched"
         assert names == told.split()
 
-    def test_row_36_no_event_has_a_field_for_a_credential(self) -> None:
+    def test_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "repeated", "detail", "traceback", "expires_at"}
         allowed |= {"url", "keys", "failure", "error_type", "error_at"}
         for kind in KINDS:
@@ -314,7 +314,7 @@ HOSTILE = {
 FIELDS = ["client", "path", "origin", "identity", "method", "fingerprint", "detail"]
 
 
-class TestRow35Escaping:
+class TestEscaping:
     @cases(("value", "written"), HOSTILE.values(), ids=HOSTILE)
     @cases("name", FIELDS)
     def test_what_a_client_sends_stays_in_its_field(
@@ -388,13 +388,13 @@ class TestTraceback:
     @cases(
         "end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"], ids=ascii
     )
-    def test_row_35_no_line_of_it_can_pass_for_another(self, log: Lines, end: str) -> None:
+    def test_no_line_of_it_can_pass_for_another(self, log: Lines, end: str) -> None:
         log_event(Refused(reason=Reason.ERROR, traceback=f"x{end}INFO websocket admitted: y"))
         first, *rest = log.texts[0].splitlines()
         assert first.startswith("ERROR websocket refused")
         assert rest == ["  x", "  INFO websocket admitted: y"]
 
-    def test_row_36_it_is_text_and_brings_no_local_variables(self, log: Lines) -> None:
+    def test_it_is_text_and_brings_no_local_variables(self, log: Lines) -> None:
         """An error tracker takes them from the frames that hang on `exc_info`."""
         log_event(Refused(reason=Reason.ERROR, traceback=self.TRACEBACK))
         (record,) = log.records
@@ -467,7 +467,7 @@ class TestWhatBroke:
         log_event(Refused(**{**self.FAULT, "error_at": name}))
         assert f"LookupError in {name}: reason=" in log.texts[0]
 
-    def test_row_35_it_stays_on_its_line(self, log: Lines) -> None:
+    def test_it_stays_on_its_line(self, log: Lines) -> None:
         log_event(Refused(**{**self.FAULT, "error_at": "a\nb", "error_type": "x\x1b[2J"}))
         assert (
             log.texts[0].splitlines()[0].startswith("ERROR websocket refused: x\\x1b[2J in a\\nb")
@@ -481,7 +481,7 @@ class TestWhatBroke:
         assert "test_events.py" in vars(record)["error_at"]
 
 
-class TestRow42Observers:
+class TestObservers:
     @cases("build", [JWKS, authenticator], ids=["JWKS", "Authenticator"])
     @cases("observers", [print, "log", ["log"], [None], [nobody]])
     def test_what_is_no_observer_is_an_error(self, build: Any, observers: Any) -> None:
@@ -509,7 +509,7 @@ class TestRow42Observers:
         assert "broken" in record.getMessage()
         assert "no room for it" in log.texts[0]
 
-    def test_row_35_what_it_raises_can_not_forge_a_line(self, log: Lines) -> None:
+    def test_what_it_raises_can_not_forge_a_line(self, log: Lines) -> None:
         def broken(event: Event) -> None:
             raise RuntimeError(f"no room for {event.path}")
 

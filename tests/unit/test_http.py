@@ -170,7 +170,7 @@ async def test_who_is_locked_out_is_told_when_to_come_back() -> None:
 
 
 @cases("broken", ["revocations", "throttle"])
-async def test_row_34_a_store_that_fails_is_unavailable(
+async def test_a_store_that_fails_is_unavailable(
     broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> Any:
@@ -226,7 +226,7 @@ ALL_SOURCES = [
     ],
     ids=["query", "authorization", "header", "cookie", "everywhere", "twice"],
 )
-async def test_row_25_the_scope_has_no_credential_anywhere(
+async def test_the_scope_has_no_credential_anywhere(
     query: str, headers: list[tuple[str, str]], admitted: bool
 ) -> None:
     token = mint() if admitted else mint(SECRET[::-1])
@@ -353,7 +353,7 @@ async def test_only_two_things_can_become_of_a_preflight(preflight: Any) -> None
         guard(Api(), preflight=preflight)
 
 
-async def test_row_25_a_preflight_is_redacted_too() -> None:
+async def test_a_preflight_is_redacted_too() -> None:
     for preflight in ("answer", "pass"):
         app = Api()
         scope = request("OPTIONS", "a=1&token=secret", headers=[*PREFLIGHT, *bearer("secret")])
@@ -698,12 +698,12 @@ async def test_a_refusal_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
     assert (record.name, record.levelname) == ("asgi_wsauth", "WARNING")
     line = logging.Formatter().format(record)
     assert line.startswith("http refused: reason=token_invalid")
-    assert line.isprintable()  # row 35
+    assert line.isprintable()
     assert "s3cr3t" not in repr(vars(record))
 
 
 @cases("token", [mint(), "x"], ids=["admitted", "refused"])
-async def test_row_42_an_observer_that_raises_harms_nothing(
+async def test_an_observer_that_raises_harms_nothing(
     token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(event: Event) -> None:
@@ -786,7 +786,7 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 
 @cases("what", ["middleware", "endpoint"])
 @cases(("verifier", "options", "more"), BROKEN.values(), ids=BROKEN)
-async def test_row_31_whatever_breaks_admits_nobody_and_tells_nothing(
+async def test_whatever_breaks_admits_nobody_and_tells_nothing(
     verifier: Any, options: dict[str, Any], more: dict[str, Any], what: str
 ) -> None:
     app, seen = Api(), list[Event]()
@@ -813,7 +813,7 @@ async def test_a_preflight_that_can_not_be_redacted_is_refused() -> None:
     assert not app.calls
 
 
-async def test_row_30_a_hanging_verifier_is_unavailable_at_the_deadline() -> None:
+async def test_a_hanging_verifier_is_unavailable_at_the_deadline() -> None:
     async def hang(credential: Credential, conn: HTTPConnection) -> Principal | None:
         await anyio.sleep_forever()
         return None
@@ -1341,7 +1341,7 @@ class Down:
 
 
 @cases("hangs", [True, False])
-async def test_row_34_a_store_that_is_down_is_unavailable(hangs: bool) -> None:
+async def test_a_store_that_is_down_is_unavailable(hangs: bool) -> None:
     seen: list[Event] = []
     endpoint = desk(store=Down(hangs), observers=[seen.append], timeout=0.01 if hangs else 5)
     answer = await call(endpoint, ask())
@@ -1462,11 +1462,11 @@ async def test_a_ticket_that_was_issued_has_one_event_without_the_ticket(
     assert [event.name for event in seen] == ["ticket_issued", "refused"]
     told = repr(seen) + "".join(repr(vars(record)) for record in caplog.records)
     assert len(caplog.records) == 2
-    for secret in (ticket, ticket[4:], ticket[10:30], token):  # row 36
+    for secret in (ticket, ticket[4:], ticket[10:30], token):
         assert secret not in told
 
 
-async def test_row_42_an_observer_that_raises_costs_no_ticket(
+async def test_an_observer_that_raises_costs_no_ticket(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(event: Event) -> None:

@@ -177,7 +177,7 @@ async def test_load_user_fills_the_user() -> None:
         ("token={}&token={}", [("cookie", "session={}; session={}")], []),
     ],
 )
-async def test_row_25_the_scope_has_no_credential_anywhere(
+async def test_the_scope_has_no_credential_anywhere(
     query: str, headers: list[tuple[str, str]], subprotocols: list[str], admitted: bool
 ) -> None:
     token = mint() if admitted else mint(SECRET[::-1])
@@ -215,6 +215,17 @@ async def test_it_is_redacted_before_anything_is_sent() -> None:
 
     await guard(App())(scope, connected(), send)
     assert queries == [b"", b""]
+
+
+@cases("rejection", ["accept_then_close", "http_response", "close"])
+@cases(
+    "more", [{"client": 5}, {"client": {}}, {"subprotocols": 5}, {"extensions": 5}, {"headers": 5}]
+)
+async def test_a_scope_that_no_server_should_build_is_refused(rejection: Any, more: Any) -> None:
+    app = App()
+    outcome = await drive(guard(app, rejection=rejection), {**websocket("token=x"), **more})
+    assert not app.calls
+    assert outcome.sent
 
 
 async def test_the_least_scope_that_a_server_may_give() -> None:
@@ -331,7 +342,7 @@ async def test_a_receive_that_returns_no_coroutine() -> None:
         (["base64url.bearer.Z29vZA", "chat", "voice"], "voice", "voice"),
     ],
 )
-async def test_row_26_the_accept_gets_the_marker_where_the_app_chose_nothing(
+async def test_the_accept_gets_the_marker_where_the_app_chose_nothing(
     offered: list[str], chosen: str | None, answered: str
 ) -> None:
     app = App({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"a", b"b")]})
@@ -362,7 +373,7 @@ async def test_an_offer_without_a_credential_is_the_apps_own_affair() -> None:
         (["base64url.bearer.Z29vZA"], None),
     ],
 )
-async def test_row_26_a_refusal_echoes_what_was_offered_but_no_credential(
+async def test_a_refusal_echoes_what_was_offered_but_no_credential(
     offered: list[str], answered: str | None
 ) -> None:
     guarded = guard(App(), nobody, auth={"sources": ALL_SOURCES, "allowed_origins": []})
@@ -492,10 +503,10 @@ async def test_required_scopes(required: Iterable[str], held: str, admitted: boo
         )
 
 
-# The client leaves (row 32)
+# The client leaves
 
 
-async def test_row_32_the_work_is_cancelled_and_the_app_never_called() -> None:
+async def test_the_work_is_cancelled_and_the_app_never_called() -> None:
     client, asked, cancelled = Client(), anyio.Event(), anyio.Event()
 
     async def verifier(credential: Credential, conn: HTTPConnection) -> Principal | None:
@@ -524,7 +535,7 @@ async def test_row_32_the_work_is_cancelled_and_the_app_never_called() -> None:
     client.close()
 
 
-async def test_row_32_it_left_before_the_connect() -> None:
+async def test_it_left_before_the_connect() -> None:
     async def receive() -> Any:
         return DISCONNECT
 
@@ -535,7 +546,7 @@ async def test_row_32_it_left_before_the_connect() -> None:
     assert [type(event) for event in seen] == [Abandoned]
 
 
-async def test_row_32_a_receive_that_raises_is_a_client_that_left() -> None:
+async def test_a_receive_that_raises_is_a_client_that_left() -> None:
     async def receive() -> Any:
         raise RuntimeError("no such connection")
 
@@ -568,7 +579,7 @@ async def test_a_cancelled_handshake_leaves_no_watch_behind(attempt: int) -> Non
         client.close()
 
 
-async def test_row_30_a_hanging_verifier_is_unavailable() -> None:
+async def test_a_hanging_verifier_is_unavailable() -> None:
     async def hang(credential: Credential, conn: HTTPConnection) -> Principal | None:
         await anyio.sleep_forever()
         return None
@@ -725,7 +736,7 @@ async def test_an_app_that_raises_is_the_servers_affair() -> None:
     assert [type(event) for event in seen] == [Admitted, Closed]
 
 
-async def test_row_42_an_observer_that_raises_harms_nothing(
+async def test_an_observer_that_raises_harms_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(event: Event) -> None:
@@ -740,7 +751,7 @@ async def test_row_42_an_observer_that_raises_harms_nothing(
 
 
 @cases("token", ["se cret", "s3cr3t-value", "s3c/r+t=", 's"ecret\\'])
-async def test_row_36_no_credential_in_the_log_or_a_traceback(
+async def test_no_credential_in_the_log_or_a_traceback(
     token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even where a verifier puts it into what it raises."""
@@ -767,7 +778,7 @@ async def test_row_36_no_credential_in_the_log_or_a_traceback(
         assert caplog.records[0].levelname == "ERROR"
 
 
-async def test_row_36_an_error_tracker_that_reads_local_variables_finds_none() -> None:
+async def test_an_error_tracker_that_reads_local_variables_finds_none() -> None:
     """The app's own exception passes through these frames, and trackers send along their locals."""
     import traceback
 
@@ -791,7 +802,7 @@ async def test_row_36_an_error_tracker_that_reads_local_variables_finds_none() -
                 assert token not in repr(getattr(value, "__dict__", None))
 
 
-async def test_row_31_nothing_of_an_error_is_sent() -> None:
+async def test_nothing_of_an_error_is_sent() -> None:
     async def broken(credential: Credential, conn: HTTPConnection) -> Principal | None:
         raise ValueError("the database password is hunter2")
 

@@ -116,9 +116,7 @@ ENCODINGS: dict[str, Callable[[bytes], str | bytes]] = {
 class TestCheckSecret:
     @cases("encode", ENCODINGS.values(), ids=ENCODINGS)
     @cases("size", [16, 32, 64])
-    def test_row_14_random_secrets_pass(
-        self, encode: Callable[[bytes], str | bytes], size: int
-    ) -> None:
+    def test_random_secrets_pass(self, encode: Callable[[bytes], str | bytes], size: int) -> None:
         """100 each, always the same ones, so that this can't fail once in a blue moon."""
         generator = random.Random(size)
         for _ in range(100):
@@ -126,7 +124,7 @@ class TestCheckSecret:
             raw = secret.encode() if isinstance(secret, str) else secret
             assert check_secret("key", secret, minimum=16) == raw
 
-    def test_row_14_a_passphrase_of_unrelated_words_passes(self) -> None:
+    def test_a_passphrase_of_unrelated_words_passes(self) -> None:
         assert check_secret("key", "correct-horse-battery-staple", minimum=16)
 
     def test_a_string_counts_in_bytes_of_utf_8(self) -> None:
@@ -158,7 +156,7 @@ class TestCheckSecret:
             "xxxxxxxx-yyyyyyyy-zzzzzzzz-01234567",
         ],
     )
-    def test_row_14_a_placeholder_is_no_secret(self, secret: str) -> None:
+    def test_a_placeholder_is_no_secret(self, secret: str) -> None:
         for written in (secret, secret.encode(), secret.upper()):
             with pytest.raises(
                 ConfigurationError, match=r"^key must be random, got a place"
@@ -171,27 +169,27 @@ class TestCheckSecret:
         ["=" * 64, "ab" * 32, "1234567" * 8, "0" * 32, b"\x00" * 64, b"\x00\xff" * 32],
         ids=range(6),
     )
-    def test_row_14_hardly_any_different_characters_are_no_secret(self, secret: str) -> None:
+    def test_hardly_any_different_characters_are_no_secret(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match="placeholder"):
             check_secret("key", secret, minimum=16)
 
-    def test_row_14_five_different_characters_may_be_one(self) -> None:
+    def test_five_different_characters_may_be_one(self) -> None:
         assert check_secret("key", "13524" * 5, minimum=16)
 
     @cases("secret", ["", b""])
-    def test_row_14_nothing_is_no_secret(self, secret: str | bytes) -> None:
+    def test_nothing_is_no_secret(self, secret: str | bytes) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must not be empty"):
             check_secret("key", secret, minimum=1)
 
     @cases("size", [1, 31])
-    def test_row_14_a_short_one_is_no_secret(self, size: int) -> None:
+    def test_a_short_one_is_no_secret(self, size: int) -> None:
         secret = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"[:size]
         with pytest.raises(ConfigurationError, match=f"key must .* 32 bytes, got {size};") as info:
             check_secret("key", secret, minimum=32)
         assert size == 1 or secret not in str(info.value)
 
     @cases("secret", [None, 12345678901234567890, ["a"], bytearray(40), object()])
-    def test_row_14_what_is_no_string_is_no_secret(self, secret: object) -> None:
+    def test_what_is_no_string_is_no_secret(self, secret: object) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must be a string or bytes, got "):
             check_secret("key", secret, minimum=16)
 
@@ -203,7 +201,7 @@ class TestCheckSecret:
     @cases(
         "secret", ["hunter2", "changeme-with-my-real-one-Kq8", "zyzyzyzyzyzyzyzyzyzyzyzyzyzyzyzyzy"]
     )
-    def test_row_36_nothing_that_is_raised_tells_the_secret(self, secret: str) -> None:
+    def test_nothing_that_is_raised_tells_the_secret(self, secret: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             check_secret("key", secret, minimum=16)
         assert secret not in "".join(traceback.format_exception(caught.value))
@@ -215,13 +213,13 @@ class TestCheckSecret:
 
 
 class TestAtTheEnds:
-    """Case 18: what was read from a file often has a newline at its end, and fits nothing."""
+    """What was read from a file often has a newline at its end, and fits nothing."""
 
     SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1U"
 
     @cases("form", ["{}\n", "{}\r\n", " {}", "{} ", "\t{}", "\n{}\n", "{}\u00a0"])
     @cases("check", [check_secret, check_key])
-    def test_case_18_a_space_or_newline_is_named(self, form: str, check: Any) -> None:
+    def test_a_space_or_newline_is_named(self, form: str, check: Any) -> None:
         options = {"minimum": 16} if check is check_secret else {}
         written = form.format(self.SECRET)
         for secret in (written, written.encode()) if written.isascii() else (written,):
@@ -240,11 +238,11 @@ class TestAtTheEnds:
 
 
 class TestAWordOfTheList:
-    """Case 18: it makes no placeholder of a secret that is one without it."""
+    """It makes no placeholder of a secret that is none without it."""
 
     @cases("word", _PLACEHOLDERS)
     @cases("size", [32, 48, 64])
-    def test_case_18_in_a_random_secret_it_does_no_harm(self, word: str, size: int) -> None:
+    def test_in_a_random_secret_it_does_no_harm(self, word: str, size: int) -> None:
         generator = random.Random(f"{word}{size}")
         for _ in range(10):
             secret = ENCODINGS["token_urlsafe"](generator.randbytes(size))
@@ -267,7 +265,7 @@ class TestAWordOfTheList:
             "changeme changeme rF3vN8wq0Z",
         ],
     )
-    def test_case_18_padding_does_not_save_it(self, secret: str) -> None:
+    def test_padding_does_not_save_it(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match="got a placeholder"):
             check_secret("key", secret, minimum=16)
 
@@ -289,7 +287,7 @@ class SecretStr:
     ],
 )
 @cases("check", [check_secret, check_key])
-def test_case_38_what_only_leads_to_a_secret_is_named(given: object, told: str, check: Any) -> None:
+def test_what_only_leads_to_a_secret_is_named(given: object, told: str, check: Any) -> None:
     options = {"minimum": 16} if check is check_secret else {}
     with pytest.raises(ConfigurationError) as caught:
         check("key", given, **options)
@@ -334,7 +332,7 @@ class TestCheckScopes:
 
 
 class TestCheckAsync:
-    """Case 37: a verifier, a `load_user` or a `lookup` that is surely not async is refused."""
+    """A verifier, a `load_user` or a `lookup` that is surely not async is refused."""
 
     async def verify(self, credential: object, conn: object) -> None: ...
 
@@ -370,11 +368,11 @@ class TestCheckAsync:
             dict.get,  # written in C: nothing is known of it
         ]
 
-    def test_case_37_what_may_be_one_is_taken(self) -> None:
+    def test_what_may_be_one_is_taken(self) -> None:
         for function in self.accepted():
             assert check_async("load_user", function, takes=2, example="") is function
 
-    def test_case_37_what_is_surely_none_is_refused(self) -> None:
+    def test_what_is_surely_none_is_refused(self) -> None:
         class Plain:
             def __call__(self, credential: object, conn: object) -> None: ...
 
@@ -384,7 +382,7 @@ class TestCheckAsync:
             with pytest.raises(ConfigurationError, match=r"^load_user must be an async function"):
                 check_async("load_user", function, takes=2, example="")
 
-    def test_case_37_a_class_is_no_object_of_it(self) -> None:
+    def test_a_class_is_no_object_of_it(self) -> None:
         with pytest.raises(ConfigurationError, match=r"write TestCheckAsync\(\.\.\.\)"):
             check_async("verifiers", TestCheckAsync, takes=2, example="")
 

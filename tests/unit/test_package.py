@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TypeGuard
 
 import pytest
+from cases import cases
 
 import asgi_wsauth
 
@@ -111,7 +113,7 @@ def test_every_file_has_its_place() -> None:
     assert {name for name, path in FILES.items() if not is_empty(path)} == set(PLACES)
 
 
-@pytest.mark.parametrize("name", sorted(PLACES))
+@cases("name", sorted(PLACES))
 def test_imports_point_only_down(name: str) -> None:
     row, place = PLACES[name]
     for other in imported(FILES[name]):
@@ -136,10 +138,12 @@ def test_the_map_in_the_docstring_is_that_list() -> None:
 # Who may touch what
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
 def attributes(module: ast.Module) -> set[str]:
     """What the classes of a module call their own: fields, methods, slots, what they set."""
     own: set[str] = set()
@@ -161,7 +165,7 @@ def is_own(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id in ("self", "cls")
 
 
-@pytest.mark.parametrize("name", sorted(PLACES))
+@cases("name", sorted(PLACES))
 def test_no_file_reads_a_private_attribute_of_another_ones_objects(name: str) -> None:
     module = tree(FILES[name])
     own = attributes(module)
@@ -173,7 +177,7 @@ def test_no_file_reads_a_private_attribute_of_another_ones_objects(name: str) ->
             assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
 
 
-@pytest.mark.parametrize("name", sorted(PLACES))
+@cases("name", sorted(PLACES))
 def test_no_file_writes_an_attribute_of_another_ones_objects(name: str) -> None:
     module = tree(FILES[name])
     others = set().union(*(attributes(tree(FILES[other])) for other in PLACES if other != name))
@@ -183,7 +187,7 @@ def test_no_file_writes_an_attribute_of_another_ones_objects(name: str) -> None:
             assert mine, f"line {node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("name", sorted(PLACES))
+@cases("name", sorted(PLACES))
 def test_no_file_is_longer_than_350_lines_and_no_function_than_45(name: str) -> None:
     """Without its docstring."""
     assert len(FILES[name].read_text().splitlines()) <= 350

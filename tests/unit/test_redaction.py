@@ -93,7 +93,7 @@ class TestNames:
             ("['chat', '" + PREFIX + "{}']", "['chat', '" + PREFIX + "[]']"),
         ],
     )
-    def test_row_36_what_stands_behind_a_name_is_cut(self, text: str, clean: str) -> None:
+    def test_what_stands_behind_a_name_is_cut(self, text: str, clean: str) -> None:
         clean = clean.replace("{{", "{").replace("}}", "}").replace("[]", HIDDEN)
         assert logged(text.replace("{{", "{").replace("}}", "}").replace("{}", SECRET)) == clean
 
@@ -111,7 +111,7 @@ class TestNames:
         ],
         ids=str,
     )
-    def test_row_36_the_names_are_the_ones_of_the_sources(self, source: Any, text: str) -> None:
+    def test_the_names_are_the_ones_of_the_sources(self, source: Any, text: str) -> None:
         made = record(text)
         assert build(source).filter(made)
         assert SECRET not in made.getMessage()
@@ -120,7 +120,7 @@ class TestNames:
         assert build(QueryParam("another")).filter(made)
         assert made.getMessage() == text
 
-    def test_row_36_the_value_of_a_spaced_parameter_name(self) -> None:
+    def test_the_value_of_a_spaced_parameter_name(self) -> None:
         made = record(f"/ws?a+b={SECRET}")
         assert build(QueryParam("a b")).filter(made)
         assert SECRET not in made.getMessage()
@@ -135,13 +135,13 @@ class TestNames:
             b"GET /ws HTTP/1.1\r\nSec-WebSocket-Protocol: bearer, s3cr3t\r\n\r\n",
         ],
     )
-    def test_row_36_a_request_in_raw_bytes(self, raw: bytes) -> None:
+    def test_a_request_in_raw_bytes(self, raw: bytes) -> None:
         """Its repr has the letters \\r\\n before each name."""
         assert "s3cr3t" not in logged("received %r", raw)
         assert "s3cr3t" not in logged(raw.decode())
 
     @cases("value", ["a's3cr3t", "a,s3cr3t", "a;s3cr3t"])
-    def test_row_36_a_parameter_ends_where_the_source_says(self, value: str) -> None:
+    def test_a_parameter_ends_where_the_source_says(self, value: str) -> None:
         """Which is at the next `&`: `encodeURIComponent` leaves a quote as it is."""
         scope = websocket(f"token={value}&b=2")
         assert QueryParam("token").extract(HTTPConnection(scope)) == value
@@ -179,7 +179,7 @@ class TestShapes:
             "\x1b[32m{}\x1b[0m",
         ],
     )
-    def test_row_36_it_is_cut_wherever_it_stands(self, text: str, make: Callable[[], str]) -> None:
+    def test_it_is_cut_wherever_it_stands(self, text: str, make: Callable[[], str]) -> None:
         credential = make()
         clean = logged(text.replace("{}", credential))
         for part in credential.split("."):
@@ -338,7 +338,7 @@ class TestServers:
         ],
         ids=repr,
     )
-    def test_row_36_any_message_and_any_argument(self, msg: Any, args: tuple[Any, ...]) -> None:
+    def test_any_message_and_any_argument(self, msg: Any, args: tuple[Any, ...]) -> None:
         text = logged(msg, *args)
         assert SECRET not in text
         assert HIDDEN in text
@@ -355,7 +355,7 @@ class TestExceptions:
         except RuntimeError:
             return sys.exc_info()
 
-    def test_row_36_a_traceback_is_redacted_for_every_handler(self) -> None:
+    def test_a_traceback_is_redacted_for_every_handler(self) -> None:
         made = record("failed", exc_info=self.raised(f"bad /ws?token={SECRET}"))
         assert REDACT.filter(made) is True
         for _ in range(2):
@@ -416,7 +416,7 @@ class TestBrokenRecords:
         ],
         ids=repr,
     )
-    def test_row_36_what_is_reported_of_it_is_redacted(
+    def test_what_is_reported_of_it_is_redacted(
         self, msg: str, args: tuple[Any, ...], capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The standard library writes message and arguments to stderr."""
@@ -451,7 +451,7 @@ def test_a_hostile_line_takes_linear_time(piece: str) -> None:
 
 
 @cases("line", ["session = {}", "{{'token': '{}'}}", "[('session', '{}')]", '{{"token": "{}"}}'])
-def test_row_36_a_name_and_a_value_in_other_notations(line: str) -> None:
+def test_a_name_and_a_value_in_other_notations(line: str) -> None:
     made = record(line.format(SECRET).replace("%", "%%"))
     assert REDACT.filter(made) is True
     assert SECRET not in made.getMessage()
@@ -473,7 +473,7 @@ def percent(text: str) -> str:
 
 
 class TestForms:
-    """Case 33 of what strangers and the world send: the same name and value in other notations."""
+    """The same name and value as the world writes them in other notations."""
 
     @cases(
         "line",
@@ -534,7 +534,7 @@ class TestForms:
             r"url=/ws?a=1\u0026token={}",
         ],
     )  # fmt: skip
-    def test_row_36_it_is_cut_in_every_notation(self, line: str) -> None:
+    def test_it_is_cut_in_every_notation(self, line: str) -> None:
         for value in (
             SECRET,
             percent(SECRET),
@@ -559,14 +559,14 @@ class TestForms:
 
     @cases("value", ["a's3cr3t", 'a"s3cr3t', r"a\s3cr3t", r"a\"s3cr3t"])
     @cases("name", ["token", "session", "x-api-key"])
-    def test_row_36_a_quote_of_the_value_does_not_end_it(self, name: str, value: str) -> None:
+    def test_a_quote_of_the_value_does_not_end_it(self, name: str, value: str) -> None:
         for text in (f"{name}: {value}", repr({name: value}), repr(repr({name: value}))):
             assert "s3cr3t" not in logged(text.replace("%", "%%"))
 
     @cases("times", [1, 2])
     @cases("make", [mint, lambda: "wst_" + "A" * 22, lambda: "wsk_" + "-_" * 16])
     @cases("text", ["{}", "/a/{}", "x={}&y=1", "'{}' ", "~{}", "%%{}", "%2F{}"])
-    def test_row_36_a_shape_is_known_by_its_escapes(
+    def test_a_shape_is_known_by_its_escapes(
         self, text: str, make: Callable[[], str], times: int
     ) -> None:
         credential = make()
@@ -591,7 +591,7 @@ class TestForms:
             {"type": "connection_init", "payload": {"accessToken": SECRET}},
         ],
     )
-    def test_row_36_the_first_message_is_known(self, message: dict[str, Any]) -> None:
+    def test_the_first_message_is_known(self, message: dict[str, Any]) -> None:
         for text in (json.dumps(message), json.dumps(json.dumps(message))):
             made = record("< TEXT '%s' [54 bytes]", text)
             assert build(FirstMessage()).filter(made)
@@ -673,7 +673,7 @@ class TestLogPatterns:
     ],
 )  # fmt: skip
 @cases("end", ["", "'"])
-def test_row_24_a_hostile_line_of_any_notation_takes_linear_time(piece: str, end: str) -> None:
+def test_a_hostile_line_of_any_notation_takes_linear_time(piece: str, end: str) -> None:
     """Quadratic work would take minutes for the whole of it."""
     made = record("%s", piece * (LENGTH // len(piece)) + end)
     assert REDACT.filter(made) is True

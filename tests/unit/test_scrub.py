@@ -35,14 +35,14 @@ def escaped(value: str, times: int = 1, every: int = 1) -> str:
         lambda value: quote(value, safe=""),
     ],
 )
-def test_row_36_every_way_to_write_it_down(form: object, value: str) -> None:
+def test_every_way_to_write_it_down(form: object, value: str) -> None:
     written = form(value)  # type: ignore[operator]
     assert scrubbed(f"<{written}>", [value]) == f"<{HIDDEN}>"
 
 
 @cases("times", [1, 2, 3])
 @cases("every", [1, 2, 5])
-def test_row_36_whichever_characters_are_escaped_and_however_often(times: int, every: int) -> None:
+def test_whichever_characters_are_escaped_and_however_often(times: int, every: int) -> None:
     written = escaped(OPAQUE, times, every)
     text = f"GET /ws?token={written}&a=%20 100% {written}"
     assert scrubbed(text, [OPAQUE]) == f"GET /ws?token={HIDDEN}&a=%20 100% {HIDDEN}"

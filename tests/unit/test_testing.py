@@ -209,11 +209,11 @@ class TestMakeJwt:
         assert jwt.get_unverified_header(make_jwt(None, algorithm="none"))["alg"] == "none"
 
     @cases("key", [None, Path("key.pem")])
-    def test_case_38_what_only_leads_to_a_key_is_named(self, key: object) -> None:
+    def test_what_only_leads_to_a_key_is_named(self, key: object) -> None:
         with pytest.raises(ConfigurationError, match=r"^key must be a secret or a private key, "):
             make_jwt(key)
 
-    def test_case_36_one_string_is_no_list_of_scopes(self) -> None:
+    def test_one_string_is_no_list_of_scopes(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^scopes must be a list, got one string"):
             make_jwt(SECRET, scopes="chat")
 

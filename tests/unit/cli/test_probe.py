@@ -500,7 +500,7 @@ BLOCK = b"x" * 65536
     }.values(),
     ids=lambda value: "",
 )
-def test_row_24_a_server_that_sends_without_end_fills_no_memory(reply: bytes, more: bytes) -> None:
+def test_a_server_that_sends_without_end_fills_no_memory(reply: bytes, more: bytes) -> None:
     """What comes after the end of patience is read and dropped, for a second or two."""
     with hostile(reply, more) as url:
         done = subprocess.run(
@@ -525,7 +525,7 @@ def test_row_24_a_server_that_sends_without_end_fills_no_memory(reply: bytes, mo
     }.values(),
     ids=lambda value: "",
 )
-def test_row_24_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
+def test_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
     probe: Any, reply: bytes, more: bytes, seen: str | None
 ) -> None:
     with hostile(reply, more, pause=0.02) as url:
@@ -544,7 +544,7 @@ def test_who_is_sent_a_great_deal_has_got_in(probe: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"])
-def test_row_35_what_is_told_of_an_odd_answer_is_short(probe: Any, name: str) -> None:
+def test_what_is_told_of_an_odd_answer_is_short(probe: Any, name: str) -> None:
     odd = f"{name}: {'x' * 5000}\r\n".encode()
     with hostile(OPENED + odd + b"\r\n", b"x", pause=0.01) as url:
         probed = probe(url, patience="0.2")

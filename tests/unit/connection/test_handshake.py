@@ -100,7 +100,7 @@ async def test_a_chain_that_waits_twice_is_watched_once() -> None:
 
 
 @cases("look", [1, 2, 3])
-async def test_row_32_whenever_the_client_leaves_the_work_is_cancelled(
+async def test_whenever_the_client_leaves_the_work_is_cancelled(
     look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Hangs(MemoryStore):
@@ -141,7 +141,7 @@ class _Deaf:
         self.sockets: dict[Any, None] = {}
 
 
-async def test_row_32_a_client_that_left_before_the_second_wait() -> None:
+async def test_a_client_that_left_before_the_second_wait() -> None:
     """The watch has ended by then, so the wait is told at once."""
 
     class Hangs(MemoryStore):
@@ -280,7 +280,7 @@ async def test_a_client_that_says_nothing_is_missing() -> None:
 
 
 @cases("when", ["before the connect", "before its message", "while it is accepted"])
-async def test_row_32_a_client_that_leaves_instead(when: str) -> None:
+async def test_a_client_that_leaves_instead(when: str) -> None:
     class Gone(Wire):
         async def send(self, message: dict[str, Any]) -> None:
             if "accepted" in when and message["type"] == "websocket.accept":
@@ -297,7 +297,7 @@ async def test_row_32_a_client_that_leaves_instead(when: str) -> None:
     assert wire.kinds == (["accept", "close"] if when == "before its message" else ["close"])
 
 
-async def test_row_32_a_receive_that_raises_is_a_client_that_left() -> None:
+async def test_a_receive_that_raises_is_a_client_that_left() -> None:
     messages = iter([CONNECT])
 
     async def receive() -> Any:
@@ -339,7 +339,7 @@ async def test_while_its_message_is_verified_the_client_is_heard(when: str) -> N
         assert app.got == [CONNECT, early, LEFT]
 
 
-async def test_row_40_no_more_than_so_many_wait() -> None:
+async def test_no_more_than_so_many_wait() -> None:
     """Nor does one that is refused because of it take anybody else's place."""
     source = FirstMessage(max_waiting=2)
     app = App()
@@ -430,7 +430,7 @@ async def test_a_source_in_the_handshake_that_can_not_be_read_is_judged_first() 
     assert outcome.received == 1
 
 
-async def test_row_36_it_is_in_no_event_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_is_in_no_event_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     async def chatty(credential: Credential, conn: HTTPConnection) -> Principal | None:
         raise ValueError(f"at {credential.value}")
 

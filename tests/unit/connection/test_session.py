@@ -211,7 +211,7 @@ async def is_revoked(door: Door) -> None:
 
 @cases(("end", "told"), [(expires, EXPIRED), (is_revoked, REVOKED)], ids=["expiry", "revocation"])
 @cases("app", APPS, ids=named)
-async def test_row_37_whatever_the_app_does_there_is_one_close(
+async def test_whatever_the_app_does_there_is_one_close(
     app: Any, end: Any, told: tuple[int, str]
 ) -> None:
     door = Door(Seat() if isinstance(app, Seat) else app, grace=0)
@@ -230,7 +230,7 @@ async def test_row_37_whatever_the_app_does_there_is_one_close(
     assert door.left_over == []
 
 
-async def test_row_37_it_ends_when_the_time_has_passed_and_not_before() -> None:
+async def test_it_ends_when_the_time_has_passed_and_not_before() -> None:
     door = Door(Seat(), known={"a": alice(100)})
     async with running(door) as wire:
         await until(lambda: wire.kinds == ["accept"] and wire.waiting)
@@ -240,7 +240,7 @@ async def test_row_37_it_ends_when_the_time_has_passed_and_not_before() -> None:
         door.pass_time(0.1)
 
 
-async def test_row_37_nobody_has_to_look_at_the_clock() -> None:
+async def test_nobody_has_to_look_at_the_clock() -> None:
     door = Door(Seat())
     async with running(door) as wire:
         await until(lambda: wire.kinds == ["accept"])
@@ -249,7 +249,7 @@ async def test_row_37_nobody_has_to_look_at_the_clock() -> None:
 
 
 @cases("rejection", ["accept_then_close", "http_response", "close"])
-async def test_row_37_before_the_app_has_answered_it_is_refused(rejection: Any) -> None:
+async def test_before_the_app_has_answered_it_is_refused(rejection: Any) -> None:
     door = Door(never_answers, grace=0, rejection=rejection)
     async with running(door) as wire:
         await until(lambda: door.told)
@@ -264,7 +264,7 @@ async def test_row_37_before_the_app_has_answered_it_is_refused(rejection: Any) 
     )
 
 
-async def test_row_37_between_the_decision_and_the_app() -> None:
+async def test_between_the_decision_and_the_app() -> None:
     """The clock moves while the handshake is claimed."""
 
     class Store(MemoryStore):
@@ -301,7 +301,7 @@ async def hears_of_the_client(scope: Any, receive: Any, send: Any) -> None:
 
 @cases("app", [closes, answers_with_http, hears_of_the_client], ids=named)
 @cases("end", [expires, is_revoked], ids=["expiry", "revocation"])
-async def test_row_37_what_has_just_ended_by_itself_is_not_ended_again(app: Any, end: Any) -> None:
+async def test_what_has_just_ended_by_itself_is_not_ended_again(app: Any, end: Any) -> None:
     tidied, proceed = anyio.Event(), anyio.Event()
 
     async def tidy(scope: Any, receive: Any, send: Any) -> None:
@@ -366,7 +366,7 @@ async def test_a_message_of_a_kind_unknown_here_does_not_unguard_the_socket() ->
     assert wire.close == EXPIRED
 
 
-async def test_row_38_revoked_while_it_is_claimed() -> None:
+async def test_revoked_while_it_is_claimed() -> None:
     """After the verdict and before the socket is registered: nobody would hear of it."""
 
     class Store(MemoryStore):
@@ -390,7 +390,7 @@ async def test_row_38_revoked_while_it_is_claimed() -> None:
     assert door.left_over == []
 
 
-async def test_row_38_a_store_that_breaks_while_it_is_claimed_admits_nobody() -> None:
+async def test_a_store_that_breaks_while_it_is_claimed_admits_nobody() -> None:
     class Short(MemoryStore):
         looked_up = 0
 
@@ -410,7 +410,7 @@ async def test_row_38_a_store_that_breaks_while_it_is_claimed_admits_nobody() ->
 
 
 @cases("same_store", [True, False])
-async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None:
+async def test_revoked_before_its_slot_is_taken(same_store: bool) -> None:
     class Store(MemoryStore):
         async def take_slot(self, slot: Any, /, **more: Any) -> Any:
             await door.revocations.revoke_user("alice")
@@ -427,9 +427,7 @@ async def test_row_38_revoked_before_its_slot_is_taken(same_store: bool) -> None
 
 
 @cases(("same_store", "looks"), [(True, 1), (False, 2)])
-async def test_row_38_a_store_of_both_is_asked_on_the_same_way(
-    same_store: bool, looks: int
-) -> None:
+async def test_a_store_of_both_is_asked_on_the_same_way(same_store: bool, looks: int) -> None:
     """For a slot, and once more for what was revoked: each way to a store takes its time."""
 
     class Store(MemoryStore):
@@ -448,7 +446,7 @@ async def test_row_38_a_store_of_both_is_asked_on_the_same_way(
         assert store.asked == looks
 
 
-async def test_row_38_revoked_after_the_last_look_and_before_the_app() -> None:
+async def test_revoked_after_the_last_look_and_before_the_app() -> None:
     """It is registered by then, and hears of it while it waits for something else."""
 
     class Store(MemoryStore):
@@ -910,6 +908,31 @@ async def test_an_error_that_only_tells_of_the_end_is_none(
     assert door.left_over == []
 
 
+async def test_what_an_app_raises_when_it_is_cancelled_is_the_servers_affair() -> None:
+    async def waits() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise LookupError("bug")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        async with anyio.create_task_group() as group:
+            group.start_soon(waits)
+            await anyio.sleep_forever()
+
+    door, wire = Door(app, grace=0), Wire()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with anyio.create_task_group() as group:
+            group.start_soon(door, websocket("token=a"), wire.receive, wire.send)
+            await until(lambda: wire.kinds)
+            door.pass_time(100)
+    assert caught.value.subgroup(LookupError)
+    assert wire.close == EXPIRED
+    assert door.left_over == []
+
+
 @cases("first", ["the end", "the server"])
 async def test_an_app_that_the_server_cancels_at_the_same_moment_is_cancelled(first: str) -> None:
     """The server's word counts, whatever else happens: it would wait for ever."""
@@ -1106,7 +1129,7 @@ async def test_without_expiry_time_ends_nothing() -> None:
 
 
 @cases("expires_in", [1e9, 1e12, 1e300, inf], ids=str)
-async def test_row_39_an_end_that_is_centuries_away_is_no_overflow(expires_in: float) -> None:
+async def test_an_end_that_is_centuries_away_is_no_overflow(expires_in: float) -> None:
     app = Seat()
     door = Door(app, known={"a": alice(expires_in), "b": alice(100)}, refresh_message=TELL)
     async with running(door) as wire:
@@ -1277,7 +1300,7 @@ async def no_more(principal: Principal, conn: HTTPConnection) -> Any:
     ],
     ids=lambda value: value.name if isinstance(value, Reason) else value[:9].replace("ä", "umlaut"),
 )
-async def test_row_39_a_refresh_that_is_refused_changes_nothing(token: str, reason: Reason) -> None:
+async def test_a_refresh_that_is_refused_changes_nothing(token: str, reason: Reason) -> None:
     app = Seat()
     known = {
         "a": alice(scopes=["chat"]),
@@ -1402,7 +1425,7 @@ class Slow(MemoryStore):
 
 @cases("revoked", ["the old one", "the new one", "the user"])
 @cases("moment", [1, 2, 3])
-async def test_row_38_revoked_while_it_is_refreshed(revoked: str, moment: int) -> None:
+async def test_revoked_while_it_is_refreshed(revoked: str, moment: int) -> None:
     """At whichever moment: during the first look, during the second one, or afterwards."""
     app, store = Seat(), Slow()
     known = {"a": alice(token_id="old", issued_at=NOW), "b": alice(900, token_id="new")}
@@ -1455,7 +1478,7 @@ async def test_row_38_revoked_while_it_is_refreshed(revoked: str, moment: int) -
 
 
 @cases("failure", ["the new one is revoked", "the store fails", "the app gives up"])
-async def test_row_38_the_old_one_is_revoked_during_a_refresh_that_fails(failure: str) -> None:
+async def test_the_old_one_is_revoked_during_a_refresh_that_fails(failure: str) -> None:
     """As an issuer does that rotates tokens: whoever goes on with the old one is ended."""
     app = Seat()
     known = {"a": alice(token_id="old", issued_at=NOW), "b": alice(900, token_id="new")}
@@ -1598,7 +1621,7 @@ async def test_without_the_option_such_a_message_is_the_apps() -> None:
 
 
 @cases("when", ["before its accept", "after its close"])
-async def test_row_25_the_app_sees_no_refresh_when_none_can_be_answered_either(when: str) -> None:
+async def test_the_app_sees_no_refresh_when_none_can_be_answered_either(when: str) -> None:
     got = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

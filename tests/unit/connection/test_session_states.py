@@ -290,7 +290,7 @@ async def run(
             assert closed[0].reason is not None
             assert message["code"] == closed[0].reason.close_code
     assert app.got[1:].count(CONNECT) == 0
-    assert all(TELL not in (message.get("text") or "") for message in app.got)  # row 25
+    assert all(TELL not in (message.get("text") or "") for message in app.got)
     # Only the app's own errors are raised.
     assert [type(error.exceptions[0]) for error in raised] == [Bug] * len(raised)  # type: ignore[attr-defined]
     assert len(raised) <= app.raised
@@ -348,7 +348,7 @@ def all_orders(number: int) -> Callable[[Any], Any]:
 
 @pytest.mark.both_loops
 @all_orders(400)
-def test_row_37_whatever_the_order_there_is_one_end(
+def test_whatever_the_order_there_is_one_end(
     anyio_backend: str,
     program: list[tuple[str, int]],
     slowness: int,

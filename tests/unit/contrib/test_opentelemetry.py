@@ -298,7 +298,7 @@ def test_who_it_was_is_told_only_where_that_is_wanted(identities: bool, told: st
 
 
 @cases("value", ["a\ud800b", "\x1b[2J", "\u202e", "a" * 100_000], ids=ascii)
-def test_row_35_what_a_client_sends_can_be_exported(value: str) -> None:
+def test_what_a_client_sends_can_be_exported(value: str) -> None:
     telemetry = Telemetry(identities=True)
     telemetry.observer(Admitted(identity=value, path=value, client=value))
     broken = Refused(reason=Reason.ERROR, close_code=1011, detail=value, path=value)
@@ -408,11 +408,11 @@ def test_the_buckets_are_seconds() -> None:
     assert {0.0025, 0.005} <= set(getattr(point, "explicit_bounds", ()))
 
 
-# Row 36
+# No credential is exported
 
 
 @pytest.mark.anyio
-async def test_row_36_nothing_that_is_exported_has_a_token() -> None:
+async def test_nothing_that_is_exported_has_a_token() -> None:
     """Not where it is good, bad, in two places, or said by the verifier that broke on it."""
 
     async def breaks(credential: Credential, conn: Any) -> Principal | None:
@@ -431,7 +431,7 @@ async def test_row_36_nothing_that_is_exported_has_a_token() -> None:
     assert "secret" not in telemetry.exported
 
 
-def test_row_36_metrics_have_nothing_that_a_client_sends() -> None:
+def test_metrics_have_nothing_that_a_client_sends() -> None:
     telemetry = Telemetry(identities=True)
     sent = {name: f"sent-{name}" for name in "client path origin identity fingerprint".split()}
     for event, _ in COUNTED:

@@ -150,7 +150,7 @@ def test_how_long_it_took_is_told_in_seconds() -> None:
     assert value("wsauth_handshake_duration_seconds_bucket", {**labels, "le": "0.0025"}) == 0
 
 
-def test_row_36_no_label_has_what_a_client_sends() -> None:
+def test_no_label_has_what_a_client_sends() -> None:
     """Nor what only one user has: each value of a label is kept until the process ends."""
     metrics = Metrics()
     secret = {name: f"secret-{name}" for name in "client path origin identity fingerprint".split()}

@@ -122,7 +122,7 @@ class TestWorkThatWaits:
 
         assert await call_on_first_wait(work(), Journal().note("")) == "result"
 
-    async def test_row_32_cancelling_the_caller_cancels_it(self) -> None:
+    async def test_cancelling_the_caller_cancels_it(self) -> None:
         journal = Journal()
 
         async def work() -> None:
@@ -137,7 +137,7 @@ class TestWorkThatWaits:
         assert scope.cancelled_caught
         assert journal == ["cleaned up"]
 
-    async def test_row_30_a_deadline_that_is_set_late_holds(self) -> None:
+    async def test_a_deadline_that_is_set_late_holds(self) -> None:
         with anyio.CancelScope() as scope:
 
             def on_first_wait() -> None:

@@ -162,7 +162,7 @@ async def test_revocations_in_the_same_store_come_on_the_same_way() -> None:
     assert await limit.take_slot(Socket(), [("user", "bob"), ("user", "alice")]) == [None, NOW]
 
 
-async def test_row_34_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
+async def test_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Down(MemoryStore):
@@ -453,7 +453,7 @@ async def test_what_counts_as_one_address(client: str | None, counted_as: str | 
 
 
 @cases("method", ["get", "incr", "get_expiry"])
-async def test_row_34_a_storage_that_fails_lets_nobody_in(
+async def test_a_storage_that_fails_lets_nobody_in(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -476,7 +476,7 @@ async def test_row_34_a_storage_that_fails_lets_nobody_in(
 
 @pytest.mark.both_loops(False)  # it never waits, so once is enough
 @cases("addresses", [1, 50])
-async def test_row_40_a_flood_of_bad_handshakes_is_bounded(
+async def test_a_flood_of_bad_handshakes_is_bounded(
     addresses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One number for each address, for as long as the rate's time; and no verifier is asked."""
@@ -500,7 +500,7 @@ async def test_row_40_a_flood_of_bad_handshakes_is_bounded(
 
 
 @pytest.mark.both_loops(False)
-async def test_row_40_a_refusal_costs_less_than_an_admission() -> None:
+async def test_a_refusal_costs_less_than_an_admission() -> None:
     """In calls, which unlike time can be counted."""
     long = "x" * 8_000
     throttle = FailureThrottle("1/minute")

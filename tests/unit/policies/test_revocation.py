@@ -157,7 +157,7 @@ class Down(MemoryStore):
         raise OSError("redis://user:hunter2@cache")
 
 
-async def test_row_34_a_store_that_fails_is_unavailable() -> None:
+async def test_a_store_that_fails_is_unavailable() -> None:
     revocations = Revocations(Down())
     for attempt in (
         revocations.check(alice()),

@@ -258,7 +258,7 @@ async def test_a_place_that_is_given_back_is_free() -> None:
 # In the process's memory
 
 
-async def test_row_28_memory_is_bounded_and_the_oldest_go_first(
+async def test_memory_is_bounded_and_the_oldest_go_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local_counts, "_MOST_ADDRESSES", 100)
@@ -275,7 +275,7 @@ async def test_row_28_memory_is_bounded_and_the_oldest_go_first(
         await throttle.precheck("198.51.100.1")
 
 
-async def test_row_28_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     throttle = FailureThrottle("5/minute")
     for number in range(100):
         await throttle.count(f"10.0.0.{number}")
@@ -618,7 +618,7 @@ HERE, THERE = "https://chat.example", "https://evil.example"
     ids=str,
 )
 @cases("protocol", ["websocket", "http"])
-async def test_27_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol: str) -> None:
+async def test_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol: str) -> None:
     auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"))
     scope = {"headers": list(said.items()), "type": protocol}
     told = await verdicts(auth, tokens=guesses(20), scope=scope)
@@ -639,14 +639,14 @@ async def test_27_a_foreign_page_locks_nobody_out(said: dict[str, str], protocol
     ],
     ids=str,
 )
-async def test_27_what_a_page_of_ones_own_sends_counts(said: dict[str, str]) -> None:
+async def test_what_a_page_of_ones_own_sends_counts(said: dict[str, str]) -> None:
     auth = authenticator(Slow(), throttle=FailureThrottle("1/minute"))
     scope = {"headers": list(said.items())}
     assert await verdicts(auth, tokens=["bad"], scope=scope) == {Reason.INVALID: 1}
     assert await verdicts(auth, tokens=["good"]) == {Reason.THROTTLED: 1}
 
 
-async def test_27_an_allowed_origin_is_none_from_elsewhere() -> None:
+async def test_an_allowed_origin_is_none_from_elsewhere() -> None:
     auth = authenticator(
         Slow(), throttle=FailureThrottle("1/minute"), allowed_origins=["https://app.example"]
     )
@@ -655,7 +655,7 @@ async def test_27_an_allowed_origin_is_none_from_elsewhere() -> None:
     assert await verdicts(auth, tokens=["good"]) == {Reason.THROTTLED: 1}
 
 
-async def test_27_where_origins_are_named_a_foreign_page_is_refused_and_not_counted() -> None:
+async def test_where_origins_are_named_a_foreign_page_is_refused_and_not_counted() -> None:
     slow = Slow()
     auth = authenticator(slow, throttle=FailureThrottle("1/minute"), allowed_origins=[HERE])
     for said in ({"sec-fetch-site": "cross-site"}, {"origin": THERE}):

@@ -1,4 +1,4 @@
-"""How the peer's address is read, and what proxies say of others: cases 12 and 45."""
+"""How the peer's address is read, and what proxies say of others."""
 
 from __future__ import annotations
 

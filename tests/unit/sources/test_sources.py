@@ -117,7 +117,7 @@ class TestQueryParam:
             b"token=abc&%74%6F%6B%65%6E=abc",
         ],
     )
-    def test_row_21_given_twice_is_malformed_and_gone(self, query: bytes) -> None:
+    def test_given_twice_is_malformed_and_gone(self, query: bytes) -> None:
         scope = websocket(query + b"&b=2")
         assert extract(QueryParam("token"), scope) is MALFORMED
         assert redacted(QueryParam("token"), scope)["query_string"].strip(b"a=1&") == b"b=2"
@@ -131,7 +131,7 @@ class TestQueryParam:
             | set(map(chr, range(97, 123)))
         ),
     )
-    def test_row_23_an_escape_that_nobody_needs_is_what_it_stands_for(self, character: str) -> None:
+    def test_an_escape_that_nobody_needs_is_what_it_stands_for(self, character: str) -> None:
         """RFC 3986 section 2.3: "equivalent", and some clients' libraries escape all of them."""
         for escape in (f"%{ord(character):02x}", f"%{ord(character):02X}"):
             scope = websocket(f"token=a{escape}b")
@@ -139,7 +139,7 @@ class TestQueryParam:
         name = f"x{character}"
         assert extract(QueryParam(name), websocket(f"x%{ord(character):02x}=abc")) == "abc"
 
-    def test_row_23_a_token_of_which_every_byte_is_escaped(self) -> None:
+    def test_a_token_of_which_every_byte_is_escaped(self) -> None:
         token = mint()
         query = "token=" + "".join(f"%{byte:02X}" for byte in token.encode())
         assert decided(QueryParam("token"), websocket(query)) == token
@@ -153,7 +153,7 @@ class TestQueryParam:
             - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
         ),
     )
-    def test_row_23_an_escape_that_a_client_needs_is_decoded_once(self, character: str) -> None:
+    def test_an_escape_that_a_client_needs_is_decoded_once(self, character: str) -> None:
         query = f"token=a{quote(character, safe='')}b"
         assert decided(QueryParam("token"), websocket(query)) == f"a{character}b"
 
@@ -187,13 +187,11 @@ class TestQueryParam:
             (b"token=a%zz", "a%zz"),
         ],
     )
-    def test_row_23_nothing_is_normalised_into_validity(
-        self, query: bytes, verdict: str | Reason
-    ) -> None:
+    def test_nothing_is_normalised_into_validity(self, query: bytes, verdict: str | Reason) -> None:
         assert decided(QueryParam("token"), websocket(query)) == verdict
 
     @cases("query", [b"tok%65n=abc", b"%74oken=abc", b"a=1&tok%65n=abc", b"tok%65n=%61bc"])
-    def test_row_25_an_escaped_name_is_the_name_and_goes_too(self, query: bytes) -> None:
+    def test_an_escaped_name_is_the_name_and_goes_too(self, query: bytes) -> None:
         scope = websocket(query)
         assert extract(QueryParam("token"), scope) == "abc"
         assert redacted(QueryParam("token"), scope)["query_string"] in (b"", b"a=1")
@@ -274,7 +272,7 @@ class TestHeaderWithScheme:
             (",Bearer abc", "abc"),  # an empty element of a list, RFC 9110 section 5.6.1
         ],
     )
-    def test_row_22_each_form_has_one_meaning_and_leaves_nothing(
+    def test_each_form_has_one_meaning_and_leaves_nothing(
         self, value: str, verdict: str | Reason
     ) -> None:
         scope = websocket(headers=[("authorization", value), ("x-other", "1")])
@@ -295,7 +293,7 @@ class TestHeaderWithScheme:
             "Negotiate abc",
         ],
     )
-    def test_row_22_another_scheme_is_none_and_stays(self, value: str) -> None:
+    def test_another_scheme_is_none_and_stays(self, value: str) -> None:
         scope = websocket(headers=[("authorization", value)])
         before = copy.deepcopy(scope)
         assert decided(BEARER, scope) is Reason.MISSING
@@ -312,7 +310,7 @@ class TestHeaderWithScheme:
             ["Bearer", "Bearer abc"],
         ],
     )
-    def test_row_21_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
+    def test_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
         scope = websocket(headers=[("authorization", value) for value in headers])
         assert extract(BEARER, scope) is MALFORMED
         assert b"abc" not in b"".join(values(redacted(BEARER, scope), "authorization"))
@@ -356,7 +354,7 @@ class TestHeaderWithoutScheme:
         ]
 
     @cases("headers", [["abc", "abc"], ["abc", "def"], ["abc", ""], ["", ""]])
-    def test_row_21_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
+    def test_given_twice_is_malformed_and_gone(self, headers: list[str]) -> None:
         scope = websocket(headers=[("x-api-key", value) for value in headers])
         assert extract(API_KEY, scope) is MALFORMED
         assert redacted(API_KEY, scope)["headers"] == [(b"host", b"chat.example")]
@@ -369,7 +367,7 @@ class TestHeader:
     def test_its_name_has_no_case(self) -> None:
         assert extract(Header("X-Api-KEY"), websocket(headers=[("x-api-key", "abc")])) == "abc"
 
-    def test_row_25_a_name_that_a_server_left_in_capitals_goes_too(self) -> None:
+    def test_a_name_that_a_server_left_in_capitals_goes_too(self) -> None:
         scope = websocket()
         scope["headers"].append((b"X-API-Key", b"abc"))
         assert redacted(API_KEY, scope)["headers"] == [(b"host", b"chat.example")]
@@ -458,7 +456,7 @@ class TestCookie:
             ["a=1,session=abc; b=2"],
         ],
     )
-    def test_row_21_given_twice_is_malformed_and_gone(self, cookies: list[str]) -> None:
+    def test_given_twice_is_malformed_and_gone(self, cookies: list[str]) -> None:
         scope = websocket(headers=[("cookie", cookie) for cookie in cookies])
         assert extract(self.SESSION, scope) is MALFORMED
         assert b"session" not in b"".join(values(redacted(self.SESSION, scope), "cookie"))
@@ -475,9 +473,7 @@ class TestCookie:
             ("session=a+b%20c", "a+b%20c"),
         ],
     )
-    def test_row_23_nothing_is_normalised_into_validity(
-        self, cookie: str, verdict: str | Reason
-    ) -> None:
+    def test_nothing_is_normalised_into_validity(self, cookie: str, verdict: str | Reason) -> None:
         assert decided(self.SESSION, websocket(headers=[("cookie", cookie)])) == verdict
 
     @cases("name", ["a.b", "a+b", "$x^", "__Host-s", "a|b", "*"])
@@ -486,7 +482,7 @@ class TestCookie:
         assert extract(Cookie(name), scope) == "abc"
         assert values(redacted(Cookie(name), scope), "cookie") == [b"axb=1; aab=2; s=3"]
 
-    def test_row_25_what_channels_has_parsed_further_out_goes_too(self) -> None:
+    def test_what_channels_has_parsed_further_out_goes_too(self) -> None:
         parsed = {"a": "1", "session": "abc"}
         scope = websocket(headers=[("cookie", "a=1; session=abc")]) | {"cookies": parsed}
         assert "abc" not in repr(redacted(self.SESSION, scope))
@@ -540,20 +536,20 @@ class TestSubprotocolMarker:
             ["bearer", "bearer", "abc"],
         ],
     )
-    def test_row_21_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
+    def test_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
         scope = websocket(subprotocols=offered)
         assert extract(Subprotocol(), scope) is MALFORMED
         assert set(redacted(Subprotocol(), scope)["subprotocols"]) <= {"bearer", "chat"}
         assert b"abc" not in b"".join(values(scope, "sec-websocket-protocol"))
 
-    def test_row_25_what_was_next_is_not_found_in_its_place(self) -> None:
+    def test_what_was_next_is_not_found_in_its_place(self) -> None:
         """Or another authenticator further in would take the app's protocol for a credential."""
         scope = websocket(subprotocols=["bearer", "abc", "chat"])
         redacted(Subprotocol(), scope)
         assert extract(Subprotocol(), scope) is None
 
     @pytest.mark.anyio
-    async def test_row_26_an_inner_authenticator_judges_the_credential_and_no_protocol(
+    async def test_an_inner_authenticator_judges_the_credential_and_no_protocol(
         self,
     ) -> None:
         asked: list[str] = []
@@ -602,7 +598,7 @@ class TestSubprotocolMarker:
         assert listed == ["chat", "v2"]
 
     @cases("listed", [["chat", " bearer", " abc"], [" chat", "bearer ", "abc\t"]])
-    def test_row_26_the_answer_has_no_spaces(self, listed: list[str]) -> None:
+    def test_the_answer_has_no_spaces(self, listed: list[str]) -> None:
         """A browser takes exactly what it offered."""
         for sources in ([Subprotocol()], [QueryParam()]):
             scope = websocket() | {"subprotocols": list(listed)}
@@ -662,10 +658,10 @@ class TestSubprotocolPrefix:
         assert redacted(self.SOURCE, scope)["subprotocols"] == ["v4"]
 
     @cases("listed", [[k8s("abc"), ""], [" ", k8s("abc")]])
-    def test_row_26_an_empty_element_is_nothing_to_echo(self, listed: list[str]) -> None:
+    def test_an_empty_element_is_nothing_to_echo(self, listed: list[str]) -> None:
         assert extract(self.SOURCE, websocket() | {"subprotocols": listed}) is MALFORMED
 
-    def test_row_26_alone_it_is_malformed_because_nothing_can_be_echoed(self) -> None:
+    def test_alone_it_is_malformed_because_nothing_can_be_echoed(self) -> None:
         scope = websocket(subprotocols=[k8s("abc")])
         assert extract(self.SOURCE, scope) is MALFORMED
         redacted(self.SOURCE, scope)
@@ -681,7 +677,7 @@ class TestSubprotocolPrefix:
             [K8S, k8s("abc"), "chat"],
         ],
     )
-    def test_row_21_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
+    def test_given_twice_is_malformed_and_gone(self, offered: list[str]) -> None:
         scope = websocket(subprotocols=offered)
         assert extract(self.SOURCE, scope) is MALFORMED
         redacted(self.SOURCE, scope)
@@ -707,14 +703,14 @@ class TestSubprotocolPrefix:
             "wK4",  # overlong UTF-8
         ],
     )
-    def test_row_23_only_unpadded_base64url_of_ascii_counts(self, encoded: str) -> None:
+    def test_only_unpadded_base64url_of_ascii_counts(self, encoded: str) -> None:
         scope = websocket()
         scope["subprotocols"] = ["chat", K8S + encoded]
         assert extract(self.SOURCE, scope) is MALFORMED
         assert redacted(self.SOURCE, scope)["subprotocols"] == ["chat"]
 
     @cases("value", ["a b", "abc\n", "abc\x00", "\x7f"])
-    def test_row_23_what_it_decodes_to_is_visible_ascii(self, value: str) -> None:
+    def test_what_it_decodes_to_is_visible_ascii(self, value: str) -> None:
         assert decided(self.SOURCE, websocket(subprotocols=["chat", k8s(value)])) is MALFORMED
 
     def test_an_empty_one_counts_as_none(self) -> None:
@@ -762,7 +758,7 @@ class TestSubprotocolsOfServers:
         assert redacted(Subprotocol(), scope) == before
 
     @cases("protocol", ["€", "\udcff", "ÿ", "日本"])
-    def test_row_25_any_text_beside_the_credential_leaves_it_redacted(self, protocol: str) -> None:
+    def test_any_text_beside_the_credential_leaves_it_redacted(self, protocol: str) -> None:
         """Daphne percent-decodes the list, so that a client can put any character into it."""
         scope = websocket()
         scope["subprotocols"] = ["bearer", "abc", protocol]
@@ -782,7 +778,7 @@ class TestSubprotocolsOfServers:
             (["bearer", "chat"], "bearer"),
         ],
     )
-    def test_row_26_the_answer_is_the_marker_or_the_first_protocol(
+    def test_the_answer_is_the_marker_or_the_first_protocol(
         self, offered: list[str], answered: str | None
     ) -> None:
         sources = [QueryParam(), Subprotocol(prefix=K8S), Subprotocol()]
@@ -799,7 +795,7 @@ class TestSubprotocolsOfServers:
             [k8s("abc")],
         ],
     )
-    def test_row_26_the_answer_is_never_the_credential(self, offered: list[str]) -> None:
+    def test_the_answer_is_never_the_credential(self, offered: list[str]) -> None:
         sources: list[Source] = [Subprotocol(), Subprotocol(prefix=K8S)]
         scope = websocket(subprotocols=offered)
         for source in sources:
@@ -820,7 +816,7 @@ each_source = cases(("source", "build"), SOURCES.values(), ids=SOURCES)
 
 class TestEverySource:
     @each_source
-    def test_row_25_who_holds_a_list_of_the_scope_holds_no_credential(
+    def test_who_holds_a_list_of_the_scope_holds_no_credential(
         self, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
         """Starlette's `Headers` keep the list that they were made from, for example."""
@@ -835,7 +831,7 @@ class TestEverySource:
         assert "abc" not in repr(read_before)
 
     @each_source
-    def test_row_25_an_authenticator_leaves_each_list_the_object_that_it_is(
+    def test_an_authenticator_leaves_each_list_the_object_that_it_is(
         self, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
         """Though Starlette's connection puts a copy of the headers into the scope."""
@@ -865,7 +861,7 @@ class TestEverySource:
         assert once == twice
 
     @each_source
-    def test_row_36_its_repr_is_its_place_and_no_value(
+    def test_its_repr_is_its_place_and_no_value(
         self, source: Source, build: Callable[[], dict[str, Any]]
     ) -> None:
         source.extract(HTTPConnection(build()))
@@ -933,7 +929,7 @@ class TestEverySource:
     def test_what_it_is_called_in_the_log(self, source: Source, name: str) -> None:
         assert str(source) == repr(source) == name
 
-    def test_row_25_one_scope_with_all_of_them_is_clean_after_redaction(self) -> None:
+    def test_one_scope_with_all_of_them_is_clean_after_redaction(self) -> None:
         scope = websocket(
             "a=1&token=abc",
             headers=[*bearer("abc"), ("x-api-key", "abc"), ("cookie", "s=abc; a=1")],
@@ -945,13 +941,13 @@ class TestEverySource:
         assert scope["query_string"] == b"a=1"
         assert values(scope, "cookie") == [b"a=1"]
 
-    def test_row_21_two_sources_with_the_same_value_are_one_credential(self) -> None:
+    def test_two_sources_with_the_same_value_are_one_credential(self) -> None:
         auth = authenticator(nobody)
         scope = websocket("token=abc", headers=bearer("abc"))
         findings = auth.collect(HTTPConnection(scope)).findings
         assert choose(findings, auth.sources, 8192).value == "abc"
 
-    def test_row_21_two_sources_with_different_values_are_malformed(self) -> None:
+    def test_two_sources_with_different_values_are_malformed(self) -> None:
         auth = authenticator(nobody)
         findings = auth.collect(HTTPConnection(websocket("token=abc", headers=bearer("xyz"))))
         with pytest.raises(Denied) as refused:
@@ -978,12 +974,12 @@ class TestUsersOwnSource:
         assert b"abc" not in scope["raw_path"] and "abc" not in scope["path"]
 
     @cases("value", ["a b", "ａｂｃ", "abc\n", "abc\x00"])
-    def test_row_23_what_it_finds_is_judged_like_everything_else(self, value: str) -> None:
+    def test_what_it_finds_is_judged_like_everything_else(self, value: str) -> None:
         scope = websocket(path=f"/ws/{value}")
         assert decided(self.FromPath(), scope) is MALFORMED
 
     @cases("kind", [list, tuple, iter])
-    def test_row_25_what_it_puts_in_the_place_of_a_list_goes_into_the_list(self, kind: Any) -> None:
+    def test_what_it_puts_in_the_place_of_a_list_goes_into_the_list(self, kind: Any) -> None:
         class FromHeader:
             def extract(self, conn: HTTPConnection) -> str | None:
                 return conn.headers.get("x-mine")
@@ -1013,7 +1009,7 @@ class TestUsersOwnSource:
 LENGTH = 64 * 1024  # what a server takes that limits it at all
 
 
-class TestRow24LongInput:
+class TestLongInput:
     """Each of these takes well under a second. Work that grew with the square of the length would
     take minutes, so that the run hangs: that, and no stopwatch, is how such a test fails."""
 
@@ -1131,7 +1127,7 @@ def scopes() -> Iterator[dict[str, Any]]:
         yield websocket(query, headers=headers, subprotocols=offered)
 
 
-class TestRow25Property:
+class TestProperty:
     """What `extract` finds, `redact` removes: for every one of many odd scopes."""
 
     ENCODED = k8s(VALUE).removeprefix(K8S)
@@ -1156,7 +1152,7 @@ class TestRow25Property:
             assert self.ENCODED not in repr(scope)
 
 
-def test_row_25_a_list_that_a_server_left_empty_hides_nothing() -> None:
+def test_a_list_that_a_server_left_empty_hides_nothing() -> None:
     scope = websocket(subprotocols=["bearer", "abc"]) | {"subprotocols": []}
     assert extract(Subprotocol(), scope) == "abc"
     assert b"abc" not in b"".join(value for _, value in redacted(Subprotocol(), scope)["headers"])

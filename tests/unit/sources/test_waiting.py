@@ -125,7 +125,7 @@ def guarded(source: FirstMessage, **options: Any) -> tuple[App, Callable[[str], 
     return app, lambda client: Client(door, client)
 
 
-async def test_25_who_is_silent_gives_way_to_the_good_of_other_addresses() -> None:
+async def test_who_is_silent_gives_way_to_the_good_of_other_addresses() -> None:
     source = FirstMessage(max_waiting=10, max_waiting_per_client=8)
     app, connect = guarded(source)
     silent = [connect("192.0.2.7") for _ in range(8)]
@@ -148,7 +148,7 @@ async def test_25_who_is_silent_gives_way_to_the_good_of_other_addresses() -> No
     assert len(source._room) == 0
 
 
-async def test_25_who_is_to_give_way_before_he_waits_does_not_begin_to() -> None:
+async def test_who_is_to_give_way_before_he_waits_does_not_begin_to() -> None:
     source = FirstMessage(max_waiting=1)
     _, connect = guarded(source)
     first, second = connect("192.0.2.7"), connect("192.0.2.8")
@@ -169,7 +169,7 @@ async def test_25_who_is_to_give_way_before_he_waits_does_not_begin_to() -> None
         second.leave()
 
 
-async def test_25_who_lets_the_time_run_out_counts_against_his_address() -> None:
+async def test_who_lets_the_time_run_out_counts_against_his_address() -> None:
     throttle = FailureThrottle("2/hour")
     _, connect = guarded(FirstMessage(timeout=0.01), throttle=throttle)
     told = []
@@ -180,7 +180,7 @@ async def test_25_who_lets_the_time_run_out_counts_against_his_address() -> None
     assert told == [(1008, "token_missing")] * 2 + [(1013, "too_many_failures")] * 2
 
 
-async def test_25_who_leaves_in_time_counts_for_nothing() -> None:
+async def test_who_leaves_in_time_counts_for_nothing() -> None:
     throttle = FailureThrottle("1/hour")
     _, connect = guarded(FirstMessage(), throttle=throttle)
     for _ in range(3):

@@ -224,7 +224,7 @@ async def test_what_was_taken_is_not_counted(either: Any) -> None:
     assert await taken(either, "ac") == "ac"
 
 
-async def test_row_33_of_many_tasks_exactly_one_gets_it(either: Any) -> None:
+async def test_of_many_tasks_exactly_one_gets_it(either: Any) -> None:
     await put(either, "a")
     got: list[str | None] = []
 
@@ -352,7 +352,7 @@ async def test_what_is_gone_is_not_counted(store: RedisStore) -> None:
     assert await taken(store, "acd") == "cd"
 
 
-async def test_row_33_of_many_clients_exactly_one_gets_it(target: Target, prefix: str) -> None:
+async def test_of_many_clients_exactly_one_gets_it(target: Target, prefix: str) -> None:
     stores = [store_at(target, prefix) for _ in range(2)]
     for digest in "abc":
         await put(stores[0], digest)
@@ -670,7 +670,7 @@ USES: dict[str, Callable[[RedisStore], Any]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_row_34_a_store_that_is_down_raises(link: Proxy, prefix: str, use: str) -> None:
+async def test_a_store_that_is_down_raises(link: Proxy, prefix: str, use: str) -> None:
     link.cut()
     with pytest.raises(sync_redis.ConnectionError):
         await USES[use](store_at(link, prefix))
@@ -678,7 +678,7 @@ async def test_row_34_a_store_that_is_down_raises(link: Proxy, prefix: str, use:
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("limit", ["socket", "deadline"])
-async def test_row_34_a_store_that_falls_silent_raises(
+async def test_a_store_that_falls_silent_raises(
     link: Proxy, prefix: str, limit: str, use: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch, quiet=0.05, answer=0.05)
@@ -699,7 +699,7 @@ def test_it_gives_up_before_a_handshake_does() -> None:
     assert 2 * redis_client._SOCKET < redis_client.DEADLINE < 5.0
 
 
-async def test_row_34_tickets_are_unavailable_while_it_is_down(link: Proxy, prefix: str) -> None:
+async def test_tickets_are_unavailable_while_it_is_down(link: Proxy, prefix: str) -> None:
     tickets = Tickets(store_at(link, prefix))
     ticket = await tickets.mint(Principal("alice"))
     link.cut()

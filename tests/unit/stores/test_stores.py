@@ -93,7 +93,7 @@ async def test_what_was_put_again_is_the_youngest() -> None:
     assert await taken(store, "abc") == "ac"
 
 
-async def test_row_33_of_many_tasks_exactly_one_gets_it() -> None:
+async def test_of_many_tasks_exactly_one_gets_it() -> None:
     store = MemoryStore()
     await put(store, "a")
     got: list[str | None] = []
@@ -125,7 +125,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def test_row_33_of_many_threads_exactly_one_gets_it() -> None:
+def test_of_many_threads_exactly_one_gets_it() -> None:
     store = MemoryStore()
     for _ in range(20):
         asyncio.run(put(store, "a"))

@@ -83,21 +83,21 @@ class TestKeys:
         principal = await judged(APIKeyVerifier({"billing": f"sha256:{digest}"}), KEY)
         assert principal is not None and principal.identity == "billing"
 
-    async def test_row_36_only_the_digest_is_in_memory(self) -> None:
+    async def test_only_the_digest_is_in_memory(self) -> None:
         verifier = APIKeyVerifier({"billing": KEY, "search": f"sha256:{DIGEST}"})
         assert holds(verifier, DIGEST)  # so the search does find what is there
         assert not holds(verifier, KEY)
         await judged(verifier, KEY)
         assert not holds(verifier, KEY)
 
-    async def test_row_36_its_repr_names_ids_and_no_keys(self) -> None:
+    async def test_its_repr_names_ids_and_no_keys(self) -> None:
         verifier = APIKeyVerifier({"search": OTHER, "billing": KEY})
         assert repr(verifier) == "<APIKeyVerifier ['billing', 'search']>"
 
 
 class TestConfiguration:
     @cases("key", WEAK)
-    def test_row_14_a_key_that_can_be_guessed_is_refused(self, key: str) -> None:
+    def test_a_key_that_can_be_guessed_is_refused(self, key: str) -> None:
         with pytest.raises(ConfigurationError, match="APIKeyVerifier: key number 2") as caught:
             APIKeyVerifier({"search": OTHER, "billing": key})
         shown = "".join(traceback.format_exception(caught.value))
@@ -114,7 +114,7 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match=r"key number 1 must be .* 64 hex"):
             APIKeyVerifier({"billing": f"sha256:{digest}"})
 
-    def test_row_36_swapped_ids_and_keys_show_no_key(self) -> None:
+    def test_swapped_ids_and_keys_show_no_key(self) -> None:
         with pytest.raises(ConfigurationError) as caught:
             APIKeyVerifier({KEY: "billing"})
         assert KEY not in str(caught.value)
@@ -171,7 +171,7 @@ class TestLookup:
         assert not holds(verifier, KEY)
         assert repr(verifier) == "<APIKeyVerifier by lookup>"
 
-    async def test_row_34_what_it_raises_is_passed_on(self) -> None:
+    async def test_what_it_raises_is_passed_on(self) -> None:
         async def lookup(digest: str) -> Principal | None:
             raise Denied(Reason.UNAVAILABLE, "the database is down")
 
@@ -220,7 +220,7 @@ class TestFromEnv:
 
     @cases("key", [key for key in WEAK if key])
     @cases("form", ["{}", KEY + ",{}", "{}," + KEY])
-    def test_row_14_a_key_that_can_be_guessed_is_refused(
+    def test_a_key_that_can_be_guessed_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, key: str, form: str
     ) -> None:
         monkeypatch.setenv("CHAT_KEY", form.format(key))

@@ -48,7 +48,7 @@ class TestInternalCredential:
         conn = HTTPConnection(websocket(f"token={internal.value}"))
         assert (await auth.authenticate(conn)).principal.identity == "server-internal"
 
-    async def test_row_36_its_repr_hides_the_value(self) -> None:
+    async def test_its_repr_hides_the_value(self) -> None:
         internal = InternalCredential(VALUE)
         assert repr(internal) == str(internal) == "<InternalCredential>"
 
@@ -58,7 +58,7 @@ WEAK = ["", "short", VALUE[:15], "changeme-changeme-changeme", "a" * 40, "intern
 
 class TestConfiguration:
     @cases("value", WEAK)
-    def test_row_14_a_value_that_can_be_guessed_is_refused(self, value: str) -> None:
+    def test_a_value_that_can_be_guessed_is_refused(self, value: str) -> None:
         with pytest.raises(ConfigurationError, match=r"^InternalCredential: value must ") as caught:
             InternalCredential(value)
         assert not value or value not in "".join(traceback.format_exception(caught.value))
@@ -68,7 +68,7 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match="InternalCredential"):
             InternalCredential(value)
 
-    def test_case_55_none_from_a_missing_variable_makes_no_new_one(self) -> None:
+    def test_none_from_a_missing_variable_makes_no_new_one(self) -> None:
         value: Any = None
         with pytest.raises(ConfigurationError, match=r"got None; is the environment variable"):
             InternalCredential(value)
@@ -107,7 +107,7 @@ class TestFromEnv:
         assert str(caught.value).endswith("for every process that shares the credential")
 
     @cases("value", [value for value in WEAK if value])
-    def test_row_14_a_value_that_can_be_guessed_is_refused(
+    def test_a_value_that_can_be_guessed_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:
         monkeypatch.setenv("WORKER_SECRET", value)

@@ -308,7 +308,7 @@ async def test_no_status_but_200_is_an_answer(issuer: Issuer) -> None:
 
 
 @cases("how", FAILURES)
-async def test_row_34_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str) -> None:
+async def test_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str) -> None:
     timeout = SOON if how in ("hang", "drip", "drip_headers") else DEADLINE
     verifier = introspection(issuer, timeout=timeout, max_in_flight=1)
     issuer.behaviour["/introspect"] = how
@@ -707,7 +707,7 @@ async def test_an_answer_that_tells_of_events_is_no_login(issuer: Issuer) -> Non
 # What is on its way
 
 
-async def test_row_40_so_many_requests_are_on_their_way_and_the_others_wait(
+async def test_so_many_requests_are_on_their_way_and_the_others_wait(
     issuer: Issuer,
 ) -> None:
     issuer.behaviour["/introspect"] = "hold"
@@ -851,7 +851,7 @@ def test_what_one_event_loop_learnt_the_next_one_knows(issuer: Issuer) -> None:
 # Who hears of it
 
 
-async def test_row_36_no_log_has_the_token_or_the_secret(
+async def test_no_log_has_the_token_or_the_secret(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""JWKS: keys that an issuer publishes, each promise against a real issuer (CHECKLIST 15 to 20)."""
+"""JWKS: keys that an issuer publishes, each promise against a real issuer."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ async def test_a_key_of_every_family(issuer: Issuer) -> None:
         ({}, "PS256", ADMITTED),
     ],
 )
-async def test_row_3_a_key_is_for_the_algorithm_that_it_declares(
+async def test_a_key_is_for_the_algorithm_that_it_declares(
     issuer: Issuer, declared: Any, algorithm: str, verdict: Any
 ) -> None:
     issuer.pages["/jwks"] = {"keys": [jwk(RSA_KEY, "1", **declared)]}
@@ -299,7 +299,7 @@ SLOW = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 64) + 1)
         {"\x1b[31m": "\u202e\r\n"},
     ],
 )
-async def test_row_19_a_key_that_cant_be_used_is_left_out_and_logged(
+async def test_a_key_that_cant_be_used_is_left_out_and_logged(
     issuer: Issuer, entry: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     if isinstance(entry, dict):
@@ -319,9 +319,7 @@ async def test_row_19_a_key_that_cant_be_used_is_left_out_and_logged(
 
 
 @cases("text", ["", "text", 5, None, [], "-----BEGIN CERTIFICATE-----\nAAAA"])
-async def test_row_19_a_certificate_that_cant_be_read_is_left_out(
-    issuer: Issuer, text: Any
-) -> None:
+async def test_a_certificate_that_cant_be_read_is_left_out(issuer: Issuer, text: Any) -> None:
     pem = certificate(P256_KEY).public_bytes(Encoding.PEM).decode()
     issuer.pages["/jwks"] = {"2": text, "1": pem}
     guard = Guard(issuer)
@@ -355,7 +353,7 @@ async def test_what_is_left_out_is_logged_when_it_changes(
 
 @cases("count", [10, 11, 20])
 @cases("others", [[jwk(P256_KEY, "1")], []])
-async def test_row_19_however_much_is_left_out_the_line_is_short(
+async def test_however_much_is_left_out_the_line_is_short(
     issuer: Issuer, others: list[Any], count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = [{"kid": "k" * 5000, "kty": "EC", "crv": "c" * 5000} for _ in range(count)]
@@ -370,9 +368,7 @@ async def test_row_19_however_much_is_left_out_the_line_is_short(
         assert ("; and " in line) == (count > 10)
 
 
-async def test_row_19_the_longest_rsa_keys(
-    issuer: Issuer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_longest_rsa_keys(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
     longest = rsa_jwk((1 << 8191) + 1, 65537)
     slowest = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 63) + 1)
     issuer.pages["/jwks"] = {"keys": [longest, slowest, jwk(P256_KEY, "1")]}
@@ -393,7 +389,7 @@ async def test_row_19_the_longest_rsa_keys(
         ({"kty": "oct", "k": "c2VjcmV0"}, "it is a secret or a private key"),
     ],
 )
-async def test_row_19_the_log_says_what_is_wrong_with_a_key(
+async def test_the_log_says_what_is_wrong_with_a_key(
     issuer: Issuer, entry: Any, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.pages["/jwks"] = {"keys": [{**entry, "kid": "2"}, jwk(P256_KEY, "1")]}
@@ -705,7 +701,7 @@ async def test_whatever_fails_is_bounded(
 
 
 @pytest.mark.both_loops
-async def test_row_17_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
+async def test_old_keys_serve_for_stale_for(issuer: Issuer) -> None:
     guard = Guard(issuer, ttl=100, cooldown=10, stale_for=50)
     assert await guard.judge(issuer.token("1")) is ADMITTED
     issuer.behaviour["/jwks"] = "fail"
@@ -780,7 +776,7 @@ async def test_a_set_that_is_gone_when_it_comes_is_none(issuer: Issuer, warm: bo
 
 
 @pytest.mark.both_loops
-async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
+async def test_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_used(
     issuer: Issuer,
 ) -> None:
     guard = Guard(issuer, ttl=100)
@@ -799,7 +795,7 @@ async def test_row_18_a_withdrawn_key_is_refused_after_ttl_however_often_it_is_u
 
 
 @pytest.mark.both_loops
-async def test_row_20_the_handshake_that_started_a_fetch_is_cancelled(issuer: Issuer) -> None:
+async def test_the_handshake_that_started_a_fetch_is_cancelled(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hold"
     guard = Guard(issuer)
     verdicts: list[Any] = []
@@ -822,7 +818,7 @@ async def test_row_20_the_handshake_that_started_a_fetch_is_cancelled(issuer: Is
 
 
 @pytest.mark.both_loops
-async def test_row_20_the_deadline_of_a_handshake_does_not_end_the_fetch(issuer: Issuer) -> None:
+async def test_the_deadline_of_a_handshake_does_not_end_the_fetch(issuer: Issuer) -> None:
     issuer.behaviour["/jwks"] = "hold"
     guard = Guard(issuer)
     auth = authenticator(guard.verifier, observers=(), timeout=0.01)
@@ -1259,7 +1255,7 @@ async def test_the_two_requests_have_one_deadline(issuer: Issuer) -> None:
         assert await judge(verifier, token) is KEYS_UNAVAILABLE
 
 
-async def test_row_4_a_token_names_no_address(issuer: Issuer) -> None:
+async def test_a_token_names_no_address(issuer: Issuer) -> None:
     evil = ec.generate_private_key(ec.SECP256R1())
     issuer.pages["/evil"] = {"keys": [jwk(evil, "1")]}
     public = ECAlgorithm.to_jwk(evil.public_key(), as_dict=True)
@@ -1439,7 +1435,7 @@ async def test_a_fetch_that_works_is_logged_for_who_wants_to_know(
     assert line.endswith(f" url={issuer.url}/jwks keys=1")
 
 
-async def test_row_42_an_observer_that_raises_is_logged_and_the_keys_are_there(
+async def test_an_observer_that_raises_is_logged_and_the_keys_are_there(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Event] = []

@@ -1,4 +1,4 @@
-"""JWTVerifier: what it admits, what it refuses, what it leaves to others (CHECKLIST 1 to 14)."""
+"""JWTVerifier: what it admits, what it refuses, what it leaves to others."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_secrets(algorithm: str) -> None:
 
 
 @cases(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
-async def test_row_14_a_secret_may_be_as_short_as_its_hash(algorithm: str, size: int) -> None:
+async def test_a_secret_may_be_as_short_as_its_hash(algorithm: str, size: int) -> None:
     secret = (SECRET * 2)[:size]
     verifier = jwt_verifier(secret, algorithms=[algorithm])
     assert await admits(verifier, mint(secret, algorithm=algorithm))
@@ -244,7 +244,7 @@ async def test_it_never_waits() -> None:
 
 @cases("alg", ["none", "None", "NONE", "nOnE"])
 @cases("signature", [b"", b"forged"])
-async def test_row_1_alg_none(alg: str, signature: bytes) -> None:
+async def test_alg_none(alg: str, signature: bytes) -> None:
     token = assemble({"alg": alg, "typ": "JWT"}, CLAIMS, signature)
     assert await judge(jwt_verifier(), token) is INVALID
 
@@ -252,7 +252,7 @@ async def test_row_1_alg_none(alg: str, signature: bytes) -> None:
 @cases(
     "public_form", [public(RSA_KEY).encode(), json.dumps(RSA_JWK).encode(), RSA_JWK["n"].encode()]
 )
-async def test_row_2_a_public_key_is_no_secret(public_form: bytes) -> None:
+async def test_a_public_key_is_no_secret(public_form: bytes) -> None:
     signed = assemble({"alg": "HS256", "typ": "JWT"}, CLAIMS).rstrip(".")
     signature = hmac.new(public_form, signed.encode(), hashlib.sha256).digest()
     token = f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
@@ -262,12 +262,12 @@ async def test_row_2_a_public_key_is_no_secret(public_form: bytes) -> None:
     assert await judge(both, token) is INVALID
 
 
-def test_row_2_families_are_never_mixed() -> None:
+def test_families_are_never_mixed() -> None:
     with pytest.raises(ConfigurationError, match=r"algorithms: HMAC and public-key"):
         jwt_verifier([SECRET, public(RSA_KEY)], algorithms=["HS256", "RS256"])
 
 
-async def test_row_3_the_keys_own_algorithm_counts() -> None:
+async def test_the_keys_own_algorithm_counts() -> None:
     verifier = jwt_verifier(
         [RSA_JWK | {"alg": "RS256"}, public(P256_KEY), public(P384_KEY)],
         algorithms=["RS256", "ES256", "ES384"],
@@ -279,7 +279,7 @@ async def test_row_3_the_keys_own_algorithm_counts() -> None:
     assert await judge(verifier, ".".join(swapped)) is INVALID
 
 
-async def test_row_3_a_key_serves_no_algorithm_that_it_does_not_declare() -> None:
+async def test_a_key_serves_no_algorithm_that_it_does_not_declare() -> None:
     keys = [RSA_JWK | {"alg": "RS256"}, public(RSA_OTHER)]
     verifier = jwt_verifier(keys, algorithms=["RS256", "RS512"])
     assert await admits(verifier, mint(RSA_KEY, algorithm="RS256"))
@@ -288,7 +288,7 @@ async def test_row_3_a_key_serves_no_algorithm_that_it_does_not_declare() -> Non
 
 
 @cases("name", ["jku", "x5u", "jwk", "x5c"])
-async def test_row_4_keys_in_the_header_are_ignored(name: str) -> None:
+async def test_keys_in_the_header_are_ignored(name: str) -> None:
     attacker = RSAAlgorithm.to_jwk(RSA_OTHER.public_key(), as_dict=True)
     verifier = jwt_verifier(public(RSA_KEY), algorithms=["RS256"])
     with socket.create_server(("127.0.0.1", 0)) as attackers_server:
@@ -319,7 +319,7 @@ async def test_row_4_keys_in_the_header_are_ignored(name: str) -> None:
         {"a": 1},
     ],
 )
-async def test_row_5_a_kid_that_no_key_could_have(kid: Any) -> None:
+async def test_a_kid_that_no_key_could_have(kid: Any) -> None:
     parts = assemble({"alg": "HS256", "kid": kid}, CLAIMS).rsplit(".", 1)[0]
     token = f"{parts}.{_sign(parts)}"
     with pytest.raises(Denied) as caught:
@@ -329,7 +329,7 @@ async def test_row_5_a_kid_that_no_key_could_have(kid: Any) -> None:
     assert not kid or str(kid)[:8] not in caught.value.detail
 
 
-async def test_row_5_the_longest_kid() -> None:
+async def test_the_longest_kid() -> None:
     longest = "k" * 256
     assert await admits(jwt_verifier(), mint(headers={"kid": longest}))
     assert await judge(jwt_verifier(), mint(headers={"kid": f"{longest}k"})) is INVALID
@@ -354,7 +354,7 @@ def _sign(parts: str) -> str:
         {"b64": False, "crit": ["b64"]},
     ],
 )
-async def test_row_6_critical_headers(header: Any) -> None:
+async def test_critical_headers(header: Any) -> None:
     parts = assemble({"alg": "HS256", **header}, CLAIMS).rsplit(".", 1)[0]
     assert await judge(jwt_verifier(), f"{parts}.{_sign(parts)}") is INVALID
 
@@ -378,12 +378,12 @@ async def test_row_6_critical_headers(header: Any) -> None:
         assemble(b'{"a":' + b"9" * 5000 + b"}", {}),  # longer than its integers
     ],
 )
-async def test_row_7_other_shapes_are_not_mine(token: str) -> None:
+async def test_other_shapes_are_not_mine(token: str) -> None:
     assert await judge(jwt_verifier(), token) is NOT_MINE
 
 
 @cases("payload", [b"", b"[]", b"5", b"no json", b"\xff\xfe", b"[" * 6000, b"null"])
-async def test_row_7_a_payload_that_is_no_object(payload: bytes) -> None:
+async def test_a_payload_that_is_no_object(payload: bytes) -> None:
     parts = assemble({"alg": "HS256"}, payload).rsplit(".", 1)[0]
     token = f"{parts}.{_sign(parts)}"
     assert await judge(jwt_verifier(), token) is INVALID
@@ -431,7 +431,7 @@ async def test_only_canonical_base64url_is_a_token() -> None:
         ({"sid": 5}, INVALID),
     ],
 )
-async def test_row_8_claims_of_the_wrong_kind(claims: Any, verdict: Reason) -> None:
+async def test_claims_of_the_wrong_kind(claims: Any, verdict: Reason) -> None:
     assert await judge(jwt_verifier(), mint(**claims)) is verdict
 
 
@@ -474,7 +474,7 @@ async def test_the_issuer_is_the_tokens_iss(told: Any, known: Any) -> None:
             assert principal.issuer == known
 
 
-async def test_row_8_required_claims() -> None:
+async def test_required_claims() -> None:
     verifier = jwt_verifier(required_claims=["exp", "tenant"])
     assert await admits(verifier, mint(tenant="a"))
     assert await judge(verifier, mint()) is INVALID
@@ -504,12 +504,12 @@ async def test_row_8_required_claims() -> None:
         ({"exp": int(NOW) - 31, "scope": 5}, INVALID),
     ],
 )
-async def test_row_9_times_and_the_leeway(claims: Any, verdict: Reason | None) -> None:
+async def test_times_and_the_leeway(claims: Any, verdict: Reason | None) -> None:
     result = await judge(jwt_verifier(leeway=30), mint(**claims))
     assert (None if isinstance(result, Principal) else result) is verdict
 
 
-async def test_row_10_the_signature_is_judged_before_the_times() -> None:
+async def test_the_signature_is_judged_before_the_times() -> None:
     assert await judge(jwt_verifier(), mint(OTHER_SECRET, exp=1)) is INVALID
     assert await judge(jwt_verifier(), mint(exp=1)) is EXPIRED
 
@@ -531,7 +531,7 @@ async def test_row_10_the_signature_is_judged_before_the_times() -> None:
         (None, None, None),
     ],
 )
-async def test_row_11_audience(audience: Any, aud: Any, verdict: Reason | None) -> None:
+async def test_audience(audience: Any, aud: Any, verdict: Reason | None) -> None:
     result = await judge(jwt_verifier(audience=audience), mint(aud=aud))
     assert (None if isinstance(result, Principal) else result) is verdict
 
@@ -539,7 +539,7 @@ async def test_row_11_audience(audience: Any, aud: Any, verdict: Reason | None) 
 @cases(
     "issuer", ["https://id.exampl", "https://ID.example", "https://id.example/", "x", "", 5, ["a"]]
 )
-async def test_row_11_another_issuer_is_not_mine(issuer: Any) -> None:
+async def test_another_issuer_is_not_mine(issuer: Any) -> None:
     parts = assemble({"alg": "HS256"}, CLAIMS | {"iss": issuer}).rsplit(".", 1)[0]
     verifier = jwt_verifier(issuer="https://id.example")
     assert await judge(verifier, f"{parts}.{_sign(parts)}") is NOT_MINE
@@ -548,7 +548,7 @@ async def test_row_11_another_issuer_is_not_mine(issuer: Any) -> None:
     assert await admits(jwt_verifier(issuer=["a", "b"]), mint(iss="b"))
 
 
-async def test_row_12_the_key_of_another_issuer() -> None:
+async def test_the_key_of_another_issuer() -> None:
     """Same `kid`, two issuers: the issuer chooses the verifier, and its keys alone count."""
     other = RSAAlgorithm.to_jwk(RSA_OTHER.public_key(), as_dict=True)
     ours = jwt_verifier(RSA_JWK | {"kid": "1"}, algorithms=["RS256"], issuer="a")
@@ -570,7 +570,7 @@ async def test_row_12_the_key_of_another_issuer() -> None:
         (5, INVALID),
     ],
 )
-async def test_row_13_type_of_token(typ: Any, verdict: Reason | None) -> None:
+async def test_type_of_token(typ: Any, verdict: Reason | None) -> None:
     parts = assemble({"alg": "HS256", "typ": typ}, CLAIMS).rsplit(".", 1)[0]
     for asked in ("at+jwt", "application/AT+JWT"):
         result = await judge(jwt_verifier(typ=asked), f"{parts}.{_sign(parts)}")
@@ -662,7 +662,7 @@ async def test_an_audience_that_names_nobody_is_absent(aud: Any) -> None:
 @cases(
     ("key", "options", "named"),
     [
-        # Row 14, RFC 7518 section 3.2
+        # RFC 7518 section 3.2
         ("short", {}, "key for HS256 must have at least 32 bytes, got 5;"),
         (SECRET[:31], {}, "key for HS256 must have at least 32 bytes, got 31;"),
         (
@@ -761,7 +761,7 @@ class SecretStr:
         (bytearray(40), "got a bytearray"),
     ],
 )
-def test_case_38_what_only_leads_to_a_key_is_named(key: Any, told: str, algorithm: str) -> None:
+def test_what_only_leads_to_a_key_is_named(key: Any, told: str, algorithm: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^key must be ") as caught:
         jwt_verifier(key, algorithms=[algorithm])
     assert str(caught.value).endswith(told)
@@ -771,7 +771,7 @@ def test_case_38_what_only_leads_to_a_key_is_named(key: Any, told: str, algorith
 
 @pytest.mark.anyio
 @cases(("key", "algorithm"), [(RSA_KEY, "RS256"), (P256_KEY, "ES256")])
-async def test_case_38_a_key_of_cryptography_is_one(key: Any, algorithm: str) -> None:
+async def test_a_key_of_cryptography_is_one(key: Any, algorithm: str) -> None:
     token = mint(key=key, algorithm=algorithm)
     for given in (key.public_key(), [key.public_key()]):
         assert await admits(jwt_verifier(given, algorithms=[algorithm]), token)
@@ -780,7 +780,7 @@ async def test_case_38_a_key_of_cryptography_is_one(key: Any, algorithm: str) ->
 
 
 @cases("name", ["hs256", "Rs256", "none", "HS1", 5, None])
-def test_case_55_an_unknown_algorithm_is_told_the_known_ones(name: Any) -> None:
+def test_an_unknown_algorithm_is_told_the_known_ones(name: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^algorithms must be some of .*HS256.*RS256"):
         jwt_verifier(algorithms=[name])
 

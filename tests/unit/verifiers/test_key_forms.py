@@ -181,7 +181,7 @@ async def test_pem_that_is_no_public_key_is_left_out(
 
 
 @cases("kind", ["pem", "certificate", "jwk"])
-async def test_row_19_a_key_that_takes_long_is_left_out_in_every_form(
+async def test_a_key_that_takes_long_is_left_out_in_every_form(
     issuer: Issuer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asgi_wsauth.verifiers.key_documents._LONGEST_RSA", (2047, 64))

@@ -1,4 +1,4 @@
-"""Outbound: whom it asks, and what it takes for an answer (CHECKLIST 19)."""
+"""Outbound: whom it asks, and what it takes for an answer."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def all_within(thing: Any) -> str:
     return "\n".join(repr(this) for this in seen.values())
 
 
-async def test_row_36_the_store_holds_nothing_of_a_ticket_but_its_hash() -> None:
+async def test_the_store_holds_nothing_of_a_ticket_but_its_hash() -> None:
     store = MemoryStore()
     tickets = Tickets(store)
     minted = [
@@ -222,7 +222,7 @@ async def test_row_36_the_store_holds_nothing_of_a_ticket_but_its_hash() -> None
         assert urlsafe_b64decode(ticket[4:] + "=").hex() not in state
 
 
-async def test_row_36_nothing_of_a_ticket_but_its_hash_is_handed_to_a_store() -> None:
+async def test_nothing_of_a_ticket_but_its_hash_is_handed_to_a_store() -> None:
     store = Recording()
     tickets = Tickets(store, clock=lambda: NOW)
     ticket = await tickets.mint(ALICE, origin="https://chat.example")
@@ -235,7 +235,7 @@ async def test_row_36_nothing_of_a_ticket_but_its_hash_is_handed_to_a_store() ->
     assert json.loads(record)["principal"]["identity"] == "alice"
 
 
-async def test_row_36_a_repr_says_where_tickets_are_kept_and_no_more() -> None:
+async def test_a_repr_says_where_tickets_are_kept_and_no_more() -> None:
     tickets = issuer()
     await tickets.mint(ALICE)
     assert repr(tickets) == "<Tickets in <MemoryStore with 1 tickets>>"
@@ -396,7 +396,7 @@ async def test_a_store_without_a_memory_knows_no_used_ticket() -> None:
     assert await judge(tickets, ticket) is INVALID
 
 
-async def test_row_34_a_memory_that_fails_is_unavailable() -> None:
+async def test_a_memory_that_fails_is_unavailable() -> None:
     class Failing(MemoryStore):
         async def had_ticket(self, digest: str, /) -> bool:
             raise OSError("redis://user:hunter2@cache")
@@ -434,7 +434,7 @@ class Slow:
     ("store", "again"),
     [(MemoryStore, (4001, "token_expired")), (Slow, (1008, "token_invalid"))],
 )
-async def test_row_33_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
+async def test_of_100_handshakes_with_one_ticket_exactly_one_is_admitted(
     store: Callable[[], TicketStore], again: Any
 ) -> None:
     tickets = Tickets(store())
@@ -709,7 +709,7 @@ async def test_a_late_ticket_in_the_wrong_place_is_late() -> None:
     assert await judge(tickets, ticket, path="/ws/terminal") is EXPIRED
 
 
-async def test_row_29_a_foreign_origin_burns_no_ticket() -> None:
+async def test_a_foreign_origin_burns_no_ticket() -> None:
     tickets = issuer()
     ticket = await tickets.mint(ALICE)
     seen: list[Event] = []
@@ -855,7 +855,7 @@ async def test_an_origin_that_no_browser_sends_is_refused_by_name(origin: str) -
     assert store.handed == []
 
 
-# The store fails (row 34)
+# The store fails
 
 
 class Broken(Exception):
@@ -866,7 +866,7 @@ FAILURES = [Broken("password=hunter2"), OSError("gone"), TimeoutError(), KeyErro
 
 
 @cases("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_row_34_a_store_that_can_not_keep_it_issues_none(failure: Exception) -> None:
+async def test_a_store_that_can_not_keep_it_issues_none(failure: Exception) -> None:
     with pytest.raises(Denied) as caught:
         await Tickets(Answers(put=failure)).mint(ALICE)
     assert caught.value.reason is UNAVAILABLE
@@ -875,7 +875,7 @@ async def test_row_34_a_store_that_can_not_keep_it_issues_none(failure: Exceptio
 
 
 @cases("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_row_34_a_store_that_can_not_be_asked_admits_nobody(failure: Exception) -> None:
+async def test_a_store_that_can_not_be_asked_admits_nobody(failure: Exception) -> None:
     tickets = Tickets(Answers(take=failure))
     ticket = await tickets.mint(ALICE)
     with pytest.raises(Denied) as caught:
@@ -885,7 +885,7 @@ async def test_row_34_a_store_that_can_not_be_asked_admits_nobody(failure: Excep
     assert caught.value.detail == f"<a store>: {type(failure).__name__}"
 
 
-async def test_row_34_behind_a_broken_store_no_verifier_is_asked() -> None:
+async def test_behind_a_broken_store_no_verifier_is_asked() -> None:
     asked: list[str] = []
 
     async def anybody(credential: Credential, conn: HTTPConnection) -> Principal | None:
@@ -906,7 +906,7 @@ async def test_row_34_behind_a_broken_store_no_verifier_is_asked() -> None:
     assert not asked
 
 
-async def test_row_34_a_store_that_hangs_is_unavailable_at_the_deadline() -> None:
+async def test_a_store_that_hangs_is_unavailable_at_the_deadline() -> None:
     app = App()
     auth = authenticator(Tickets(Answers(take=hang)), timeout=0.01)
     outcome = await drive(
@@ -947,7 +947,7 @@ RUBBISH: dict[str, Any] = {
 
 
 @cases("record", RUBBISH.values(), ids=RUBBISH)
-async def test_row_34_a_store_that_gives_rubbish_admits_nobody(record: Any) -> None:
+async def test_a_store_that_gives_rubbish_admits_nobody(record: Any) -> None:
     async def anybody(credential: Credential, conn: HTTPConnection) -> Principal | None:
         return Principal("anybody")
 

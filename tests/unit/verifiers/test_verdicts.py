@@ -1,4 +1,4 @@
-"""VerdictCache: what it keeps, for how long, and what it does not save (CHECKLIST 18)."""
+"""VerdictCache: what it keeps, for how long, and what it does not save."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def within(thing: Any) -> Iterator[Any]:
                 todo.append(child)
 
 
-async def test_row_36_of_a_token_it_has_a_keyed_hash() -> None:
+async def test_of_a_token_it_has_a_keyed_hash() -> None:
     cache = VerdictCache()
     verifier = jwt_verifier(cache=cache)
     tokens = [mint(jti=str(number)) for number in range(5)]
@@ -427,7 +427,7 @@ async def test_times_are_judged_at_each_use(leeway: float, claims: Any, checked:
     assert (INVALID in seen) is ("nbf" in claims)
 
 
-async def test_row_9_a_token_that_is_kept_still_expires() -> None:
+async def test_a_token_that_is_kept_still_expires() -> None:
     clock, token = Clock(), mint(exp=int(NOW) + 20)
     verifier = jwt_verifier(cache=VerdictCache(ttl=1e9), clock=clock, leeway=10)
     for seconds, verdict in ((0, True), (29.5, True), (30, EXPIRED), (31, EXPIRED), (29.5, True)):
@@ -506,7 +506,7 @@ def networked(issuer: Issuer, clock: Clock, **options: Any) -> JWTVerifier:
     return JWTVerifier(keys, algorithms=["ES256"], cache=cache, clock=lambda: NOW)
 
 
-async def test_row_18_a_verdict_goes_with_the_key_that_signed_it(
+async def test_a_verdict_goes_with_the_key_that_signed_it(
     issuer: Issuer, checked: list[str]
 ) -> None:
     clock = Clock()
@@ -524,7 +524,7 @@ async def test_row_18_a_verdict_goes_with_the_key_that_signed_it(
     assert issuer.count("/jwks") == 2
 
 
-async def test_row_18_however_often_it_was_used(issuer: Issuer) -> None:
+async def test_however_often_it_was_used(issuer: Issuer) -> None:
     clock = Clock()
     verifier, token = networked(issuer, clock), issuer.token("1")
     assert await admits(verifier, token)
@@ -585,9 +585,7 @@ async def test_a_key_that_comes_back_brings_no_surprise(issuer: Issuer) -> None:
         clock.now += 600
 
 
-async def test_row_17_a_verdict_is_worth_nothing_without_keys(
-    issuer: Issuer, checked: list[str]
-) -> None:
+async def test_a_verdict_is_worth_nothing_without_keys(issuer: Issuer, checked: list[str]) -> None:
     clock = Clock()
     verifier, token = networked(issuer, clock), issuer.token("1")
     assert await admits(verifier, token)
