@@ -295,6 +295,7 @@ async def test_this_machine_is_asked_without_the_proxy_with_tls_too(
     assert not proxy
 
 
+@pytest.mark.both_loops
 async def test_a_certificate_of_nobody(https: tuple[Issuer, Path]) -> None:
     """The words say it on both event loops; on trio they are those of a cause."""
     issuer, _ = https
