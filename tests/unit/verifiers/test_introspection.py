@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import sys
 import traceback
 from base64 import b64decode
 from collections.abc import Iterator
@@ -265,6 +266,9 @@ async def test_what_is_not_active_is_invalid(issuer: Issuer, answer: Any) -> Non
     assert await judge(introspection(issuer)) is INVALID
 
 
+DEEP = b'{"active": true, "sub": "alice", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+
+
 @cases(
     "answer",
     [
@@ -285,7 +289,7 @@ async def test_what_is_not_active_is_invalid(issuer: Issuer, answer: Any) -> Non
         b"active=true&sub=alice",
         b"\xff\xfe",
         b"[" * 50_000,
-        b'{"active": true, "sub": "alice", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+        *([DEEP] if sys.version_info < (3, 15) else []),  # whose parser goes as deep as that
         b'{"active": true, "sub": "alice", "x": ' + b"9" * 50_000 + b"}",
         b'{"active": true, "sub": "alice"}'.ljust(65_537),
     ],
