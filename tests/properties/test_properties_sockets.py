@@ -16,6 +16,7 @@ import pytest
 from handshakes import ANSWER, CONNECT, NOW, Clock, authenticator, websocket
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from insides import slots_of, sockets_of
 from sockets import CLOSE, LEFT, left_over, pass_time, said, text
 from strategies import examples
 from strict import Server, listening, tasks
@@ -538,17 +539,16 @@ class Sockets(RuleBasedStateMachine):
         """Slots and registered guards are those of sockets that live."""
         live = [s for s in self.sockets if s.app.started and not s.over]
         if self.door.connection_limit is not None:
-            held = sum(map(len, self.store._slots.values()))
+            held = sum(map(len, slots_of(self.store).values()))
             owners = [TOKENS[s.token][0] for s in live]
             assert held <= len(live)
             for owner in ("alice", "bob"):
-                assert len(self.store._slots.get(f":{owner}", [])) <= LIMIT
+                assert len(slots_of(self.store).get(f":{owner}", [])) <= LIMIT
                 if not self.evicts:
-                    assert len(self.store._slots.get(f":{owner}", [])) == owners.count(owner)
+                    assert len(slots_of(self.store).get(f":{owner}", [])) == owners.count(owner)
 
         async def count() -> int:
-            here = self.revocations._here.get()
-            return 0 if here is None else len(here.sockets)
+            return len(sockets_of(self.revocations))
 
         assert self.loop.run_until_complete(count()) == len(live)
 

@@ -12,6 +12,7 @@ from handshakes import Clock
 from hypothesis import Phase, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from insides import slots_of, tickets_of
 from redis_servers import pooled_redis
 from strategies import HOSTILE, SEGMENT, WORDS, examples
 from strict import run
@@ -152,13 +153,13 @@ class Model(RuleBasedStateMachine):
 class Memory(Model):
     @invariant()
     def nothing_is_kept_for_nothing(self) -> None:
-        assert set(self.store._tickets) >= {d for d in self.tickets if self.lives(d)}
+        assert set(tickets_of(self.store)) >= {d for d in self.tickets if self.lives(d)}
         assert {d for owned in self.store._owners.values() for d in owned} == set(
-            self.store._tickets
+            tickets_of(self.store)
         )
         assert all(self.store._owners.values())
         held = {owner: names for owner, names in self.slots.items() if names}
-        assert {owner: names for owner, names in self.store._slots.items() if names} == held
+        assert {owner: names for owner, names in slots_of(self.store).items() if names} == held
 
 
 TestMemory = Memory.TestCase

@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 from handshakes import ANSWER, CONNECT, Clock, websocket
+from insides import has_slots_here, slots_of, sockets_of
 
-from asgi_wsauth import MemoryStore, Session, WebSocketAuthMiddleware
+from asgi_wsauth import Session, WebSocketAuthMiddleware
 from asgi_wsauth.loops.timers import timers
 
 ACCEPT = {"type": "websocket.accept"}
@@ -176,16 +177,12 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
     if len(timers(clock)) or len(timers(anyio.current_time)):
         found.append("timer")
     revocations = middleware.authenticator.revocations
-    if revocations is not None:
-        here = revocations._here.get()
-        if here is not None and here.sockets:
-            found.append("registered socket")
+    if revocations is not None and sockets_of(revocations):
+        found.append("registered socket")
     limit = middleware.connection_limit
     if limit is not None:
-        slots = limit._here.get()
-        if slots is not None and (slots.names or slots._kept):
+        if has_slots_here(limit):
             found.append("slot here")
-        assert isinstance(limit.store, MemoryStore)
-        if limit.store._slots:
+        if slots_of(limit.store):
             found.append("slot in the store")
     return found

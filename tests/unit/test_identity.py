@@ -17,6 +17,7 @@ import anyio
 import pytest
 from cases import cases
 from handshakes import NOW, Clock, authenticator, bearer, judged, jwt_verifier, mint, websocket
+from insides import slots_of
 from redis_servers import KINDS, pooled_redis
 from sockets import LEFT, Seat, Wire, running, settled, text, until
 from starlette.requests import HTTPConnection
@@ -171,7 +172,7 @@ async def test_the_name_of_a_limit_is_no_part_of_a_user() -> None:
             ticket = await site.tickets.mint(Principal(identity))
             _, wire = await stack.enter_async_context(site.socket(ticket))
             assert wire.close is None
-    assert not site.store._slots
+    assert not slots_of(site.store)
 
 
 @pytest.mark.parametrize("in_band", [False, True])

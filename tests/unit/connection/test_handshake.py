@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 from cases import cases
 from handshakes import CONNECT, App, Clock, Knows, authenticator, bearer, drive, websocket
+from insides import slots_of
 from sockets import ACCEPT, CLOSE, LEFT, Seat, Wire, running, said, settled, text, until
 from starlette.requests import HTTPConnection
 
@@ -131,7 +132,7 @@ async def test_whenever_the_client_leaves_the_work_is_cancelled(
     assert [type(event) for event in seen] == [Abandoned]
     assert wire.sent == [{"type": "websocket.close"}]
     assert wire.waiting == 0
-    assert store._slots == {}
+    assert slots_of(store) == {}
 
 
 class _Deaf:

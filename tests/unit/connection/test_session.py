@@ -35,6 +35,7 @@ from handshakes import (
     mint,
     websocket,
 )
+from insides import slots_of, sockets_of
 from sockets import (
     ACCEPT,
     CLOSE,
@@ -453,7 +454,7 @@ async def test_revoked_after_the_last_look_and_before_the_app() -> None:
         async def take_slot(self, slot: Any, /, **more: Any) -> Any:
             answer = await super().take_slot(slot, **more)
             await anyio.lowlevel.checkpoint()
-            (guard,) = door.revocations._here.get().sockets
+            (guard,) = sockets_of(door.revocations)
             guard.end(Denied(Reason.REVOKED))
             guard.end(Denied(Reason.EXPIRED))  # the first one counts
             return answer
@@ -637,7 +638,7 @@ async def test_what_arrives_at_the_same_moment_is_not_taken_for_the_end() -> Non
     async with running(door) as wire:
         await until(lambda: wire.waiting and wire.kinds)
         wire.put(text("the last words"))
-        (guard,) = door.revocations._here.get().sockets
+        (guard,) = sockets_of(door.revocations)
         guard.end(Denied(Reason.REVOKED))
     assert app.got[1:-1] in ([], [text("the last words")])
     assert app.disconnect == REVOKED
@@ -958,7 +959,7 @@ async def test_an_app_that_the_server_cancels_at_the_same_moment_is_cancelled(fi
         async with anyio.create_task_group() as group:
             group.start_soon(serve)
             await until(lambda: wire.waiting and wire.kinds)
-            (guard,) = door.revocations._here.get().sockets
+            (guard,) = sockets_of(door.revocations)
             if first == "the end":
                 guard.end(Denied(Reason.REVOKED))
             scope.cancel()
@@ -1113,7 +1114,7 @@ async def test_who_is_nobody_has_nothing_to_be_revoked_and_no_limit() -> None:
     async with running(door), running(door):
         await until(lambda: len(app.calls) == 3)
     assert door.store._revocations == {}
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
 
 
 async def test_without_expiry_time_ends_nothing() -> None:
@@ -1912,7 +1913,7 @@ async def test_inside_the_same_authenticator_the_outer_one_ends_it() -> None:
     outer = WebSocketAuthMiddleware(inner, door.auth)
     async with running(outer) as wire:
         await until(lambda: wire.waiting and wire.kinds)
-        assert len(door.revocations._here.get().sockets) == 1
+        assert len(sockets_of(door.revocations)) == 1
         door.pass_time(100)
     assert wire.close == app.disconnect == EXPIRED
     assert door.told == ["admitted", "closed"]
@@ -1939,7 +1940,7 @@ async def test_inside_the_same_authenticator_a_limit_of_its_own_counts() -> None
             door.pass_time(100)
     assert apps[0].disconnect == (1013, "too_many_connections")
     assert second.close == apps[1].disconnect == EXPIRED
-    assert store._slots == {}
+    assert slots_of(store) == {}
     assert left_over(outer[0], door.clock) == []
 
 
@@ -1985,7 +1986,7 @@ async def test_inside_the_same_authenticator_only_the_outer_one_hears_of_revocat
     outer = WebSocketAuthMiddleware(inner, door.auth)
     async with running(outer) as wire:
         await until(lambda: wire.waiting and wire.kinds)
-        assert len(door.revocations._here.get().sockets) == 1
+        assert len(sockets_of(door.revocations)) == 1
         await door.revocations.revoke_user("alice")
     assert wire.close == app.disconnect == REVOKED
     assert left_over(inner, door.clock) == []

@@ -19,6 +19,7 @@ import pytest
 from handshakes import CONNECT, NOW, Clock, Knows, authenticator, websocket
 from hypothesis import example, given
 from hypothesis import strategies as st
+from insides import slots_here
 from sockets import ACCEPT, CLOSE, LEFT, left_over, pass_time, said, text, until
 from strategies import examples
 
@@ -232,7 +233,7 @@ async def run(
         elif what == "token is revoked":
             await revocations.revoke_token("a")
         elif what == "loses its slot":
-            for name in limit._here.get()._kept if limit._here.get() else ():
+            for name in slots_here(limit):
                 limit._here.get()._evict(name)
                 break
         elif what == "is cancelled":

@@ -16,6 +16,7 @@ import limits.aio
 import pytest
 from cases import cases
 from handshakes import NOW, App, Knows, authenticator, connected, drive, mint, websocket
+from insides import counts_of, is_renewing, slots_here, slots_of
 from sockets import LEFT, Seat, running, settled, until
 
 from asgi_wsauth import (
@@ -91,7 +92,7 @@ async def test_at_once_no_more_of_them_get_in() -> None:
         await until(lambda: len(refused) == 45 and len(app.got) == 5)
         group.cancel_scope.cancel()
     assert refused == [FULL] * 45
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
 
 
 async def test_the_oldest_makes_room_where_that_is_asked_for() -> None:
@@ -104,7 +105,7 @@ async def test_the_oldest_makes_room_where_that_is_asked_for() -> None:
     assert [socket.ends for socket in sockets] == [[Reason.TOO_MANY_CONNECTIONS]] * 2 + [[], []]
     for socket in sockets:
         await limit.release_slot(socket)
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
 
 
 async def test_the_oldest_makes_room_after_it_was_heard_of_too() -> None:
@@ -130,7 +131,7 @@ async def test_a_socket_that_has_left_already_is_not_ended() -> None:
     await limit.release_slot(first)
     await settled()
     assert first.ends == []
-    assert list(store._slots) == [":alice"]
+    assert list(slots_of(store)) == [":alice"]
 
 
 @cases(("name", "apart"), [("", False), ("calls", True)])
@@ -148,7 +149,7 @@ async def test_of_a_revocation_nobody_takes_it_for_an_eviction() -> None:
     await limit.take_slot(socket)
     await settled()
     await Revocations(store).revoke_user("alice")
-    await Revocations(store).revoke_token(next(iter(limit._here.get()._kept)))
+    await Revocations(store).revoke_token(next(iter(slots_here(limit))))
     await settled()
     assert socket.ends == []
 
@@ -178,7 +179,7 @@ async def test_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
         outcome = await drive(door, websocket("token=a"))
         assert outcome.close == (1013, "verifier_unavailable")
     assert not app.calls
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
     assert "OSError" in caplog.text
 
 
@@ -233,7 +234,7 @@ async def test_a_server_that_cancels_the_app_gets_its_slot_back() -> None:
         group.start_soon(lambda: drive(door, websocket("token=a"), receive=connected()))
         await until(lambda: app.got)
         group.cancel_scope.cancel()
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
 
 
 async def test_a_client_that_leaves_while_its_slot_is_taken_keeps_none() -> None:
@@ -253,7 +254,7 @@ async def test_a_client_that_leaves_while_its_slot_is_taken_keeps_none() -> None
         wire.put(LEFT)
     assert wire.sent == [{"type": "websocket.close"}]
     assert not app.calls
-    assert limit.store._slots == {}  # type: ignore[attr-defined]
+    assert slots_of(limit.store) == {}
 
 
 class Leased(MemoryStore):
@@ -291,12 +292,12 @@ async def test_slots_are_renewed_for_as_long_as_there_are_any() -> None:
     assert [name for name, _ in store.renewed[-1]] == [":alice", ":bob"]
     for socket in sockets[1:]:
         await limit.release_slot(socket)
-    await until(lambda: not limit._here.get()._renews)
+    await until(lambda: not is_renewing(limit))
     before = len(store.renewed)
     await limit.take_slot(sockets[0])  # and it begins again
     await until(lambda: len(store.renewed) > before)
     await limit.release_slot(sockets[0])
-    await until(lambda: not limit._here.get()._renews)
+    await until(lambda: not is_renewing(limit))
 
 
 async def test_whoever_lost_his_slot_while_the_store_was_away_is_ended() -> None:
@@ -311,7 +312,7 @@ async def test_whoever_lost_his_slot_while_the_store_was_away_is_ended() -> None
     assert sockets[1].ends == [Reason.TOO_MANY_CONNECTIONS]
     for socket in sockets:
         await limit.release_slot(socket)
-    await until(lambda: not limit._here.get()._renews)
+    await until(lambda: not is_renewing(limit))
 
 
 async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -325,7 +326,7 @@ async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixt
     assert "can't be renewed: OSError" in record.getMessage()
     assert "hunter2" not in caplog.text
     await limit.release_slot(socket)
-    await until(lambda: not limit._here.get()._renews)
+    await until(lambda: not is_renewing(limit))
 
 
 async def test_a_slot_that_is_released_while_it_is_renewed_is_not_kept() -> None:
@@ -346,7 +347,7 @@ async def test_a_slot_that_is_released_while_it_is_renewed_is_not_kept() -> None
     await limit.take_slot(socket)
     await until(lambda: len(given) == 2)
     assert given[0] == given[1]
-    await until(lambda: not limit._here.get()._renews)
+    await until(lambda: not is_renewing(limit))
 
 
 @cases(
@@ -491,12 +492,12 @@ async def test_a_flood_of_bad_handshakes_is_bounded(
         closes.add(outcome.close)
     assert closes == {(1008, "token_invalid"), (1013, "too_many_failures")}
     assert len(knows.asked) == 3 * addresses
-    assert len(throttle._here._of) == addresses
+    assert len(counts_of(throttle)) == addresses
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 61)
     for number in range(addresses):
         await throttle.count(f"192.0.2.{number}")
-    assert len(throttle._here._of) <= addresses  # those whose time is over make room
+    assert len(counts_of(throttle)) <= addresses  # those whose time is over make room
 
 
 @pytest.mark.both_loops(False)

@@ -16,6 +16,7 @@ import limits.aio
 import pytest
 from cases import cases
 from handshakes import CONNECT, App, Knows, Outcome, authenticator, connected, drive, websocket
+from insides import counts_of
 from redis_servers import Target, pooled_redis
 from starlette.requests import HTTPConnection
 
@@ -110,7 +111,7 @@ async def test_an_office_that_comes_back_at_once_is_let_in() -> None:
     auth = authenticator(slow, throttle=throttle, timeout=60.0)
     assert await verdicts(auth, tokens=goods(200)) == {"alice": 200}
     assert slow.most == 10
-    assert not throttle._here._of  # nothing is kept of it
+    assert not counts_of(throttle)  # nothing is kept of it
 
 
 async def test_the_good_among_the_bad_get_in_as_long_as_the_address_is_not_locked() -> None:
@@ -148,7 +149,7 @@ async def test_who_waits_too_long_is_told_that_there_is_no_verdict() -> None:
     throttle = FailureThrottle("3/minute")
     auth = authenticator(hangs, throttle=throttle, timeout=0.05)
     assert await verdicts(auth, tokens=guesses(20)) == {Reason.UNAVAILABLE: 20}
-    assert not throttle._here._of
+    assert not counts_of(throttle)
     assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
 
 
@@ -181,7 +182,7 @@ async def test_who_leaves_while_waiting_takes_nobodys_place() -> None:
             throttle.leave(ADDRESS)
     assert stayed
     throttle.leave(ADDRESS)
-    assert not throttle._here._of
+    assert not counts_of(throttle)
 
 
 async def test_guesses_by_first_messages_at_once_are_judged_no_oftener() -> None:
@@ -244,7 +245,7 @@ async def test_who_has_no_address_takes_no_place_and_gives_none_back() -> None:
         await throttle.count(None)
         await throttle.release(None)
         throttle.leave(None)
-    assert not throttle._here._of
+    assert not counts_of(throttle)
 
 
 async def test_a_place_that_is_given_back_is_free() -> None:
@@ -266,7 +267,7 @@ async def test_memory_is_bounded_and_the_oldest_go_first(
     await throttle.check("198.51.100.1")  # is being judged all the time
     for number in range(1_000):
         await throttle.count(f"10.0.{number // 250}.{number % 250}")
-    assert len(throttle._here._of) <= 101
+    assert len(counts_of(throttle)) <= 101
     with pytest.raises(Denied, match="failures"):
         await throttle.precheck("10.0.3.249")
     await throttle.precheck("10.0.0.0")  # forgotten
@@ -285,7 +286,7 @@ async def test_whose_time_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) ->
         await throttle.count("10.0.0.99")  # its time begins anew, and it is the newest again
     for number in range(100):
         await throttle.count(f"10.0.1.{number}")
-    assert len(throttle._here._of) == 101
+    assert len(counts_of(throttle)) == 101
     with pytest.raises(Denied):
         await throttle.precheck("10.0.0.99")
 
@@ -414,7 +415,7 @@ async def test_a_storage_that_fails_while_a_place_is_given_back_is_told_of(
     assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
     (message,) = caplog.messages
     assert message.endswith("<FailureThrottle at 2 per 1 hour> could not count")
-    assert not throttle._here._of
+    assert not counts_of(throttle)
 
 
 async def test_memcached_is_asked_in_its_own_way(anyio_backend_name: str) -> None:
@@ -502,7 +503,7 @@ async def test_who_leaves_before_a_place_is_confirmed_gives_it_back(
             assert await places(throttle) == 1
             held.go_on.set()
             await until_places_are(0, throttle)
-    assert not throttle._here._of
+    assert not counts_of(throttle)
     assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
 
 
@@ -519,7 +520,7 @@ async def test_who_leaves_while_a_place_is_given_back_has_given_it_back(
     held = Held(one, monkeypatch)
     await leave(lambda: other.check(ADDRESS), held, how)
     await until_places_are(1, throttle)
-    assert not other._here._of
+    assert not counts_of(other)
 
     held = Held(one, monkeypatch)
     with pytest.raises(Denied, match="no verdict"):  # the deadline is as good as any
@@ -597,7 +598,7 @@ async def test_a_storage_that_never_answers_is_not_waited_for_for_ever(
     with anyio.fail_after(30), pytest.raises(Denied) as caught:
         await throttle.check(ADDRESS)
     assert caught.value.reason is Reason.UNAVAILABLE
-    assert not throttle._here._of
+    assert not counts_of(throttle)
 
 
 # What other sites' pages have browsers send

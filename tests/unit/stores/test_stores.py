@@ -17,6 +17,7 @@ import anyio.lowlevel
 import pytest
 from cases import cases
 from handshakes import Clock
+from insides import slots_of, tickets_of
 from sockets import until
 
 from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
@@ -46,7 +47,7 @@ async def taken(store: TicketStore, digests: Iterable[str]) -> str:
 
 def kept(store: MemoryStore) -> dict[str, int]:
     """How many things are in each of the containers for tickets."""
-    return {"_tickets": len(store._tickets), "_owners": len(store._owners)}
+    return {"_tickets": len(tickets_of(store)), "_owners": len(store._owners)}
 
 
 # Once
@@ -254,7 +255,7 @@ async def test_past_the_cap_the_oldest_of_all_go() -> None:
     store = MemoryStore(max_tickets=3)
     for digest in "abcde":
         await put(store, digest, owner=f"owner of {digest}")
-        assert len(store._tickets) <= 3
+        assert len(tickets_of(store)) <= 3
     assert kept(store) == {"_tickets": 3, "_owners": 3}
     assert await taken(store, "abcde") == "cde"
 
@@ -365,7 +366,7 @@ async def test_after_a_flood_its_room_is_given_back() -> None:
     store = MemoryStore(max_tickets=20_000, clock=clock)
 
     def room() -> int:  # of the containers themselves, in bytes
-        return sys.getsizeof(store._tickets) + sys.getsizeof(store._owners)
+        return sys.getsizeof(tickets_of(store)) + sys.getsizeof(store._owners)
 
     empty = room()
     for number in range(20_000):
@@ -467,14 +468,14 @@ async def test_an_owner_has_as_many_slots_as_the_limit_says() -> None:
     assert [await slot(store, name) for name in "de"] == [True, False]
     for owner, name in (("alice", "b"), ("alice", "d"), ("bob", "x"), ("zoe", "x")):
         await store.release_slot((owner, name))
-    assert store._slots == {}
+    assert slots_of(store) == {}
 
 
 async def test_a_refused_slot_leaves_nothing() -> None:
     store = MemoryStore()
     assert not await slot(store, "a", limit=0)
     await store.release_slot(("alice", "a"))
-    assert store._slots == {}
+    assert slots_of(store) == {}
 
 
 async def test_the_oldest_slots_make_room_and_are_told_of() -> None:

@@ -1,0 +1,59 @@
+"""What the package keeps to itself, and a test wants to see: mostly that nothing is kept of what is
+over. Other tests know no private name of the package's objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from asgi_wsauth import ConnectionLimit, FailureThrottle, MemoryStore, Revocations
+
+__all__ = [
+    "counts_of",
+    "has_slots_here",
+    "is_renewing",
+    "slots_here",
+    "slots_of",
+    "sockets_of",
+    "tickets_of",
+]
+
+
+def counts_of(throttle: FailureThrottle) -> Mapping[Any, Any]:
+    """The addresses of which this process counts something."""
+    return throttle._here._of
+
+
+def slots_of(store: Any) -> Mapping[str, Collection[Any]]:
+    """Owner -> the slots that a store has for it."""
+    assert isinstance(store, MemoryStore)
+    return store._slots
+
+
+def tickets_of(store: MemoryStore) -> Collection[Any]:
+    return store._tickets
+
+
+def sockets_of(revocations: Revocations) -> list[Any]:
+    """The guards of the sockets that end when their login does, on this event loop."""
+    here: Any = revocations._here.get()
+    return [] if here is None else list(here.sockets)
+
+
+def slots_here(limit: ConnectionLimit) -> list[str]:
+    """The slots that sockets of this event loop have."""
+    here: Any = limit._here.get()
+    return [] if here is None else list(here._kept)
+
+
+def has_slots_here(limit: ConnectionLimit) -> bool:
+    """Whether sockets of this event loop have slots, or ask for some."""
+    here: Any = limit._here.get()
+    return here is not None and bool(here.names or here._kept)
+
+
+def is_renewing(limit: ConnectionLimit) -> bool:
+    """Whether slots of this event loop are renewed."""
+    here: Any = limit._here.get()
+    return here is not None and bool(here._renews)
