@@ -3,8 +3,10 @@
     with serving("uvicorn-wsproto", "wire_apps:app") as server:
         seen = server.talk("/guarded", token="...")
 
-The fixture `server`, for modules that import it, is every variant in turn with `wire_apps:app`. One
-process of each serves all tests of the session.
+The fixture `server`, for modules that import it, runs `wire_apps:app`; one process of each variant
+serves all tests of the session. Every case runs on uvicorn with its default protocol. Where servers
+differ, a test says on which others it runs, too: `@each_server`, `@all_but("daphne")`,
+`@only("granian")`. With `EVERY_SERVER=1` in the environment, every case runs on every variant.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ _COMMANDS = {
 
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
+USUAL = VARIANTS if os.environ.get("EVERY_SERVER") else VARIANTS[:1]
 
 # What a log has when something went wrong that nobody handled.
 _TROUBLE = re.compile(
@@ -160,14 +163,25 @@ class Client:
         tcp.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         return tcp
 
-    def talk_at_once(
-        self, times: int, path: str, *, headers: Iterable[tuple[str, str]] = (), **query: Any
-    ) -> list[Seen]:
+    def talk_at_once(self, times: int, path: str, **handshake: Any) -> list[Seen]:
         """The same connection several times over, all of them begun before any has ended."""
+        return self.talk_all([(path, handshake)] * times)
+
+    def talk_all(self, handshakes: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Seen]:
+        """What `talk` sees of several handshakes (path, and arguments), all at the same time."""
+
+        async def one(
+            path: str,
+            *,
+            say: Sequence[str | bytes] = (),
+            headers: Iterable[tuple[str, str]] = (),
+            subprotocols: Sequence[str] = (),
+            **query: Any,
+        ) -> Seen:
+            return await self._talk(_target(path, query), say, list(headers), subprotocols)
 
         async def all_of_them() -> list[Seen]:
-            target, given = _target(path, query), list(headers)
-            return await asyncio.gather(*(self._talk(target, [], given, []) for _ in range(times)))
+            return await asyncio.gather(*(one(path, **given) for path, given in handshakes))
 
         return asyncio.run(all_of_them())
 
@@ -337,9 +351,7 @@ def accepts(server: Server) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(3)
+    """Nothing is asserted on how a server shuts down: no test waits for it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(DEADLINE)
@@ -375,9 +387,27 @@ def pooled(config: pytest.Config, name: str, *arguments: str, **env: str) -> Ser
     return config.stash[_POOL].get(name, *arguments, **env)
 
 
-@pytest.fixture(params=VARIANTS)
+def only(*variants: str) -> pytest.MarkDecorator:
+    """Run a test on these servers."""
+    return pytest.mark.parametrize("server", variants, indirect=True)
+
+
+def all_but(*variants: str) -> pytest.MarkDecorator:
+    """Run a test on all servers but these."""
+    return only(*(name for name in VARIANTS if name not in variants))
+
+
+def usual_but(*variants: str) -> pytest.MarkDecorator:
+    """Run a test on the usual servers, of which it can't run on these."""
+    return only(*(name for name in USUAL if name not in variants))
+
+
+each_server = only(*VARIANTS)
+
+
+@pytest.fixture(params=USUAL)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Every server variant in turn. A test fails if it leaves trouble in the server's log."""
+    """A server variant. A test fails if it leaves trouble in the server's log."""
     running = pooled(request.config, request.param)
     with running.must_stay_quiet():
         yield running
