@@ -25,6 +25,7 @@ pytestmark = pytest.mark.live
 
 __all__ = ["server"]  # the fixture
 
+
 @pytest.fixture
 def test(server: Server) -> str:
     """The name under which the apps note what happens in this test."""

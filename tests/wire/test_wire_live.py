@@ -1,4 +1,4 @@
-"""What real clients see of sockets that end before they want it, on every server variant."""
+"""What real clients see of sockets that end before they want it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from frames import Close, Wire, run, together
-from servers import DEADLINE, Server, server
+from servers import DEADLINE, Server, each_server, server
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
@@ -73,6 +73,7 @@ class Ending:
         return begun
 
 
+@each_server
 @ENDS
 def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_the_grace(
     server: Server, test: str, reason: Reason
@@ -110,6 +111,7 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
                 assert told == ["accepted", "OSError", "gone"]
 
 
+@each_server
 def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
     server: Server, test: str
 ) -> None:
@@ -211,6 +213,7 @@ def test_clients_that_leave_at_that_moment_are_nobodys_error(
         assert server.notes(f"{test}.{i}", until="gone")[-1] == "gone"
 
 
+@each_server
 @ENDS
 def test_a_login_that_ends_before_the_app_has_answered_is_refused(
     server: Server, test: str, reason: Reason
@@ -298,6 +301,7 @@ def test_a_first_message_that_is_no_good_credential_closes_with_its_reason(
         assert server.notes(f"{test}.{name}", until="gone") == ["gone"]  # the app was not called
 
 
+@each_server
 def test_after_a_good_first_message_the_app_sees_an_ordinary_connect(
     server: Server, test: str
 ) -> None:

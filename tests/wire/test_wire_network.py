@@ -1,4 +1,4 @@
-"""Keys and verdicts from a real issuer, on real servers: fetched on each server's own event loop,
+"""Keys and verdicts from a real issuer, on a real server: fetched on the server's own event loop,
 beside the handshakes of other clients.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from handshakes import mint, now
 from issuer import Issuer, issuing
-from servers import Seen, Server, server
+from servers import Seen, Server, only, server
 
 pytestmark = pytest.mark.live
 
@@ -70,6 +70,7 @@ def test_while_an_issuer_is_slow_other_clients_are_served(server: Server, issuer
                 assert tcp.recv(12) == b"HTTP/1.1 101"
 
 
+@only("uvicorn-websockets", "hypercorn-trio")
 def test_opaque_tokens(server: Server, issuer: Issuer) -> None:
     issuer.tokens["opaque-1"] = {"active": True, "sub": "bob", "exp": now() + 3600}
     for _ in range(3):
