@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from handshakes import mint, now
-from servers import UVICORN, USUAL, Server, each_server, only, pooled, server, usual_but
+from servers import USUAL, UVICORN, Server, each_server, only, pooled, server, usual_but
 
 pytestmark = pytest.mark.live
 
