@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -52,7 +53,9 @@ from asgi_wsauth import (
 SECRET = secrets.token_urlsafe(32)
 API_KEY = f"wsk_{secrets.token_urlsafe(32)}"
 
-LIFETIMES = ("10", "90", "300")  # seconds that a token may be asked for; the page offers the same
+# Seconds that a token may be asked for; the page offers the same. The shortest one is shorter in
+# tests.
+LIFETIMES = {"10": float(os.environ.get("SHORTEST", "10")), "90": 90.0, "300": 300.0}
 LOGIN_LIFETIME = 3600  # seconds for which a login can be refreshed
 
 PAGE = Path(__file__).with_name("demo.html")
@@ -191,7 +194,7 @@ def grant(request: Request, login: str | None) -> JSONResponse:
     login = login or secrets.token_urlsafe(8)
     return JSONResponse(
         {
-            "token": mint(lifetime=int(lifetime), login=login),
+            "token": mint(lifetime=LIFETIMES[lifetime], login=login),
             "refresh_token": mint(lifetime=LOGIN_LIFETIME, audience="demo-refresh", login=login),
         },
         headers={"cache-control": "no-store"},

@@ -1,5 +1,5 @@
 """Which servers a test runs on: all its cases on one of them, and its first case on each other one.
-`WSAUTH_SERVERS=all` runs all cases on all of them, as CI does.
+`WSAUTH_SERVERS=all` runs all cases on all of them, and larger crowds, as CI does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 import pytest
 
-__all__ = ["left_out"]
+__all__ = ["EVERYTHING", "left_out"]
+
+EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"
 
 FIRST = "uvicorn-websockets"
 OTHERS = "uvicorn-sansio uvicorn-wsproto hypercorn hypercorn-trio daphne granian".split()
@@ -18,7 +20,7 @@ OTHERS = "uvicorn-sansio uvicorn-wsproto hypercorn hypercorn-trio daphne granian
 def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     """The tests that are not to run: on another server than the first, what is not a function's
     first case there, and what is marked `one_server`."""
-    if os.environ.get("WSAUTH_SERVERS") == "all":
+    if EVERYTHING:
         return []
     servers = {item: _server(item) for item in items}
     on_first = {_function(item) for item, server in servers.items() if server == FIRST}

@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture(scope="module", params=[("asyncio", 2_500), ("trio", 500)], ids=lambda p: p[0])
+@pytest.fixture(scope="module", params=[("asyncio", 1_000), ("trio", 200)], ids=lambda p: p[0])
 def crowd(request: pytest.FixtureRequest) -> Any:
     """What live_crowd.py tells of so many sockets, and the event loop that they were on."""
     loop, size = request.param

@@ -59,7 +59,7 @@ def seen_by_a_page(server: Server, path: str) -> Any:
 
 
 @pytest.mark.parametrize("query", ["", "?token=expired", "?token=revoked"])
-def test_44_an_endless_loop_ends_or_slows_down_and_pages_see_their_codes(
+def test_an_endless_loop_ends_or_slows_down_and_pages_see_their_codes(
     server: Server, door: Callable[..., str], query: str
 ) -> None:
     path = door("door") + query
@@ -79,7 +79,7 @@ def test_44_an_endless_loop_ends_or_slows_down_and_pages_see_their_codes(
     assert len(log) <= 14
 
 
-def test_44_who_is_locked_out_and_comes_back_for_ever_is_told_for_how_long(
+def test_who_is_locked_out_and_comes_back_for_ever_is_told_for_how_long(
     server: Server, door: Callable[..., str]
 ) -> None:
     path = door("throttled") + "?token=bad"
@@ -96,7 +96,7 @@ def test_44_who_is_locked_out_and_comes_back_for_ever_is_told_for_how_long(
     )
 
 
-def test_44_programs_with_their_own_expired_tokens_see_their_codes(
+def test_programs_with_their_own_expired_tokens_see_their_codes(
     server: Server, door: Callable[..., str]
 ) -> None:
     path = door("door")
@@ -122,7 +122,7 @@ def test_44_programs_with_their_own_expired_tokens_see_their_codes(
     assert asyncio.run(all_of_them()) == {code(server, 4001, "token_expired"): 2 * number}
 
 
-def test_44_auto_tells_pages_by_code_and_programs_by_http(
+def test_auto_tells_pages_by_code_and_programs_by_http(
     server: Server, door: Callable[..., str]
 ) -> None:
     path = door("door-auto") + "?token=expired"
@@ -134,7 +134,7 @@ def test_44_auto_tells_pages_by_code_and_programs_by_http(
 
 
 @pytest.mark.parametrize("protocol", ["ws", "http"])
-def test_26_of_guesses_in_parallel_no_more_are_judged_than_the_rate_says(
+def test_of_guesses_in_parallel_no_more_are_judged_than_the_rate_says(
     uvicorn: Server, door: Callable[..., str], protocol: str
 ) -> None:
     path = door("throttled")
@@ -213,7 +213,7 @@ UPGRADE = {
 }
 
 
-def test_45_by_a_unix_socket_what_was_forwarded_is_not_let_in_as_local(
+def test_by_a_unix_socket_what_was_forwarded_is_not_let_in_as_local(
     by_unix_socket: tuple[Path, Path],
 ) -> None:
     path, log = by_unix_socket
