@@ -11,7 +11,7 @@
 // `error` is what the page's own function threw. Browsers write the address of a handshake that
 // fails on the console, so its only credential is a ticket, of no use half a minute later.
 
-// What to do after a close; `python tests/support/browser_table.py` makes it of asgi_wsauth/denial.py.
+// What to do after a close; tests/support/browser_table.py makes it of asgi_wsauth/denial.py.
 const ADVICE = new Map([
   ["token_missing", "stop"], ["token_malformed", "stop"], ["token_invalid", "stop"],
   ["token_expired", "refresh"], ["keys_unavailable", "refresh, with backoff"],

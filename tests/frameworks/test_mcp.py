@@ -54,25 +54,27 @@ def goes_on(server: Server, path: str, token: str, session: str) -> bool:
     return bool(seen.status == 200)
 
 
-ALICE = make_jwt(SECRET, "alice")
-OTHERS = {
-    "another user": make_jwt(SECRET, "bob"),
-    "the same name at another issuer": make_jwt(SECRET, "alice", issuer="https://b.example"),
-    "an API key of that name": API_KEY,
-}
+def others() -> dict[str, str]:
+    return {
+        "another user": make_jwt(SECRET, "bob"),
+        "the same name at another issuer": make_jwt(SECRET, "alice", issuer="https://b.example"),
+        "an API key of that name": API_KEY,
+    }
 
 
 def test_with_the_readmes_load_user_a_session_is_its_users_own(mcp: Server) -> None:
-    session = begin(mcp, "/mcp", ALICE)
-    assert goes_on(mcp, "/mcp", ALICE, session)
+    alice = make_jwt(SECRET, "alice")
+    session = begin(mcp, "/mcp", alice)
+    assert goes_on(mcp, "/mcp", alice, session)
     assert goes_on(mcp, "/mcp", make_jwt(SECRET, "alice", expires_in=60), session)  # a new token
-    for whose, token in OTHERS.items():
+    for whose, token in others().items():
         assert not goes_on(mcp, "/mcp", token, session), whose
-    assert goes_on(mcp, "/mcp", ALICE, session)
-    assert ALICE not in mcp.log()
+    assert goes_on(mcp, "/mcp", alice, session)
+    assert alice not in mcp.log()
 
 
 def test_without_it_whoever_knows_a_sessions_id_can_use_it(mcp: Server) -> None:
     """Why the README says so. Where this fails, that server compares owners by itself."""
-    session = begin(mcp, "/principal", ALICE)
-    assert all(goes_on(mcp, "/principal", token, session) for token in OTHERS.values())
+    alice = make_jwt(SECRET, "alice")
+    session = begin(mcp, "/principal", alice)
+    assert all(goes_on(mcp, "/principal", token, session) for token in others().values())
