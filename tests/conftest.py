@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hurry import hurried
-from matrix import left_out
 
 
 def pytest_configure() -> None:
@@ -23,14 +22,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     is_live = re.search(r"(?m)^pytestmark = .*\bmark\.live\b", collection_path.read_text())
     return True if is_live else None
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """See `matrix`."""
-    out = set(left_out(items))
-    if out:
-        config.hook.pytest_deselected(items=list(out))
-        items[:] = [item for item in items if item not in out]
 
 
 def pytest_collection_finish() -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from browser import Tab, chromium
-from servers import USUAL, VARIANTS, Server, pooled
+from servers import EVERYTHING, VARIANTS, Server, pooled
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
 pytestmark = pytest.mark.live
 
-EVERYTHING = USUAL == VARIANTS
 REFUSALS = 200 if EVERYTHING else 40
 # Daphne drops a handshake that takes five seconds (its websocket_handshake_timeout), and those of
 # one address wait for each other: a slow machine is not done with 200 by then.

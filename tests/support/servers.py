@@ -6,7 +6,8 @@
 The fixture `server`, for modules that import it, runs `wire_apps:app`; one process of each variant
 serves all tests of the session. Every case runs on uvicorn with its default protocol. Where servers
 differ, a test says on which others it runs, too: `@each_server`, `@all_but("daphne")`,
-`@only("granian")`. With `EVERY_SERVER=1` in the environment, every case runs on every variant.
+`@only("granian")`. With `WSAUTH_SERVERS=all` in the environment, every case runs on every
+variant, and crowds are as large as they get.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _COMMANDS = {
 
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
-USUAL = VARIANTS if os.environ.get("EVERY_SERVER") else VARIANTS[:1]
+EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"  # as CI has it
+USUAL = VARIANTS if EVERYTHING else VARIANTS[:1]
 
 # What a log has when something went wrong that nobody handled.
 _TROUBLE = re.compile(
@@ -282,7 +284,7 @@ def serving(
 
     Args:
         name: one of VARIANTS.
-        app: `module:attribute`; modules beside this file can be imported.
+        app: `module:attribute`; modules of this folder, and packages beside it, can be imported.
         arguments: more of the server's own command line.
         env: more environment variables. `WIRE_PORT` is set to the port.
     """
@@ -319,7 +321,8 @@ def _start(
     port = free_port()
     module, *options = _COMMANDS[name].format(port=port).split()
     inherited = {key: value for key, value in os.environ.items() if not _NOISE.match(key)}
-    path = os.pathsep.join(filter(None, [str(HERE), inherited.get("PYTHONPATH")]))
+    folders = [str(HERE), str(HERE.parent), inherited.get("PYTHONPATH")]
+    path = os.pathsep.join(filter(None, folders))
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *options, *arguments, app],
@@ -400,6 +403,11 @@ def all_but(*variants: str) -> pytest.MarkDecorator:
 def usual_but(*variants: str) -> pytest.MarkDecorator:
     """Run a test on the usual servers, of which it can't run on these."""
     return only(*(name for name in USUAL if name not in variants))
+
+
+def usual_and(*variants: str) -> pytest.MarkDecorator:
+    """Run a test on the usual servers, and on these."""
+    return only(*dict.fromkeys([*USUAL, *variants]))
 
 
 each_server = only(*VARIANTS)

@@ -65,7 +65,7 @@ def test_which_sockets_outlive_the_login(server: Server) -> None:
     async def talk() -> list[str]:
         sockets = {}
         for name in ALTERNATIVES:
-            token = make_jwt(SECRET, name, expires_in=3)
+            token = make_jwt(SECRET, name, expires_in=1.5)
             sockets[name] = await Wire.open(server, f"/{name}/", **handshake(name, token))
             assert await sockets[name].message() == name
         # Ours was opened last: when it is told, all have expired.

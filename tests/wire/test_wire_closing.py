@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from frames import Close, Wire, run, together
-from servers import DEADLINE, Server, each_server, only, server
+from servers import DEADLINE, Server, each_server, server, usual_and
 from test_wire_live import close_for, notes
 
 from asgi_wsauth import Reason
@@ -117,7 +117,7 @@ def test_a_client_that_answers_costs_no_time_and_one_that_does_not_a_second(
     assert mute < DEADLINE / 2
 
 
-@only("uvicorn-websockets", "daphne")
+@usual_and("daphne")
 def test_who_is_refused_by_an_instance_inside_a_guard_sees_a_code(server: Server) -> None:
     """Also Daphne's clients, which raises for the code that it was to send."""
     if server.name == "daphne":

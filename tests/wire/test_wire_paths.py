@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from handshakes import mint, now
-from servers import Seen, Server, serving
+from servers import USUAL, Seen, Server, serving
 
 pytestmark = pytest.mark.live
 
@@ -42,9 +42,9 @@ APPS = [app for app in HTTP_APPS if not app.startswith("django")]
 MOUNTED = ["starlette, mounted", "starlette, in a mount"]
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=[name for name in USUAL if name in SERVERS])
 def rooted(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each server, told that it is at /api."""
+    """A server that was told that it is at /api."""
     with serving(request.param, "path_apps:app", *SERVERS[request.param]) as server:
         assert server.get("/")["root"] == "/api"
         yield server
@@ -113,7 +113,10 @@ def test_over_websocket_paths_are_the_apps(rooted: Server, app: str) -> None:
     assert talk(rooted, app, secret, token=token()) == "secret"
 
 
-@pytest.mark.parametrize("path", ["/public/api/secret", "/public/x/api/secret", "/api/api/secret"])
+REACHING_FOR_IT = ["/public/api/secret", "/public/x/api/secret", "/api/api/secret"]
+
+
+@pytest.mark.parametrize("path", REACHING_FOR_IT)
 @pytest.mark.parametrize("app", HTTP_APPS)
 def test_nobody_reads_the_secret_where_another_path_is_excluded(
     rooted: Server, app: str, path: str
@@ -124,6 +127,18 @@ def test_nobody_reads_the_secret_where_another_path_is_excluded(
         assert seen.status in (401, 404)
         if app in APPS:
             assert talk(rooted, app, target) is None
+
+
+@pytest.mark.parametrize("rooted", ["hypercorn", "daphne", "granian"], indirect=True)
+def test_paths_are_the_apps_too_on_servers_that_leave_the_root_in_the_path(rooted: Server) -> None:
+    for app in ("starlette", "starlette, in a mount", "litestar, around", "quart, only"):
+        test_over_http_paths_are_the_apps(rooted, app)
+        if (rooted.name, app) != ("daphne", "quart, only"):
+            test_over_websocket_paths_are_the_apps(rooted, app)
+    for app in ("starlette", "litestar, around", "django, only"):
+        for path in REACHING_FOR_IT:
+            test_nobody_reads_the_secret_where_another_path_is_excluded(rooted, app, path)
+    test_a_tickets_path_is_the_apps(rooted, "litestar, around")
 
 
 @pytest.mark.parametrize("rooted", ["hypercorn"], indirect=True)
