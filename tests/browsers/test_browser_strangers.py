@@ -56,7 +56,7 @@ def tab() -> Iterator[Tab]:
 
 
 @pytest.mark.parametrize("kind", ["throttled", "named"])
-def test_27_a_foreign_page_does_not_lock_its_visitor_out(
+def test_a_foreign_page_does_not_lock_its_visitor_out(
     uvicorn: Server, tab: Tab, door: Callable[..., str], kind: str
 ) -> None:
     path, at = door(kind), f"127.0.0.1:{uvicorn.port}"
@@ -76,7 +76,7 @@ def test_27_a_foreign_page_does_not_lock_its_visitor_out(
 
 
 @pytest.mark.parametrize("token", ["", "expired", "revoked"])
-def test_44_pages_beside_an_endless_loop_see_their_codes(
+def test_pages_beside_an_endless_loop_see_their_codes(
     uvicorn: Server, tab: Tab, door: Callable[[str], str], token: str
 ) -> None:
     path = f"{door('door')}?token={token}"

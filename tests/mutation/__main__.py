@@ -58,7 +58,7 @@ use_git_change_detection = false
 
 PYTEST = ["-p", "no:cacheprovider", "-p", "anyio.pytest_plugin"]
 ENVIRONMENT = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # for speed
-QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal and not Row24"
+QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal"
 """At first, each mutant is tested on one event loop, and without what takes seconds."""
 
 

@@ -295,7 +295,7 @@ def test_what_only_leads_to_a_secret_is_named(given: object, told: str, check: A
 
 
 class TestCheckKey:
-    def test_16_visible_characters_are_enough(self) -> None:
+    def test_sixteen_visible_characters_are_enough(self) -> None:
         assert check_key("key", "Kq8rT2vX5y!~nM4c") == b"Kq8rT2vX5y!~nM4c"
 
     @cases(
