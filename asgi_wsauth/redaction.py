@@ -71,7 +71,8 @@ class RedactCredentials(logging.Filter):
         if isinstance(value, str):
             return self._clean(value)
         if isinstance(value, bytes):
-            return self._clean(value.decode("latin-1")).encode("latin-1")
+            text = value.decode("latin-1")
+            return value if (clean := self._clean(text)) == text else clean.encode("latin-1")
         return value
 
     def _clean(self, text: str) -> str:
