@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 from redis_servers import needed_binary
-from servers import DEADLINE
+from servers import DEADLINE, EVERYTHING
 from soak.tally import WRONGS, Tally
 
 pytestmark = pytest.mark.live
 
 _ROOT = Path(__file__).parents[2]
-_FAULTS = ["redis_killed", "redis_drops_connections", "worker_killed"]
+_FAULTS = ["redis_killed"]
+if EVERYTHING:
+    _FAULTS += ["redis_drops_connections", "worker_killed"]
 _OPTIONS = ["--minutes", "0.5", "--rate", "30", "--stay", "12", "--faults", *_FAULTS]
 
 
@@ -41,7 +43,7 @@ def test_nothing_goes_wrong_and_an_interrupt_ends_it_with_the_table(tmp_path: Pa
     for words in WRONGS.values():
         assert re.findall(rf"{re.escape(words)}\W+(\d+)\W*$", told, re.MULTILINE) == ["0"], told
     (handshakes,) = re.findall(r"^(\d+) handshakes", told, re.MULTILINE)
-    assert int(handshakes) > 100
+    assert int(handshakes) > 50
 
 
 def test_one_wrong_is_enough() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from frames import Close, Wire, run, together
-from servers import DEADLINE, Server, each_server, server
+from servers import DEADLINE, Server, each_server, server, usual_and
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
@@ -111,7 +111,7 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
                 assert told == ["accepted", "OSError", "gone"]
 
 
-@each_server
+@usual_and("hypercorn-trio", "granian")
 def test_a_client_that_never_answers_or_reads_gets_one_close_and_keeps_no_app(
     server: Server, test: str
 ) -> None:
@@ -213,7 +213,7 @@ def test_clients_that_leave_at_that_moment_are_nobodys_error(
         assert server.notes(f"{test}.{i}", until="gone")[-1] == "gone"
 
 
-@each_server
+@usual_and("daphne", "granian")
 @ENDS
 def test_a_login_that_ends_before_the_app_has_answered_is_refused(
     server: Server, test: str, reason: Reason

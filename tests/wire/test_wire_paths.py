@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from handshakes import mint, now
-from servers import USUAL, Seen, Server, serving
+from servers import EVERYTHING, USUAL, Seen, Server, serving
 
 pytestmark = pytest.mark.live
 
@@ -129,7 +129,10 @@ def test_nobody_reads_the_secret_where_another_path_is_excluded(
             assert talk(rooted, app, target) is None
 
 
-@pytest.mark.parametrize("rooted", ["hypercorn", "daphne", "granian"], indirect=True)
+LEAVE_IT = ["hypercorn", "daphne", *(["granian"] if EVERYTHING else [])]
+
+
+@pytest.mark.parametrize("rooted", LEAVE_IT, indirect=True)
 def test_paths_are_the_apps_too_on_servers_that_leave_the_root_in_the_path(rooted: Server) -> None:
     for app in ("starlette", "starlette, in a mount", "litestar, around", "quart, only"):
         test_over_http_paths_are_the_apps(rooted, app)

@@ -1,4 +1,4 @@
-"""What refused clients that are not gone yet cost a real server; and that those who answer the
+"""What refused clients cost a real server before they are gone; and that those that answer the
 close see their code, however many they are."""
 
 from __future__ import annotations
