@@ -1,0 +1,74 @@
+"""What people install: the sdist, the wheel that is built from it, and the package in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import asgi_wsauth
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(asgi_wsauth.__file__).parent
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and with the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
+    subprocess.run([*build, "sdist"], cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(folder, filter="data")
+    source = folder / f"asgi_wsauth-{asgi_wsauth.__version__}"
+    subprocess.run([*build, "wheel"], cwd=source, check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
+    with ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == {
+        str(path.relative_to(PACKAGE.parent))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names >= {"asgi_wsauth/py.typed", "asgi_wsauth/contrib/grafana.json"}
+    assert "asgi_wsauth/stores/lua/take_slot.lua" in names
+
+
+def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
+    source = built / f"asgi_wsauth-{asgi_wsauth.__version__}"
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/conftest.py"):
+        assert (source / name).is_file(), name
+    assert not list(source.rglob("*.pyc"))
+    assert {path.name for path in source.iterdir()} <= {
+        *("asgi_wsauth", "tests", "examples", "docs"),
+        *("README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"),
+    }
+
+
+def test_the_wheel_is_installed_and_imported(built: Path, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+    wheel = next(built.glob("*.whl"))
+    subprocess.run([*pip, "--target", str(tmp_path), str(wheel)], check=True)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import asgi_wsauth, asgi_wsauth.redis\n"
+        "from asgi_wsauth import *\n"
+        "print(asgi_wsauth.__file__)"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-I", "-c", script, str(tmp_path)],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(imported.stdout.strip()) == tmp_path / "asgi_wsauth" / "__init__.py"
