@@ -840,14 +840,7 @@ class Framework(Exception):
 
 
 def group_of(*errors: Exception) -> Exception:
-    """On 3.10, anyio brings the class."""
-    from anyio.lowlevel import checkpoint  # noqa: F401
-
-    try:
-        kind: Any = ExceptionGroup  # type: ignore[name-defined,unused-ignore]
-    except NameError:
-        from exceptiongroup import ExceptionGroup as kind  # type: ignore[no-redef]
-    return kind("several", errors)  # type: ignore[no-any-return]
+    return ExceptionGroup("several", errors)
 
 
 def by_disconnect() -> Exception:
