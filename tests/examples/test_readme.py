@@ -110,7 +110,7 @@ def test_the_first_screen_has_the_two_commands() -> None:
     shell = [code for language, code in BLOCKS if language == "sh"]
     assert [command.strip().split()[-1] for command in shell] == [
         "examples/demo.py",
-        ".venv/bin/pytest",
+        "loadfile",
     ]
     assert all(command.count("\n") == 1 for command in shell)
     assert README[: README.index("## ")].count("```sh") == 2
