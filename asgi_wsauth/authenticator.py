@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.credential import Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import (
     Observer,
@@ -263,7 +263,7 @@ class Authenticator:
         credential = choose(attempt.findings, self.sources, self.max_token_size)  # 4
         attempt.credential = credential
         principal, verifier = await identify(self.verifiers, credential, conn)  # 5
-        if principal.expires_at is not None and principal.expires_at <= self.clock():
+        if has_expired(principal.expires_at, self.clock()):
             raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
         attempt.principal, attempt.verifier = principal, verifier
         if self.revocations is not None:  # 6

@@ -30,6 +30,7 @@ __all__ = [
     "bare_name",
     "decode_base64url",
     "full_name",
+    "has_expired",
     "new_secret",
 ]
 
@@ -165,6 +166,16 @@ def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(scope, str):
             raise ConfigurationError(f"scopes must be a list of strings, got {shown(scope)} in it")
     return found
+
+
+def has_expired(expires_at: float | None, now: float) -> bool:
+    """Whether a credential is no longer accepted: the one comparison, for all kinds of them.
+
+    Args:
+        expires_at: Unix time in seconds, or None if it never expires.
+        now: Unix time in seconds.
+    """
+    return expires_at is not None and expires_at <= now
 
 
 def full_name(name: str, issuer: str | None) -> str:

@@ -58,18 +58,18 @@ class WebSocketAuthMiddleware:
     Inside another instance that has the same authenticator, it reuses that one's decision and
     applies only its own scopes, connection limit and codes; with another authenticator it verifies
     the credential that the outer one found, unless its own sources find one. A cookie whose origin
-    nobody has judged is for an authenticator with `allowed_origins` only.
+    hasn't been checked is only for an authenticator with `allowed_origins`.
 
     Args:
         app: any ASGI 3 app.
         authenticator: who decides.
-        rejection: how a refusal is told. `accept_then_close` accepts and closes at once with the
+        rejection: how a client is refused. `accept_then_close` accepts and closes at once with the
             code and the phrase, which is all that a browser's page can see; `http_response` answers
             with the HTTP status (where the server can: else as `close`); `close` closes before
             accepting, which every server makes a bare HTTP 403; `auto` is the first one for pages,
             which send an `Origin`, and the second one for programs. With the first one, too, a
-            program that brings the same, or nothing, for the tenth time within 10 seconds is told
-            by HTTP, with `Retry-After`, so that it stops or slows down.
+            program that presents the same credential, or none, for the tenth time within 10 seconds
+            is refused over HTTP, with `Retry-After`, so that it stops or slows down.
         close_codes: codes to use in place of the table's, for some reasons. For Daphne:
             `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
@@ -84,9 +84,8 @@ class WebSocketAuthMiddleware:
             expires.
         grace: seconds that an app has to end after its socket was closed here, because it expired,
             was revoked or had to go for a newer one; then it is cancelled.
-        connection_limit: how many sockets a user may have. Who is nobody, because login is off, has
-            no limit.
-        refresh_message: the `type` of a message with which a client brings a new credential, as
+        connection_limit: how many sockets a user may have. There is no limit while login is off.
+        refresh_message: the `type` of a message with which a client renews its credential, as
             text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
             with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
             socket. It works while the app receives. Every client is sent, whether it ever asked for

@@ -1,4 +1,4 @@
-"""The messages that tell a client no."""
+"""The messages that refuse a client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def refuse(
     way: ChosenRejection,
     sources: Sequence[Source],
 ) -> None:
-    """Refuse a handshake that nobody has answered.
+    """Refuse a handshake that hasn't been answered.
 
     Args:
         scope: the handshake, redacted.
@@ -34,7 +34,7 @@ async def refuse(
         send: the server's.
         denied: why.
         code: the close code for that.
-        way: how it is to be told.
+        way: how to refuse it.
         sources: where a credential might have stood among the offered subprotocols.
     """
     try:

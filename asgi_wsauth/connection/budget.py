@@ -1,10 +1,11 @@
-"""How many refused clients there may be that are not gone yet.
+"""A limit on refused clients that have not disconnected yet.
 
-A refused client that was accepted, so that it sees its code, may go on sending, and the server may
-go on reading, for as long as 20 seconds. So these clients are on a budget, for each address and in
-all; above it, a refusal is a bare HTTP one, after which nothing is read. A client that answers its
-close frees its place at once. One that does not is silent, and holds it as long as its server may
-go on reading: there may be few of these, and an office full of expired tokens has none.
+A refused client that was accepted, so that it sees its close code, can keep sending, and the server
+can keep reading, for up to 20 seconds. So there is a budget of such clients, per address and in
+total; beyond it, the refusal is a plain HTTP response, after which nothing is read. A client that
+answers the close frees its place at once. One that doesn't is "silent", and holds its place for as
+long as the server may keep reading. Few of those are allowed; an office full of expired tokens has
+none.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from asgi_wsauth.scope.addresses import client_host, share_of
 __all__ = ["close_within_budget"]
 
 _LINGER = 20.0  # seconds for which a server may read from a client that has not answered
-_WAIT = 3.0  # seconds that a refused client waits for a place while nobody of its address answers
+_WAIT = 3.0  # seconds that a refused client waits for a place while none at its address answers
 _LONGEST_WAIT = 10.0  # seconds that it waits at all
 
-# Times the most that one address may have: the silent ones of one, or of a few, leave room for all
-# others. As often what an address has, has everybody without one.
+# The total is this many times what one address may have, so that the silent clients of a few
+# addresses leave room for the others. Clients without an address share that much, too.
 _IN_ALL = 8
 
-# With a valve, each of them costs no more than its descriptor.
+# With a valve, each of them costs a file descriptor and no more.
 _FRESH = 1000
 _SILENT = 50
 
@@ -47,7 +48,7 @@ _MOST = 16
 
 @dataclass
 class _Share:
-    """The refused clients of one address.
+    """The refused clients of one address, or of all.
 
     Attributes:
         times: how many addresses' places these are.

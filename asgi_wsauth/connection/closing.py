@@ -1,8 +1,8 @@
 """A close that reaches its client.
 
-Who closes a TCP connection while something that the client sent is still unread resets it, and a
-close that the client has not read by then is lost: a page that talks sees 1006 (RFC 9293 section
-3.6.1). So whoever closes a socket here reads on until the client has answered, or is gone.
+Closing a TCP connection while data from the client is unread resets it, and a close frame that the
+client has not read by then is lost: a page that is sending sees 1006 (RFC 9293 section 3.6.1). So
+after a close, the client is read from until it has answered or disconnected.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ PATIENCE = 1.0  # seconds that a client has to answer a close
 # not send the close while somebody listens.
 _HEAD_START = 0.05
 
-# Bytes, or characters. Who says more is let go, whether he has read his code or not: each message
-# may be 16 MB that took 16 kB to send.
+# Bytes, or characters. A client that sends more is dropped, whether it has read its code or not: a
+# message may be 16 MB that took 16 kB to send.
 _TOO_MUCH = 4 * 1024 * 1024
 
 
@@ -71,7 +71,7 @@ async def close(
         denied: why.
         code: the close code for that.
         first: what is to be sent before.
-        valve: the connection's, for a client that nobody has reason to trust.
+        valve: the connection's, for a client that isn't trusted.
 
     Returns:
         Whether the client is gone.
@@ -117,7 +117,7 @@ def close_message(denied: Denied, code: int) -> Message:
 
 
 async def try_send(send: Send, *messages: Message) -> Exception | None:
-    """Send an answer; what the server raises is returned. A client that is gone by now is nobody's
+    """Send an answer; return what the server raises. A client that has disconnected by now is no
     error."""
     try:
         for message in messages:
@@ -181,7 +181,7 @@ class _Listener:
             await self._ended.wait()
 
     async def stop(self) -> None:
-        """Wait no more, so that nobody does when the server gets its callable back."""
+        """Stop waiting, so that nothing waits when the server gets its callable back."""
         if self._scope is not None and self._ended is not None:
             self._scope.cancel()
             with anyio.CancelScope(shield=True):
@@ -224,7 +224,7 @@ async def _until_gone(receive: Receive, told: Message | None = None) -> bool:
             size += len(message.get("bytes") or message.get("text") or "")
             if size > _TOO_MUCH:
                 return False
-            await checkpoint()  # what was queued is no reason to hold up the event loop
+            await checkpoint()  # a long queue must not hold up the event loop
     except Exception as exc:  # receive() itself failed: there is no client any more
         logger.debug("the client could not be heard: %s", type(exc).__qualname__)
     return True

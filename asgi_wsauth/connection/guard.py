@@ -97,7 +97,7 @@ class Guard:
 
     @property
     def denied(self) -> Denied | None:
-        """Why it was ended here; None as long as it wasn't."""
+        """Why it was ended here; None if it wasn't."""
         is_here = self._phase is Phase.ENTERING or self._closed is not None
         return self._asked_to_end if is_here else None
 
@@ -300,7 +300,7 @@ class Guard:
             return
         self._asked_to_end = denied
         if self._phase is Phase.ENTERING:
-            return  # whoever is about to run the app will refuse
+            return  # the middleware is about to run the app, and will refuse
         self._clear_timers()
         self._timer = Deadline(self._app, self._terms.grace)
         self._end_now(denied)
@@ -327,7 +327,7 @@ class Guard:
             if not self._knows_of_connect:  # behind the close, it would bring down Granian's worker
                 with suppress(Exception):
                     await self._receive()
-        # A server may not let go of what was sent, but the app isn't to wait for that.
+        # A server may take its time to send, but the app must not wait for that.
         wake = timers(anyio.current_time).call_in(_LONGEST_CLOSE, self._closed.set)
         try:
             await self._send_close(denied)

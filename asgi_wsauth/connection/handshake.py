@@ -33,7 +33,7 @@ class Handshake:
         send: the server's.
         accepted: whether it was accepted, here or by the app, as far as that was seen here.
         client_left: whether the client is known to be gone.
-        denied: why it was closed here; None as long as it wasn't.
+        denied: why it was closed here; None if it wasn't.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Handshake:
             self._cancel()
 
     async def stop_watching(self) -> None:
-        """End the watch, so that nobody else waits for messages when the app does."""
+        """End the watch, so that only the app waits for messages."""
         if self._watch is not None:
             scope, ended = self._watch
             scope.cancel()
@@ -202,8 +202,8 @@ class Handshake:
         """Now that the app is done, read until the client is gone, if `close` was called and that
         was less than a second ago.
 
-        Granian is left alone, whose `receive` is no coroutine function. It has let go of the client
-        with the close, and its worker would die if the app had never taken its connect.
+        Not on Granian, whose `receive` is not a coroutine function: it drops the client with the
+        close, and its worker would die if the app had never received its connect.
         """
         if self._read_until is not None and iscoroutinefunction(self.receive):
             await read_on(self.receive, self._read_until)

@@ -1,5 +1,5 @@
-"""What passes a middleware because it is of the other protocol: HTTP past a guard for sockets, and
-sockets past a guard for HTTP.
+"""What passes through a middleware because it is of the other protocol: HTTP through the one for
+WebSockets, and WebSockets through the one for HTTP.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The messages by which a client brings a new credential on its open socket.
+"""The messages with which a client renews its credential on an open socket.
 
     client  {"type": "auth.refresh", "token": "..."}
     guard   {"type": "auth.refresh.due", "expires_at": ...}
     guard   {"type": "auth.refresh.ok", "expires_at": ...}
 
-Nobody else speaks with the guard's voice: a chat that relays what strangers write would have them
-tell its clients when to fetch a token, or until when they may stay.
+Only the guard may send the last two: in a chat that relays what strangers write, they could
+otherwise tell other clients when to fetch a token, or how long they may stay.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class RefreshMessages:
         """The credential that a message of the client's brings, however it is written; None for any
         other message, and "" where there is none that could be good.
 
-        What is too long to bring a good one is judged by its two ends: what is an object, and has
-        that `type` there, is one.
+        A message too long for a valid credential is judged by its two ends: it counts if it is an
+        object with that `type` there.
         """
         text = message.get("text")
         # As in next to no message; and each that has it is looked at before it is taken apart.

@@ -17,8 +17,8 @@ from asgi_wsauth.loops.timers import Timer, timers
 
 __all__ = ["Refreshing"]
 
-_NOTICE = 60.0  # seconds before the end when a client is told that it is due, at the earliest
-_PAUSE = 5.0  # seconds between two times that a client is told, at least
+_NOTICE = 60.0  # seconds before the expiry at which a client is reminded, at the earliest
+_PAUSE = 5.0  # seconds between two reminders, at least
 
 
 class Refreshing:
@@ -45,7 +45,7 @@ class Refreshing:
         self._told_at = self._told_end = -inf  # when, and of which end, the client was told last
 
     async def take(self, token: str) -> Denied | None:
-        """Go on with a credential that the client brought; why not, if it is refused."""
+        """Continue with a credential that the client sent; return why not, if it is refused."""
         try:
             await self._login.refresh(token)
         except Denied as denied:
@@ -54,8 +54,8 @@ class Refreshing:
         return None
 
     def schedule(self, expires_at: float) -> None:
-        """Remind the client, once for each end. Otherwise one whose credential is short-lived, or
-        who brings the same one again, would be told, and would bring one, without a pause.
+        """Remind the client, once per expiry. Otherwise a client with a short-lived credential, or
+        one that sends the same credential again, would be reminded without a pause.
 
         Args:
             expires_at: Unix time in seconds when the credential ends.

@@ -1,9 +1,9 @@
-"""How a refusal is told: by a close code, which a page can see, or by HTTP, which makes programs
-stop or slow down. This is the one place that decides it.
+"""How a client is refused: with a close code, which a page can see, or over HTTP, which makes
+programs stop or slow down. This is the only place that decides.
 
-A socket that was accepted tells a client's reconnection loop that all is well: it starts again at
-once, thousands of times. So a program that comes back with the same thing again and again is told
-by HTTP instead, until it has been quiet for a while.
+To a client's reconnection loop, an accepted socket means success: it retries at once, thousands of
+times. So a program that keeps presenting the same refused credential is refused over HTTP instead,
+until it has been quiet for a while.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _OFTEN = 10  # refusals of the same
 _WITHIN = 10.0  # seconds
 _QUIET = 60.0  # seconds after which one that came often is a new one
 _MOST = 10_000  # that are remembered
-_RETRY_AFTER = 10.0  # seconds that whoever comes often is to stay away
+_RETRY_AFTER = 10.0  # seconds that such a program is asked to wait
 
 
 class ChosenRejection(NamedTuple):
-    """How one refusal is told.
+    """How one client is refused.
 
     Attributes:
         rejection: how.
@@ -43,7 +43,7 @@ class ChosenRejection(NamedTuple):
 
 
 class Rejections:
-    """How one middleware tells its refusals.
+    """How one middleware refuses clients.
 
     Args:
         rejection: what it is configured to do.
@@ -57,7 +57,7 @@ class Rejections:
         self._streaks: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
 
     def choose(self, scope: Any, presented: Iterable[str] | None = None) -> ChosenRejection:
-        """How to refuse a handshake that nobody has answered.
+        """How to refuse a handshake that hasn't been answered.
 
         Args:
             scope: the handshake.

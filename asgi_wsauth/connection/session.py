@@ -139,7 +139,7 @@ class LiveConnection(Protocol):
 
     @property
     def denied(self) -> Denied | None:
-        """Why it was ended here; None as long as it wasn't."""
+        """Why it was ended here; None if it wasn't."""
         ...
 
     async def close(self, denied: Denied, /) -> None:
@@ -170,7 +170,7 @@ class Login:
     Args:
         scope: the connection's, redacted.
         authenticator: who decided.
-        attempt: what the handshake brought.
+        attempt: what the handshake presented.
         authentication: what was decided.
         required_scopes: what the principal must have, now and after each refresh.
 

@@ -21,7 +21,7 @@ class Terms:
         close_codes: the code for each reason.
         grace: seconds that an app has after the end.
         enforce_expiry: whether the end of a credential is the end of its socket.
-        refresh: the messages by which clients bring new credentials, or None.
+        refresh: the messages with which clients renew their credentials, or None.
         rejections: how a handshake is refused that the app has not answered.
         sources: where a credential may have stood in it.
     """

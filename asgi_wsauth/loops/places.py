@@ -1,5 +1,5 @@
 """A number of places that many want at once, and of which everybody behind one address gets a fair
-share: whoever asks for hundreds waits behind himself, not in front of the others.
+share: an address that asks for hundreds waits behind itself, not in front of the others.
 """
 
 from __future__ import annotations

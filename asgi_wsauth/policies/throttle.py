@@ -25,7 +25,7 @@ from asgi_wsauth.scope.addresses import share_of
 __all__ = ["FailureThrottle"]
 
 _PAUSES = 0.01, 0.2  # seconds between two looks at what other processes are judging
-_PATIENCE = 10.0  # seconds for an answer of the storage, for which nobody may wait any longer
+_PATIENCE = 10.0  # seconds for an answer of the storage; by then, no client may be waiting
 
 
 class FailureThrottle:
@@ -149,7 +149,7 @@ class FailureThrottle:
             self._here.leave(share, failed=self._shared is None)
 
     async def release(self, client: str | None) -> None:
-        """Give a place back: what was judged is no failure."""
+        """Release a place: what was judged is not a failure."""
         share = self._share(client)
         if share is not None:
             if self._shared is not None:

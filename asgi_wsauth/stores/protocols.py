@@ -88,7 +88,7 @@ class TicketMemory(Protocol):
 
 
 class RevocationStore(Protocol):
-    """Keeps what was revoked, and tells whoever watches."""
+    """Keeps revocations, and notifies watchers."""
 
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """Keep a revocation, and tell of it.

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asgi_wsauth.credential import Principal, decode_base64url
+from asgi_wsauth.credential import Principal, decode_base64url, has_expired
 from asgi_wsauth.denial import Denied, Reason
 
 __all__ = [
@@ -61,7 +61,7 @@ def principal_of(
     scopes = _scopes(claims, scopes_claim)
     if not identity:
         raise Denied(Reason.INVALID, "it has no sub")
-    if expires_at is not None and expires_at <= now:
+    if expires_at is not None and has_expired(expires_at, now):
         raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
     return Principal(
         identity,

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
+from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
     ConfigurationError,
@@ -135,8 +135,7 @@ class TokenIntrospection:
             claims: dict[str, Any] = json.loads(text)
         except RecursionError:  # nested so deeply that it could be read just once
             return None
-        expires_at = claims.get("exp")
-        return claims if expires_at is None or expires_at > self._clock() else None
+        return None if has_expired(claims.get("exp"), self._clock()) else claims
 
     async def _ask(self, token: str, share: str | None) -> dict[str, Any]:
         """What the issuer says of a token that is active.

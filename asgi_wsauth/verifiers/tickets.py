@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, new_secret
+from asgi_wsauth.credential import TICKET, Credential, Principal, full_name, has_expired, new_secret
 from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.options import check_clock, check_count, check_seconds, check_store, shown
 from asgi_wsauth.scope.addresses import client_host, comparable_host
@@ -150,7 +150,7 @@ class Tickets:
             detail = f"the ticket is unknown in {self._store!r}; who issued it needs the same store"
             raise Denied(Reason.INVALID, detail)
         ticket = json.loads(record)
-        if ticket["until"] <= self._clock():
+        if has_expired(ticket["until"], self._clock()):
             raise Denied(Reason.EXPIRED, "the ticket came too late")
         _check_binding(ticket, conn)
         return Principal(**ticket["principal"], method="ticket")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from cases import cases
+from handshakes import jwt_verifier, mint, websocket
 from starlette.authentication import BaseUser
+from starlette.requests import HTTPConnection
 
-from asgi_wsauth import Credential, Principal
-from asgi_wsauth.credential import bare_name, full_name
+from asgi_wsauth import Authenticator, Credential, Denied, Principal, QueryParam, Subprotocol
+from asgi_wsauth.credential import bare_name, decode_base64url, full_name
 
 
 class TestCredential:
@@ -140,3 +144,48 @@ class TestFullName:
     @cases("text", ["[5]", "[99999999999999]x", "[x] y", "[", "[-1]a"])
     def test_what_was_never_made_is_read_without_a_word(self, text: str) -> None:
         assert bare_name(text) in ("", text)
+
+
+# base64url
+
+
+@pytest.mark.parametrize(
+    "text", ["YQ==", "Y Q", "YQ\n", "YR", "a+b/", "++++", "////", "ä", "Y", "YQ=", "\x00"]
+)
+def test_only_the_exact_form_of_base64url_is_read(text: str) -> None:
+    with pytest.raises(ValueError):
+        decode_base64url(text)
+
+
+def test_base64url_is_read() -> None:
+    assert [decode_base64url(text) for text in ("", "YQ", "-_-_")] == [b"", b"a", b"\xfb\xff\xbf"]
+
+
+@pytest.mark.anyio
+async def test_nothing_from_strangers_reaches_the_decoder_that_warns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.15 warns of `+` and `/` in base64url."""
+    seen: list[Any] = []
+    decode = base64.urlsafe_b64decode
+
+    def watched(text: Any) -> bytes:
+        seen.append(text if isinstance(text, str) else bytes(text).decode())
+        return decode(text)
+
+    for place in ("base64", "asgi_wsauth.credential"):
+        monkeypatch.setattr(f"{place}.urlsafe_b64decode", watched)
+    token = mint()
+    auth = Authenticator(
+        [jwt_verifier()], sources=[QueryParam(), Subprotocol(prefix="base64url.bearer.")]
+    )
+    for place in range(0, len(token), 7):
+        for odd in "+/":
+            changed = f"{token[:place]}{odd}{token[place + 1 :]}"
+            for scope in (
+                websocket(urlencode({"token": changed})),
+                websocket(subprotocols=[f"base64url.bearer.{changed}", "chat"]),
+            ):
+                with pytest.raises(Denied):
+                    await auth.authenticate(HTTPConnection(scope))
+    assert not [text for text in seen if {"+", "/"} & set(text)]
