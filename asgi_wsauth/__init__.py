@@ -5,7 +5,7 @@
     auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
     app = WebSocketAuthMiddleware(app, auth)
 
-The rooms, from the bottom up; each imports only from rows above its own in this list:
+The package, from the bottom up; each module imports only from the rows above it in this list:
 
      0  options/       ConfigurationError, and every check of an option
      1  denial         Reason, Denied: the one table of codes and statuses
@@ -29,7 +29,7 @@ The rooms, from the bottom up; each imports only from rows above its own in this
         cli/           the command line
     11  __main__       runs the command line
 
-To add a kind of credential, write a verifier; to change what a client is told, see denial.py.
+To add a kind of credential, write a verifier. Codes and statuses are in denial.py.
 """
 
 from asgi_wsauth.authenticator import Authentication, Authenticator

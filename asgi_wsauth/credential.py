@@ -35,18 +35,18 @@ __all__ = [
 ]
 
 TICKET, INTERNAL, API_KEY = "wst_", "wsi_", "wsk_"
-"""How the credentials begin that this package makes, so that each can be told at a glance."""
+"""Prefixes of the credentials that this package makes, which tell them apart."""
 
 
 class Credential:
     """What a client presented, and where it was found.
 
-    Its `repr` hides the value, so that it can stand in a traceback or a debugger's view.
+    Its `repr` hides the value, so it is safe in tracebacks and debuggers.
 
     Attributes:
         value: the credential itself, 1 to `max_token_size` characters of visible ASCII.
-        source: the name of the place it came from, for example `query parameter token`.
-        hints: what verifiers that did not take it noticed, for the log.
+        source: where it was found, for example `query parameter token`.
+        hints: notes by verifiers that didn't claim it, for the log.
     """
 
     def __init__(self, value: str, source: str = "") -> None:
@@ -59,8 +59,8 @@ class Credential:
         self.hints: list[str] = []
 
     def hint(self, why: str) -> None:
-        """Say why a verifier leaves it to the others, where it comes near to one of its own. The
-        log has it if none of them takes it.
+        """Note why a verifier didn't claim it, though it resembles one of its own. It is logged if
+        no verifier claims the credential.
 
         Args:
             why: a few words, without the credential.
@@ -77,31 +77,32 @@ class Credential:
 
 
 class Principal(BaseUser):
-    """Whom a credential vouches for. What a verifier returns, and `scope["user"]` by default.
+    """The authenticated user or service: what a verifier returns, and `scope["user"]` by default.
 
-    Who it is, is the pair of `issuer` and `identity`: the same identity at two issuers is two
+    It is identified by the pair of `issuer` and `identity`: the same identity at two issuers is two
     people, for connection limits, tickets, refreshes and revocations.
 
     It is Starlette's `BaseUser`, and stays a plain object that can be assigned to: Django Channels'
     `AuthMiddleware` sets an attribute of it.
 
     Args:
-        identity: who it is: a user id, a service's name. Not empty.
-        issuer: who says so: a JWT's `iss`. None where nobody is named, as for an API key.
+        identity: a user id or a service's name. Not empty.
+        issuer: the issuer of the credential: a JWT's `iss`. None if there is none, as for an API
+            key.
         scopes: what it may do, for Starlette's `@requires` and for `required_scopes`.
-        claims: all that the credential says.
+        claims: all claims of the credential.
         issued_at: Unix time in seconds when the credential was issued.
-        expires_at: Unix time in seconds from which the credential is no longer accepted.
+        expires_at: Unix time in seconds when the credential expires.
         token_id: the credential's own id (a JWT's `jti`).
         session_id: the login's id (a JWT's `sid`).
-        display_name: for people; the identity where there is none.
-        method: how it was proved: `jwt`, `introspection`, `api_key`, `internal` or `ticket`, or a
-            word of your own verifier's; `none` while authentication is off.
-        login_method: how the login behind a ticket was proved; None for all other methods.
+        display_name: a name for people; the identity by default.
+        method: how it was authenticated: `jwt`, `introspection`, `api_key`, `internal` or
+            `ticket`, or a name of your own verifier's; `none` while authentication is off.
+        login_method: how the login behind a ticket was authenticated; None for other methods.
 
     Raises:
-        ConfigurationError: a `ValueError`: one of them is of another kind. Scopes may be any
-            strings, because they may be an issuer's.
+        ConfigurationError: a `ValueError`: one of them has the wrong type. Scopes may be any
+            strings, because an issuer may define them.
     """
 
     def __init__(
@@ -179,8 +180,8 @@ def has_expired(expires_at: float | None, now: float) -> bool:
 
 
 def full_name(name: str, issuer: str | None) -> str:
-    """One text for a name at an issuer: an identity, a token's or a session's id. No two pairs have
-    the same, whatever is in them. Without an issuer it is the name itself, nearly always.
+    """One string for a name (an identity, a token's or a session's id) at an issuer. It is unique
+    for each pair. Without an issuer, it is almost always the name itself.
     """
     if issuer is not None:
         return f"[{len(issuer)}]{issuer} {name}"
@@ -191,7 +192,7 @@ _MARK = re.compile(r"\[([0-9]{0,9})\]")
 
 
 def bare_name(name: str) -> str:
-    """The name of which `full_name` made this."""
+    """The name that `full_name` was given."""
     mark = _MARK.match(name)
     if mark is None:
         return name
@@ -204,11 +205,11 @@ def new_secret(prefix: str) -> str:
 
 
 def decode_base64url(text: str) -> bytes:
-    """The bytes that unpadded base64url stands for (RFC 7515 section 2).
+    """Decode unpadded base64url (RFC 7515 section 2).
 
     Raises:
-        ValueError: it is anything else: padded, of another alphabet, or not the only form of these
-            bytes. The standard library passes over what it doesn't know, or warns.
+        ValueError: it is padded, uses another alphabet, or isn't the canonical form. The standard
+            library ignores unknown characters, or warns.
     """
     if not _BASE64URL.fullmatch(text):
         raise ValueError("not base64url")

@@ -1,4 +1,4 @@
-"""Why a client is refused, and what it is told.
+"""Why a client is refused, and what it receives.
 
     Exception
     ├── Denied                  a client is refused, for one `Reason`
@@ -7,7 +7,7 @@
         └── ConfigurationError  an option can't work; raised when a part is built
 
 `Reason` is the only table of close codes, HTTP statuses and phrases in this package. Verifiers and
-sources raise a `Denied` and know nothing of codes; only the edges (the middlewares) read the table.
+sources raise `Denied` and don't know about codes; only the middlewares read the table.
 
 Sources: RFC 6455 sections 7.1.6 and 7.4, RFC 9110 section 15, RFC 6750 section 3, and IANA's
 WebSocket Close Code Number Registry.
@@ -43,11 +43,11 @@ HTTPAnswer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Reason(Enum):
-    """Why a client is refused: one row of the table for each cause.
+    """Why a client is refused: one row of the table per cause.
 
-    The value is the *phrase*: stable, meant for machines, sent as the close reason and in HTTP
+    The value is the *phrase*: stable and machine-readable, sent as the close reason and in HTTP
     bodies, so `Reason("token_expired")` finds the row again. `close_code` is the default WebSocket
-    close code, `http_status` the status of an HTTP answer, `advice` what the client should do.
+    close code, `http_status` the status over HTTP, `advice` what the client should do.
     """
 
     close_code: int
@@ -93,36 +93,37 @@ DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
     Reason.UNAVAILABLE: 4013,
     Reason.ERROR: 4011,
 }
-"""`close_codes` for Daphne, which can send no code but 1000 and 3000 to 4999 and turns every other
-one into 1011. 3000 (Unauthorized) and 3003 (Forbidden) are IANA's, the others are private use."""
+"""`close_codes` for Daphne, which can only send 1000 and 3000 to 4999, and turns every other code
+into 1011. 3000 (Unauthorized) and 3003 (Forbidden) are registered with IANA, the others are
+private."""
 
 ADVICE_BY_CODE: Mapping[int, str] = {
     # The first row of a code counts: EXPIRED says more of 4001 than KEYS_UNAVAILABLE does.
     **{reason.close_code: reason.advice for reason in reversed(Reason)},
     **{code: reason.advice for reason, code in DAPHNE_CLOSE_CODES.items()},
-    # Not ours: a server that ends, one that is started again, and a socket that broke or never was.
+    # Not ours: a server that shuts down or restarts, and a socket that broke or never opened.
     1001: "retry later",
     1012: "retry later",
     1006: "refresh once, then retry later",
 }
-"""What a client should do after each code that says so by itself."""
+"""What a client should do after each close code, if there is no known phrase."""
 
 
 def advice(code: int, reason: str = "") -> str:
     """What a client should do after its socket was closed.
 
     One of `stop`, `refresh` (come back at once, with a new credential), `refresh, with backoff`,
-    `log in again`, `retry later` (with a delay that grows, and a random part) and, where nothing
-    said why, `refresh once, then retry later`.
+    `log in again`, `retry later` (with exponential backoff and jitter) and, if there was no close
+    code, `refresh once, then retry later`.
 
     Args:
-        code: the close code; 1006 where there was no close, or an HTTP answer in place of a socket
+        code: the close code; 1006 if there was no close, or if the handshake got an HTTP response
             (RFC 6455 section 7.1.5).
-        reason: the close reason. A phrase of the table says more than the code, which means
+        reason: the close reason. A phrase of the table takes precedence over the code, which means
             different things in different systems.
 
     Raises:
-        ConfigurationError: the code is no integer.
+        ConfigurationError: the code is not an integer, or the reason not a string.
     """
     check_count("code", code, least=0)
     check_instance("reason", reason, str, '"token_expired"')
@@ -136,16 +137,16 @@ _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000
 class Denied(Exception):
     """A client is refused.
 
-    A verifier raises it to say "this credential is mine, and it is bad": the chain stops.
+    A verifier raises it to claim the credential and reject it: the chain stops.
 
     Args:
         reason: the row of the table.
-        detail: one sentence for the log. It never reaches the client; keep credentials out of it.
-        retry_after: seconds until another try can succeed, sent as `Retry-After` where the refusal
-            is an HTTP answer (RFC 9110 section 10.2.3).
+        detail: the cause, for the log. It is never sent to the client; keep credentials out of it.
+        retry_after: seconds until a retry can succeed, sent as `Retry-After` over HTTP (RFC 9110
+            section 10.2.3).
 
     Raises:
-        TypeError: the reason is no `Reason`, or the time no number.
+        TypeError: the reason is not a `Reason`, or the time not a number.
     """
 
     def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
@@ -168,9 +169,9 @@ class Denied(Exception):
         *,
         may_quote: bool = True,
     ) -> Denied:
-        """`Reason.ERROR`, because `what` raised `exc`: whatever breaks refuses. A store or a server
-        elsewhere that fails is `Reason.UNAVAILABLE`. Without `may_quote`, the text of `exc` may
-        have a credential that nobody knows of yet, and is told to nobody."""
+        """A refusal because `what` raised `exc`: it fails closed. The reason is `Reason.ERROR`, or
+        `Reason.UNAVAILABLE` if a store or a remote server failed. With `may_quote=False`, the
+        message of `exc` might contain a credential, and is never shown."""
         denied = Denied(reason, f"{what}: {type(exc).__qualname__}")
         denied.may_quote = may_quote
         denied.__cause__ = exc
@@ -181,11 +182,11 @@ class Denied(Exception):
 
 
 class FailsClosed:
-    """`with` this, what fails refuses: an exception of a store, a database or a server elsewhere is
-    `Reason.UNAVAILABLE`.
+    """A context manager that fails closed: an exception of a store, a database or a remote server
+    becomes `Reason.UNAVAILABLE`.
 
     Args:
-        what: what is asked, for the log.
+        what: the thing that is called, for the log.
     """
 
     __slots__ = ("_what",)
@@ -218,7 +219,7 @@ class InsufficientScope(Denied):
 
 
 def json_answer(status: int, content: Any) -> HTTPAnswer:
-    """An HTTP answer that is JSON, and that nobody may keep."""
+    """An HTTP response with a JSON body, not to be cached."""
     body = json.dumps(content).encode()
     headers = [
         (b"content-type", b"application/json"),
@@ -229,14 +230,14 @@ def json_answer(status: int, content: Any) -> HTTPAnswer:
 
 
 def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer:
-    """The HTTP answer that tells a refusal: the table's status, and the phrase as JSON.
+    """The HTTP response for a refusal: the table's status, and the phrase as JSON.
 
-    A 401 names the scheme, with `error="invalid_token"` where a token was given, and a refusal for
-    lack of scope says which ones are needed (RFC 6750 sections 3 and 3.1).
+    A 401 names the scheme, with `error="invalid_token"` if a token was given. A refusal for a
+    missing scope names the required ones (RFC 6750 sections 3 and 3.1).
 
     Args:
         denied: the refusal.
-        retry_after: seconds for `Retry-After`, where the refusal itself says none.
+        retry_after: seconds for `Retry-After`, if the refusal has none of its own.
     """
     reason = denied.reason
     answer = json_answer(reason.http_status, {"error": reason.phrase})
@@ -254,10 +255,10 @@ def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer
 
 
 def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
-    """The codes for every reason: the table's, with `close_codes` laid over them.
+    """The close code of every reason: the table's, overridden by `close_codes`.
 
     Raises:
-        ConfigurationError: a key is no `Reason`, or a code is one that no endpoint may send: RFC
+        ConfigurationError: a key is not a `Reason`, or a code is one that no endpoint may send: RFC
             6455 section 7.4 reserves 1004 to 1006 and 1015, everything below 1000 and over 4999,
             and leaves 1016 to 2999 to future revisions of the protocol.
     """

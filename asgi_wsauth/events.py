@@ -1,7 +1,7 @@
-"""What happened, told once: frozen events, and the observer that logs them.
+"""Frozen events, one for each thing that happened, and the observer that logs them.
 
-An observer is any callable that takes one event. It is called on the event loop, so it should be
-quick; what it raises is logged and goes no further. No event ever carries a credential.
+An observer is any callable that takes one event. It is called on the event loop, so it must be
+quick; exceptions it raises are logged and not propagated. No event ever contains a credential.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ logger = logging.getLogger("asgi_wsauth")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What all events tell.
+    """The fields of all events.
 
     Attributes:
         protocol: `websocket`, or `http`.
-        client: the peer's address, or None where the server knows none.
+        client: the peer's address, or None if the server has none.
         path: the path of the request, decoded, without its query.
-        origin: the `Origin` header as it came.
-        identity: whom the credential vouched for, once that is known.
-        issuer: who says so: a JWT's `iss`, for example.
-        method: how, for example `jwt`.
-        login_method: how the login behind a ticket was proved, where `method` is `ticket`.
+        origin: the `Origin` header as received.
+        identity: the identity of the principal, once it is known.
+        issuer: the issuer of the credential, for example a JWT's `iss`.
+        method: how the client was authenticated, for example `jwt`.
+        login_method: how the login behind a ticket was authenticated, if `method` is `ticket`.
         fingerprint: the first 16 hex digits of the credential's SHA-256.
         duration: seconds since the request arrived.
     """
@@ -76,7 +76,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted(Event):
-    """The app is about to get the handshake, or the request."""
+    """The client was admitted; the app is about to run."""
 
     name: ClassVar[str] = "admitted"
 
@@ -87,14 +87,15 @@ class Refused(Event):
 
     Attributes:
         reason: the row of the table.
-        close_code: the code that this refusal has in this middleware; None over HTTP, and for a
-            credential that an open socket brought: that closes no socket by itself.
-        repeated: how often the same had been refused before, where a program comes back with it
-            again and again; otherwise 0. There is one event for each refusal all the same.
-        detail: why, in words, for the log only.
-        error_type: where something broke, the class of the exception: `app.users.NoSuchUser`.
-        error_at: the place that raised it: `load_user at app/users.py:31`.
-        traceback: all of it; the credential is cut out. Of what a source raised, not the message.
+        close_code: the code of this refusal in this middleware; None over HTTP, and for a refresh
+            on an open socket, which doesn't close the socket by itself.
+        repeated: how often the same credential was refused before, if a program keeps reconnecting
+            with it; otherwise 0. Each refusal is an event all the same.
+        detail: the cause, for the log only.
+        error_type: the class of the exception if something failed: `app.users.NoSuchUser`.
+        error_at: where it was raised: `load_user at app/users.py:31`.
+        traceback: the traceback, with the credential cut out. For an exception of a source, without
+            its message.
     """
 
     name: ClassVar[str] = "refused"
@@ -110,24 +111,24 @@ class Refused(Event):
 
     @property
     def is_refresh(self) -> bool:
-        """Whether it is about a new credential on an open socket, and not about a handshake."""
+        """Whether it was a refresh on an open socket, rather than a handshake."""
         return self.protocol == "websocket" and self.close_code is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Abandoned(Event):
-    """The client left before there was a verdict."""
+    """The client left before it was admitted or refused."""
 
     name: ClassVar[str] = "abandoned"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Closed(Event):
-    """The app is done with an admitted socket.
+    """An admitted socket has ended.
 
     Attributes:
-        reason: why the socket was closed by the middleware; None where the app or the client did.
-        close_code: the code that was sent for that.
+        reason: why the middleware closed the socket; None if the app or the client did.
+        close_code: the code that the middleware sent.
     """
 
     name: ClassVar[str] = "closed"
@@ -138,10 +139,10 @@ class Closed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Refreshed(Event):
-    """An open socket goes on with a new credential.
+    """An open socket was refreshed with a new credential.
 
     Attributes:
-        expires_at: Unix time in seconds from which that one is no longer accepted, or None.
+        expires_at: Unix time in seconds at which the new credential expires, or None.
     """
 
     name: ClassVar[str] = "refreshed"
@@ -151,20 +152,20 @@ class Refreshed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TicketIssued(Event):
-    """A ticket was handed out over HTTP."""
+    """A ticket was issued over HTTP."""
 
     name: ClassVar[str] = "ticket_issued"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeysFetched(Event):
-    """A `JWKS` asked for its keys. That is no client's doing, so nothing is told of one; `duration`
-    is that of the fetch.
+    """A `JWKS` fetched its keys. No client is involved, so the client's fields are empty;
+    `duration` is that of the fetch.
 
     Attributes:
-        url: where it was told to ask, without the query.
-        keys: how many came that can be used.
-        failure: why there are none, or None.
+        url: the configured URL, without its query.
+        keys: how many usable keys there were.
+        failure: why the fetch failed, or None.
     """
 
     name: ClassVar[str] = "keys_fetched"
@@ -177,23 +178,23 @@ class KeysFetched(Event):
 
 
 class Observer(Protocol):
-    """Is told of every event, on the event loop."""
+    """Called with every event, on the event loop."""
 
     def __call__(self, event: Event, /) -> None: ...
 
 
 def tell(observers: Iterable[Observer], event: Event) -> None:
-    """Tell every observer. One that raises is logged, and the next one is told."""
+    """Call every observer. If one raises, that is logged, and the next one is called."""
     for observer in observers:
         try:
             observer(event)
-        except Exception as exc:  # whatever a user's observer does, the work goes on
+        except Exception as exc:  # an observer's failure must not affect the connection
             log_failure("observer %r failed", observer, exc)
 
 
 def is_heard(observers: tuple[Observer, ...], kind: type[Event]) -> bool:
-    """Whether anybody would hear of such an event. What only the log is told of, and leaves out,
-    need not be made: an admission, and the close after it, take a sixth of a handshake to tell."""
+    """Whether any observer would use such an event. Events that only the log gets, and drops, need
+    not be made: for an admission and its close they take a sixth of the time of a handshake."""
     if observers == (log_event,):
         return logger.isEnabledFor(kind.loudest)
     return bool(observers)
@@ -203,17 +204,17 @@ _OBSERVER = "it is called with an event, and must be quick"
 
 
 def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """The observers, if they are some.
+    """Check the observers.
 
     Raises:
-        ConfigurationError: one of them can't be called, or is async.
+        ConfigurationError: one of them isn't callable, or is async.
     """
     for observer in (members := check_list("observers", observers)):
         check_callable("observers", observer, takes=1, is_async=False, example=_OBSERVER)
     return members
 
 
-_MARKS = re.compile('[ "=]')  # with one of them, a field stands in quotes
+_MARKS = re.compile('[ "=]')  # a field with one of these is quoted
 _LONGEST = 200  # characters of one field in a log line
 _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 
@@ -222,10 +223,9 @@ def log_event(event: Event, /) -> None:
     """The default observer: one line on the logger `asgi_wsauth`, the fields also in `extra`.
 
     Admissions and closes are INFO, refusals WARNING, UNAVAILABLE and ERROR are ERROR; a fetch of
-    keys is DEBUG, or WARNING where it failed. Control characters, bidirectional overrides and
-    whatever else doesn't print are escaped, so that nothing that a client sends can end the line or
-    rewrite it. Of refusals that are `repeated` there is one line each time that their number has
-    doubled.
+    keys is DEBUG, or WARNING if it failed. Control characters, bidirectional overrides and other
+    unprintable characters are escaped, so that nothing a client sends can end or rewrite the line.
+    Refusals that are `repeated` are logged each time their number doubles.
     """
     level = _level(event)
     repeated = event.repeated if isinstance(event, Refused) else 0
@@ -239,7 +239,7 @@ def log_event(event: Event, /) -> None:
         told.pop("repeated", None)
     protocol = told.pop("protocol")
     told = {name: printable(value) for name, value in told.items()}
-    # What broke comes first, because Sentry keeps ten fields.
+    # The failure comes first, because Sentry keeps ten fields.
     fault = {name: told.pop(name) for name in ("error_type", "error_at") if name in told}
     extra = {**fault, **told, "event": event.name, "protocol": protocol}
     line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
@@ -256,15 +256,15 @@ def _level(event: Event) -> int:
 
 
 def log_failure(message: str, what: object, exc: Exception) -> None:
-    """Log that `what` raised `exc`, in the same way: `message` has one `%r` for it."""
+    """Log that `what` raised `exc`, in the same form. `message` has one `%r`, for `what`."""
     error_type, error_at = raised(exc)
     extra: dict[str, object] = {"error_type": error_type, "error_at": error_at}
     _log(logging.ERROR, message, (what,), "".join(format_exception(exc)), extra)
 
 
 def raised(exc: BaseException) -> tuple[str, str | None]:
-    """The class of an exception, and the place that raised it: `load_user at app/users.py:31`. None
-    for the place of one that was never raised."""
+    """The class of an exception, and where it was raised: `load_user at app/users.py:31`, or None
+    if it never was."""
     kind = type(exc)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     where = None
@@ -275,8 +275,8 @@ def raised(exc: BaseException) -> tuple[str, str | None]:
 
 
 def _prefix(error_type: object = None, error_at: object = None) -> str:
-    """How a message begins that tells of an exception. Type and place belong to the message itself
-    and are no arguments of it, because error trackers make one issue of each message."""
+    """The beginning of a message about an exception. Type and place are part of the message, not
+    arguments, because error trackers group issues by message."""
     if error_type is None:
         return ""
     place = "" if error_at is None else f" in {error_at}"
@@ -289,21 +289,21 @@ def _log(
     record = logger.makeRecord(
         logger.name, level, __file__, 0, message, args, None, func="log_event", extra=extra
     )
-    # As text, not as exc_info: from that an error tracker would take local variables. Indented, so
-    # that no line of it can pass for a line of the log.
+    # As text, not as exc_info, from which an error tracker would take local variables. Indented, so
+    # that no line of it can be mistaken for a log line.
     record.exc_text = "\n".join(f"  {escaped(line)}" for line in traceback.splitlines()) or None
     logger.handle(record)
 
 
 def printable(value: object) -> object:
-    """A string as the log has it: escaped, and cut; anything else as it is."""
+    """A string as it is logged: escaped and truncated. Other values are returned unchanged."""
     if not isinstance(value, str):
         return value
     return escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
 
 
 def escaped(text: str) -> str:
-    """The text with everything escaped that could move a cursor, or hide what is written."""
+    """The text with every character escaped that could move the cursor or hide text."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

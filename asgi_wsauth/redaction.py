@@ -1,4 +1,4 @@
-"""Credentials cut out of texts that are known to have them, and of all that is logged."""
+"""Removes credentials from log records, and from texts that are known to contain them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _DEEPEST = 4  # an address in an address in an address, and one more
 
 
 class RedactCredentials(logging.Filter):
-    """A filter for log handlers that cuts credentials out of every record.
+    """A filter for log handlers that removes credentials from every record.
 
-    The middleware redacts the server's own scope, so a server at its usual log level has nothing to
-    leak. This filter is for what is logged earlier or elsewhere: a server at debug level, which
-    logs the handshake before any app sees it, or a framework that handed on a copy of the scope.
+    The middleware redacts the server's own scope, so a server at its usual log level leaks nothing.
+    This filter is for records made earlier or elsewhere: by a server at debug level, which logs the
+    handshake before any app sees it, or by a framework that passed on a copy of the scope.
 
-    It knows the parameters, headers, cookies and subprotocols by the names that the authenticator's
-    sources have, in addresses, dumps of headers, reprs, JSON (also within JSON, or percent-escaped)
-    and the variables of CGI; and JWTs and this package's own credentials by their shape. It reads a
+    It finds parameters, headers, cookies and subprotocols by the names of the authenticator's
+    sources, in URLs, header dumps, reprs, JSON (also within JSON, or percent-escaped)
+    and CGI variables; and JWTs and this package's own credentials by their shape. It covers a
     record's message and traceback, not its `extra`.
 
-    A source of your own is covered by shape, and by its method `log_patterns()`, if it has one: a
-    list of regular expressions. What they match is cut out, except for the first group, if there is
-    one. They are searched for in every line that is logged, so each must take linear time.
+    A source of your own is covered by shape, and by its method `log_patterns()`, if it has one. It
+    returns a list of regular expressions, whose matches are removed except for the first group, if
+    there is one. Every logged line is searched for them, so each must run in linear time.
 
     Args:
-        authenticator: the one whose sources are meant.
+        authenticator: the one whose sources are used.
 
     Raises:
-        ConfigurationError: it is no authenticator, or a source's patterns are none.
+        ConfigurationError: it is not an `Authenticator`, or a source's patterns are invalid.
     """
 
     def __init__(self, authenticator: Authenticator) -> None:

@@ -1,4 +1,4 @@
-"""For the tests of an app that is behind this package.
+"""Helpers for testing an app that uses this package.
 
     auth = Authenticator([...])                     # the app's own
     app = WebSocketAuthMiddleware(..., auth)
@@ -7,12 +7,11 @@
         with TestClient(app).websocket_connect("/chat") as socket:
             ...
 
-Mind what Starlette's `TestClient` (and Litestar's) shows of a refusal. It hides nothing of an
-accept followed by a close, the default here: `websocket_connect` succeeds, and the first `receive`
-raises `WebSocketDisconnect` with the code and the phrase. But it also reports the code of a close
-before the accept (`rejection="close"`), which no server sends: there, every real client gets a bare
-HTTP 403, and a browser makes 1006 of that. What clients see is proved with a server and a client:
-`python -m asgi_wsauth probe ws://127.0.0.1:8000/chat` shows it.
+Starlette's `TestClient` (and Litestar's) shows accept-then-close, the default, as real clients see
+it: `websocket_connect` succeeds, and the first `receive` raises `WebSocketDisconnect` with the code
+and the phrase. But it also reports the code of a close before the accept (`rejection="close"`),
+which no server sends: real clients get a bare HTTP 403, which a browser reports as 1006. To see
+what real clients get, run `python -m asgi_wsauth probe ws://127.0.0.1:8000/chat`.
 """
 
 from __future__ import annotations
@@ -48,26 +47,27 @@ __all__ = ["as_principal", "make_jwt"]
 
 @contextmanager
 def as_principal(authenticator: Authenticator, principal: Principal) -> Iterator[None]:
-    """Within it, everybody who connects is `principal`, whatever credential they bring, or none.
+    """Authenticate every client as `principal`, with any credential or none.
 
-    Everything behind the verifiers stays as it is: required scopes, expiry, revocations, connection
+    Everything after the verifiers works as usual: required scopes, expiry, revocations, connection
     limits, `load_user` and the events. Verifiers, `allowed_origins`, `throttle` and `required` are
-    not asked. It works for HTTP, too, and from whichever thread the app runs in; for all
-    connections of the authenticator at once, so not for two principals at the same time.
+    skipped. It works for HTTP as well, and whichever thread the app runs in. It applies to all
+    connections of the authenticator, so there can only be one principal at a time.
 
     Args:
         authenticator: the app's own.
-        principal: who everybody is. Each connection gets a copy of it.
+        principal: the principal. Each connection gets a copy of it.
 
     Raises:
-        ConfigurationError: this is no authenticator (a middleware, say), or no principal.
+        ConfigurationError: `authenticator` is not an `Authenticator` (but a middleware, say), or
+            `principal` not a `Principal`.
     """
     check_instance("authenticator", authenticator, Authenticator, "as_principal(auth, ...)")
     check_instance("principal", principal, Principal, 'Principal("alice")')
     collect = authenticator.collect
 
     def find(conn: HTTPConnection) -> Attempt:
-        collect(conn)  # which also fills in what is missing in the scope
+        collect(conn)  # also fills in keys that the scope lacks
         return Attempt([(Header(), Credential("as_principal", "as_principal"))])
 
     with patch.multiple(
@@ -82,8 +82,8 @@ def as_principal(authenticator: Authenticator, principal: Principal) -> Iterator
 
 
 class _Vouches:
-    """A verifier that is the same one as any other of its kind, so that a socket can be refreshed
-    as another principal than it was opened as."""
+    """A verifier that equals all others of its class, so that a socket can be refreshed in another
+    `as_principal` block."""
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
@@ -107,15 +107,15 @@ def make_jwt(
     clock: Callable[[], float] = time.time,
     **claims: Any,
 ) -> str:
-    """A JWT for a test, signed (RFC 7519).
+    """Make a signed JWT for a test (RFC 7519).
 
     Args:
         key: the secret, or the private key as PEM or as an object of `cryptography`.
         identity: its `sub`; None for none.
-        algorithm: how it is signed.
-        expires_in: seconds until its `exp`; below 0 for one that has expired. Mind the verifier's
+        algorithm: the signature algorithm.
+        expires_in: seconds until its `exp`; negative for an expired one. Note the verifier's
             leeway.
-        scopes: its `scope`; without any, it has none.
+        scopes: its `scope`; left out if empty.
         issuer: its `iss`; None for none.
         key_id: its `kid`.
         clock: gives Unix time in seconds.
@@ -123,7 +123,7 @@ def make_jwt(
             out.
 
     Raises:
-        ConfigurationError: an argument can't be one.
+        ConfigurationError: an argument is invalid.
     """
     is_missing = key is None and algorithm != "none"
     if is_missing or isinstance(key, PathLike) or hasattr(key, "get_secret_value"):

@@ -1,15 +1,15 @@
 """The command line: `python -m asgi_wsauth`, or `asgi-wsauth`.
 
-    probe    what clients get at a running endpoint, and what is wrong with it
-    explain  what a close code means, and what a client should do
-    key      a new API key and its digest
-    token    a short-lived JWT for tests
+    probe    shows what clients get from a running endpoint, and what is wrong with it
+    explain  says what a close code means, and what a client should do
+    key      makes an API key and its digest
+    token    makes a short-lived JWT for tests
 
-Exit codes: 0 nothing found; 1 `probe` found somebody admitted who must be refused; 2 a wrong
-command, or no endpoint; 3 `probe` found only other problems, such as a close code that is lost.
+Exit codes: 0 nothing found; 1 `probe` found a client admitted that must be refused; 2 a wrong
+command, or no endpoint; 3 `probe` found only other problems, such as a lost close code.
 
 Secrets come from the environment or a file, never from the arguments, which every user of the
-machine can see. `probe` needs the extra `cli`.
+machine can read. `probe` needs the extra `cli`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ _NAMES = {
     1002: "protocol error",
     1003: "unsupported data",
     1005: "no code received",
-    1006: "abnormal closure: no close was received, or an HTTP answer in place of a socket",
+    1006: "abnormal closure: no close was received, or the handshake got an HTTP response",
     1007: "invalid payload data",
     1008: "policy violation",
     1009: "message too big",
@@ -88,7 +89,8 @@ def _fail(why: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "asgi-wsauth", description="Authentication for WebSockets: a look from outside, and tools."
+        "asgi-wsauth",
+        description="Authentication for WebSockets: probe endpoints, explain close codes.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -98,37 +100,43 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _probe_arguments(
-        command("probe", _probe, "see what clients get at a running endpoint, and what is wrong")
+        command("probe", _probe, "show what clients get from a running endpoint, and what is wrong")
     )
-    explain = command("explain", _explain, "say what a close code means, and what a client does")
+    explain = command(
+        "explain", _explain, "say what a close code means, and what a client should do"
+    )
     explain.add_argument("code", type=_close_code, metavar="CODE")
     explain.add_argument("reason", nargs="?", default="", metavar="REASON")
     key = command("key", _key, "make an API key (to stdout) and its digest (to stderr)")
-    key.add_argument("--json", action="store_true", help="both on stdout, as JSON")
+    key.add_argument("--json", action="store_true", help="print both to stdout, as JSON")
     token = command("token", _token, "make a short-lived JWT for tests")
-    _secret_arguments(token, "key", "what signs it", required=True)
+    _secret_arguments(token, "key", "the key that signs it", required=True)
     _claims_arguments(token)
     token.add_argument("--subject", default="alice", help="(default: alice)")
-    token.add_argument("--scope", action="append", default=[], help="can be given several times")
+    token.add_argument("--scope", action="append", default=[], help="may be given several times")
     token.add_argument("--seconds", type=float, default=300, help="until it expires (default: 300)")
-    token.add_argument("--kid", help="the name of the key, for its header")
+    token.add_argument("--kid", help="the kid of the key, for the header")
     return parser
 
 
 def _probe_arguments(probe: argparse.ArgumentParser) -> None:
     probe.epilog = (
-        "Exit code: 0 nothing wrong was found, 1 somebody is admitted who must be refused, "
+        "Exit code: 0 nothing wrong was found, 1 a client is admitted that must be refused, "
         "2 a wrong command, or no endpoint, 3 only other problems were found."
     )
     probe.add_argument("url", metavar="URL", help="such as ws://127.0.0.1:8000/ws")
-    _secret_arguments(probe, "token", "a good token, for all that can't be seen without")
-    _secret_arguments(probe, "key", "what signs the endpoint's JWTs, to make an expired one")
+    _secret_arguments(
+        probe, "token", "a valid token, for everything that can't be tested without one"
+    )
+    _secret_arguments(
+        probe, "key", "the key that signs the endpoint's JWTs, to make an expired one"
+    )
     _claims_arguments(probe)
     where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
     for kind, name, default, text in (
         ("query", "NAME", QueryParam().name, "a query parameter"),
-        ("header", "NAME", Header().name, "a header; behind Bearer in Authorization"),
-        ("subprotocol", "MARKER", Subprotocol().marker, "the subprotocol behind this one"),
+        ("header", "NAME", Header().name, "a header; after Bearer in Authorization"),
+        ("subprotocol", "MARKER", Subprotocol().marker, "the subprotocol after this one"),
     ):
         told = f"{text} (default: {default})"
         where.add_argument(
@@ -141,26 +149,28 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
         const="",
         help='the first message, {"type": "auth", "token": ...}',
     )
-    client = probe.add_argument_group("what its clients do")
-    client.add_argument("--origin", help="the origin of its pages: every other one must be refused")
+    client = probe.add_argument_group("the clients")
+    client.add_argument("--origin", help="the origin of its pages; all others must be refused")
     client.add_argument(
         "--offer", action="append", default=[], metavar="NAME", help="a subprotocol they offer"
     )
-    client.add_argument("--timeout", type=float, default=5, help="for a handshake (default: 5 s)")
+    client.add_argument(
+        "--timeout", type=float, default=5, help="of a handshake, in seconds (default: 5)"
+    )
     client.add_argument(
         "--patience",
         type=float,
         default=1,
-        help="a socket that is still open after this time is admitted (default: 1 s)",
+        help="seconds after which a socket that is still open counts as admitted (default: 1)",
     )
-    probe.add_argument("--json", action="store_true", help="the result as JSON")
+    probe.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 class _Visible(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *given: Any, **more: Any) -> NoReturn:
         parser.error(
-            "a secret among the arguments is seen by every user of this machine, and stays in the "
-            f"shell's history; use --{self.dest}-env NAME, or --{self.dest}-file FILE (- for stdin)"
+            "every user of this machine can read the arguments, and they stay in the shell's "
+            f"history; use --{self.dest}-env NAME, or --{self.dest}-file FILE (- for stdin)"
         )
 
 
@@ -168,8 +178,10 @@ def _secret_arguments(
     parser: argparse.ArgumentParser, what: str, text: str, *, required: bool = False
 ) -> None:
     group = parser.add_argument_group(text).add_mutually_exclusive_group(required=required)
-    group.add_argument(f"--{what}-env", metavar="NAME", help="in this environment variable")
-    group.add_argument(f"--{what}-file", metavar="FILE", help="in this file; - for stdin")
+    group.add_argument(
+        f"--{what}-env", metavar="NAME", help="read it from this environment variable"
+    )
+    group.add_argument(f"--{what}-file", metavar="FILE", help="read it from this file; - for stdin")
     group.add_argument(f"--{what}", action=_Visible, help=argparse.SUPPRESS)
 
 
@@ -180,30 +192,31 @@ def _claims_arguments(parser: argparse.ArgumentParser) -> None:
         choices=known,
         metavar="ALG",
         default="HS256",
-        help=f"of {', '.join(known)} (default: HS256)",
+        help=f"one of {', '.join(known)} (default: HS256)",
     )
-    parser.add_argument("--audience", help="the aud of what is signed")
-    parser.add_argument("--issuer", help="the iss of what is signed")
+    parser.add_argument("--audience", help="the aud of the token")
+    parser.add_argument("--issuer", help="the iss of the token")
 
 
 def _name(text: str) -> str:
     if "://" in text:
-        raise argparse.ArgumentTypeError(f"the address goes before it, or a name: {text}")
+        raise argparse.ArgumentTypeError(
+            f"put the URL before this option, or give it a name: {text}"
+        )
     return text
 
 
 def _close_code(text: str) -> int:
-    code = int(text)
-    if not 1000 <= code <= 4999:
-        raise argparse.ArgumentTypeError("close codes are from 1000 to 4999")
-    return code
+    if not re.fullmatch("[1-4][0-9]{3}", text, re.ASCII):
+        raise argparse.ArgumentTypeError("not a close code: must be a number from 1000 to 4999")
+    return int(text)
 
 
 def _secret(args: argparse.Namespace, what: str) -> str | None:
-    """What --WHAT-env or --WHAT-file names; None where neither is given.
+    """The secret that --WHAT-env or --WHAT-file names; None if neither is given.
 
     Raises:
-        ConfigurationError: there is nothing.
+        ConfigurationError: it is empty, or can't be read.
     """
     name, file = (getattr(args, f"{what}_{place}") for place in ("env", "file"))
     if file is not None:
@@ -213,7 +226,7 @@ def _secret(args: argparse.Namespace, what: str) -> str | None:
     else:
         return None
     if not text.strip():
-        raise ConfigurationError(f"{place}: there is nothing in it")
+        raise ConfigurationError(f"{place}: not set, or empty")
     return text.strip()
 
 
@@ -221,7 +234,7 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "no text"
+        why = exc.strerror if isinstance(exc, OSError) else "not a text file"
         raise ConfigurationError(f"{file}: {why}") from exc
 
 
@@ -234,7 +247,7 @@ def _key(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"key": key, "digest": digest}, indent=2))
         return 0
-    print("The key, for the client. The server only needs its digest:", file=sys.stderr)
+    print("Give the key to the client. The server only needs its digest:", file=sys.stderr)
     print(f'    APIKeyVerifier({{"name": "{digest}"}})', file=sys.stderr)
     print(key)
     return 0
@@ -260,10 +273,10 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _signed(args: argparse.Namespace, key: Any, **more: Any) -> str:
-    """A JWT. What PyJWT has to say about the key goes to stderr.
+    """A JWT. PyJWT's warnings about the key go to stderr.
 
     Raises:
-        ConfigurationError: the key does not fit the algorithm.
+        ConfigurationError: the key doesn't fit the algorithm.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -281,9 +294,9 @@ def _explain(args: argparse.Namespace) -> int:
     code, phrase = args.code, args.reason
     print(f"{code}: {_NAMES.get(code) or next(text for end, text in _RANGES if code < end)}")
     if phrase in {reason.phrase for reason in Reason}:
-        print(f"{phrase}: a reason of asgi-wsauth, which counts more than the code")
+        print(f"{phrase}: a reason of asgi-wsauth; it takes precedence over the code")
     elif phrase:
-        print("The reason is none of asgi-wsauth's: the code counts.")
+        print("The reason is not one of asgi-wsauth's, so the code decides.")
     else:
         on_daphne = {reason for reason, other in DAPHNE_CLOSE_CODES.items() if code == other}
         for reason in Reason:

@@ -1,6 +1,6 @@
-"""Knocks at a WebSocket endpoint as clients do, and notes what they get. Needs the extra `cli`.
+"""Connects to a WebSocket endpoint as clients do, and records what they get. Needs the extra `cli`.
 
-What is wrong with what was `Seen` is for findings.py to say.
+findings.py judges what was `Seen`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from websockets.typing import Subprotocol
 from asgi_wsauth.cli.target import Case, Target
 from asgi_wsauth.denial import Reason
 
-__all__ = ["Seen", "Unreachable", "knock"]
+__all__ = ["Seen", "Unreachable", "connect_as"]
 
-_MOST = 200  # characters of an HTTP body, or of an odd header, that are of interest
-_MAX_MESSAGE = 65_536  # bytes; whoever is sent more than that has got in
+_MOST = 200  # characters that are kept of an HTTP body, or of an odd header
+_MAX_MESSAGE = 65_536  # bytes; a client that gets more than that was admitted
 
 
 class Unreachable(Exception):
-    """There is no WebSocket endpoint. The text says why."""
+    """There is no WebSocket endpoint; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Seen:
     """What a client saw.
 
     Attributes:
-        offered: the subprotocols that it offered.
-        status: of the HTTP answer, 101 for an accepted handshake; None where there was no answer.
-        body: of the HTTP answer, its beginning.
-        subprotocol: what was answered to its subprotocols, or None.
+        offered: the subprotocols it offered.
+        status: of the HTTP response, 101 for an accepted handshake; None without a response.
+        body: the beginning of the HTTP response's body.
+        subprotocol: the one the server chose, or None.
         spoke: whether the server sent a message.
-        close: the close code and reason, 1006 where the connection just broke; None where it
-            stayed open.
-        fault: what was wrong with the answer, in words.
+        close: the close code and reason, 1006 if the connection was dropped; None if it stayed
+            open.
+        fault: what was wrong with the response, in words.
     """
 
     offered: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Seen:
 
     @property
     def outcome(self) -> Literal["refused", "admitted", "ended"]:
-        """`ended`: accepted, and closed with a code that says that all is well."""
+        """`ended`: accepted, and closed with a code that means a normal closure."""
         if self.status != 101 or self.fault:
             return "refused"
         if self.close is None:
@@ -71,22 +71,22 @@ class Seen:
 
     @property
     def browser(self) -> tuple[int, str] | None:
-        """The code and the reason of a page's close event; None where the socket stays open.
+        """The code and the reason of a page's close event; None if the socket stays open.
 
-        A page learns nothing of an answer that is no 101, and its browser fails a socket that
-        answers subprotocols with none of them (WHATWG WebSockets, "establish a connection").
+        A page sees nothing of a response other than 101, and browsers fail a socket if the server
+        chooses none of the offered subprotocols (WHATWG WebSockets, "establish a connection").
         """
         usable = self.status == 101 and not self.fault and self.echoed
         return self.close if usable else (1006, "")
 
     @property
     def echoed(self) -> bool:
-        """Whether one of the offered subprotocols was answered, where there were some."""
+        """Whether the server chose one of the offered subprotocols, if there were any."""
         return self.subprotocol in self.offered if self.offered else self.subprotocol is None
 
     @property
     def phrase(self) -> str:
-        """The word in which the server said why: the close reason, or `error` in a JSON body."""
+        """The server's reason: the close reason, or `error` in a JSON body."""
         if self.close is not None:
             return self.close[1]
         try:
@@ -119,7 +119,7 @@ def _handshake(target: Target, case: Case) -> _Handshake:
     elif kind == "subprotocol":
         offered = (*(word for token in case.tokens for word in (name, token)), *case.offered)
     elif kind == "first_message":
-        # None is said with a message, too: silence would be refused after many seconds.
+        # Even without a token, send a message: silence is only refused after many seconds.
         told = [{"type": "auth", "token": token} for token in case.tokens] or [{"type": "none"}]
         messages = [json.dumps(message) for message in told]
     if case.origin is not None:
@@ -128,14 +128,14 @@ def _handshake(target: Target, case: Case) -> _Handshake:
 
 
 class _Connect(connect):
-    """Follows no redirect: it is an answer like any other, and a token is for one address."""
+    """Follows no redirects: they are responses like any other, and a token is for one URL."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
 
 
-async def knock(target: Target, case: Case) -> Seen:
-    """Open a socket in the way of `case`, and see what happens.
+async def connect_as(target: Target, case: Case) -> Seen:
+    """Open a socket as `case` says, and record what happens.
 
     Raises:
         Unreachable: no connection could be made.
@@ -165,11 +165,11 @@ async def knock(target: Target, case: Case) -> Seen:
         body = bytes(refused.response.body or b"").decode(errors="replace")[:_MOST]
         return Seen(handshake.offered, refused.response.status_code, body)
     except ProxyError as exc:
-        raise Unreachable(f"by its proxy: {exc}") from exc
+        raise Unreachable(f"proxy error: {exc}") from exc
     except TimeoutError:
         if not made:
             raise Unreachable(f"no connection within {target.timeout:g} s") from None
-        return Seen(handshake.offered, fault=f"No answer within {target.timeout:g} s.")
+        return Seen(handshake.offered, fault=f"No response within {target.timeout:g} s.")
     except InvalidHandshake as exc:
         return _misfit(made[0], handshake, exc)
     except (OSError, WebSocketException) as exc:
@@ -177,13 +177,13 @@ async def knock(target: Target, case: Case) -> Seen:
 
 
 def _misfit(connection: ClientConnection, handshake: _Handshake, exc: Exception) -> Seen:
-    """An answer that is no HTTP, or accepts what was not asked for."""
+    """A response that isn't HTTP, or accepts something that wasn't offered."""
     if connection.response is None:
-        return Seen(handshake.offered, fault="The connection broke before an answer.")
+        return Seen(handshake.offered, fault="The connection was lost before a response.")
     chosen = ", ".join(connection.response.headers.get_all("Sec-WebSocket-Protocol"))
     told = chosen[:_MOST]
-    why = f"It accepts with {told!r}, which was not offered" if chosen else str(exc)[:_MOST]
-    return Seen(handshake.offered, 101, "", chosen or None, fault=f"{why}: no client goes on.")
+    why = f"It accepts with {told!r}, which wasn't offered" if chosen else str(exc)[:_MOST]
+    return Seen(handshake.offered, 101, "", chosen or None, fault=f"{why}: every client fails.")
 
 
 async def _listen(
@@ -200,6 +200,6 @@ async def _listen(
                 spoke = True
     except ConnectionClosed as closed:
         if closed.rcvd is None and closed.sent is not None and closed.sent.code == 1009:
-            return True, None  # it said more than this end takes, so the socket was open
+            return True, None  # it sent more than this end takes, so the socket was open
         return spoke, (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
     return spoke, None

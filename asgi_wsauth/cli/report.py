@@ -1,5 +1,5 @@
-"""How a probe is shown: a table for people, JSON for programs, a progress bar meanwhile. Needs the
-extra `cli`.
+"""The output of a probe: a table for people, JSON for programs, a progress bar meanwhile. Needs
+the extra `cli`.
 
 What a server sent is printed with its control characters escaped, and never read as markup.
 """
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asgi_wsauth.cli.findings import Finding, Result, close_text, exit_code, findings
-from asgi_wsauth.cli.probe import Seen, Unreachable, knock
+from asgi_wsauth.cli.probe import Seen, Unreachable, connect_as
 from asgi_wsauth.cli.target import Case, Target, cases
 from asgi_wsauth.events import escaped
 
@@ -32,23 +32,23 @@ _STYLES = {"admitted": "bold red", "problem": "yellow", "note": "cyan"}
 
 
 def run(target: Target, *, as_json: bool, **given: Any) -> int:
-    """Probe, and show what was found on stdout.
+    """Probe, and print the findings to stdout.
 
     Args:
         target: what is probed.
-        as_json: for a program.
+        as_json: print JSON.
         given: see `target.cases`.
 
     Returns:
-        The exit code: 0 nothing found, 1 somebody admitted who must not be, 2 no endpoint, 3 only
-        other problems.
+        The exit code: 0 nothing found, 1 a client was admitted that must be refused, 2 no endpoint,
+        3 only other problems.
 
     Raises:
-        ConfigurationError: a token can't travel there.
+        ConfigurationError: the carrier can't transport a token.
     """
     ways = cases(target, **given)
     try:
-        results = anyio.run(partial(_knock_all, target, ways))
+        results = anyio.run(partial(_probe_all, target, ways))
         found = findings(target, results)
     except Unreachable as exc:
         print(f"asgi-wsauth: no WebSocket at {target.url}: {escaped(str(exc))}", file=sys.stderr)
@@ -60,12 +60,12 @@ def run(target: Target, *, as_json: bool, **given: Any) -> int:
     return exit_code(found)
 
 
-async def _knock_all(target: Target, ways: Sequence[Case]) -> list[Result]:
+async def _probe_all(target: Target, ways: Sequence[Case]) -> list[Result]:
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True) if console.is_terminal else nullcontext()
     with bar as progress:
         shown = progress.track(ways, description="Probing") if progress else ways
-        return [(case, await knock(target, case)) for case in shown]
+        return [(case, await connect_as(target, case)) for case in shown]
 
 
 def _as_data(target: Target, results: Sequence[Result], found: Sequence[Finding]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _as_data(target: Target, results: Sequence[Result], found: Sequence[Finding]
 
 
 def _case_as_data(case: Case, seen: Seen) -> dict[str, Any]:
-    """No token is among it."""
+    """Contains no token."""
     return {
         "name": case.name,
         "title": case.title,
@@ -105,13 +105,13 @@ def _print(target: Target, results: Sequence[Result], found: Sequence[Finding]) 
     console.print(_table(results))
     lines = Table.grid(padding=(0, 2))
     for one in found:
-        told = [one.what, f"({', '.join(one.cases)})" if one.cases else "", f"Mend: {one.mend}"]
+        told = [one.what, f"({', '.join(one.cases)})" if one.cases else "", f"Fix: {one.fix}"]
         text = "\n".join(escaped(line) for line in told if line)
         lines.add_row(Text(one.level, _STYLES[one.level]), Text(text))
     if found:
         console.print(lines)
     if exit_code(found) == 0:
-        console.print(Text("Nothing wrong was found.", "green"))
+        console.print(Text("Found nothing wrong.", "green"))
 
 
 def _table(results: Sequence[Result]) -> Table:
@@ -122,7 +122,7 @@ def _table(results: Sequence[Result]) -> Table:
         browser = close_text(seen.browser) if seen.browser else "open"
         program = close_text(seen.close) if seen.close else "open"
         if seen.fault:
-            program = "no answer of use"
+            program = "invalid response"
         elif seen.status != 101:
             program = f"HTTP {seen.status} {seen.phrase}".rstrip()
         elif program == browser:

@@ -1,4 +1,4 @@
-"""What is probed, and with what: `Target`, and the `Case`s that are the ways to knock at it."""
+"""What is probed, and with what: `Target`, and the `Case`s to try."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Carrier", "Case", "Kind", "Target", "cases"]
 
 Kind = Literal["query", "header", "cookie", "subprotocol", "first_message"]
 
-_UNKNOWN = "wsauth-probe"  # offered where the endpoint's own subprotocols are not known
+_UNKNOWN = "wsauth-probe"  # offered if the endpoint's own subprotocols are unknown
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Carrier:
         name: of the parameter, header or cookie; the subprotocol before the token.
 
     Raises:
-        ConfigurationError: it is no such name.
+        ConfigurationError: the name is invalid.
     """
 
     kind: Kind = "query"
@@ -46,7 +46,7 @@ class Carrier:
 
     def check(self, token: str) -> None:
         """Raises:
-        ConfigurationError: the token can't travel there.
+        ConfigurationError: the carrier can't transport the token.
         """
         fits = VISIBLE.fullmatch(token) is not None
         if self.kind == "cookie":
@@ -69,15 +69,15 @@ class Target:
     """What is probed.
 
     Args:
-        url: its address, `ws` or `wss`.
+        url: its URL, `ws` or `wss`.
         carrier: where the token travels.
-        origin: of the pages that use it, sent in every handshake but the foreign one.
+        origin: of the pages that use it; sent in every handshake but the foreign one.
         offered: subprotocols that its clients offer in every handshake.
         timeout: seconds that a handshake may take.
-        patience: seconds after the accept in which a refused client has been told.
+        patience: seconds after the accept within which a refused client is closed.
 
     Raises:
-        ConfigurationError: the address is none, or has a credential in it.
+        ConfigurationError: the URL is invalid, or contains a credential.
     """
 
     url: str
@@ -89,22 +89,26 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.origin is not None and parse_origin(self.origin) is None:
-            raise ConfigurationError(f"origin: {self.origin!r} is none; write https://chat.example")
+            raise ConfigurationError(
+                f"origin: {self.origin!r} is not an origin; write https://chat.example"
+            )
         for word in self.offered:
             Subprotocol(word)
         parts = _split(self.url)
         if parts is None:
-            raise ConfigurationError("the address: write it as ws://127.0.0.1:8000/ws, or wss://")
+            raise ConfigurationError(
+                "the URL is invalid: write it as ws://127.0.0.1:8000/ws, or wss://"
+            )
         given = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
         if "@" in parts.netloc or (self.carrier.kind == "query" and self.carrier.name in given):
             raise ConfigurationError(
-                "the address has a credential in it, where everybody on this machine can read it; "
-                "take it out, and put it into an environment variable for --token-env"
+                "the URL contains a credential, which every user of this machine can read; "
+                "put it into an environment variable instead, and pass --token-env"
             )
 
     @property
     def is_here(self) -> bool:
-        """Is it on this machine?"""
+        """Whether it is on this machine."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ip_address(host).is_loopback
@@ -128,7 +132,7 @@ def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is none, or too large
+    except ValueError:  # the port is not a number, or too large
         return None
     fits = url.isascii() and url.isprintable() and " " not in url and not parts.fragment
     return parts if usable and fits else None
@@ -136,15 +140,15 @@ def _split(url: str) -> SplitResult | None:
 
 @dataclass(frozen=True)
 class Case:
-    """One way to knock.
+    """One handshake to try.
 
     Attributes:
         name: for machines.
         title: for people.
-        tokens: what is given as tokens.
-        expected: why it must be refused; None where it must be admitted.
+        tokens: the tokens to send.
+        expected: why it must be refused; None if it must be admitted.
         origin: the `Origin` header, or None.
-        offered: subprotocols that are offered beside a token.
+        offered: subprotocols to offer beside a token.
     """
 
     name: str
@@ -162,16 +166,16 @@ def cases(
     expired: str | None = None,
     claims: Mapping[str, Any] | None = None,
 ) -> list[Case]:
-    """All ways to knock, the good one last, because a ticket works once.
+    """All handshakes to try, the good one last, because a ticket works once.
 
     Args:
         target: what is probed.
-        token: one that must be admitted; None where there is none.
-        expired: one that is good in every way but its `exp`; None for one of another key.
-        claims: what the endpoint asks of its tokens beside `sub` and `exp`, such as `aud`.
+        token: one that must be admitted, or None.
+        expired: one that is valid except for its `exp`; None to sign one with another key.
+        claims: what the endpoint requires besides `sub` and `exp`, such as `aud`.
 
     Raises:
-        ConfigurationError: a token can't travel there.
+        ConfigurationError: the carrier can't transport a token.
     """
 
     def case(name: str, title: str, reason: Reason | None, *tokens: str, **more: Any) -> Case:

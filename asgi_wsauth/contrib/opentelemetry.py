@@ -1,7 +1,7 @@
 """Spans and metrics for OpenTelemetry. Needs the extra `opentelemetry`, and the SDK of your choice.
 
-Names are those of the semantic conventions where there are such, and begin with `wsauth.` else. No
-metric has what a client sends: no identity, no address, no path. Nothing has a credential.
+Names follow the semantic conventions if there are any, and otherwise begin with `wsauth.`. Metrics
+have no identity, address or path, and nothing contains a credential.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ _BROKEN = (Reason.UNAVAILABLE, Reason.ERROR)
 
 
 class OpenTelemetryObserver:
-    """Traces and counts: `Authenticator(..., observers=[log_event, OpenTelemetryObserver()])`.
+    """An observer that records spans and metrics: `Authenticator(..., observers=[log_event,
+    OpenTelemetryObserver()])`.
 
-    Each verdict is a span, from the handshake's arrival on, within whatever span is current then:
-    that of an ASGI instrumentation, for example. Its status is an error only where something of
-    yours broke (`Reason.UNAVAILABLE` and `Reason.ERROR`).
+    Each decision is a span that begins when the handshake arrives, within the current span (that of
+    an ASGI instrumentation, for example). Its status is an error only if something failed
+    (`Reason.UNAVAILABLE` and `Reason.ERROR`).
 
     Args:
         tracer_provider: makes the spans; None for the global one.
         meter_provider: makes the metrics; None for the global one.
-        identities: whether spans say who it was, as `enduser.id`: that is personal data.
+        identities: whether spans have `enduser.id`, which is personal data.
 
     Raises:
-        ConfigurationError: an option can't work, or opentelemetry-api is not installed.
+        ConfigurationError: an option is invalid, or opentelemetry-api is not installed.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class OpenTelemetryObserver:
         if isinstance(event, Refused):
             known["wsauth.reason"] = event.reason.phrase
             if event.is_refresh:
-                self._refreshes.add(1, known)  # the socket is open, and stays so
+                self._refreshes.add(1, known)  # the socket stays open
                 return
             if event.reason in _BROKEN:
                 known["error.type"] = event.reason.phrase
@@ -123,7 +124,8 @@ class OpenTelemetryObserver:
             "wsauth.fingerprint": event.fingerprint,
             "wsauth.login_method": event.login_method,
         }
-        # Escaped, because an exporter drops all that it can't encode, and anybody may send that.
+        # Escaped, because an exporter drops whatever it can't encode, and clients may send
+        # anything.
         told = {name: str(printable(value)) for name, value in more.items() if value is not None}
         span = self._tracer.start_span(
             f"authenticate {event.protocol}",
@@ -142,8 +144,8 @@ class OpenTelemetryObserver:
 
 
 def _exception(event: Refused) -> dict[str, str]:
-    """What broke, in the words of the semantic conventions, and where. Its message is in the last
-    line of the stack trace, from which the credential is cut out."""
+    """The failure in terms of the semantic conventions. Its message is in the last line of the
+    stack trace, from which the credential is cut out."""
     return {
         "exception.type": escaped(event.error_type or ""),
         "exception.stacktrace": "\n".join(map(escaped, (event.traceback or "").splitlines())),

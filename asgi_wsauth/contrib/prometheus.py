@@ -8,8 +8,8 @@
     wsauth_tickets_issued_total
     wsauth_jwks_fetches_total{url, outcome}
 
-`reason` and `cause` are phrases of the table, `method` is that of the principal. No label has what
-a client sends: no identity, no address, no path, no credential.
+`reason` and `cause` are phrases of the table, `method` is the principal's. No label has an
+identity, an address, a path or a credential.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ __all__ = ["PrometheusMetrics"]
 class PrometheusMetrics:
     """An observer that counts: `Authenticator(..., observers=[log_event, PrometheusMetrics()])`.
 
-    One serves any number of authenticators, and a `JWKS` too. With several worker processes, live
-    sockets are the sum over those that live: see "Multiprocess Mode" in prometheus-client's docs.
+    One instance serves any number of authenticators, and a `JWKS`. With several worker processes,
+    live sockets are the sum over living processes: see "Multiprocess Mode" in prometheus-client's
+    docs.
 
     Args:
         registry: where its metrics are registered; None for prometheus-client's own `REGISTRY`.
 
     Raises:
-        ConfigurationError: the registry has such metrics, or prometheus-client is not installed.
+        ConfigurationError: the registry already has these metrics, or prometheus-client is not
+            installed.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -56,7 +58,7 @@ class PrometheusMetrics:
             check_store(option, registry, "register", what="CollectorRegistry", example=example)
         try:
             self._register(REGISTRY if registry is None else registry)
-        except ValueError:  # whose words are those of prometheus-client
+        except ValueError:  # prometheus-client's message wouldn't help
             raise ConfigurationError(
                 "PrometheusMetrics: the registry has these metrics; give the one that is there to "
                 "all authenticators, or take another registry"
@@ -108,7 +110,7 @@ class PrometheusMetrics:
         reason = ""
         if isinstance(event, Refused):
             reason = event.reason.phrase
-            if event.is_refresh:  # the socket is open, and stays so
+            if event.is_refresh:  # the socket stays open
                 self._refreshes.labels(event.name, reason).inc()
                 return
         labels = event.protocol, event.name

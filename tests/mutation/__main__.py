@@ -3,9 +3,13 @@
     python -m tests.mutation [--work FOLDER] [MODULE ...]
 
 Needs mutmut (https://mutmut.readthedocs.io), which changes one place of the library at a time and
-runs the tests that pass through it. A module is, for example, `origins` or `verifiers.jwt`; none
-stands for all of them. Prints a line for each, then every survivor that `survivors.txt` doesn't
-list, as a patch, and every entry of it that no survivor needs. Exits with 1 if there are any.
+runs the tests that pass through it. A module is, for example, `denial` or `verifiers.jwt`; without
+one, all of them are mutated. Prints a line for each, then every survivor that `survivors.txt`
+doesn't list, as a patch, and every entry of it that matches no survivor. Exits with 1 if there are
+any.
+
+When a function is renamed, moved or rewritten, its entries no longer match: run its module, and
+renew them. Entries of modules that no longer exist are ignored.
 
 mutmut changes bodies of functions, and nothing at the level of a module or a class, nor functions
 under a decorator such as `@property`.
@@ -27,22 +31,33 @@ from tests.mutation.survivors import Mutant, explained, read_entries
 
 PROJECT = Path(__file__).parents[2]
 
+_JWT = "verifiers/jwt verifiers/verdicts verifiers/jwks"
+_SOCKET = "connection/session connection/session_states"
 TESTS = {
     "denial": "denial",
-    "origins": "origins",
-    "credential": "credential api_key internal",
-    "sources": "sources",
-    "verifiers.api_key": "api_key",
-    "verifiers.internal": "internal",
-    "verifiers.tickets": "tickets",
-    "verifiers.introspection": "introspection",
-    "verifiers.jwks": "jwks verdicts",
-    "verifiers.jwt": "jwt verdicts jwks",
-    "authenticator": "authenticator handshake origins sources middleware",
-    "session": "session session_states",
-    "middleware": "middleware session handshake limits",
+    "credential": "credential verifiers/api_key verifiers/internal",
+    "options.secrets": "options",
+    "sources.origins": "sources/origins",
+    "sources.query_param": "sources/sources",
+    "sources.header": "sources/sources",
+    "sources.cookie": "sources/sources",
+    "sources.subprotocol": "sources/sources",
+    "sources.first_message": "sources/sources sources/waiting",
+    "verifiers.api_key": "verifiers/api_key",
+    "verifiers.internal": "verifiers/internal",
+    "verifiers.tickets": "verifiers/tickets",
+    "verifiers.introspection": "verifiers/introspection",
+    "verifiers.jwks": "verifiers/jwks verifiers/verdicts",
+    "verifiers.jwt": _JWT,
+    "verifiers.claims": _JWT,
+    "verifiers.keys": f"{_JWT} verifiers/key_forms",
+    "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
+    "authenticator": "authenticator connection/handshake sources/origins sources/sources",
+    "connection.session": _SOCKET,
+    "connection.guard": _SOCKET,
+    "middleware": "middleware connection/session connection/handshake policies/limits",
 }
-"""The modules, and the tests that each of them must satisfy."""
+"""The modules, and the test files that each of them must satisfy."""
 
 SETTINGS = """\
 [mutmut]
@@ -109,10 +124,16 @@ def passes(tests: list[str], folder: Path, mutant: str = "") -> bool:
     return done.returncode == 0
 
 
+def test_file(name: str) -> str:
+    """The path of a test file: `verifiers/jwt` is `tests/unit/verifiers/test_jwt.py`."""
+    folder, _, stem = f"tests/unit/{name}".rpartition("/")
+    return f"{folder}/test_{stem}.py"
+
+
 def run(module: str, folder: Path) -> bool:
     """Mutate one module of the copy in `folder`, test each mutant, and print what came out. Whether
     the list says the same."""
-    tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+    tests = [test_file(name) for name in TESTS[module].split()]
     path = module.replace(".", "/")
     options = {"path": path, "quick": "\n    ".join([*PYTEST, "-k", QUICK])}
     settings = SETTINGS.format(**options, tests="\n    ".join(tests))

@@ -133,7 +133,7 @@ def test_a_short_key_signs_and_is_told_of(
     "arguments, why",
     [
         ([], "--key-env --key-file is required"),
-        (["--key-env", "NOT_THERE"], "--key-env NOT_THERE: there is nothing in it"),
+        (["--key-env", "NOT_THERE"], "--key-env NOT_THERE: not set, or empty"),
         (["--key-file", "/not/there"], "/not/there: No such file or directory"),
         (["--key-env", "SECRET", "--algorithm", "none"], "invalid choice: 'none'"),
         (["--key-env", "SECRET", "--algorithm", "ES256"], "the key can't sign with ES256"),
@@ -157,7 +157,7 @@ def test_what_can_sign_nothing(
 
 def test_a_key_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "key").write_bytes(b"\xff\xfe")
-    assert "no text" in refused(capsys, "token", "--key-file", str(tmp_path / "key"))
+    assert "not a text file" in refused(capsys, "token", "--key-file", str(tmp_path / "key"))
 
 
 # explain
@@ -202,13 +202,13 @@ def test_every_other_code_is_explained_too(
 def test_a_reason_of_somebody_else_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "1008", "\x1b[31mno"]) == 0
     out = capsys.readouterr().out
-    assert "none of asgi-wsauth's" in out and "\x1b" not in out
+    assert "not one of asgi-wsauth's" in out and "\x1b" not in out
     assert out.endswith("The client should: stop\n")
 
 
 @cases("code", ["999", "5000", "x", "-1"])
 def test_what_is_no_close_code(code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1000 to 4999" in refused(capsys, "explain", code) or code in ("x", "-1")
+    assert "1000 to 4999" in refused(capsys, "explain", code) or code == "-1"
 
 
 # probe, as far as it doesn't probe
@@ -231,7 +231,7 @@ URL = "ws://127.0.0.1:1/"
         ([f"{URL}#x"], "write it as ws://"),
         ([f"{URL}\x1b[31m"], "write it as ws://"),
         (["ws://[::1/"], "write it as ws://"),
-        ([URL, "--token-env", "NOT_THERE"], "--token-env NOT_THERE: there is nothing in it"),
+        ([URL, "--token-env", "NOT_THERE"], "--token-env NOT_THERE: not set, or empty"),
         ([URL, "--token-env", "SPACED"], "don't fit in a query parameter token"),
         ([URL, "--token-env", "SEMICOLON", "--cookie", "c"], "don't fit in a cookie c"),
         ([URL, "--token-env", "SEMICOLON", "--subprotocol", "b"], "subprotocol behind b"),

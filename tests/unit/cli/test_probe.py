@@ -130,7 +130,7 @@ def test_nothing_is_wrong_with_the_demo(capsys: pytest.CaptureFixture[str]) -> N
         assert found
         assert main(["probe", f"ws://{found[1]}/ws/accept_then_close/1"]) == 0
     out, err = capsys.readouterr()
-    assert "Nothing wrong was found." in out and err == ""
+    assert "Found nothing wrong." in out and err == ""
     assert "origin_not_allowed" in out
 
 
@@ -157,12 +157,14 @@ def test_close_codes_that_other_guards_lose_are_named(probe: Any, path: str) -> 
     probed = probe(path, good=True)
     assert probed.exit_code == 3
     lost = "Refused before accept: browsers see 1006 and no reason."
-    assert probed.found("problem") == [lost, "A token that is given twice is taken."]
+    assert probed.found("problem") == [lost, "A token that is given twice is accepted."]
     assert probed.cases(lost) == REFUSED
     rubbish = probed.case("rubbish")
     assert (rubbish["http_status"], rubbish["program"]) == (403, None)
     assert rubbish["browser"] == {"code": 1006, "reason": ""}
-    assert probed.found("note") == ["Any origin is admitted: no harm, as long as no cookie counts."]
+    assert probed.found("note") == [
+        "Any origin is admitted. That is safe as long as no cookie is accepted."
+    ]
 
 
 EVERYBODY = REFUSED | {"twice", "foreign_origin"}
@@ -170,15 +172,15 @@ EVERYBODY = REFUSED | {"twice", "foreign_origin"}
 
 def test_an_app_without_a_guard_admits_everybody(probe: Any) -> None:
     probed = probe("/open", good=True, patience="0.1")
-    assert (probed.exit_code, probed.found("admitted")) == (1, ["Admitted, and must be refused."])
+    assert (probed.exit_code, probed.found("admitted")) == (1, ["Admitted, but must be refused."])
     assert probed.cases("must be refused") == EVERYBODY
-    assert "--first-message" in probed.data["findings"][0]["mend"]
+    assert "--first-message" in probed.data["findings"][0]["fix"]
 
 
 def test_an_app_without_a_guard_that_ends_by_itself_counts_as_open(probe: Any) -> None:
     probed = probe("/open/ends", good=True)
     assert probed.exit_code == 1
-    assert probed.cases("Admitted, or so it seems: closed at once with 1000") == EVERYBODY
+    assert probed.cases("Probably admitted: closed at once with 1000") == EVERYBODY
     assert probed.found("note") == ["Admitted, and closed by the app at once: 1000 bye."]
     assert probed.case("good")["spoke"]
 
@@ -197,7 +199,7 @@ def test_every_hole_in_a_guard_is_named_with_its_mend(
     probed = probe(path, patience="0.5")
     found = [one for one in probed.data["findings"] if one["level"] == "admitted"]
     assert probed.exit_code == 1
-    assert len({one["mend"] for one in found}) == len(holes)
+    assert len({one["fix"] for one in found}) == len(holes)
     assert {probed.names[title] for one in found for title in one["cases"]} == holes
 
 
@@ -209,46 +211,46 @@ def test_a_foreign_origin_that_is_admitted_counts_where_pages_or_a_cookie_do(
 ) -> None:
     probed = probe("/any-origin", *options, good=True)
     assert (probed.exit_code, probed.cases("must be refused")) == (1, {"foreign_origin"})
-    assert "allowed_origins" in probed.data["findings"][0]["mend"]
+    assert "allowed_origins" in probed.data["findings"][0]["fix"]
 
 
 @pytest.mark.parametrize(
     "path, level, what, cases",
     [
-        ("/1008", "problem", "1008: a client would stop, and should refresh.", {"expired"}),
-        ("/1011", "problem", "1011: a client would retry later, and should stop.", None),
-        ("/4001", "note", "4001: a client would refresh, and should stop.", None),
-        ("/4000", "problem", "4000: a client would stop, and should refresh.", {"expired"}),
+        ("/1008", "problem", "1008: a client would stop, but should refresh.", {"expired"}),
+        ("/1011", "problem", "1011: a client would retry later, but should stop.", None),
+        ("/4001", "note", "4001: a client would refresh, but should stop.", None),
+        ("/4000", "problem", "4000: a client would stop, but should refresh.", {"expired"}),
         (
             "/expired-first",
             "problem",
-            "4001 token_expired: a client would refresh, and should stop.",
+            "4001 token_expired: a client would refresh, but should stop.",
             None,
         ),
-        ("/busy", "problem", "The server could not judge it: too_many_failures.", REFUSED),
-        ("/503", "problem", "The server could not judge it: HTTP 503.", REFUSED),
+        ("/busy", "problem", "The server could not decide: too_many_failures.", REFUSED),
+        ("/503", "problem", "The server could not decide: HTTP 503.", REFUSED),
         (
             "/nothing",
             "problem",
-            "The app fails, or gives no answer (HTTP 500): browsers see 1006.",
+            "The app fails or doesn't respond (HTTP 500): browsers see 1006.",
             REFUSED,
         ),
         (
             "/breaks",
             "problem",
-            "Accepted, and dropped without a close: clients take it for a broken network.",
+            "Accepted, then dropped without a close: clients take it for a network failure.",
             REFUSED,
         ),
         (
             "/no-protocol",
             "problem",
-            "Refused, but no offered subprotocol is answered: browsers see 1006 and no reason.",
+            "Refused, but no offered subprotocol is chosen: browsers see 1006 and no reason.",
             {"subprotocol"},
         ),
         (
             "/other-protocol",
             "problem",
-            "It accepts with 'chat.v1', which was not offered: no client goes on.",
+            "It accepts with 'chat.v1', which wasn't offered: every client fails.",
             REFUSED,
         ),
     ],
@@ -264,7 +266,7 @@ def test_a_refusal_that_tells_the_wrong_thing_is_named(
 
 
 def test_a_refusal_by_1000_is_one_if_a_good_token_stays(probe: Any) -> None:
-    what = "Closed with 1000, which reads as a normal end."
+    what = "Closed with 1000, which means a normal closure."
     probed = probe("/1000", good=True)
     assert (probed.exit_code, probed.cases(what)) == (3, REFUSED)
     assert probe("/1000").exit_code == 1
@@ -277,13 +279,13 @@ def test_codes_of_an_app_s_own_that_tell_expiry_apart_are_good(probe: Any, path:
 
 def test_a_handshake_that_is_not_answered_is_named(probe: Any) -> None:
     probed = probe("/hangs", "--timeout", "0.2")
-    assert probed.found("problem") == ["No answer within 0.2 s."]
+    assert probed.found("problem") == ["No response within 0.2 s."]
     assert probed.exit_code == 3
 
 
 def test_a_token_that_is_echoed_as_subprotocol_is_named_and_not_printed(probe: Any) -> None:
     probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, patience="0.1")
-    assert probed.cases("The token itself is the answer") >= {"rubbish", "good"}
+    assert probed.cases("The server echoes the token") >= {"rubbish", "good"}
     assert probed.case("good")["subprotocol"] == "the token"
 
 
@@ -296,7 +298,7 @@ def test_a_good_token_that_is_refused_is_named(probe: Any, monkeypatch: Any) -> 
 
 def test_a_good_socket_that_answers_no_subprotocol_is_named(probe: Any) -> None:
     probed = probe("/open", "--offer", "chat.v1", good=True, patience="0.1")
-    what = "Admitted, but no offered subprotocol is answered: browsers see 1006 and no reason."
+    what = "Admitted, but no offered subprotocol is chosen: browsers see 1006 and no reason."
     assert probed.cases(what) == {"good"}
     assert probed.case("good")["browser"] == {"code": 1006, "reason": ""}
 
@@ -308,13 +310,13 @@ def test_without_the_key_only_a_bad_signature_is_judged_and_said(
     assert main(["probe", f"{url}/ours"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "badly signed, expired 1008 token_invalid the same refused" in out
-    assert "only its signature is judged. Mend: Give the key: --key-env NAME." in out
+    assert "its expiry isn't tested. Fix: Pass the key: --key-env NAME." in out
     assert (
-        "not whether anybody gets in, from which origins, or with it given twice" in out
+        "not whether a client is admitted, from which origins, or with a token given twice" in out
         and "--token-env NAME" in out
     )
     assert main(["probe", f"{url}/expired-first"]) == 3
-    assert "A badly signed token is called expired." in capsys.readouterr().out
+    assert "A badly signed token is reported as expired." in capsys.readouterr().out
 
 
 # Where there is no endpoint
@@ -354,7 +356,7 @@ def test_an_address_without_a_websocket_is_no_finding_and_no_redirect_is_followe
     server: Server, capsys: pytest.CaptureFixture[str], path: str, status: int
 ) -> None:
     err = unreachable(capsys, f"ws://127.0.0.1:{server.port}{path}")
-    assert err.endswith(f": every handshake is answered with HTTP {status}\n")
+    assert err.endswith(f": every handshake gets HTTP {status}\n")
 
 
 def test_a_port_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,7 +389,7 @@ def test_a_proxy_that_says_no(
     with answering(b"HTTP/1.1 403 \x1b[31mNo\r\n\r\n") as port:
         set_proxy(port)
         err = unreachable(capsys, "ws://chat.example/")
-        assert "by its proxy: " in err and "\x1b" not in err
+        assert "proxy error: " in err and "\x1b" not in err
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -401,11 +403,11 @@ def test_no_proxy_is_asked_for_this_machine(
 @pytest.mark.parametrize(
     "reply, what",
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "The connection broke before an answer."),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "The connection was lost before a response."),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
-            "invalid Sec-WebSocket-Accept header: no: no client goes on.",
+            "invalid Sec-WebSocket-Accept header: no: every client fails.",
         ),
     ],
 )
@@ -422,7 +424,7 @@ MOST = 48 * 1024 * 1024  # bytes that one of them sends at most
 KNOCK = """
 import sys, tracemalloc
 import anyio
-from asgi_wsauth.cli.probe import knock
+from asgi_wsauth.cli.probe import connect_as
 from asgi_wsauth.cli.target import Target, cases
 
 tracemalloc.start()
@@ -430,7 +432,7 @@ for url in sys.argv[1:]:
     target = Target(url, timeout=1, patience=0.5)
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    anyio.run(knock, target, cases(target)[0])
+    anyio.run(connect_as, target, cases(target)[0])
     print(tracemalloc.get_traced_memory()[1] - before)
 """
 
@@ -516,11 +518,11 @@ def test_a_server_that_sends_without_end_fills_no_memory() -> None:
 @pytest.mark.parametrize(
     "reply, more, seen",
     {
-        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No answer within 0.3 s."),
+        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No response within 0.3 s."),
         "body": (
             b"HTTP/1.1 401 No\r\nContent-Length: 99999\r\n\r\n",
             b"x",
-            "No answer within 0.3 s.",
+            "No response within 0.3 s.",
         ),
         "messages": (OPENED + b"\r\n", b"\x81\x01x", None),
         "pings": (OPENED + b"\r\n", b"\x89\x01x", None),
@@ -574,7 +576,7 @@ def test_the_address_is_no_name(option: str, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         main(["probe", option, "ws://127.0.0.1:8000/ws"])
     assert ended.value.code == 2
-    assert "the address goes before it" in capsys.readouterr().err
+    assert "put the URL before this option" in capsys.readouterr().err
 
 
 def test_a_token_in_clear_to_another_machine_is_noted(
@@ -590,7 +592,7 @@ def test_a_token_in_clear_to_another_machine_is_noted(
     monkeypatch.setenv("no_proxy", "*")
     probed = probe(f"ws://chat.example:{server.port}/ours")
     assert probed.exit_code == 0
-    assert "Tokens travel in clear to another machine." in probed.found("note")
+    assert "Tokens travel unencrypted to another machine." in probed.found("note")
 
 
 # What is printed
@@ -608,7 +610,7 @@ def test_a_table_shows_what_a_browser_sees_and_what_a_program_does(
             r"good token +open +the same +admitted",
         ],
         "/no-protocol": [r"subprotocol offered +1006 +1008 +refused"],
-        "/other-protocol": [r"no token +1006 +no answer of use +refused"],
+        "/other-protocol": [r"no token +1006 +invalid response +refused"],
         "/starlette/": [r"no token +1006 +HTTP 403 +refused"],
     }
     for path, expected in rows.items():
@@ -617,7 +619,7 @@ def test_a_table_shows_what_a_browser_sees_and_what_a_program_does(
         out = capsys.readouterr().out
         assert f"{url}{path}, token in query parameter token" in out
         assert all(re.search(row, out) for row in expected), out
-        assert ("Mend: " in out) == (path != "/ours/origin"), out
+        assert ("Fix: " in out) == (path != "/ours/origin"), out
 
 
 def test_nothing_that_a_server_sends_moves_the_cursor_or_is_read_as_markup(
