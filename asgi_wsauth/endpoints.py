@@ -73,8 +73,8 @@ class TicketEndpoint:
         verifiers = self.authenticator.verifiers
         if verifiers and all(isinstance(verifier, Tickets) for verifier in verifiers):
             raise ConfigurationError(
-                "authenticator must have the verifier of your login, got one that knows nothing "
-                "but tickets, and a ticket buys no ticket"
+                "authenticator must have the verifier of your login, got one that accepts only "
+                "tickets, and a ticket buys no ticket"
             )
         self.bind_client = check_bool("bind_client", bind_client)
 
@@ -157,7 +157,7 @@ async def _body(request: Request) -> bytes:
     try:
         length = int(request.headers.get("content-length", "0"))
     except ValueError:
-        raise _Unreadable(400, "the body's length is no number") from None
+        raise _Unreadable(400, "the body's length is not a number") from None
     if length > _MAX_BODY:
         raise _Unreadable(413, "the body is too large")
     body = b""
@@ -179,10 +179,10 @@ def _path(body: bytes) -> str | None:
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
-        raise _Unreadable(400, "the body is no JSON") from None
+        raise _Unreadable(400, "the body is not JSON") from None
     if not isinstance(asked, dict) or not asked.keys() <= {"path"}:
         raise _Unreadable(400, 'the body is not {"path": ...}')
     path = asked.get("path")
     if not isinstance(path, (str, type(None))):
-        raise _Unreadable(400, "path is no string")
+        raise _Unreadable(400, "path is not a string")
     return path

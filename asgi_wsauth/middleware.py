@@ -90,7 +90,7 @@ class WebSocketAuthMiddleware:
             with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
             socket. It works while the app receives. Every client is sent, whether it ever asked for
             that or not, `{"type": "auth.refresh.due", "expires_at": ...}`: once for a credential,
-            60 seconds before its end, or when half of its time is over where that is later, and
+            60 seconds before its end, or when half of it expired where that is later, and
             never within 5 seconds of the last one; nothing is due without `enforce_expiry`, but a
             client may bring a new one all the same. An app's own message that a client could take
             for one of these two is not sent. None for no such messages.

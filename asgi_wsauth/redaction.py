@@ -175,7 +175,7 @@ def _rules(source: Source) -> Iterator[_Rule]:
 
 
 def _compiled(source: Source, pattern: str) -> re.Pattern[str]:
-    why = "that is no string"
+    why = "that is not a string"
     if isinstance(pattern, str):
         try:
             return re.compile(pattern)

@@ -173,7 +173,7 @@ class Guard:
             self._refreshing.cancel()
 
     def _expire(self) -> None:
-        self.end(Denied(Reason.EXPIRED, "its time is over"))
+        self.end(Denied(Reason.EXPIRED, "it expired"))
 
     # The app's side.
 

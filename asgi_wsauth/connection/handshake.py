@@ -139,7 +139,9 @@ class Handshake:
         if message is not None:
             return source.read(message.get("text"))
         if wait.broken:
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, "it gave way for one of another address")
+            raise Denied(
+                Reason.TOO_MANY_CONNECTIONS, "it made room for a client of another address"
+            )
         why = f"no {source} within {source.timeout:g} s"
         raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
 

@@ -50,7 +50,7 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
         minimum: its least length in bytes.
 
     Raises:
-        ConfigurationError: it is no string or bytes, short, a known placeholder, has hardly any
+        ConfigurationError: it is not a string or bytes, short, a known placeholder, has hardly any
             different bytes, or is a text with space at an end. The secret itself never stands in
             the message.
     """

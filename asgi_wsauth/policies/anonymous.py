@@ -110,7 +110,7 @@ def _networks(networks: Iterable[str]) -> tuple[Network, ...]:
     for network in check_list("no_auth_networks", networks):
         try:
             if not isinstance(network, (str, ipaddress.IPv4Network, ipaddress.IPv6Network)):
-                raise ValueError("it is no string")
+                raise ValueError("it is not a string")
             found.append(ipaddress.ip_network(network))
         except ValueError as exc:
             raise ConfigurationError(

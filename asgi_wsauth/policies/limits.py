@@ -151,7 +151,7 @@ class _Here:
     def _evict(self, name: str) -> None:
         socket = self._kept.get(name)
         if socket is not None:
-            socket.end(Denied(Reason.TOO_MANY_CONNECTIONS, "a newer one took its place"))
+            socket.end(Denied(Reason.TOO_MANY_CONNECTIONS, "a newer socket took its place"))
 
     async def _renew(self) -> None:
         slots = [self.slot(socket) for socket in self._kept.values()]

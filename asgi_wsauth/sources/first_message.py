@@ -85,7 +85,7 @@ class FirstMessage:
             Denied: with `Reason.MALFORMED`.
         """
         if text is None or len(text) > self.max_size:
-            raise Denied(Reason.MALFORMED, f"{self} is no text, or too long")
+            raise Denied(Reason.MALFORMED, f"{self} is not text, or is too long")
         token = token_in(text, "auth")
         if token is None:
             raise Denied(Reason.MALFORMED, f"{self} is another one")

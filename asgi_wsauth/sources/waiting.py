@@ -59,7 +59,9 @@ class WaitingRoom:
         share = share_of(client)
         number = len(self._of.get(share, ()))
         if share is not None and number >= self._most_each:
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{number} of {share} wait to say something")
+            raise Denied(
+                Reason.TOO_MANY_CONNECTIONS, f"{number} of {share} are waiting to send one"
+            )
         if self._waiting >= self._most:
             self._make_room(number)
         wait = Breakable()

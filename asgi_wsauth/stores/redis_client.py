@@ -161,9 +161,9 @@ def connector(url: str, cluster: bool) -> Callable[[], Client]:
             client.connection_pool.make_connection()  # takes its options only then
     except Exception as exc:  # whose words may be a part of the password
         raise ConfigurationError(
-            f"RedisStore: url is none that redis-py takes ({type(exc).__qualname__}); write for "
-            "example redis://localhost:6379/0, a special character in a password as %2F, and no "
-            "option that redis-py doesn't have"
+            f"RedisStore: url is not one that redis-py accepts ({type(exc).__qualname__}); write "
+            "for example redis://localhost:6379/0, a special character in a password as %2F, and "
+            "no option that redis-py doesn't have"
         ) from None
     return connect
 
@@ -267,5 +267,5 @@ def _parsed(data: str | bytes) -> list[Notice]:
             return [Notice((kind, name), float(until))]
     except (ValueError, TypeError, OverflowError, RecursionError):
         pass
-    _log.debug("RedisStore: ignored a message that is no notice")
+    _log.debug("RedisStore: ignored a message that is not a notice")
     return []

@@ -48,7 +48,7 @@ def principal_of(
             (`Reason.INVALID`); or it is good in every other way, and expired (`Reason.EXPIRED`).
     """
     if claims.get("events") is not None:  # RFC 8417 section 2.2: it is a Security Event Token
-        raise Denied(Reason.INVALID, "it tells of events, and is no login")
+        raise Denied(Reason.INVALID, "it is a Security Event Token, not a login")
     issued_at = read_time(claims, "iat")
     for start in (issued_at, read_time(claims, "nbf")):
         if start is not None and start > now + early:
@@ -77,7 +77,7 @@ def principal_of(
 
 
 def json_object(segment: str) -> dict[str, Any] | None:
-    """What a segment of a JWT says (RFC 7515 section 2); None where it is no JSON object."""
+    """What a segment of a JWT says (RFC 7515 section 2); None where it is not JSON object."""
     try:
         value = json.loads(decode_base64url(segment))
     except (ValueError, RecursionError):
@@ -115,9 +115,9 @@ def audience_fault(claims: Mapping[str, Any], audience: Sequence[str] | None) ->
             None if audience is None else f"it has no aud, and audience= asks for {cut(audience)}"
         )
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        return "its aud is neither a string nor a list of them"
+        return "its aud is neither a string nor a list of strings"
     if audience is None:
-        return f"its aud is {cut(aud)}, and there is no audience="
+        return f"its aud is {cut(aud)}, but no audience= is set"
     if not set(named) & set(audience):
         return f"its aud is {cut(aud)}, and audience= asks for {cut(audience)}"
     return None
@@ -147,14 +147,14 @@ def read_time(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LATEST:
         return float(value)
-    raise Denied(Reason.INVALID, f"its {name} is no time in seconds")
+    raise Denied(Reason.INVALID, f"its {name} is not a time in seconds")
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str | None:
     value = claims.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise Denied(Reason.INVALID, f"its {name} is no string")
+    raise Denied(Reason.INVALID, f"its {name} is not a string")
 
 
 def _scopes(claims: Mapping[str, Any], name: str) -> Sequence[str]:
@@ -165,4 +165,4 @@ def _scopes(claims: Mapping[str, Any], name: str) -> Sequence[str]:
         return value.split()
     if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
         return value
-    raise Denied(Reason.INVALID, f"its {name} is neither a string nor a list of them")
+    raise Denied(Reason.INVALID, f"its {name} is neither a string nor a list of strings")

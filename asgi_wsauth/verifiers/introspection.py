@@ -114,7 +114,7 @@ class TokenIntrospection:
         if _JWT.fullmatch(token) and is_no_login(
             (json_object(token.partition(".")[0]) or {}).get("typ")
         ):
-            raise Denied(Reason.INVALID, "its typ is that of another thing than a login")
+            raise Denied(Reason.INVALID, "its typ is not that of a login")
         claims = await self._ask(token, share_of(client_host(conn.scope)))
         try:
             text = json.dumps(claims)  # before anybody can change what is in it
@@ -187,6 +187,6 @@ def _basic(client_id: str, client_secret: str) -> str:
         pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
     except UnicodeEncodeError:  # from os.environ, which keeps stray bytes as lone surrogates
         raise ConfigurationError(
-            "TokenIntrospection: client_id or client_secret is no text"
+            "TokenIntrospection: client_id or client_secret is not text"
         ) from None
     return f"Basic {b64encode(pair.encode()).decode()}"

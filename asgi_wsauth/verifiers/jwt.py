@@ -263,13 +263,13 @@ class JWTVerifier:
         if algorithms is None:
             raise Denied(Reason.INVALID, "its alg is not among the algorithms")
         if is_no_login(typ):
-            raise Denied(Reason.INVALID, "its typ is that of another thing than a login")
+            raise Denied(Reason.INVALID, "its typ is not that of a login")
         if self._typ is not None and media_type(typ) != self._typ:
             raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
         try:
             return algorithms, kid_text(header.get("kid"))
         except ValueError:
-            raise Denied(Reason.INVALID, "its kid is none that a key could have") from None
+            raise Denied(Reason.INVALID, "no key could have its kid") from None
 
     def _note(self, keys: KeySet) -> None:
         """Remember since when the set is as it is."""

@@ -45,7 +45,7 @@ def jwks_uri(document: Any, issuer: str) -> str:
         Unreachable: the document is another issuer's, or none.
     """
     if not isinstance(document, dict) or not isinstance(document.get("jwks_uri"), str):
-        raise Unreachable("this is no discovery document")
+        raise Unreachable("this is not a discovery document")
     if document.get("issuer") != issuer:
         named = str(document.get("issuer"))[:200]
         raise Unreachable(f"its issuer is {named!a}, and not exactly {issuer!a}")
@@ -83,14 +83,14 @@ def parse_key_set(document: Any) -> tuple[KeySet, int, str]:
     if not keys and not problems:
         raise Withdrawn("it has no keys")
     if not keys:
-        raise Unreachable(f"there is no key that can be used; {told}")
+        raise Unreachable(f"it has no usable key; {told}")
     return KeySet(keys, most=_MOST_TRIES), count, told
 
 
 def _entries(document: Any) -> Iterator[tuple[Any, Any]]:
     """Each key with its name, whichever shape the set has."""
     if not isinstance(document, dict) or not document:
-        raise Unreachable("this is no set of keys")
+        raise Unreachable("this is not a key set")
     if isinstance(document.get("keys"), list):
         for key in document["keys"]:
             yield (key.get("kid") if isinstance(key, dict) else None), key
@@ -141,7 +141,7 @@ def _load(entry: Any) -> Any:
             return x509.load_pem_x509_certificate(entry.encode()).public_key()
         return load_pem_public_key(entry.encode())
     if not isinstance(entry, dict):
-        raise ValueError("this is no key")
+        raise ValueError("this is not a key")
     if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
         raise ValueError("it is not for signatures")
     if "x5c" in entry and not {"n", "x"} & entry.keys():  # RFC 7517 section 4.7

@@ -120,7 +120,7 @@ class _OneCurve(OKPAlgorithm):
     def prepare_key(self, key: Any) -> Any:
         usable = super().prepare_key(key)
         if _curve_of(usable) != self._curve:
-            raise jwt.InvalidKeyError(f"it is no key of the curve {self._curve}")
+            raise jwt.InvalidKeyError(f"it is not a key of the curve {self._curve}")
         return usable
 
 

@@ -142,7 +142,7 @@ class Outbound:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise Unreachable("it is no JSON") from None
+            raise Unreachable("it is not JSON") from None
 
     def _why(self, exc: Exception) -> str:
         """What went wrong, without a word of the server's: it may say the token again."""
@@ -230,7 +230,7 @@ def check_address(
     shown = repr(given)
     try:
         if not isinstance(given, str):
-            raise TypeError("this is no string")
+            raise TypeError("this is not a string")
         address = httpx2.URL(given)
         shown = repr(address).removeprefix("URL(").removesuffix(")")  # which hides a password
         if not _may_ask(address, allow_http, _is_loopback(address.host)):

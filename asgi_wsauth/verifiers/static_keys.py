@@ -173,7 +173,7 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm, number: int) -> tupl
     usable = algorithm.prepare_key(raw)
     if isinstance(usable, get_args(AllowedPrivateKeys)):
         raise ConfigurationError(
-            "key: this is a private key, and whoever can read it can sign; verifying takes only "
+            "key: this is a private key, and anyone who can read it can sign; verifying takes only "
             "the public one: openssl pkey -in key.pem -pubout"
         )
     problem = algorithm.check_key_length(usable)

@@ -139,13 +139,15 @@ class Tickets:
         if not credential.value.startswith(TICKET):
             return None
         if not _TICKET.fullmatch(credential.value):
-            raise Denied(Reason.INVALID, "this is no ticket")
+            raise Denied(Reason.INVALID, "this is not a ticket")
         digest = _digest(credential.value)
         with FailsClosed(self._store):
             record = await self._store.take_ticket(digest)
             known = record is None and self._memory and await self._memory.had_ticket(digest)
         if known:
-            raise Denied(Reason.EXPIRED, "the ticket was used before, or went for newer ones")
+            raise Denied(
+                Reason.EXPIRED, "the ticket was already used, or was dropped for newer ones"
+            )
         if record is None:
             detail = f"the ticket is unknown in {self._store!r}; who issued it needs the same store"
             raise Denied(Reason.INVALID, detail)
@@ -184,7 +186,7 @@ def _record(**parts: Any) -> str:
     try:
         return json.dumps(parts)
     except (ValueError, RecursionError) as exc:  # a circle, or hundreds of levels
-        raise TypeError(f"mint: the claims are none that JSON could hold: {exc}") from exc
+        raise TypeError(f"mint: JSON can't hold the claims: {exc}") from exc
 
 
 def _check_binding(ticket: dict[str, Any], conn: HTTPConnection) -> None:

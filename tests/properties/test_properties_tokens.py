@@ -502,7 +502,7 @@ class Told:
         try:
             return json.loads(self._answer)
         except (ValueError, RecursionError):
-            raise Unreachable("it is no JSON") from None
+            raise Unreachable("it is not JSON") from None
 
 
 def introspection(answer: str, **options: Any) -> TokenIntrospection:

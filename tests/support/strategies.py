@@ -81,7 +81,7 @@ NESTED = st.builds(
     st.sampled_from([1, 50, 400, 900, 950, 980, 1000, 1100, 3000, 20_000]),
     st.sampled_from([("[", "]"), ('{"a":', "}")]),
 )
-"""JSON text whose depth is the trouble; one half of it is no JSON."""
+"""JSON text whose depth is the trouble; one half of it is not JSON."""
 
 
 def json_texts(members: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[str]:

@@ -1,4 +1,4 @@
-"""Who may wait to say something, and who has to give way."""
+"""Who may are waiting to send one, and who has to give way."""
 
 from __future__ import annotations
 

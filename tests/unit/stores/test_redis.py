@@ -863,7 +863,7 @@ async def test_a_watch_ignores_what_is_no_notice(
         await client.execute_command("PUBLISH", channel, '["user", "alice", 1]')
         assert await heard(watch) == [Notice(ALICE, 1.0)]
     assert Counter(caplog.messages) == {
-        "RedisStore: ignored a message that is no notice": len(GARBAGE)
+        "RedisStore: ignored a message that is not a notice": len(GARBAGE)
     }
 
 

@@ -995,7 +995,7 @@ def test_options_that_can_not_work(option: str, values: list[Any]) -> None:
 @cases("option", ["client_id", "client_secret"])
 def test_a_setting_with_stray_bytes(option: str) -> None:
     """As `os.environ` has it."""
-    named = "^TokenIntrospection: client_id or client_secret is no text$"
+    named = "^TokenIntrospection: client_id or client_secret is not text$"
     with pytest.raises(ConfigurationError, match=named) as caught:
         introspection("http://127.0.0.1", **{option: "s3cr3t\udcff"})
     assert "s3cr3t" not in str(caught.value)

@@ -344,9 +344,9 @@ async def test_what_is_left_out_is_logged_when_it_changes(
         assert await guard.judge(issuer.token("1")) is ADMITTED
     told = [line.partition(": left out ")[2] for line in caplog.messages]
     assert told == [
-        "'None' ('this is no key')",
+        "'None' ('this is not a key')",
         "nothing any more",
-        "'None' ('this is no key'); 'None' ('this is no key')",
+        "'None' ('this is not a key'); 'None' ('this is not a key')",
         "'[5]' ('its kid is neither text nor a number')",
     ]
 
@@ -865,7 +865,7 @@ async def test_what_the_log_is_told(issuer: Issuer) -> None:
     issuer.pages["/jwks"] = []
     with pytest.raises(Denied) as caught:
         await Guard(issuer).jwks.keys()
-    assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: this is no set of keys"
+    assert caught.value.detail == f"<JWKS {issuer.url}/jwks>: this is not a key set"
 
 
 # Rotation
@@ -1189,7 +1189,7 @@ async def test_an_issuer_with_a_path(issuer: Issuer, path: str) -> None:
 
 
 KEYS = "{issuer}/jwks"
-NO_DOCUMENT = "this is no discovery document"
+NO_DOCUMENT = "this is not a discovery document"
 
 
 @cases(

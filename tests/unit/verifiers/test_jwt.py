@@ -593,7 +593,7 @@ async def test_what_says_that_it_is_another_thing_than_a_login(
             with pytest.raises(Denied) as caught:
                 await verifier(Credential(mint(headers={"typ": typ})), CONN)
             assert caught.value.reason is INVALID
-            assert caught.value.detail == "its typ is that of another thing than a login"
+            assert caught.value.detail == "its typ is not that of a login"
 
 
 @cases(
@@ -634,11 +634,11 @@ async def test_every_other_type_may_be_a_login(typ: Any) -> None:
         ("\x1b\n\u202e", "c", r"its aud is '\x1b\n\u202e', and audience= asks for 'c'"),
         (None, "chat", "it has no aud, and audience= asks for 'chat'"),
         ([], "chat", "it has no aud, and audience= asks for 'chat'"),
-        ("chat", None, "its aud is 'chat', and there is no audience="),
-        (["chat"], None, "its aud is 'chat', and there is no audience="),
-        (5, "chat", "its aud is neither a string nor a list of them"),
-        (["chat", 5], "chat", "its aud is neither a string nor a list of them"),
-        ({"chat": 1}, None, "its aud is neither a string nor a list of them"),
+        ("chat", None, "its aud is 'chat', but no audience= is set"),
+        (["chat"], None, "its aud is 'chat', but no audience= is set"),
+        (5, "chat", "its aud is neither a string nor a list of strings"),
+        (["chat", 5], "chat", "its aud is neither a string nor a list of strings"),
+        ({"chat": 1}, None, "its aud is neither a string nor a list of strings"),
     ],
 )
 async def test_the_log_is_told_which_audience_came_and_which_is_wanted(

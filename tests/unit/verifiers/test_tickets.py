@@ -679,8 +679,8 @@ UNKNOWN_HERE = (
     ("changed", "why"),
     [
         ({"ticket": UNKNOWN}, UNKNOWN_HERE),
-        ({"used": True}, "the ticket was used before, or went for newer ones"),
-        ({"ticket": UNKNOWN + "A"}, "this is no ticket"),
+        ({"used": True}, "the ticket was already used, or was dropped for newer ones"),
+        ({"ticket": UNKNOWN + "A"}, "this is not a ticket"),
         ({"passed": 30}, "the ticket came too late"),
         ({"path": "/ws/terminal"}, "the ticket is for another path"),
         ({"headers": []}, "the ticket is for another origin"),
