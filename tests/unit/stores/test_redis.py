@@ -877,6 +877,22 @@ async def test_one_notice_is_heard_alone(request: pytest.FixtureRequest, prefix:
         assert await redis_client.hear(pubsub) == ([Notice(ALICE, 1.0)], False)
 
 
+async def test_a_connection_that_was_quiet_is_tested() -> None:
+    class Quiet:
+        answers = iter([None, None, {"type": "subscribe", "data": 1}])
+        pings = 0
+
+        async def get_message(self, **_: float) -> Any:
+            return next(self.answers)
+
+        async def ping(self) -> None:
+            self.pings += 1
+
+    pubsub: Any = Quiet()
+    assert await redis_client.hear(pubsub) == ([], True)
+    assert pubsub.pings == 1
+
+
 async def test_a_flood_is_heard_in_parts_and_in_its_order(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
