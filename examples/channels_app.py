@@ -3,23 +3,23 @@
     pip install -e . channels daphne websockets
     python examples/channels_app.py
 
-It prints an address with a token in it that is good for five minutes. Connect to it with
+It prints a URL with a token that is valid for five minutes. Connect to it with
 `python -m websockets ADDRESS`. The port is 8000, or what the environment variable PORT says; SECRET
 can be set too.
 
 What it shows:
 
-- The middleware stands around the `URLRouter`, in the place of `AuthMiddlewareStack`: the token is
-  the login here, and no session is looked for.
-- `load_user` makes a Django user of it, so a consumer finds what it is used to in
-  `self.scope["user"]`. One that is not active any more is refused with 4004.
+- The middleware is around the `URLRouter`, instead of `AuthMiddlewareStack`: the token is the login
+  here, and sessions aren't used.
+- `load_user` returns a Django user, so consumers find the usual `self.scope["user"]`. An inactive
+  one is refused with 4004.
 - Daphne can't send codes such as 1008, so it has a table of its own.
-- `disconnect` is told why the socket ended: with 4001 where the token expired.
-- Django makes its `request.user` of a session cookie. The user of the token is
+- `disconnect` gets the close code: 4001 if the token expired.
+- Django's `request.user` comes from a session cookie. The token's user is
   `request.scope["user"]`.
 """
 
-# Django comes without types, and those that are known of Channels say little of a scope.
+# Django has no type hints, and those for Channels know little about the scope.
 # mypy: disable-error-code="import-untyped,misc,untyped-decorator"
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false, reportTypedDictNotRequiredAccess=false
@@ -105,7 +105,7 @@ application = ProtocolTypeRouter(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    # This server logs the query of each HTTP request, as the client sent it.
+    # Daphne logs the query of each HTTP request as the client sent it.
     logging.getLogger().handlers[0].addFilter(RedactCredentials(auth))
     call_command("migrate", verbosity=0)
     User.objects.create(username="alice", first_name="Alice", last_name="Liddell")

@@ -3,10 +3,10 @@
     pip install -e '.[demo]' fastapi
     python examples/fastapi_app.py
 
-It prints an address with a token in it that is good for five minutes; connect to it with
-`python -m websockets ADDRESS`. Without the token, that says with which code and phrase the socket
-was closed; a browser's page has them as `event.code` and `event.reason`. The port is 8000, or what
-the environment variable PORT says. SECRET can be set too.
+It prints a URL with a token that is valid for five minutes; connect to it with
+`python -m websockets URL`. Without the token, that prints the close code and the phrase; a web page
+gets them as `event.code` and `event.reason`. Set PORT to change the port (8000), and SECRET to
+choose the key.
 """
 
 import os
@@ -36,7 +36,7 @@ app.add_middleware(WebSocketAuthMiddleware, authenticator=auth)
 app.add_middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/docs", "/openapi.json"])
 
 
-# HTTPConnection is what requests and sockets have in common.
+# HTTPConnection is the common base of requests and sockets.
 async def current_user(conn: HTTPConnection) -> Principal:
     user: Principal = conn.user
     return user
@@ -44,7 +44,7 @@ async def current_user(conn: HTTPConnection) -> Principal:
 
 CurrentUser = Annotated[Principal, Depends(current_user)]
 
-# For /docs alone. It must not refuse by itself: the header that it looks for is gone by then.
+# For /docs only. It must not refuse by itself: the middleware has removed the header it looks for.
 documented = Security(HTTPBearer(auto_error=False))
 
 

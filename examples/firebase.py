@@ -3,20 +3,20 @@
     pip install -e '.[demo,jwks]'
     FIREBASE_PROJECT=my-project FIREBASE_API_KEY=AIza... python examples/firebase.py
 
-Both are in the Firebase console under "Project settings". The key is the project's Web API key, and
-no secret; one that is restricted to web sites doesn't work here. The port is 8000, or what PORT
-says; CERTIFICATES_URL and ACCOUNTS_URL can be set too. In a page that is signed in:
+Both are in the Firebase console under "Project settings". The key is the project's Web API key,
+which is not a secret; a key restricted to web sites doesn't work here. The port is 8000, or what
+PORT says; CERTIFICATES_URL and ACCOUNTS_URL can be set too. In a page that is signed in:
 
     new WebSocket(`ws://127.0.0.1:8000/chat?token=${await user.getIdToken()}`)
 
-It shows a verifier that is a function around another one. The token proves who signed in. Whether
-it was revoked since, or the user disabled or deleted, only Google knows, which is asked at each
-handshake. A client is told:
+It shows a verifier that is a function around another one. The token proves who signed in. Only
+Google knows whether it has been revoked since, or the user disabled or deleted, so it is asked at
+each handshake. A client gets:
 
     4001 token_expired          reconnect with a new token: getIdToken(true)
-    4001 keys_unavailable       Google's certificates can't be had: the same, a little later
+    4001 keys_unavailable       Google's certificates are unavailable: the same, a little later
     4004 token_revoked          revoked, or the user disabled or deleted: sign in again
-    1013 verifier_unavailable   Google's answer about the user can't be had: reconnect later
+    1013 verifier_unavailable   Google's answer about the user is unavailable: reconnect later
     1008                        anything else: give up
 """
 
@@ -72,7 +72,7 @@ signed = JWTVerifier(
 
 
 async def id_tokens(credential: Credential, conn: HTTPConnection) -> Principal | None:
-    """The verifier: first the token itself, then what Google says of its user."""
+    """The verifier: first the token itself, then what Google says about its user."""
     principal = await signed(credential, conn)
     if principal is None:
         return None

@@ -3,7 +3,7 @@
     pip install -e '.[demo]' strawberry-graphql
     python examples/graphql_app.py
 
-It prints a token that is good for five minutes, and commands to try it with. The port is 8000, or
+It prints a token that is valid for five minutes, and commands to try it with. The port is 8000, or
 what the environment variable PORT says; SECRET can be set too.
 
 The token travels in the handshake: as a header, in the query, or as a subprotocol beside

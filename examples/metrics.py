@@ -1,9 +1,9 @@
-"""A chat that is measured: `/metrics` for Prometheus, beside the sockets.
+"""A chat with metrics: `/metrics` for Prometheus, beside the sockets.
 
     pip install -e '.[demo,prometheus]'
     python examples/metrics.py
 
-It prints an address with a token in it that is good for five minutes, and where the metrics are.
+It prints an address with a token in it that is valid for five minutes, and where the metrics are.
 Point Prometheus at them, and import `asgi_wsauth/contrib/grafana.json` into Grafana. The port is
 8000, or what the environment variable PORT says; SECRET can be set too.
 
@@ -43,7 +43,7 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
 
 
-# Whoever can reach it can read it. It names nobody, but keep it from the internet.
+# Anyone who can reach it can read it. It names no user, but don't expose it to the internet.
 async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 

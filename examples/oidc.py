@@ -7,9 +7,9 @@
 The port is 8000, or what PORT says. Connect to ws://127.0.0.1:8000/chat?token=ACCESS_TOKEN, or to
 /announcements, which takes the scope `announce`.
 
-ISSUER is the provider's name for itself, to the letter: Auth0's has a slash at its end, Keycloak's
-has none. AUDIENCE is the provider's name for this service, and never that of a client: every ID
-token has its client as audience, and would get in, too.
+ISSUER is the provider's issuer, exactly as it spells it: Auth0's ends with a slash, Keycloak's
+doesn't. AUDIENCE is the provider's identifier of this service, never of a client: every ID token
+has its client as the audience, and would be admitted, too.
 
 - Auth0: AUDIENCE is the identifier of the API. Enable RBAC there, or applications get whatever
   scopes they ask for; and "Add Permissions in the Access Token".
@@ -47,18 +47,17 @@ ROLES = {"speaker": ["announce"], "admin": ["announce", "moderate"]}
 
 access_tokens = JWTVerifier.from_oidc(
     ISSUER,
-    algorithms=["RS256"],  # what Auth0 and Keycloak sign with if nobody changed it
+    algorithms=["RS256"],  # the default of Auth0 and Keycloak
     audience=AUDIENCE,
-    # For the storm of reconnects after a deploy: a token that comes again within a minute is not
-    # verified again.
+    # For the reconnect storm after a deploy: a token isn't verified again within a minute.
     cache=VerdictCache(),
 )
 
 
 async def users(credential: Credential, conn: HTTPConnection) -> Principal | None:
-    """The verifier: what a user may do is in `scope`, but not only there.
+    """The verifier: a user's permissions are in `scope`, but not only there.
 
-    For Auth0 alone, `access_tokens` with `scopes_claim="permissions"` does it without a function.
+    For Auth0 alone, `access_tokens` with `scopes_claim="permissions"` is enough.
     """
     principal = await access_tokens(credential, conn)
     if principal is not None:
@@ -89,7 +88,8 @@ app = Starlette(
         WebSocketRoute("/chat", chat),
         WebSocketRoute("/announcements", chat, middleware=[announcers]),
     ],
-    # Around all of it, so that no route can be forgotten. The route's own one asks nobody again.
+    # Around the whole app, so that no route can be forgotten. The route's own middleware verifies
+    # nothing again.
     middleware=[Middleware(WebSocketAuthMiddleware, authenticator=auth)],
 )
 

@@ -3,15 +3,15 @@
     pip install -e '.[demo]' fastapi
     python examples/one_policy.py
 
-It prints tokens that are good for five minutes, and commands to try them with. The port is 8000, or
-what the environment variable PORT says. SECRET and DATABASE, a SQLite file, can be set too.
+It prints tokens that are valid for five minutes, and commands to try them with. The port is 8000,
+or what the environment variable PORT says. SECRET and DATABASE, a SQLite file, can be set too.
 
 What it shows:
 
 - One `Authenticator` decides for requests and for sockets, and `current_user` reads the user of
   either.
-- `load_user` looks each of them up in the database. Disable somebody there while this runs, and the
-  next request is refused with 401, the next socket with 4004.
+- `load_user` looks up each user in the database. Disable one there while this runs, and the next
+  request is refused with 401, the next socket with 4004.
 - An expired login closes `/terminal` with 4001 and `/chat` with 1008.
 - Without a login, for development: `APP_AUTH_REQUIRED=false python examples/one_policy.py`.
 """
@@ -52,7 +52,7 @@ DATABASE = os.environ.get("DATABASE") or f"{scratch.name}/users.db"
 
 @dataclass
 class User:
-    """What this app wants to know of a user. Starlette asks for these three names."""
+    """What this app needs of a user. Starlette requires these three names."""
 
     identity: str
     display_name: str
@@ -74,7 +74,7 @@ def find_user(identity: str) -> User | None:
 
 
 async def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
-    """Asked at every request and every handshake. None: no such user, or a disabled one."""
+    """Called for every request and handshake. None: no such user, or a disabled one."""
     return await to_thread.run_sync(find_user, principal.identity)
 
 
@@ -83,14 +83,14 @@ async def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
 auth = Authenticator(
     [JWTVerifier(SECRET, algorithms=["HS256"], audience="one-policy")],
     load_user=load_user,
-    # Asked each time, too, so that a change of os.environ counts at once.
+    # Called each time, so that a change of os.environ takes effect at once.
     required=lambda: os.environ.get("APP_AUTH_REQUIRED") != "false",
-    # Who everybody is while no login is required. Without the scope nobody could write then.
+    # The user while no login is required. Without the scope nobody could write then.
     anonymous=Principal("local", scopes=["chat:write"], method="none"),
 )
 
-# The clients of /chat were taught that 4001 means "the host has thrown you out". So the reasons
-# that have it in the table need another code there; the phrase says which one it was.
+# Clients of /chat read 4001 as "the host has kicked you". So the reasons that have this code in the
+# table need another one there; the phrase tells them apart.
 CHAT_CODES = {Reason.EXPIRED: 1008, Reason.KEYS_UNAVAILABLE: 1013}
 
 
@@ -105,8 +105,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(
     lifespan=lifespan,
-    # Around all of it, so that no route can be forgotten. Each guard for sockets leaves the other
-    # one's path to that; a path that neither of them names meets both, and is asked once.
+    # Around the whole app, so that no route can be forgotten. Each of the two WebSocket guards
+    # excludes the other's path; any other path passes both, and is verified once.
     middleware=[
         Middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/health"]),
         Middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/chat"]),
@@ -121,7 +121,7 @@ app = FastAPI(
 
 
 # `async`, because FastAPI runs other functions in a thread. While no login is required, load_user
-# isn't asked, and the user is `anonymous`.
+# isn't called, and the user is `anonymous`.
 async def current_user(conn: HTTPConnection) -> User | Principal:
     user: User | Principal = conn.user
     return user

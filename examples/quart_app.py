@@ -3,10 +3,10 @@
     pip install -e . quart websockets
     python examples/quart_app.py
 
-It prints an address with a token in it that is good for five minutes; connect to it with
-`python -m websockets ADDRESS`. Without the token, that says with which code and phrase the socket
-was closed; a browser's page has them as `event.code` and `event.reason`. The port is 8000, or what
-the environment variable PORT says. SECRET can be set too.
+It prints a URL with a token that is valid for five minutes; connect to it with
+`python -m websockets URL`. Without the token, that prints the close code and the phrase; a web page
+gets them as `event.code` and `event.reason`. Set PORT to change the port (8000), and SECRET to
+choose the key.
 """
 
 import os

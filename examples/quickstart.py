@@ -3,7 +3,7 @@
     pip install -e '.[demo]'
     python examples/quickstart.py
 
-It prints an address with a token in it that is good for five minutes. Connect to it with
+It prints a URL with a token that is valid for five minutes. Connect to it with
 `python -m websockets ADDRESS`, or in a browser's console with `new WebSocket(ADDRESS)`. The port is
 8000, or what the environment variable PORT says.
 """

@@ -1,13 +1,13 @@
-"""Limits per user, by the libraries that FastAPI's users know: requests and messages.
+"""Rate limits per user with well-known libraries: for requests and messages (FastAPI).
 
     pip install -e '.[demo]' fastapi fastapi-limiter slowapi
     python examples/rate_limits.py
 
-It prints an address and a command to try, with a token that is good for five minutes. The port is
+It prints an address and a command to try, with a token that is valid for five minutes. The port is
 8000, or what the environment variable PORT says; SECRET can be set too.
 
-Both limiters stand inside the login, so that each user has a limit of his own, whatever his
-address, and neither sees a token. What they refuse counts for nothing here.
+Both limiters are inside the login, so that each user has a limit of their own, whatever the
+address, and neither limiter sees a token. What they refuse isn't counted by asgi-wsauth.
 """
 
 import os

@@ -3,8 +3,8 @@
     pip install -e '.[demo]' python-socketio
     python examples/socketio_app.py
 
-It prints how a page connects, with a token that is good for five minutes. The port is 8000, or what
-the environment variable PORT says; SECRET can be set too.
+It prints how a page connects, with a token that is valid for five minutes. The port is 8000, or
+what the environment variable PORT says; SECRET can be set too.
 
 What it shows:
 

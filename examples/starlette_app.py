@@ -3,10 +3,10 @@
     pip install -e '.[demo]'
     python examples/starlette_app.py
 
-It prints addresses with tokens in them that are good for five minutes; connect to one with
-`python -m websockets ADDRESS`. Without a token, or as bob on /admin, that says with which code and
-phrase the socket was closed; a browser's page has them as `event.code` and `event.reason`. The port
-is 8000, or what the environment variable PORT says. SECRET can be set too.
+It prints URLs with tokens that are valid for five minutes; connect to one with
+`python -m websockets URL`. Without a token, or as bob on /admin, that prints the close code and the
+phrase; a web page gets them as `event.code` and `event.reason`. Set PORT to change the port (8000),
+and SECRET to choose the key.
 """
 
 import os
@@ -39,7 +39,7 @@ async def chat(websocket: WebSocket) -> None:
 
 
 # Around one route. It has the same authenticator as the one around the app, so nothing is verified
-# twice. Where only some routes are to be guarded, this is all that it takes.
+# twice. To guard only some routes, this alone is enough.
 admins_only = Middleware(WebSocketAuthMiddleware, authenticator=auth, required_scopes=["admin"])
 
 app = Starlette(

@@ -6,8 +6,8 @@
 Open the address that it prints, and log in with the password beside it. The port is 8000, or what
 the environment variable PORT says. SECRET and PASSWORD can be set too.
 
-Open it as `localhost` instead of `127.0.0.1`, and it gets no ticket: to a browser that is another
-origin, and `allowed_origins` doesn't name it.
+As `localhost` instead of `127.0.0.1`, the page gets no ticket: that is another origin, which isn't
+in `allowed_origins`.
 """
 
 import os
@@ -48,16 +48,16 @@ LIFETIME = 3600  # seconds for which a login lasts
 
 tickets = Tickets(MemoryStore())
 
-# Over HTTP the cookie says who it is.
+# Over HTTP the cookie identifies the user.
 login = Authenticator(
     [JWTVerifier(SECRET, algorithms=["HS256"], audience="tickets")],
     sources=[Cookie(COOKIE)],
     allowed_origins=[ORIGIN],
 )
-# On sockets a ticket does, and nothing else: a browser sends the cookie with a handshake as well,
-# whatever page opens the socket, so here it must count for nothing. Hence a second authenticator,
+# On sockets only a ticket does. Browsers send the cookie with a handshake, too, whichever page
+# opens the socket, so it must not count there. Hence a second authenticator,
 # which never looks at it. Who may connect is still decided in one place, by `login`: a ticket only
-# carries on what that decided.
+# carries that decision over.
 sockets = Authenticator([tickets], sources=[QueryParam("token")], allowed_origins=[ORIGIN])
 
 
@@ -66,7 +66,7 @@ async def page(request: Request) -> FileResponse:
 
 
 async def log_in(request: Request) -> Response:
-    # Or any site could log its visitor in as somebody else, and read along.
+    # Otherwise any site could log its visitor in as somebody else, and read along.
     if request.headers.get("origin") != ORIGIN:
         return JSONResponse({"error": "origin_not_allowed"}, 403)
     form = parse_qs((await request.body()).decode(errors="replace"))
@@ -98,8 +98,8 @@ async def me(request: Request) -> Response:
 
 async def chat(websocket: WebSocket) -> None:
     await websocket.accept()
-    # A browser calls a socket open that is about to be refused, too: a first message is how the
-    # page knows that it is in.
+    # Browsers report a refused socket as open, too: a first message tells the page that it was
+    # admitted.
     await websocket.send_text(f"Hello, {websocket.user.display_name}")
     async for text in websocket.iter_text():
         await websocket.send_text(f"{websocket.user.display_name}: {text}")
@@ -114,7 +114,7 @@ app = Starlette(
         Route("/ticket", TicketEndpoint(tickets, login), methods=["POST"]),
         WebSocketRoute("/ws", chat),
     ],
-    # Around all of it, so that no route can be forgotten.
+    # Around the whole app, so that no route can be forgotten.
     middleware=[
         Middleware(HTTPAuthMiddleware, authenticator=login, exclude=["/", "/login"]),
         Middleware(WebSocketAuthMiddleware, authenticator=sockets),

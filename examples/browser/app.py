@@ -1,13 +1,12 @@
-"""A page whose socket comes back: when its login is renewed, the network returns, or the server.
+"""A page whose socket reconnects: when its login is renewed, or the network or the server returns.
 
     pip install -e '.[demo]'
     python examples/browser/app.py
 
-Open the address that it prints, log in, and then stop this server and start it again, take the
-network away, wait until the login ends after a minute, or log out in another tab. What the page
-does then is in wsauth.js; copy that file. The port is 8000, or what the environment variable PORT
-says. SECRET keeps logins good after a restart; without it the page asks for a new one.
-"""
+Open the URL that it prints, log in, and then restart this server, disconnect the network, wait
+until the login ends after a minute, or log out in another tab. What the page does then is in
+wsauth.js; copy that file. Set PORT to change the port (8000). SECRET keeps logins valid after a
+restart; without it the page asks for a new one."""
 
 import os
 import secrets
@@ -39,7 +38,7 @@ PORT = int(os.environ.get("PORT", "8000"))
 ORIGIN = f"http://127.0.0.1:{PORT}"
 HERE = Path(__file__).parent
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
-LIFETIMES = {"login": 60, "renewal": 3600}  # seconds for which each cookie is good
+LIFETIMES = {"login": 60, "renewal": 3600}  # seconds for which each cookie is valid
 
 tickets = Tickets(MemoryStore())
 revocations = Revocations(MemoryStore())
@@ -60,7 +59,7 @@ sockets = Authenticator([tickets], allowed_origins=[ORIGIN], revocations=revocat
 
 def with_cookies(*names: str) -> Response:
     response = Response(status_code=204)
-    now = time.time()  # not rounded: who logs in right after a logout is newer than that
+    now = time.time()  # not rounded, so that a login right after a logout is newer
     for name in names:
         claims = {"sub": "alice", "aud": name, "iat": now, "exp": now + LIFETIMES[name]}
         token = jwt.encode(claims, SECRET, algorithm="HS256")

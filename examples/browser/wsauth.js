@@ -1,17 +1,17 @@
-// A WebSocket that comes back, and does what asgi-wsauth advises when it refuses or ends one.
+// A WebSocket that reconnects, and follows asgi-wsauth's advice when it is refused or closed.
 //
 //     const socket = new AuthSocket("/ws", { ticket: ticketFrom("/ticket") });
 //     socket.addEventListener("message", ({ data }) => show(data));
 //     socket.addEventListener("login", () => showLogin().then(() => socket.connect()));
 //
-// Events: `open` { protocol }: a refused one opens, too, and closes at once; only a message proves
-// that the server let it in. `message` { data }. `waiting` { delay, code, reason }: closed, and
-// opened again after `delay` ms. `login` { code, reason }: somebody has to log in; call connect()
-// then. `stop` { code, reason }: closed for good. Where there was no socket there is no code, and
-// `error` is what the page's own function threw. Browsers write the address of a handshake that
-// fails on the console, so its only credential is a ticket, of no use half a minute later.
+// Events: `open` { protocol }: a refused socket opens, too, and closes at once; only a message
+// proves that it was admitted. `message` { data }. `waiting` { delay, code, reason }: closed, and
+// reopened after `delay` ms. `login` { code, reason }: the user has to log in; call connect() afterwards.
+// `stop` { code, reason }: closed for good. Without a socket there is no code, and `error` is what
+// the page's own function threw. Browsers print the URL of a failed handshake on the console, so
+// the only credential in it is a ticket, which is useless half a minute later.
 
-// What to do after a close; tests/support/browser_table.py makes it of asgi_wsauth/denial.py.
+// What to do after a close; tests/support/browser_table.py makes it from asgi_wsauth/denial.py.
 const ADVICE = new Map([
   ["token_missing", "stop"], ["token_malformed", "stop"], ["token_invalid", "stop"],
   ["token_expired", "refresh"], ["keys_unavailable", "refresh, with backoff"],
@@ -26,19 +26,19 @@ export { ADVICE };
 export const advice = (code, reason) => ADVICE.get(reason) ?? ADVICE.get(code) ?? "stop";
 
 const DEFAULTS = {
-  // One of these two: an async function of the page that is called before each try. It gives the
-  // credential, or null where somebody has to log in. It is told { fresh, signal }: `fresh` is true
-  // where the last credential is of no use any more, `signal` ends what takes too long.
-  ticket: null, // for the address, as Tickets and QueryParam take it
-  token: null, // for a subprotocol, as Subprotocol takes it
-  param: "token", // the name of the ticket in the address
+  // One of these two: an async function of the page, called before each attempt. It returns the
+  // credential, or null if the user has to log in. It gets { fresh, signal }: `fresh` is true if
+  // the last credential can't be used again, `signal` aborts what takes too long.
+  ticket: null, // for the URL, for Tickets and QueryParam
+  token: null, // for a subprotocol, for Subprotocol
+  param: "token", // the name of the ticket's query parameter
   protocols: [], // the app's own subprotocols
   refreshMessage: null, // as in WebSocketAuthMiddleware(refresh_message="auth.refresh")
-  heartbeat: 0, // seconds after which a peer that says nothing counts as gone; 0: it may be silent
-  ping: null, // what is sent so often, for your app to answer with whatever it likes
-  base: 1000, // ms: bound of the first delay, doubled for each one after it
-  cap: 30_000, // ms: what that bound never exceeds
-  steady: 5000, // ms: a socket that was open for so long was a good one, and counting starts anew
+  heartbeat: 0, // seconds after which a silent peer counts as dead; 0: never
+  ping: null, // what to send that often, for your app to answer with anything
+  base: 1000, // ms: bound of the first delay, doubled for each next one
+  cap: 30_000, // ms: the largest bound
+  steady: 5000, // ms: a socket that was open this long resets the backoff
   timeout: 20_000, // ms for a credential, and for a handshake; what follows is for tests
   random: Math.random, now: () => performance.now(), setTimeout: (run, ms) => setTimeout(run, ms),
 };
@@ -46,7 +46,7 @@ const DEFAULTS = {
 export class AuthSocket extends EventTarget {
   #url; #options;
   #socket = null;
-  #current = new AbortController(); // of this try, or wait: what is aborted counts for nothing
+  #current = new AbortController(); // of this attempt, or wait; once aborted, results are ignored
   #delays = 0; // since a socket was last steady
   #followed = new Set(); // advice, since then
   #fresh = false; // whether the next credential must be a new one
@@ -63,20 +63,20 @@ export class AuthSocket extends EventTarget {
     this.connect();
   }
 
-  // Begins anew, as after a login.
+  // Starts again, as after a login.
   connect() {
     this.close();
     [this.#delays, this.#followed, this.#fresh] = [0, new Set(), false];
     this.#try();
   }
 
-  // Returns whether it was sent. Nothing is kept for the next socket, whose app knows of nothing.
+  // Returns whether it was sent. Nothing is queued for the next socket, which is a new connection.
   send(data) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
     return this.#socket.send(data) ?? true;
   }
 
-  // Ends it without an event, and for good.
+  // Closes it for good, without an event.
   close(code = 1000, reason = "") {
     this.#socket?.close(code, reason);
     this.#next();
@@ -88,7 +88,7 @@ export class AuthSocket extends EventTarget {
     return (this.#current = new AbortController()).signal;
   }
 
-  // A signal for what may not outlast this try, nor take too long.
+  // A signal for what must not outlast this attempt, nor take too long.
   #limit() {
     return AbortSignal.any([this.#current.signal, AbortSignal.timeout(this.#options.timeout)]);
   }
@@ -121,7 +121,7 @@ export class AuthSocket extends EventTarget {
     try {
       socket = new WebSocket(url, ticket ? protocols : ["bearer", credential, ...protocols]);
     } catch (error) {
-      return this.#end("stop", { reason: error.name }); // its message has the credential
+      return this.#end("stop", { reason: error.name }); // its message contains the credential
     }
     this.#socket = socket;
     this.#limit().addEventListener("abort", () => {
@@ -169,7 +169,7 @@ export class AuthSocket extends EventTarget {
   }
   #tell = (type, told) => this.dispatchEvent(Object.assign(new Event(type), told));
 
-  // Whether a message was the guard's. The page is asked for what is due, once in three seconds.
+  // Whether a message is the middleware's. A refresh is requested at most every three seconds.
   #took(data) {
     const form = /^\{"type": "([\w.:/-]+)\.(due|ok)", "expires_at": (?:null|[\d.e+-]+)\}$/;
     const [, type, word] = form.exec(data) ?? [];
@@ -183,8 +183,8 @@ export class AuthSocket extends EventTarget {
   }
 }
 
-// Asks a TicketEndpoint. It says by a 401 that nobody is logged in, and so does whatever stands in
-// its place with a login page, a redirect to one, or a 403; else the phrase of a refusal counts.
+// Requests a ticket from a TicketEndpoint. A 401 means that nobody is logged in, and so does a
+// proxy's login page, a redirect to one, or its 403; otherwise the phrase of the refusal decides.
 export function ticketFrom(url, init = {}) {
   const headers = [["accept", "application/json"], ...new Headers(init.headers)];
   return async ({ signal } = {}) => {
