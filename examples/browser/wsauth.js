@@ -6,7 +6,7 @@
 //
 // Events: `open` { protocol }: a refused socket opens, too, and closes at once; only a message
 // proves that it was admitted. `message` { data }. `waiting` { delay, code, reason }: closed, and
-// reopened after `delay` ms. `login` { code, reason }: the user has to log in; call connect() afterwards.
+// reopened after `delay` ms. `login` { code, reason }: the user has to log in; call connect() then.
 // `stop` { code, reason }: closed for good. Without a socket there is no code, and `error` is what
 // the page's own function threw. Browsers print the URL of a failed handshake on the console, so
 // the only credential in it is a ticket, which is useless half a minute later.
