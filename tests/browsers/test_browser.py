@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from browser import PageSaw, Tab, chromium
 from handshakes import mint, now
-from servers import Server, pooled
+from servers import EVERYTHING, Server, only, pooled
 
 from asgi_wsauth import Reason
 
@@ -28,7 +28,11 @@ def tab() -> Iterator[Tab]:
         yield Tab(browser)
 
 
-@pytest.fixture(params=["uvicorn-websockets", "hypercorn", "granian"], scope="module")
+SERVERS = ["uvicorn-websockets", "hypercorn", "granian"]
+each_server = only(*SERVERS)  # where one could lose what the others tell
+
+
+@pytest.fixture(params=SERVERS if EVERYTHING else SERVERS[:1], scope="module")
 def server(request: pytest.FixtureRequest) -> Server:
     return pooled(request.config, request.param)
 
@@ -94,6 +98,7 @@ def fresh_token() -> str:
     return mint(exp=now() + 300)
 
 
+@each_server
 @pytest.mark.parametrize(
     "reason",
     [Reason.INVALID, Reason.EXPIRED, Reason.REVOKED, Reason.UNAVAILABLE, Reason.ERROR],
@@ -108,6 +113,7 @@ def test_a_refused_page_sees_the_code_and_the_phrase(
     assert saw.messages == []
 
 
+@each_server
 @OFFERED
 def test_a_refused_page_sees_the_code_whatever_subprotocols_it_offered(
     open_socket: OnThePage, offered: list[str]
@@ -136,6 +142,7 @@ def test_a_page_gets_in_with_a_token_in_the_query(open_socket: OnThePage) -> Non
     assert saw.close == (1000, "done")
 
 
+@each_server
 @pytest.mark.parametrize("offered", [["bearer", "TOKEN"], ["chat", "bearer", "TOKEN"]])
 def test_a_page_gets_in_with_a_subprotocol_and_the_token_is_not_echoed(
     open_socket: OnThePage, offered: list[str]
@@ -160,6 +167,7 @@ def test_a_page_gets_in_with_a_subprotocol_after_a_verifier_that_waited(
     assert (saw.protocol, saw.messages[1:]) == ("bearer", ["hello"])
 
 
+@each_server
 @pytest.mark.parametrize("path", ["/close", "/http"])
 @pytest.mark.parametrize("offered", [[], ["chat"]], ids=["no-subprotocol", "chat"])
 def test_a_page_sees_nothing_of_a_refusal_that_does_not_accept(

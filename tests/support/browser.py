@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +21,30 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 _ARGUMENTS = [
+    "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--mute-audio",
     "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    "--no-default-browser-check",
     "--no-proxy-server",
+    # Nothing that it does by itself, and no tab that is slower than another.
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-features=Translate,OptimizationHints,MediaRouter,HttpsUpgrades",
+    "--password-store=basic",
+    "--use-mock-keychain",
 ]
+_PATIENCE = 60.0  # seconds for its start
 
 # Opens a socket, sends "hello" once it is open and something has arrived, and closes when that
 # comes back; says what its handlers saw.
@@ -92,32 +111,58 @@ class Tab:
         return PageSaw(**self._page.evaluate(_OPEN, [url, list(protocols)]))
 
 
-@contextmanager
-def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | BrowserContext]:
-    """Chromium, or a skipped test where there is none and WSAUTH_REQUIRE_CHROMIUM isn't "1".
-
-    While it runs no other asyncio loop can run in this thread.
-
-    Args:
-        third_party_cookies: whether it sends cookies whoever's page it shows, as browsers do by
-            default outside their private windows.
-    """
+@cache
+def _address() -> str:
+    """Where the one Chromium of this process, started now, can be driven."""
     executable = shutil.which("chromium")
     if executable is None:
         missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1" else pytest.skip
         missing("Chromium is missing; install it: apt-get install chromium")
+    folder = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    profile = Path(folder.name)
+    (profile / "Default").mkdir()
+    # Outside its private windows it sends cookies across sites, as browsers do by default.
+    (profile / "Default/Preferences").write_text('{"profile": {"cookie_controls_mode": 0}}')
+    with (profile / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [executable, *_ARGUMENTS, f"--user-data-dir={profile}", "--remote-debugging-port=0"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    atexit.register(process.wait)
+    atexit.register(process.terminate)
+    told, deadline = profile / "DevToolsActivePort", time.monotonic() + _PATIENCE
+    while not (told.exists() and "\n" in told.read_text()):
+        assert process.poll() is None, (profile / "log").read_text(errors="replace")
+        assert time.monotonic() < deadline, "Chromium doesn't start"
+        time.sleep(0.02)
+    return f"http://127.0.0.1:{told.read_text().split()[0]}"
+
+
+@contextmanager
+def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | BrowserContext]:
+    """Chromium, or a skipped test where there is none and WSAUTH_REQUIRE_CHROMIUM isn't "1".
+
+    While it is driven no other asyncio loop can run in this thread. The browser itself runs until
+    all tests have ended.
+
+    Args:
+        third_party_cookies: whether it sends cookies across sites, as browsers do by default
+            outside their private windows.
+    """
+    address = _address()
     from playwright.sync_api import sync_playwright
 
-    browser: Browser | BrowserContext
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.connect_over_cdp(address)
         if third_party_cookies:
-            preferences = Path(profile, "Default", "Preferences")
-            preferences.parent.mkdir()
-            preferences.write_text('{"profile": {"cookie_controls_mode": 0}}')
-            browser = playwright.chromium.launch_persistent_context(
-                profile, executable_path=executable, args=_ARGUMENTS
-            )
+            context = browser.contexts[0]
+            yield context
+            context.clear_cookies()
+            for page in context.pages:
+                page.close()
         else:
-            browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
-        yield browser
+            yield browser
         browser.close()
