@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from starlette.requests import HTTPConnection
 
@@ -162,13 +162,13 @@ class Authenticator:
         self._hosts = HostWatch()
         _check(self)
 
-    async def authenticate(
+    def authenticate(
         self,
         conn: HTTPConnection,
         *,
         attempt: Attempt | None = None,
         on_wait: OnWait | None = None,
-    ) -> Authentication:
+    ) -> Coroutine[Any, Any, Authentication]:
         """Decide about one connection, in this order:
 
         1. `required` says no: `anonymous`, if the peer has no address (a Unix socket, a test
@@ -203,9 +203,8 @@ class Authenticator:
         Raises:
             Denied: the client is refused.
         """
-        authentication = await self._decide(conn, attempt, on_wait)
-        assert authentication is not None
-        return authentication
+        # Not a coroutine of its own, which would cost each handshake a little.
+        return cast("Coroutine[Any, Any, Authentication]", self._decide(conn, attempt, on_wait))
 
     async def precheck(self, conn: HTTPConnection, attempt: Attempt) -> Authentication | None:
         """Steps 1 to 3 of `authenticate`, for a client that is yet to send its credential.
@@ -234,7 +233,9 @@ class Authenticator:
                 attempt.principal = self._anonymous_access.admit(conn)
                 return Authentication(attempt.principal, attempt.principal, None)
             self._check_origin(conn, attempt)  # 2
-            return await self.within_timeout(self._judge(attempt, conn, precheck), on_wait)
+            return await within(self.timeout, self._judge(attempt, conn, precheck), on_wait)
+        except Overdue:
+            raise self._overdue() from None
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)
@@ -290,7 +291,10 @@ class Authenticator:
         try:
             return await within(self.timeout, work, on_wait)
         except Overdue:
-            raise Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s") from None
+            raise self._overdue() from None
+
+    def _overdue(self) -> Denied:
+        return Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection, sources: Iterable[Source] | None = None) -> Attempt:
         """Ask every source, or these; see `asgi_wsauth.sources.findings.collect`."""
@@ -321,9 +325,6 @@ class Authenticator:
                 self.throttle,
             )
         return self.throttle.elsewhere if elsewhere else self.throttle
-
-
-# Configuration: all of it runs once, when the authenticator is built.
 
 
 def _check(auth: Authenticator) -> None:
