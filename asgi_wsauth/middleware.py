@@ -199,11 +199,12 @@ class WebSocketAuthMiddleware:
 
     def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
         login, terms = admission.login, self._terms
-        guarded = self.connection_limit is not None and not login.is_anonymous
+        is_somebody = not login.is_anonymous
+        guarded = self.connection_limit is not None and is_somebody
         if admission.is_inside:  # all else is the outer instance's
             terms = self._inner_terms
         else:
-            guarded |= self.authenticator.revocations is not None and not login.is_anonymous
+            guarded |= self.authenticator.revocations is not None and is_somebody
             guarded |= terms.enforce_expiry and login.principal.expires_at is not None
             guarded |= terms.refresh is not None
         return Guard(login, terms, admission.scope, handshake) if guarded else None
@@ -257,12 +258,12 @@ class WebSocketAuthMiddleware:
                 self._tell_closed(admission, guard)
 
     def _tell_closed(self, admission: Admission, guard: Guard | None) -> None:
-        if guard is None or guard.denied is None:
+        denied = None if guard is None else guard.denied
+        if denied is None:
             admission.tell_of_login(Closed)
         else:
-            reason = guard.denied.reason
-            code = self._terms.close_codes[reason]
-            admission.tell_of_login(Closed, reason=reason, close_code=code)
+            code = self._terms.close_codes[denied.reason]
+            admission.tell_of_login(Closed, reason=denied.reason, close_code=code)
 
     async def _refuse(
         self, admission: Admission, handshake: Handshake, denied: Denied | None

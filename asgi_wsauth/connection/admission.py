@@ -51,15 +51,18 @@ class Admission:
         attempt: what the sources found, once they were asked.
         is_inside: whether an instance further out, with the same authenticator, has decided. All
             but the scopes and the limits are that one's then.
+        login: what is in force, once the client was admitted.
         offer_redacted: whether a credential was taken out of the offered subprotocols.
     """
 
+    login: Login
+
     __slots__ = (
-        "_login",
         "_report",
         "attempt",
         "authenticator",
         "is_inside",
+        "login",
         "offer_redacted",
         "required_scopes",
         "scope",
@@ -74,14 +77,7 @@ class Admission:
         self.attempt = Attempt([])
         self.is_inside = False
         self.offer_redacted = False
-        self._login: Login | None = None
         self._report = Report(scope, authenticator)
-
-    @property
-    def login(self) -> Login:
-        """The login that is in force, once the client was admitted."""
-        assert self._login is not None
-        return self._login
 
     @property
     def in_force(self) -> AbstractContextManager[None]:
@@ -124,7 +120,7 @@ class Admission:
             if outer is not None and outer.authenticator is self.authenticator:
                 self.attempt = outer.attempt
                 outer.require(self.required_scopes)
-                self._login, self.is_inside = outer, True
+                self.login, self.is_inside = outer, True
                 return self.scope
             return await self._admit(outer, on_wait, first_message)
         except Denied:
@@ -150,7 +146,7 @@ class Admission:
             )
         principal = authentication.principal
         check_scopes(self.required_scopes, principal)
-        self._login = login = Login(
+        self.login = login = Login(
             self.scope,
             self.authenticator,
             self.attempt,

@@ -236,7 +236,7 @@ def _is_echo(disconnect: Message, told: Message | None) -> bool:
     return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))
 
 
-def tells_of_end(exc: BaseException | None) -> bool:
+def tells_of_end(exc: BaseException) -> bool:
     """Whether an app ended with `exc` because its socket did."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(tells_of_end, exc.exceptions))

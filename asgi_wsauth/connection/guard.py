@@ -133,7 +133,8 @@ class Guard:
         traceback: TracebackType | None,
     ) -> bool:
         try:
-            return self._app.__exit__(kind, exc, traceback) or self._is_the_end(exc)
+            is_over = self._app.__exit__(kind, exc, traceback)
+            return is_over or (exc is not None and self._is_the_end(exc))
         except Exception as rest:  # of a group, from which trio took what it cancelled
             if not self._is_the_end(rest):
                 raise
@@ -146,7 +147,7 @@ class Guard:
             finally:
                 self._step("finish")
 
-    def _is_the_end(self, exc: BaseException | None) -> bool:
+    def _is_the_end(self, exc: BaseException) -> bool:
         """Whether the app raised because its socket was ended here."""
         if self.denied is None or not tells_of_end(exc):
             return False

@@ -237,13 +237,13 @@ class Login:
     def ends_at(self) -> float | None:
         """Unix time in seconds of its end, if it has one: infinity is none, and JSON has no word
         for it."""
-        expires_at = self.principal.expires_at
+        expires_at = self.authentication.principal.expires_at
         return None if expires_at is None or not isfinite(expires_at) else expires_at
 
     @property
     def is_anonymous(self) -> bool:
         """Whether nobody logged in, because authentication is off."""
-        return self.authentication.is_anonymous
+        return self.authentication.credential is None
 
     def run_on(self, connection: LiveConnection) -> None:
         """The app runs on this from now on."""
