@@ -43,11 +43,12 @@ def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
         "    try: runpy.run_path(name)\n"
         "    except BaseException as exc: raise SystemExit(f'{name}: {exc!r}')\n"
     )
-    for arguments in (["-W", "error", "-c", imports], ["-m", "pytest", "-q"]):
+    pytest = ["-m", "pytest", "-q", "-p", "anyio.pytest_plugin"]
+    for arguments in (["-W", "error", "-c", imports], pytest):
         ended = subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,
-            env={**os.environ, **SETTINGS},
+            env={**os.environ, **SETTINGS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             timeout=120,

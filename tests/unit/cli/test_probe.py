@@ -518,11 +518,11 @@ def test_a_server_that_sends_without_end_fills_no_memory() -> None:
 @pytest.mark.parametrize(
     "reply, more, seen",
     {
-        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No response within 0.3 s."),
+        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No response within 0.2 s."),
         "body": (
             b"HTTP/1.1 401 No\r\nContent-Length: 99999\r\n\r\n",
             b"x",
-            "No response within 0.3 s.",
+            "No response within 0.2 s.",
         ),
         "messages": (OPENED + b"\r\n", b"\x81\x01x", None),
         "pings": (OPENED + b"\r\n", b"\x89\x01x", None),
@@ -534,7 +534,7 @@ def test_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
     probe: Any, reply: bytes, more: bytes, seen: str | None
 ) -> None:
     with hostile(reply, more, pause=0.02) as url:
-        probed = probe(url, "--timeout", "0.3" if seen else str(DEADLINE), patience="0.1")
+        probed = probe(url, "--timeout", "0.2" if seen else str(DEADLINE), patience="0.05")
     assert probed.found("problem") == ([] if seen is None else [seen])
     assert bool(probed.found("admitted")) == (seen is None)
 
