@@ -765,7 +765,9 @@ def test_the_log_tells_every_decision_and_no_token_and_ctrl_c_ends_it_quietly() 
     log = demo.example.written
     assert log.count("websocket admitted") == log.count("websocket closed") == 3 * 3 + 1
     assert log.count("reason=token_expired") == log.count("reason=token_invalid") == 3
-    assert log.count('"WebSocket /ws/') == 3 * 5 + 1  # the server's own lines, which carry the query
+    assert (
+        log.count('"WebSocket /ws/') == 3 * 5 + 1
+    )  # the server's own lines, which carry the query
     assert not any(token in log for token in tokens)
     assert not re.search(r"eyJ|wsk_|token=", log)
 

@@ -51,7 +51,7 @@ _COMMANDS = {
 
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
-EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"  # as CI has it
+EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"
 USUAL = VARIANTS if EVERYTHING else VARIANTS[:1]
 
 # What a log has when something went wrong that nobody handled.
