@@ -705,7 +705,7 @@ def test_a_socket_that_was_closed_is_not_looked_after(
 @pytest.mark.parametrize("failing", [None, {"message": "no network"}], ids=["none", "error"])
 def test_a_socket_for_which_there_is_no_new_token_ends_in_time(start: Start, failing: Any) -> None:
     client = start(
-        *("/live/refresh", "until-0.3-ann", failing, "until-ever-ann"),
+        *("/live/refresh", "until-1-ann", failing, "until-ever-ann"),
         refreshMessage="auth.refresh",
         say="hello",
         tries=1,
