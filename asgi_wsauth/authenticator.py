@@ -68,11 +68,6 @@ class Authentication(NamedTuple):
     user: Any
     credential: Credential | None
 
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether nobody logged in, because authentication is off."""
-        return self.credential is None
-
 
 @dataclass(slots=True)
 class Attempt:
