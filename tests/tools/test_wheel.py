@@ -50,7 +50,8 @@ def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
     assert not list(source.rglob("*.pyc"))
     assert {path.name for path in source.iterdir()} <= {
         *("asgi_wsauth", "tests", "examples", "docs"),
-        *("README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+        *("PKG-INFO", "pyproject.toml", ".gitignore"),
     }
 
 
