@@ -14,13 +14,8 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import (
-    Observer,
-    check_observers,
-    log_event,
-    logger,
-)
-from asgi_wsauth.loops.timers import Overdue, within
+from asgi_wsauth.events import Observer, check_observers, log_event, logger
+from asgi_wsauth.loops.timers import within
 from asgi_wsauth.options import (
     ConfigurationError,
     check_async,
@@ -144,9 +139,7 @@ class Authenticator:
         self.sources = check_list("sources", sources)
         self.allowed_origins = check_origins(allowed_origins)
         self.required = required
-        self.anonymous = anonymous
         self._anonymous_access = AnonymousAccess(anonymous, no_auth_networks)
-        self.no_auth_networks = self._anonymous_access.networks
         self.load_user = load_user
         self.revocations = revocations
         self.throttle = throttle
@@ -228,9 +221,7 @@ class Authenticator:
                 attempt.principal = self._anonymous_access.admit(conn)
                 return Authentication(attempt.principal, attempt.principal, None)
             self._check_origin(conn, attempt)  # 2
-            return await within(self.timeout, self._judge(attempt, conn, precheck), on_wait)
-        except Overdue:
-            raise self._overdue() from None
+            return await self.within_timeout(self._judge(attempt, conn, precheck), on_wait)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)
@@ -271,9 +262,9 @@ class Authenticator:
             raise Denied(Reason.REVOKED, "load_user returned None")
         return Authentication(principal, user, credential)
 
-    async def within_timeout(
+    def within_timeout(
         self, work: Coroutine[Any, Any, T], on_wait: OnWait | None = None
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """The result of `work`, which has `timeout` seconds from the moment when it first waits.
 
         Args:
@@ -283,12 +274,9 @@ class Authenticator:
         Raises:
             Denied: with `Reason.UNAVAILABLE`, where it takes longer.
         """
-        try:
-            return await within(self.timeout, work, on_wait)
-        except Overdue:
-            raise self._overdue() from None
+        return within(self.timeout, work, on_wait, late=self._late)
 
-    def _overdue(self) -> Denied:
+    def _late(self) -> Denied:
         return Denied(Reason.UNAVAILABLE, f"no verdict within {self.timeout:g} s")
 
     def collect(self, conn: HTTPConnection, sources: Iterable[Source] | None = None) -> Attempt:

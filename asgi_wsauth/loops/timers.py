@@ -16,7 +16,7 @@ from asgi_wsauth.events import log_failure
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait, running_loop, spawn
 
-__all__ = ["Deadline", "Overdue", "Timer", "Timers", "timers", "within"]
+__all__ = ["Deadline", "Timer", "Timers", "timers", "within"]
 
 T = TypeVar("T")
 
@@ -169,24 +169,20 @@ class Deadline:
         self._timer.cancel()
 
 
-class Overdue(Exception):
-    """Work took longer than it had time."""
-
-
 async def within(
     seconds: float,
     work: Coroutine[Any, Any, T],
     on_wait: Callable[[Callable[[], None]], None] | None = None,
+    *,
+    late: Callable[[], Exception],
 ) -> T:
-    """The result of `work`, which has so many seconds from the moment when it first waits.
+    """The result of `work`, which has `seconds` from the moment when it first waits.
 
     Args:
-        seconds: how many.
+        seconds: its time.
         work: what is to be done.
         on_wait: called once, with a function that cancels the work, when it first has to wait.
-
-    Raises:
-        Overdue: it takes longer, or was cancelled by that function.
+        late: makes what is raised where it takes longer, or is cancelled by that function.
     """
     deadline: Deadline | None = None
 
@@ -202,4 +198,4 @@ async def within(
     finally:
         if deadline is not None:
             deadline.cancel()
-    raise Overdue
+    raise late()
