@@ -203,7 +203,7 @@ class FailsClosed:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc, Exception) and not isinstance(exc, Denied):
+        if isinstance(exc, Exception):
             raise Denied.because(repr(self._what), exc, Reason.UNAVAILABLE) from exc
 
 

@@ -87,7 +87,7 @@ class ConnectionLimit:
         return revoked
 
     async def release_slot(self, socket: LiveSocket) -> None:
-        """Give the slot of `socket` back, if it has one."""
+        """Release the slot of `socket`, if it has one."""
         slot = self._slots_here().remove(socket)
         if slot is not None:
             try:
@@ -96,10 +96,8 @@ class ConnectionLimit:
                 logger.warning("a slot in %r stays: %s", self.store, type(exc).__qualname__)
 
     def _slots_here(self) -> _Here:
-        return self._here.get_or_make(self._make_here)
-
-    def _make_here(self) -> _Here:
-        return _Here(self.store, self._name, listens=self.overflow == "evict_oldest")
+        listens = self.overflow == "evict_oldest"
+        return self._here.get_or_make(lambda: _Here(self.store, self._name, listens=listens))
 
     def __repr__(self) -> str:
         return f"<ConnectionLimit of {self.limit} in {self.store!r}>"

@@ -186,9 +186,11 @@ class FailureThrottle:
             if not ended:
                 self.leave(client)
 
-    async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, question: Coroutine[Any, Any, float | None]) -> None:
         with FailsClosed(self._shared):
-            await question
+            locked_for = await question
+        if locked_for is not None:
+            raise Denied(Reason.THROTTLED, f"more than {self._rate}", retry_after=locked_for)
 
     def _share(self, client: str | None) -> str | None:
         share = share_of(client)
@@ -223,20 +225,26 @@ class _Shared:
         self._name = name
         self._memcached = memcached
 
-    async def check(self, share: str) -> None:
+    async def check(self, share: str) -> float | None:
+        """Seconds for which the address is locked out still; None if it isn't."""
         key = self._rate.key_for(self._name, share)
-        if await self._ask("get", key) >= self._rate.amount:
-            left = await self._ask("get_expiry", key) - time.time()
-            raise Denied(Reason.THROTTLED, f"more than {self._rate}", retry_after=max(left, 1.0))
+        if await self._ask("get", key) < self._rate.amount:
+            return None
+        left: float = await self._ask("get_expiry", key) - time.time()
+        return max(left, 1.0)
 
-    async def take(self, share: str) -> None:
+    async def take(self, share: str) -> float | None:
+        """Take a place; as `check`, if there is none because the address is locked out."""
         pause, longest = _PAUSES
         while not await detached(
             partial(self._try_to_take, share), partial(self._undo, share), seconds=_PATIENCE
         ):
-            await self.check(share)
+            locked_for = await self.check(share)
+            if locked_for is not None:
+                return locked_for
             await anyio.sleep(pause)
             pause = min(2 * pause, longest)
+        return None
 
     async def _try_to_take(self, share: str) -> bool:
         taken = await self._ask("incr", self._places(share), self._seconds)
