@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, get_args
 
-import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +26,7 @@ from asgi_wsauth.verifiers.keys import (
     kid_text,
     may_serve,
     prepared,
+    read_jwk,
     why_unusable,
 )
 from asgi_wsauth.verifiers.outbound import Unreachable
@@ -147,17 +147,8 @@ def _load(entry: Any) -> Any:
     if "x5c" in entry and not {"n", "x"} & entry.keys():  # RFC 7517 section 4.7
         return x509.load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
     # PyJWT knows neither the new names of algorithms nor, without a name, the curve Ed448.
-    without_alg = {name: _base64url(value) for name, value in entry.items() if name != "alg"}
-    return jwt.PyJWK(without_alg, "EdDSA" if entry.get("kty") == "OKP" else None).key
-
-
-def _base64url(value: Any) -> Any:
-    """A number of a key, also where its set has it in plain base64, which PyJWT would take with a
-    warning."""
-    return value.translate(_TO_BASE64URL) if isinstance(value, str) else value
-
-
-_TO_BASE64URL = str.maketrans("+/", "-_")
+    without_alg = {name: value for name, value in entry.items() if name != "alg"}
+    return read_jwk(without_alg, "EdDSA" if entry.get("kty") == "OKP" else None).key
 
 
 def _checked(key: Any) -> Any:

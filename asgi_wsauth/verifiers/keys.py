@@ -29,6 +29,7 @@ __all__ = [
     "may_serve",
     "prepared",
     "pyjwt_name",
+    "read_jwk",
     "readings",
     "why_unusable",
 ]
@@ -142,6 +143,27 @@ def _curve_of(key: Any) -> str:
 def pyjwt_name(algorithm: str) -> str:
     """What PyJWT calls it."""
     return _EDDSA if algorithm in _OKP else algorithm
+
+
+def read_jwk(entry: Mapping[str, Any], algorithm: str | None) -> jwt.PyJWK:
+    """A key of RFC 7517, also one whose numbers are in plain base64, of which PyJWT would warn.
+
+    Args:
+        entry: its members.
+        algorithm: what it is for, if it doesn't say so; None if its members tell.
+
+    Raises:
+        Exception: one of `CANNOT_LOAD`: it can't be read.
+    """
+    members = dict(entry)
+    for name in _NUMBERS & members.keys():
+        if isinstance(members[name], str):
+            members[name] = members[name].translate(_TO_BASE64URL)
+    return jwt.PyJWK(members, algorithm)
+
+
+_NUMBERS = frozenset("n e d p q dp dq qi x y k".split())  # RFC 7518 section 6
+_TO_BASE64URL = str.maketrans("+/", "-_")
 
 
 def may_serve(declared: object, algorithm: str) -> bool:

@@ -26,6 +26,7 @@ from asgi_wsauth.verifiers.keys import (
     may_serve,
     prepared,
     pyjwt_name,
+    read_jwk,
     why_unusable,
 )
 
@@ -160,7 +161,7 @@ def _prepare_one(key: Key, name: str, algorithm: Algorithm, number: int) -> tupl
         declared = key.get("alg") or None
         _check_declared(declared, name)
         algorithm = _narrower(declared, algorithm)
-        key = jwt.PyJWK(dict(key), pyjwt_name(name))
+        key = read_jwk(key, pyjwt_name(name))
     if isinstance(key, jwt.PyJWK):
         _check_declared(key.algorithm_name, name)
         if key.public_key_use not in (None, "sig"):

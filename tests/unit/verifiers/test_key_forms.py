@@ -114,6 +114,25 @@ async def test_a_kid_that_is_no_text_is_none_that_a_key_could_have(
         jwt_verifier({**jwk(P256_KEY), "kid": kid}, algorithms=["ES256"])
 
 
+@cases("published", [True, False])
+async def test_a_key_in_plain_base64_is_read_without_a_warning(
+    issuer: Issuer, published: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.15 warns of `+` and `/` in base64url. A name keeps what it has of them."""
+    seen: list[bytes] = []
+    decode = base64.urlsafe_b64decode
+    monkeypatch.setattr(base64, "urlsafe_b64decode", lambda raw: [seen.append(raw), decode(raw)][1])
+    key = {**jwk(RSA_KEY), "kid": "a+b/c-d_e"}
+    number = str(key["n"])
+    key["n"] = number.replace("-", "+").replace("_", "/")
+    assert key["n"] != number
+    issuer.pages["/jwks"] = {"keys": [key]}
+    judging = verifier(issuer) if published else jwt_verifier(key, algorithms=["RS256"])
+    token = signed(RSA_KEY, {"alg": "RS256", "kid": "a+b/c-d_e"}, aud=None)
+    assert await verdict(judging, token) is True
+    assert seen and not any(set(b"+/") & set(raw) for raw in seen)
+
+
 @cases("kid", ["a b", 5, "../x"])
 async def test_keys_at_hand_have_any_name_too(kid: Any) -> None:
     judging = jwt_verifier({**jwk(P256_KEY), "kid": kid}, algorithms=["ES256"])
