@@ -16,6 +16,7 @@ from secrets import token_bytes
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asgi_wsauth.scope.addresses import client_host, share_of
+from asgi_wsauth.sources.origins import origin_of
 
 __all__ = ["ChosenRejection", "Rejection", "Rejections"]
 
@@ -65,7 +66,7 @@ class Rejections:
         """
         if self.rejection in ("http_response", "close"):
             return ChosenRejection(self.rejection)
-        if _has_origin(scope):  # a page, which sees nothing but codes
+        if origin_of(scope) is not None:  # a page, which sees nothing but codes
             return ChosenRejection("accept_then_close")
         if self.rejection == "auto":
             return ChosenRejection("http_response")
@@ -105,10 +106,3 @@ class _Streak:
         if self.times < _OFTEN:
             return now - self.since > _WITHIN
         return now - self.latest > _QUIET
-
-
-def _has_origin(scope: Any) -> bool:
-    try:
-        return any(name == b"origin" for name, _ in scope.get("headers") or ())
-    except (TypeError, ValueError):  # headers that no server should build
-        return False

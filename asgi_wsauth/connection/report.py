@@ -13,6 +13,7 @@ from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Event, Refused, is_heard, raised, tell
 from asgi_wsauth.redaction import scrubbed
+from asgi_wsauth.sources.origins import origin_of
 
 __all__ = ["Report"]
 
@@ -67,7 +68,7 @@ class Report:
             protocol=self._scope["type"],
             client=self.client,
             path=self._scope.get("path", ""),
-            origin=_origin(self._scope),
+            origin=origin_of(self._scope),
             identity=None if principal is None else principal.identity,
             issuer=None if principal is None else principal.issuer,
             method=None if principal is None else principal.method,
@@ -117,13 +118,3 @@ def _fault(denied: Denied, attempt: Attempt) -> dict[str, Any]:
     else:  # of a source's own, which may quote what the source made no credential of
         text = "".join([_TRACEBACK, *traceback.format_tb(broken.__traceback__), error_type])
     return {"error_type": error_type, "error_at": error_at, "traceback": text}
-
-
-def _origin(scope: Scope) -> str | None:
-    try:
-        for name, value in scope.get("headers") or ():
-            if name == b"origin":
-                return str(value, "latin-1")
-    except (TypeError, ValueError):  # headers that no server should build
-        pass
-    return None

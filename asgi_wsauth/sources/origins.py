@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_origin",
     "check_origins",
     "comes_from_elsewhere",
+    "origin_of",
     "parse_origin",
 ]
 
@@ -32,6 +34,17 @@ _ORIGIN = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(scope: Any) -> str | None:
+    """The `Origin` header of a connection as it was sent, the first one; None without one."""
+    try:
+        for name, value in scope.get("headers") or ():
+            if name == b"origin":
+                return str(value, "latin-1")
+    except (TypeError, ValueError):  # headers that no server should build
+        pass
+    return None
 
 
 def parse_origin(value: str) -> Origin | None:
