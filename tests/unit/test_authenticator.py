@@ -36,8 +36,6 @@ from asgi_wsauth import (
 
 pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
-OFF: dict[str, Any] = {"required": False, "verifiers": []}
-
 
 async def decide(auth: Authenticator, scope: dict[str, Any]) -> Authentication | Reason:
     try:

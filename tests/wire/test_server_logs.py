@@ -76,15 +76,6 @@ def pieces_in(log: str, credential: str) -> list[str]:
     return [piece for piece in pieces if any(piece.casefold() in text for text in texts)]
 
 
-def log_of(server: Server, outcome: str, way: str, credential: str) -> str:
-    """The log of one handshake."""
-    if "raises" in outcome:
-        server.excuse_trouble()
-    start = len(server.log())
-    server.talk(OUTCOMES[outcome][0], **carrying(credential, way, server))
-    return server.log_since(start)
-
-
 def log_of_all_ways(server: Server, outcome: str) -> tuple[str, dict[str, str]]:
     """The log of handshakes that carry credentials in each of the WAYS; and the credentials."""
     if "raises" in outcome:

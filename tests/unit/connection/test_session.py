@@ -705,16 +705,21 @@ async def test_what_the_app_left_behind_sends_nothing_behind_the_close() -> None
     assert wire.kinds == ["accept", "close"]
 
 
+class SlowToClose(Wire):
+    """A server that is done with a close only when it may proceed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proceed = anyio.Event()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            await self.proceed.wait()
+
+
 async def test_while_the_close_is_on_its_way_nothing_else_is_sent() -> None:
-    proceed = anyio.Event()
-
-    class Slow(Wire):
-        async def send(self, message: dict[str, Any]) -> None:
-            await super().send(message)
-            if message["type"] == "websocket.close":
-                await proceed.wait()
-
-    raised = []
+    wire, raised = SlowToClose(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -723,9 +728,8 @@ async def test_while_the_close_is_on_its_way_nothing_else_is_sent() -> None:
         with pytest.raises(OSError):
             await send(said("too late"))
         raised.append(True)
-        proceed.set()
+        wire.proceed.set()
 
-    wire = Slow()
     door = Door(app)
     async with anyio.create_task_group() as group:
         group.start_soon(door, websocket("token=a"), wire.receive, wire.send)
@@ -833,10 +837,6 @@ async def test_what_is_under_way_at_the_end_does_not_prolong_the_grace(while_it:
             proceed.set()
     assert wire.close == EXPIRED
     assert door.left_over == []
-
-
-class Framework(Exception):
-    """What somebody else raises for it."""
 
 
 def group_of(*errors: Exception) -> Exception:
@@ -970,15 +970,7 @@ async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
     """Servers on asyncio cancel the app's task, once."""
     if isinstance(app, Seat):
         monkeypatch.setattr(guards, "_PATIENCE", 0.01)
-    proceed = anyio.Event()
-
-    class Slow(Wire):
-        async def send(self, message: dict[str, Any]) -> None:
-            await super().send(message)
-            if message["type"] == "websocket.close":
-                await proceed.wait()
-
-    door, wire = Door(app), Slow()
+    door, wire = Door(app), SlowToClose()
     task = asyncio.create_task(door(websocket("token=a"), wire.receive, wire.send))
     await until(lambda: wire.kinds)
     await settled()
@@ -988,8 +980,8 @@ async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not proceed.is_set()
-    proceed.set()
+    assert not wire.proceed.is_set()
+    wire.proceed.set()
     await until(lambda: door.left_over == [])
 
 

@@ -34,6 +34,7 @@ from handshakes import (
     websocket,
 )
 from issuer import FAILURES, Issuer, certificate, issuing, jwk, x5c
+from judging import ADMITTED, Judging
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from keys import ED_KEY, P256_KEY, P384_KEY, RSA_KEY, RSA_SHORT
 from servers import DEADLINE
@@ -47,7 +48,6 @@ from asgi_wsauth import (
     HTTPAuthMiddleware,
     JWTVerifier,
     KeysFetched,
-    Principal,
     Reason,
     WebSocketAuthMiddleware,
 )
@@ -58,7 +58,6 @@ from asgi_wsauth.verifiers.keys import KeySet
 pytestmark = pytest.mark.anyio
 
 INVALID, KEYS_UNAVAILABLE = Reason.INVALID, Reason.KEYS_UNAVAILABLE
-ADMITTED = "admitted"
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def issuer() -> Iterator[Issuer]:
         yield issuer
 
 
-class Guard:
+class Guard(Judging):
     """A verifier with the keys of an issuer, and the clock by which those age."""
 
     def __init__(self, issuer: Issuer, path: str = "/jwks", **options: Any) -> None:
@@ -77,23 +76,6 @@ class Guard:
         self.jwks = JWKS(f"{issuer.url}{path}", clock=self.clock, **options)
         algorithms = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
         self.verifier = JWTVerifier(self.jwks, algorithms=algorithms, clock=lambda: NOW)
-
-    async def judge(self, token: str) -> Any:
-        """ADMITTED, the reason of the refusal, or None for "not mine"."""
-        verdict = await judge(self.verifier, token)
-        return ADMITTED if isinstance(verdict, Principal) else verdict
-
-    async def judge_all(self, tokens: Any) -> Counter[Any]:
-        """The verdicts on many tokens at once."""
-        verdicts: Counter[Any] = Counter()
-
-        async def judge(token: str) -> None:
-            verdicts[await self.judge(token)] += 1
-
-        async with anyio.create_task_group() as group:
-            for token in tokens:
-                group.start_soon(judge, token)
-        return verdicts
 
     @asynccontextmanager
     async def judging_elsewhere(self, token: str) -> AsyncIterator[list[Any]]:

@@ -3,11 +3,9 @@ told meanwhile."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 import pytest
 from cases import cases
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +24,7 @@ from handshakes import (
     websocket,
 )
 from issuer import Issuer, issuing, jwk
+from judging import ADMITTED, Judging
 from keys import P256_KEY, P256_OTHER, RSA_KEY
 
 from asgi_wsauth import (
@@ -34,7 +33,6 @@ from asgi_wsauth import (
     FailureThrottle,
     HTTPAuthMiddleware,
     JWTVerifier,
-    Principal,
     Reason,
     VerdictCache,
     WebSocketAuthMiddleware,
@@ -42,7 +40,7 @@ from asgi_wsauth import (
 
 pytestmark = pytest.mark.anyio
 
-ADMITTED, INVALID, KEYS_UNAVAILABLE = "admitted", Reason.INVALID, Reason.KEYS_UNAVAILABLE
+INVALID, KEYS_UNAVAILABLE = Reason.INVALID, Reason.KEYS_UNAVAILABLE
 STRANGER, OTHER = P256_KEY, P256_OTHER
 
 
@@ -54,7 +52,7 @@ def issuer() -> Iterator[Issuer]:
         yield issuer
 
 
-class Guard:
+class Guard(Judging):
     """A verifier with the keys of an issuer. Time stands still until a test moves it."""
 
     def __init__(self, issuer: Issuer, *, leeway: float = 30.0, **options: Any) -> None:
@@ -67,21 +65,6 @@ class Guard:
             leeway=leeway,
             cache=VerdictCache(clock=self.clock),
         )
-
-    async def judge(self, token: str) -> Any:
-        verdict = await judge(self.verifier, token)
-        return ADMITTED if isinstance(verdict, Principal) else verdict
-
-    async def judge_all(self, tokens: list[str]) -> Counter[Any]:
-        verdicts: Counter[Any] = Counter()
-
-        async def judge(token: str) -> None:
-            verdicts[await self.judge(token)] += 1
-
-        async with anyio.create_task_group() as group:
-            for token in tokens:
-                group.start_soon(judge, token)
-        return verdicts
 
 
 def of(kid: str | None, key: Any = STRANGER, *, iat: float | None = None, **claims: Any) -> str:
