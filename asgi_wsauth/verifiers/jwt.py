@@ -150,7 +150,7 @@ class JWTVerifier:
         self._cache = check_cache(cache)
         self._secret = secrets.token_bytes(32)  # no other verifier finds what this one put there
         self._clock = check_clock("clock", clock)
-        self._seen: KeySet | None = None
+        self._seen: frozenset[object] | None = None
         self._seen_since = 0.0
         self._options: Options = {
             "require": list(check_texts("required_claims", required_claims, "exp")),
@@ -273,10 +273,11 @@ class JWTVerifier:
 
     def _note(self, keys: KeySet) -> None:
         """Remember since when the set is as it is."""
-        if keys is not self._seen:
-            if self._seen is None or keys.marks != self._seen.marks:
+        marks = keys.marks
+        if marks is not self._seen:  # the marks only: a set that was replaced is not kept alive
+            if marks != self._seen:
                 self._seen_since = self._clock()
-            self._seen = keys
+            self._seen = marks
 
     def _unverified(self, token: str, keys: KeySet, kid: str | None, tried: bool) -> Denied:
         """The refusal of a token that no key verifies. If it says that it was issued since the set

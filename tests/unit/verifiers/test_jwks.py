@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import time
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import anyio
 import jwt
@@ -889,6 +891,18 @@ async def test_rotation_without_a_refusal(issuer: Issuer) -> None:
         assert refused == []
     # 700 seconds, a fetch every 75, and perhaps one for each new key
     assert issuer.count("/jwks") <= 12
+
+
+async def test_nobody_keeps_keys_that_were_replaced(issuer: Issuer) -> None:
+    """Not even a verifier that was not asked since."""
+    guard = Guard(issuer, ttl=100)
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    replaced = ref(await guard.jwks.keys())
+    guard.clock.now += 90  # due for a fetch behind the handshake's back
+    assert await guard.judge(issuer.token("1")) is ADMITTED
+    await guard.fetched()
+    gc.collect()
+    assert replaced() is None
 
 
 @pytest.mark.both_loops
