@@ -24,6 +24,7 @@ The package, from the bottom up; each module imports only from the rows above it
      9  middleware     WebSocketAuthMiddleware
         http           HTTPAuthMiddleware
         endpoints      the ASGI apps to mount: TicketEndpoint
+        access         what an app asks: current_session, current_principal
     10  redis          RedisStore
         contrib/       observers: Prometheus, OpenTelemetry
         cli/           the command line
@@ -32,6 +33,7 @@ The package, from the bottom up; each module imports only from the rows above it
 To add a kind of credential, write a verifier. Codes and statuses are in denial.py.
 """
 
+from asgi_wsauth.access import current_principal, current_session
 from asgi_wsauth.authenticator import Authentication, Authenticator
 from asgi_wsauth.connection.closing import SocketClosed
 from asgi_wsauth.connection.rejection import Rejection
@@ -133,5 +135,7 @@ __all__ = [
     "VerdictCache",
     "Verifier",
     "WebSocketAuthMiddleware",
+    "current_principal",
+    "current_session",
     "log_event",
 ]

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import uvicorn
 from fastapi import Depends, FastAPI, Security, WebSocket
-from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPBearer
 
 from asgi_wsauth import (
@@ -24,6 +23,7 @@ from asgi_wsauth import (
     JWTVerifier,
     Principal,
     WebSocketAuthMiddleware,
+    current_principal,
 )
 from asgi_wsauth.testing import make_jwt
 
@@ -36,13 +36,7 @@ app.add_middleware(WebSocketAuthMiddleware, authenticator=auth)
 app.add_middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/docs", "/openapi.json"])
 
 
-# HTTPConnection is the common base of requests and sockets.
-async def current_user(conn: HTTPConnection) -> Principal:
-    user: Principal = conn.user
-    return user
-
-
-CurrentUser = Annotated[Principal, Depends(current_user)]
+CurrentUser = Annotated[Principal, Depends(current_principal)]
 
 # For /docs only. It must not refuse by itself: the middleware has removed the header it looks for.
 documented = Security(HTTPBearer(auto_error=False))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import limits.aio.storage
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Request, WebSocket
 from litestar import Litestar
 from quart import Quart
 from redis.asyncio import Redis
@@ -64,6 +64,8 @@ from asgi_wsauth import (
     VerdictCache,
     Verifier,
     WebSocketAuthMiddleware,
+    current_principal,
+    current_session,
     log_event,
 )
 from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
@@ -263,6 +265,30 @@ async def chat(websocket: WebSocket) -> None:
     session: Session = websocket.scope["wsauth"]
     assert_type(user.scopes, tuple[str, ...])
     assert_type(session.principal, Principal)
+
+
+# The same as dependencies, for requests and sockets alike
+User = Annotated[Principal, Depends(current_principal)]
+Login = Annotated[Session, Depends(current_session)]
+
+
+@fastapi.websocket("/typed")
+async def typed_chat(websocket: WebSocket, user: User, login: Login) -> None:
+    assert_type(user, Principal)
+    assert_type(login, Session)
+    assert_type(current_principal(websocket), Principal)
+
+
+@fastapi.get("/typed")
+async def typed_page(request: Request, user: User, login: Login) -> str:
+    assert_type(current_session(request), Session)
+    assert_type(login.expires_at, float | None)
+    return user.identity
+
+
+def of_any(conn: HTTPConnection) -> Principal:
+    assert_type(current_session(conn).principal, Principal)
+    return current_principal(conn)
 
 
 async def log_out(principal: Principal) -> None:

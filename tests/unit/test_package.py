@@ -71,6 +71,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "middleware": ("WebSocketAuthMiddleware", ""),
         "http": ("HTTPAuthMiddleware", ""),
         "endpoints": ("the ASGI apps to mount: TicketEndpoint", ""),
+        "access": ("what an app asks: current_session, current_principal", ""),
     },
     {
         "redis": ("RedisStore", ""),

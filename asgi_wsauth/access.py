@@ -1,0 +1,60 @@
+"""What an app asks of the connection that it serves: `current_session`, `current_principal`.
+
+Both are FastAPI dependencies, for HTTP and for WebSockets:
+
+    User = Annotated[Principal, Depends(current_principal)]
+
+    @app.websocket("/chat")
+    async def chat(websocket: WebSocket, user: User) -> None: ...
+"""
+
+from __future__ import annotations
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.connection.session import Session
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.options import ConfigurationError
+
+__all__ = ["current_principal", "current_session"]
+
+
+def current_session(conn: HTTPConnection) -> Session:
+    """The login of a connection: `scope["wsauth"]`, with its type.
+
+    While login is off (`required`), it is that of the authenticator's `anonymous`.
+
+    Args:
+        conn: Starlette's or FastAPI's `Request` or `WebSocket`. FastAPI fills it in by itself.
+
+    Raises:
+        ConfigurationError: no middleware has decided about this connection: none is around the app
+            for its protocol, or the path is in `exclude` or not in `only`. Where a path is for both
+            kinds of visitor, ask `conn.scope.get("wsauth")`, which is None then.
+    """
+    found = conn.scope.get("wsauth")
+    if isinstance(found, Session):
+        return found
+    guard = _GUARDS.get(conn.scope["type"], _GUARDS["http"])
+    raise ConfigurationError(
+        f"no login was checked for this connection: put {guard}(app, authenticator) around the "
+        "app, and take the path out of exclude (or into only)"
+    )
+
+
+_GUARDS = {"http": "HTTPAuthMiddleware", "websocket": "WebSocketAuthMiddleware"}
+
+
+def current_principal(conn: HTTPConnection) -> Principal:
+    """Who a connection belongs to: `current_session(conn).principal`.
+
+    It is always a `Principal`, also where `load_user` makes `scope["user"]` an object of the app's
+    own; after a refresh, it is that of the new credential.
+
+    Args:
+        conn: see `current_session`.
+
+    Raises:
+        ConfigurationError: see `current_session`.
+    """
+    return current_session(conn).principal
