@@ -78,6 +78,7 @@ from asgi_wsauth.verifiers.internal import InternalCredential
 from asgi_wsauth.verifiers.introspection import TokenIntrospection
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.jwt import JWTVerifier
+from asgi_wsauth.verifiers.proxy_header import ProxyHeader
 from asgi_wsauth.verifiers.tickets import Tickets
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
@@ -110,6 +111,7 @@ __all__ = [
     "Observer",
     "Overflow",
     "Principal",
+    "ProxyHeader",
     "QueryParam",
     "Reason",
     "RedactCredentials",

@@ -41,6 +41,7 @@ from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, 
 from asgi_wsauth.sources.waiting import SaidNothing
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.chain import Misuse, awaitable, identify
+from asgi_wsauth.verifiers.proxy_header import check_proxies
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser", "OnWait"]
 
@@ -320,6 +321,7 @@ def _check(auth: Authenticator) -> None:
             "required=False to let everybody on this machine in"
         )
     check_sources(auth.sources, auth.allowed_origins)
+    check_proxies(auth.verifiers, auth.sources, auth.allowed_origins)
     check_required(auth.required)
     if auth.load_user is not None:
         example = "it is called with the principal and the connection"

@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus, unquote
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.options import ConfigurationError, check_instance, check_list, shown
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
+from asgi_wsauth.verifiers.proxy_header import ProxyHeader
 
 __all__ = ["HIDDEN", "RedactCredentials", "scrubbed"]
 
@@ -207,6 +208,9 @@ def _built_in(source: Source) -> Iterator[tuple[str, str]]:
         if source.scheme is not None:
             scheme = rf"{_START}{re.escape(source.scheme)}(?:\+|{_one_of(' ')})++"
             yield _word(source.scheme), rf"({scheme}){_WORD}"
+    elif isinstance(source, ProxyHeader):
+        for name in (source.header, source.secret_header):
+            yield from _built_in(Header(name))
     elif isinstance(source, Subprotocol) and source.prefix is not None:
         yield _word(source.prefix), rf"({_name(source.prefix)}){_ELEMENT}"
     elif isinstance(source, Subprotocol) and source.marker is not None:

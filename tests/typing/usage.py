@@ -43,6 +43,7 @@ from asgi_wsauth import (
     Notice,
     Observer,
     Principal,
+    ProxyHeader,
     QueryParam,
     Reason,
     RedactCredentials,
@@ -158,6 +159,7 @@ def count(event: Event) -> None:
 
 internal = InternalCredential()
 assert_type(internal.value, str)
+proxy = ProxyHeader("x-forwarded-user", secret_header="x-proof", secret=["new", "old"])
 
 cache = VerdictCache(size=100, ttl=10)
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
@@ -181,6 +183,7 @@ auth = Authenticator(
         APIKeyVerifier(lookup=find_key),
         APIKeyVerifier.from_env("API_KEY"),
         internal,
+        proxy,
         tickets,
         legacy_session,
         Registry(),
@@ -189,6 +192,7 @@ auth = Authenticator(
         QueryParam(),
         Header("x-api-key"),
         Cookie("login"),
+        proxy,
         Subprotocol(),
         FirstMessage(timeout=5, max_size=1000, max_waiting=10, subprotocol="chat.v1"),
         PathSegment(),

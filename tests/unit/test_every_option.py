@@ -40,6 +40,7 @@ from asgi_wsauth import (
     JWTVerifier,
     MemoryStore,
     Principal,
+    ProxyHeader,
     QueryParam,
     Reason,
     RedactCredentials,
@@ -223,6 +224,12 @@ ROWS: dict[Any, dict[str, Row]] = {
         "keys": Row([{"billing": SECRET}]),
         "lookup": Row([find_key]),
         "scopes": LIST_OF_SCOPES,
+    },
+    ProxyHeader: {
+        "header": WORD,
+        "secret_header": Row(["x-proxy-secret"]),
+        "secret": Row([SECRET, [SECRET, SECRET[::-1]]]),
+        "clock": CLOCK,
     },
     InternalCredential: {"value": Row([SECRET]), "scopes": LIST_OF_SCOPES},
     Tickets: {
