@@ -7,6 +7,14 @@ helps, how to write it. No check ever puts a secret into a message.
 
 from __future__ import annotations
 
+from asgi_wsauth.options.claims import (
+    ClaimName,
+    ClaimPath,
+    ClaimValue,
+    check_claim,
+    check_claim_values,
+    check_claims,
+)
 from asgi_wsauth.options.error import (
     ConfigurationError,
     shown,
@@ -44,12 +52,18 @@ from asgi_wsauth.options.values import (
 
 __all__ = [
     "VISIBLE",
+    "ClaimName",
+    "ClaimPath",
+    "ClaimValue",
     "ConfigurationError",
     "check_app",
     "check_async",
     "check_bool",
     "check_callable",
     "check_choice",
+    "check_claim",
+    "check_claim_values",
+    "check_claims",
     "check_clock",
     "check_count",
     "check_headers",

@@ -1,79 +1,190 @@
 """What the claims of a token prove, wherever they come from (RFC 7519 section 4.1, RFC 7662 section
-2.2). A claim that is null is absent. Nothing here raises anything but `Denied`.
+2.2). A claim that is null is absent. No token makes anything here raise but `Denied`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asgi_wsauth.credential import Principal, decode_base64url, has_expired
 from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.options import (
+    ClaimName,
+    ClaimPath,
+    ClaimValue,
+    check_claim,
+    check_claim_values,
+    check_claims,
+)
 
 __all__ = [
+    "ClaimRules",
     "audience_fault",
     "cut",
     "is_no_login",
     "json_object",
     "media_type",
-    "principal_of",
     "read_time",
 ]
 
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
 
-def principal_of(
-    claims: dict[str, Any],
-    *,
-    now: float,
-    early: float,
-    late: float,
-    scopes_claim: str,
-    method: str,
-) -> Principal:
-    """The principal that these claims speak of.
+class ClaimRules:
+    """What a verifier asks of the claims of a token, and how it reads them. Options that name
+    claims take a top-level name, or the path to it as a tuple.
 
     Args:
-        claims: from a token whose signature is good, or from who issued it.
-        now: Unix time in seconds.
-        early: seconds by which it may come before its `iat` and `nbf`, because clocks differ.
-        late: seconds by which it may come after its `exp`.
-        scopes_claim: the claim with the scopes.
-        method: how the claims were proved.
+        part: what stands before the names of options in errors.
+        identity_claim: where the identity is: a string, or a whole number, which is taken as its
+            decimal digits.
+        claims: what must be there with that value, or with one of those.
+        scopes_claim: where the scopes are: in one claim, or in several. Strings are split at
+            spaces, lists are taken as they are.
+        required_claims: what must be there.
 
     Raises:
-        Denied: a claim is of the wrong kind, it is not valid yet, or tells of events
-            (`Reason.INVALID`); or it is good in every other way, and expired (`Reason.EXPIRED`).
+        ConfigurationError: an option can't work.
     """
-    if claims.get("events") is not None:  # RFC 8417 section 2.2: it is a Security Event Token
-        raise Denied(Reason.INVALID, "it is a Security Event Token, not a login")
-    issued_at = read_time(claims, "iat")
-    for start in (issued_at, read_time(claims, "nbf")):
-        if start is not None and start > now + early:
-            raise Denied(Reason.INVALID, "it is not valid yet")
-    expires_at = read_time(claims, "exp")
-    if expires_at is not None:
-        expires_at += late
-    identity, session_id = _text(claims, "sub"), _text(claims, "sid")
-    token_id, issuer = _text(claims, "jti"), claims.get("iss")
-    scopes = _scopes(claims, scopes_claim)
-    if not identity:
-        raise Denied(Reason.INVALID, "it has no sub")
-    if expires_at is not None and has_expired(expires_at, now):
-        raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
-    return Principal(
-        identity,
-        issuer=issuer if isinstance(issuer, str) else None,
-        scopes=scopes,
-        claims=claims,
-        issued_at=issued_at,
-        expires_at=expires_at,
-        token_id=token_id,
-        session_id=session_id,
-        method=method,
-    )
+
+    def __init__(
+        self,
+        part: str = "",
+        *,
+        identity_claim: ClaimName = "sub",
+        claims: Mapping[Any, ClaimValue] = {},
+        scopes_claim: ClaimName | Sequence[ClaimName] = "scope",
+        required_claims: Iterable[ClaimName] = (),
+    ) -> None:
+        self._identity = check_claim(f"{part}identity_claim", identity_claim)
+        self._required = check_claims(f"{part}required_claims", required_claims)
+        self._scopes = check_claims(f"{part}scopes_claim", scopes_claim, several=False)
+        wanted = check_claim_values(f"{part}claims", claims)
+        # With their types, because True is 1.
+        self._wanted = [
+            (path, frozenset((type(value), value) for value in values), cut(values))
+            for path, values in wanted.items()
+        ]
+        self._told_of: set[ClaimPath] = set()
+
+    def principal(
+        self, claims: dict[str, Any], *, now: float, early: float, late: float, method: str
+    ) -> Principal:
+        """The principal that these claims speak of.
+
+        Args:
+            claims: from a token whose signature is good, or from who issued it.
+            now: Unix time in seconds.
+            early: seconds by which it may come before its `iat` and `nbf`, because clocks differ.
+            late: seconds by which it may come after its `exp`.
+            method: how the claims were proved.
+
+        Raises:
+            Denied: a claim is missing, of the wrong kind or another than is asked for, it is not
+                valid yet, or tells of events (`Reason.INVALID`); or it is good in every other way,
+                and expired (`Reason.EXPIRED`).
+        """
+        if claims.get("events") is not None:  # RFC 8417 section 2.2: it is a Security Event Token
+            raise Denied(Reason.INVALID, "it is a Security Event Token, not a login")
+        self._check(claims)
+        issued_at = read_time(claims, "iat")
+        for start in (issued_at, read_time(claims, "nbf")):
+            if start is not None and start > now + early:
+                raise Denied(Reason.INVALID, "it is not valid yet")
+        expires_at = read_time(claims, "exp")
+        if expires_at is not None:
+            expires_at += late
+        identity, session_id = _identity(claims, self._identity), _text(claims, "sid")
+        token_id, issuer = _text(claims, "jti"), claims.get("iss")
+        scopes = self._scopes_of(claims)
+        if expires_at is not None and has_expired(expires_at, now):
+            raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
+        return Principal(
+            identity,
+            issuer=issuer if isinstance(issuer, str) else None,
+            scopes=scopes,
+            claims=claims,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            token_id=token_id,
+            session_id=session_id,
+            method=method,
+        )
+
+    def _check(self, claims: Mapping[str, Any]) -> None:
+        """Raises `Denied` unless all that is asked for is there."""
+        for path in self._required:
+            if _at(claims, path) is None:
+                raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
+        for path, allowed, told in self._wanted:
+            value = _at(claims, path)
+            if value is None:
+                raise Denied(
+                    Reason.INVALID, f"it has no {_shown(path)}, and claims= asks for {told}"
+                )
+            # A list is no value, though one of its members may be: what is in it beside that would
+            # pass unseen.
+            if not isinstance(value, (str, int)) or (type(value), value) not in allowed:
+                raise Denied(
+                    Reason.INVALID,
+                    f"its {_shown(path)} is {_cut_one(value)}, and claims= asks for {told}",
+                )
+
+    def _scopes_of(self, claims: Mapping[str, Any]) -> Sequence[str]:
+        if len(self._scopes) == 1:
+            return self._read_scopes(claims, self._scopes[0])
+        merged = [scope for path in self._scopes for scope in self._read_scopes(claims, path)]
+        return list(dict.fromkeys(merged))
+
+    def _read_scopes(self, claims: Mapping[str, Any], path: ClaimPath) -> Sequence[str]:
+        value = _at(claims, path)
+        if value is None:
+            self._tell_of(path)
+            return ()
+        if isinstance(value, str):
+            return value.split()
+        if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
+            return value
+        raise Denied(
+            Reason.INVALID, f"its {_shown(path)} is neither a string nor a list of strings"
+        )
+
+    def _tell_of(self, path: ClaimPath) -> None:
+        """Say once that a claim with scopes is missing: it may be misspelt. Not of `scope`, which
+        may always be left out (RFC 9068 section 2.2.3)."""
+        if path not in self._told_of and path != ("scope",):
+            self._told_of.add(path)
+            logger.warning(
+                "scopes_claim: a token has no %s, so that gives it no scopes; further ones are not "
+                "reported",
+                _shown(path),
+            )
+
+
+def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
+    """The claim; None where it is missing, or null."""
+    value: Any = claims
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _shown(path: ClaimPath) -> str:
+    return path[0] if len(path) == 1 else repr(path)
+
+
+def _identity(claims: Mapping[str, Any], path: ClaimPath) -> str:
+    value = _at(claims, path)
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value == "":
+        raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
+    raise Denied(Reason.INVALID, f"its {_shown(path)} is neither a string nor a whole number")
 
 
 def json_object(segment: str) -> dict[str, Any] | None:
@@ -155,14 +266,3 @@ def _text(claims: Mapping[str, Any], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise Denied(Reason.INVALID, f"its {name} is not a string")
-
-
-def _scopes(claims: Mapping[str, Any], name: str) -> Sequence[str]:
-    value = claims.get(name)
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return value.split()
-    if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
-        return value
-    raise Denied(Reason.INVALID, f"its {name} is neither a string nor a list of strings")

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -16,6 +16,8 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
+    ClaimName,
+    ClaimValue,
     ConfigurationError,
     check_bool,
     check_clock,
@@ -23,10 +25,9 @@ from asgi_wsauth.options import (
     check_issued_secret,
     check_names,
     check_seconds,
-    check_text,
 )
 from asgi_wsauth.scope.addresses import client_host, share_of
-from asgi_wsauth.verifiers.claims import audience_fault, is_no_login, json_object, principal_of
+from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, is_no_login, json_object
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
@@ -52,7 +53,10 @@ class TokenIntrospection:
         audience: the token's `aud` must contain it (or one of them). Without it, it is left to the
             issuer to say `active` only of tokens that are meant for this client (RFC 7662 section
             4).
-        scopes_claim: the member with the scopes: a string with spaces between them, or a list.
+        identity_claim: the member with the identity, such as `username`; see `JWTVerifier` for this
+            option and the next two.
+        claims: members that must have a value, or one of several.
+        scopes_claim: the member with the scopes, or a list of such members.
         include_jwts: ask about JWTs too, for an issuer that knows when one was revoked.
         cache_ttl: seconds for which an active token is not asked about again; its `exp` counts
             meanwhile, too. A token that is revoked is good for so long. 0 asks each time.
@@ -75,7 +79,9 @@ class TokenIntrospection:
         client_id: str,
         client_secret: str,
         audience: str | Sequence[str] | None = None,
-        scopes_claim: str = "scope",
+        identity_claim: ClaimName = "sub",
+        claims: Mapping[Any, ClaimValue] = {},
+        scopes_claim: ClaimName | Sequence[ClaimName] = "scope",
         include_jwts: bool = False,
         cache_ttl: float = 30.0,
         cache_size: int = 10_000,
@@ -94,7 +100,12 @@ class TokenIntrospection:
         )
         self._authorization = _basic(client_id, client_secret)
         self._audience = check_names("TokenIntrospection: audience", audience)
-        self._scopes_claim = check_text("TokenIntrospection: scopes_claim", scopes_claim, "scope")
+        self._rules = ClaimRules(
+            "TokenIntrospection: ",
+            identity_claim=identity_claim,
+            claims=claims,
+            scopes_claim=scopes_claim,
+        )
         self._include_jwts = check_bool("TokenIntrospection: include_jwts", include_jwts)
         size = check_count("TokenIntrospection: cache_size", cache_size)
         ttl = check_seconds("TokenIntrospection: cache_ttl", cache_ttl, least=0)
@@ -165,13 +176,8 @@ class TokenIntrospection:
         fault = None if self._audience is None else audience_fault(claims, self._audience)
         if fault is not None:
             raise Denied(Reason.INVALID, fault)
-        return principal_of(
-            claims,
-            now=self._clock(),
-            early=_EARLY,
-            late=0.0,
-            scopes_claim=self._scopes_claim,
-            method="introspection",
+        return self._rules.principal(
+            claims, now=self._clock(), early=_EARLY, late=0.0, method="introspection"
         )
 
     def __repr__(self) -> str:

@@ -1,9 +1,10 @@
 """JSON Web Tokens (RFC 7519), checked as RFC 8725 asks.
 
-PyJWT checks the signature, the header, and the claim `iss`. The times are judged here, because
-PyJWT reads a string or `true` as a number, and because an expired token must be told from a bad
-one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`, because PyJWT
-refuses null, where a claim is absent; and `aud`, because a refusal should say which one came.
+PyJWT checks the signature, the header, and the claim `iss`. All else is judged in claims.py. The
+times, because PyJWT reads a string or `true` as a number, and because an expired token must be told
+from a bad one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`,
+because PyJWT refuses null, where a claim is absent; and `aud`, because a refusal should say which
+one came.
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from jwt.algorithms import Algorithm, HMACAlgorithm
-from jwt.types import Options
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Observer
 from asgi_wsauth.options import (
+    ClaimName,
+    ClaimValue,
     ConfigurationError,
     check_clock,
     check_issuer,
     check_names,
     check_seconds,
     check_text,
-    check_texts,
     shown,
 )
 from asgi_wsauth.verifiers.claims import (
+    ClaimRules,
     audience_fault,
     cut,
     is_no_login,
     json_object,
     media_type,
-    principal_of,
     read_time,
 )
 from asgi_wsauth.verifiers.jwks import JWKS
@@ -66,8 +67,10 @@ class JWTOptions(TypedDict, total=False):
     """What `JWTVerifier` takes besides its key, algorithms, audience and issuer."""
 
     leeway: float
-    required_claims: Iterable[str]
-    scopes_claim: str
+    required_claims: Iterable[ClaimName]
+    identity_claim: ClaimName
+    claims: Mapping[Any, ClaimValue]
+    scopes_claim: ClaimName | Sequence[ClaimName]
     typ: str | None
     cache: VerdictCache | None
     clock: Callable[[], float]
@@ -108,9 +111,17 @@ class JWTVerifier:
             names anybody is refused (RFC 7519 section 4.1.3).
         issuer: a token's `iss` must equal it (or one of them), exactly.
         leeway: seconds by which clocks may differ, for `exp`, `nbf` and `iat`.
-        required_claims: claims that must be there and not null. `sub`, the identity, always must.
-        scopes_claim: the claim with the scopes: a string with spaces between them (RFC 8693 section
-            4.2), or a list.
+        required_claims: claims that must be there and not null. The identity always must.
+        identity_claim: the claim with the identity: a string, or a whole number, which is taken as
+            its decimal digits. This option and the next two name a claim by a string, a top-level
+            name, or by a tuple, the path to it: `("realm_access", "roles")`.
+        claims: claims that must have a value, or one of several: `{"token_use": "access",
+            "client_id": {"web", "app"}}`. Values are strings, whole numbers or booleans, and a
+            claim of another kind is refused: 1 is neither True nor "1", and a list is no value,
+            whatever is in it.
+        scopes_claim: the claim with the scopes, or a list of such claims, whose scopes are merged
+            in that order. A string has spaces between them (RFC 8693 section 4.2), a list is taken
+            as it is. A claim that is missing gives none; but for `scope`, the log warns of it once.
         typ: the header's `typ` must be this, for example `at+jwt` (RFC 9068 section 2.1); None
             accepts any.
         cache: remembers tokens whose signature was good.
@@ -130,8 +141,10 @@ class JWTVerifier:
         audience: str | Sequence[str] | None = None,
         issuer: str | Sequence[str] | None = None,
         leeway: float = 30.0,
-        required_claims: Iterable[str] = ("exp", "sub"),
-        scopes_claim: str = "scope",
+        required_claims: Iterable[ClaimName] = ("exp",),
+        identity_claim: ClaimName = "sub",
+        claims: Mapping[Any, ClaimValue] = {},
+        scopes_claim: ClaimName | Sequence[ClaimName] = "scope",
         typ: str | None = None,
         cache: VerdictCache | None = None,
         clock: Callable[[], float] = time.time,
@@ -145,22 +158,18 @@ class JWTVerifier:
         for name in self._issuer or ():
             check_issuer(name)
         self._leeway = check_seconds("leeway", leeway, least=0, most=3600)
-        self._scopes_claim = check_text("scopes_claim", scopes_claim, "scope")
+        self._rules = ClaimRules(
+            identity_claim=identity_claim,
+            claims=claims,
+            scopes_claim=scopes_claim,
+            required_claims=required_claims,
+        )
         self._typ = None if typ is None else media_type(check_text("typ", typ, "at+jwt"))
         self._cache = check_cache(cache)
         self._secret = secrets.token_bytes(32)  # no other verifier finds what this one put there
         self._clock = check_clock("clock", clock)
         self._seen: frozenset[object] | None = None
         self._seen_since = 0.0
-        self._options: Options = {
-            "require": list(check_texts("required_claims", required_claims, "exp")),
-            "verify_exp": False,
-            "verify_nbf": False,
-            "verify_iat": False,
-            "verify_aud": False,
-            "verify_sub": False,
-            "verify_jti": False,
-        }
 
     @classmethod
     def from_oidc(
@@ -239,7 +248,7 @@ class JWTVerifier:
         keys = await self._keys.keys()
         self._note(keys)
         candidates = keys.candidates(algorithms, kid)
-        verified = verify_signature(token, header, candidates, self._options, self._issuer)
+        verified = verify_signature(token, header, candidates, self._issuer)
         if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
             # The issuer may have put a new one under a new name, or under an old one.
             newer = await self._keys.renewed(keys)
@@ -248,7 +257,7 @@ class JWTVerifier:
                 self._note(newer)
                 keys, candidates = newer, newer.candidates(algorithms, kid)
                 fresh = [candidate for candidate in candidates if candidate.mark not in tried]
-                verified = verify_signature(token, header, fresh, self._options, self._issuer)
+                verified = verify_signature(token, header, fresh, self._issuer)
         if verified is None:
             raise self._unverified(token, keys, kid, bool(candidates))
         fault = audience_fault(verified[0], self._audience)
@@ -296,13 +305,8 @@ class JWTVerifier:
         )
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
-        return principal_of(
-            claims,
-            now=self._clock(),
-            early=self._leeway,
-            late=self._leeway,
-            scopes_claim=self._scopes_claim,
-            method="jwt",
+        return self._rules.principal(
+            claims, now=self._clock(), early=self._leeway, late=self._leeway, method="jwt"
         )
 
     def __repr__(self) -> str:

@@ -13,12 +13,20 @@ from asgi_wsauth.verifiers.keys import PreparedKey
 
 __all__ = ["verify_signature"]
 
+_OPTIONS: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}  # see claims.py for what is checked in place of it
+
 
 def verify_signature(
     token: str,
     header: Mapping[str, Any],
     candidates: Iterable[PreparedKey],
-    options: Options,
     issuer: Sequence[str] | None,
 ) -> tuple[dict[str, Any], PreparedKey] | None:
     """The claims of a token, and the first of these keys that verifies its signature; None if none
@@ -28,7 +36,6 @@ def verify_signature(
         token: the token.
         header: what its header says.
         candidates: the keys that may have signed it.
-        options: what else PyJWT is to check.
         issuer: one of these must be its `iss`; None for any.
 
     Raises:
@@ -41,7 +48,7 @@ def verify_signature(
                 token,
                 candidate.key,
                 algorithms=[candidate.key.algorithm_name],
-                options=options,
+                options=_OPTIONS,
                 issuer=issuer,
             )
         except jwt.InvalidSignatureError:

@@ -108,13 +108,18 @@ def objects(members: dict[str, Any], base: dict[str, Any]) -> st.SearchStrategy[
     return few.map(lambda few: json.dumps({**base, **few})) | json_texts(members)
 
 
+def is_identity(value: Any) -> bool:
+    """A string that is not empty, or a whole number."""
+    return type(value) is int or (type(value) is str and value != "")
+
+
 def is_time(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 253402300800  # no NaN is
 
 
 def claims_are_good(claims: Any, *, leeway: float, needs_exp: bool = True) -> bool:
     """RFC 7519 section 4.1, with the times told in seconds, at NOW."""
-    if not isinstance(claims, dict) or not isinstance(claims.get("sub"), str) or not claims["sub"]:
+    if not isinstance(claims, dict) or not is_identity(claims.get("sub")):
         return False
     times = {name: claims.get(name) for name in ("exp", "nbf", "iat")}
     times = {name: value for name, value in times.items() if value is not None}
@@ -215,7 +220,7 @@ def test_of_signed_tokens_only_those_with_good_claims(header: str, payload: str)
     judged = verdict(PLAIN, token)
     if isinstance(judged, Principal):
         assert token_is_good(header, payload)
-        assert judged.identity == json.loads(payload)["sub"]
+        assert judged.identity == str(json.loads(payload)["sub"])
     elif token_is_good(header, payload):
         # Names of keys are more strictly read than the RFC asks, and so is what is deeply nested.
         assert {"kid", "b64"} & json.loads(header).keys() or "[[[" in payload or '{"a":{' in payload
@@ -236,6 +241,61 @@ def test_audience_and_issuer(payload: str) -> None:
     claims = parsed(payload)
     is_mine = isinstance(claims, dict) and claims.get("iss") == "https://id"
     assert (judged is not None) is is_mine or "[[" in payload or '{"a":{' in payload
+
+
+# Whatever claim an identity comes from, and whatever it must say beside.
+
+PATHS = st.sampled_from(["sub", "user_id", "a.b", ("sub",), ("a", "b"), ("sub", "b.c", "d")])
+VALUES = st.sampled_from(["alice", "", "1", 7, 1, 0, -1, 7.0, 1.0, True, False, ["alice"], {}])
+ALLOWED = (
+    st.sampled_from(["alice", "1", 7, 1, 0, True, False]) | st.integers() | st.text("a", min_size=1)
+)
+
+
+def at(path: str | tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Claims with this value there."""
+    for name in reversed((path,) if isinstance(path, str) else path):
+        value = {name: value}
+    return {**GOOD_CLAIMS, **value}
+
+
+def verdict_of_all(said: dict[str, Any], **options: Any) -> Principal | Reason | None:
+    """What a verifier of each kind makes of them, the second time as the first."""
+    cached = {"cache": VerdictCache(), **options}
+    verifiers = [
+        JWTVerifier(SECRET, algorithms=["HS256"], clock=clock, **options),
+        JWTVerifier(SECRET, algorithms=["HS256"], clock=clock, **cached),
+        introspection(json.dumps({"active": True, **said}), **options),
+    ]
+    token = signed('{"alg": "HS256"}', json.dumps(said))
+    presented = [token, token, "0123456789abcdef"]
+    judged = [verdict(verifiers[n], presented[n]) for n in (0, 1, 2) * 2]
+    assert len({_kind(one) for one in judged}) == 1
+    return judged[0]
+
+
+@examples(100)
+@given(PATHS, VALUES | ANY_JSON)
+def test_only_a_string_or_a_whole_number_is_an_identity(path: Any, value: Any) -> None:
+    judged = verdict_of_all(at(path, value), identity_claim=path)
+    if isinstance(judged, Principal):
+        assert is_identity(value)
+        assert judged.identity == str(value)
+    else:
+        assert not is_identity(value)
+        assert judged is Reason.INVALID
+
+
+@examples(100)
+@given(PATHS, st.sets(ALLOWED, min_size=1, max_size=3), VALUES | ANY_JSON | ALLOWED)
+def test_a_claim_is_what_is_asked_for_or_the_token_is_refused(
+    path: Any, allowed: Any, value: Any
+) -> None:
+    claims = {**at(path, value), "name": "alice"}
+    judged = verdict_of_all(claims, identity_claim="name", claims={path: allowed})
+    good = any(type(value) is type(one) and value == one for one in allowed)
+    assert judged is Reason.INVALID or (good and isinstance(judged, Principal))
+    assert isinstance(judged, Principal) is good
 
 
 @st.composite

@@ -162,6 +162,8 @@ assert_type(internal.value, str)
 proxy = ProxyHeader("x-forwarded-user", secret_header="x-proof", secret=["new", "old"])
 
 cache = VerdictCache(size=100, ttl=10)
+wanted: dict[str, str] = {"token_type": "access"}
+names: list[str] = ["scope", "permissions"]
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
 revocations = Revocations(RedisStore(Redis()), max_token_age=3600)
 limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
@@ -178,6 +180,16 @@ auth = Authenticator(
         JWTVerifier.from_oidc(
             "https://id.example", algorithms=["RS256"], audience=None, ttl=60, leeway=5, cache=cache
         ),
+        JWTVerifier.from_oidc(
+            "https://id.example",
+            algorithms=["RS256"],
+            audience="chat",
+            identity_claim=("user", "id"),
+            claims={"token_use": "access", "azp": {"a", "b"}, ("cnf", "n"): [1, True]},
+            scopes_claim=["scope", ("realm_access", "roles")],
+            required_claims=["exp", ("cnf", "jkt")],
+        ),
+        JWTVerifier("secret", algorithms=["HS256"], claims=wanted, scopes_claim=names),
         TokenIntrospection("https://id.example/ask", client_id="a", client_secret="b", cache_ttl=5),
         APIKeyVerifier({"robot": "sha256:..."}),
         APIKeyVerifier(lookup=find_key),

@@ -138,6 +138,14 @@ OIDC = {
     "observers": OBSERVERS,
 }
 
+CLAIM = Row(["user_id", ("user", "id"), ("sub",)], "text")
+CLAIM_VALUES = [{"a": "b"}, {("a", "b"): {True, 7, "c"}}, {"a": ["b"]}, {"a": frozenset("b")}, {}]
+CLAIMS = {
+    "identity_claim": CLAIM,
+    "claims": Row(CLAIM_VALUES, "{}"),
+    "scopes_claim": Row([*CLAIM.good, ["scope", ("realm_access", "roles")]], "text"),
+}
+
 ROWS: dict[Any, dict[str, Row]] = {
     Authenticator: {
         "verifiers": Row([[nobody], (nobody, nobody)]),
@@ -199,8 +207,8 @@ ROWS: dict[Any, dict[str, Row]] = {
         "audience": NAMES,
         "issuer": NAMES,
         "leeway": SECONDS_OR_NONE_AT_ALL,
-        "required_claims": Row([["exp"], ("exp", "iat")], "[]"),
-        "scopes_claim": TEXT,
+        "required_claims": Row([["exp"], ("exp", "iat"), [("cnf", "jkt")]], "[]"),
+        **CLAIMS,
         "typ": Row([None, "at+jwt"], "None,text"),
         "cache": Row([None, VerdictCache()], "None"),
         "clock": CLOCK,
@@ -211,7 +219,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "client_id": TEXT,
         "client_secret": TEXT,
         "audience": NAMES,
-        "scopes_claim": TEXT,
+        **CLAIMS,
         "include_jwts": BOOL,
         "cache_ttl": SECONDS_OR_NONE_AT_ALL,
         "cache_size": COUNT,
