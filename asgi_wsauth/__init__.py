@@ -39,7 +39,7 @@ from asgi_wsauth.connection.closing import SocketClosed
 from asgi_wsauth.connection.rejection import Rejection
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied, Reason
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Denied, Reason
 from asgi_wsauth.endpoints import TicketEndpoint
 from asgi_wsauth.events import (
     Abandoned,
@@ -86,6 +86,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DAPHNE_CLOSE_CODES",
+    "GRAPHQL_CLOSE_CODES",
     "JWKS",
     "APIKeyVerifier",
     "Abandoned",

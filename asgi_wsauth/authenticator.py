@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal, has_expired
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, Reason, SaidNothing
 from asgi_wsauth.events import Observer, check_observers, log_event, logger
 from asgi_wsauth.loops.timers import within
 from asgi_wsauth.options import (
@@ -38,7 +38,6 @@ from asgi_wsauth.sources.findings import (
     is_ambient,
 )
 from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
-from asgi_wsauth.sources.waiting import SaidNothing
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.chain import Misuse, awaitable, identify
 from asgi_wsauth.verifiers.proxy_header import check_proxies

@@ -2,7 +2,8 @@
 
     Exception
     ├── Denied                  a client is refused, for one `Reason`
-    │   └── InsufficientScope   ... because its principal lacks a scope
+    │   ├── InsufficientScope   ... because its principal lacks a scope
+    │   └── SaidNothing         ... because it sent no first message in time
     └── ValueError
         └── ConfigurationError  an option can't work; raised when a part is built
 
@@ -10,7 +11,7 @@
 sources raise `Denied` and don't know about codes; only the middlewares read the table.
 
 Sources: RFC 6455 sections 7.1.6 and 7.4, RFC 9110 section 15, RFC 6750 section 3, and IANA's
-WebSocket Close Code Number Registry.
+WebSocket Close Code Number Registry; for GraphQL, the GraphQL over WebSocket Protocol.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from asgi_wsauth.options import ConfigurationError, check_count, check_instance,
 __all__ = [
     "ADVICE_BY_CODE",
     "DAPHNE_CLOSE_CODES",
+    "GRAPHQL_CLOSE_CODES",
+    "CloseCodes",
     "Denied",
     "FailsClosed",
     "HTTPAnswer",
     "InsufficientScope",
     "Reason",
+    "SaidNothing",
     "advice",
     "check_close_codes",
+    "close_code",
     "http_refusal",
     "json_answer",
 ]
@@ -218,6 +223,32 @@ class InsufficientScope(Denied):
         return type(self), (self.scopes,)
 
 
+class SaidNothing(Denied):
+    """`Reason.MISSING`, because the client let its time for a first message run out. It counts as a
+    failure of its address, and can have a close code of its own."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.MISSING, detail)
+
+    def __reduce__(self) -> tuple[type[SaidNothing], tuple[str]]:
+        return type(self), (self.detail,)
+
+
+CloseCodes: TypeAlias = Mapping[Reason, int] | Mapping[Reason | type[SaidNothing], int]
+
+GRAPHQL_CLOSE_CODES: Mapping[Reason | type[SaidNothing], int] = {
+    Reason.MISSING: 4401,
+    Reason.MALFORMED: 4400,
+    Reason.INVALID: 4401,
+    Reason.FORBIDDEN: 4403,
+    Reason.ORIGIN: 4403,
+    SaidNothing: 4408,
+}
+"""`close_codes` for `graphql-transport-ws`: its own ones for a bad request, for who is unauthorized
+or forbidden, and for who is too late with `connection_init`. The table's other codes mean to its
+clients what they should: come again with new parameters (4001), later (1013), or not (4004)."""
+
+
 def json_answer(status: int, content: Any) -> HTTPAnswer:
     """An HTTP response with a JSON body, not to be cached."""
     body = json.dumps(content).encode()
@@ -254,7 +285,7 @@ def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer
     return answer
 
 
-def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
+def check_close_codes(close_codes: CloseCodes) -> dict[Reason | type[SaidNothing], int]:
     """The close code of every reason: the table's, overridden by `close_codes`.
 
     Raises:
@@ -267,15 +298,25 @@ def check_close_codes(close_codes: Mapping[Reason, int]) -> dict[Reason, int]:
             "close_codes must be a dict, for example {Reason.EXPIRED: 4401}, got "
             f"{shown(close_codes)}"
         )
+    codes: dict[Reason | type[SaidNothing], int] = {r: r.close_code for r in Reason}
     for reason, code in close_codes.items():
-        if not isinstance(reason, Reason):
+        if not isinstance(reason, Reason) and reason is not SaidNothing:
             raise ConfigurationError(
                 "close_codes must have reasons as its keys, for example Reason.EXPIRED, got "
                 f"{shown(reason)}"
             )
         if type(code) is not int or code not in _SENDABLE:
+            name = reason.name if isinstance(reason, Reason) else reason.__qualname__
             raise ConfigurationError(
                 "close_codes must have codes that an endpoint may send, from 4000 to 4999 at best, "
-                f"got {shown(code)} for {reason.name}"
+                f"got {shown(code)} for {name}"
             )
-    return {reason: close_codes.get(reason, reason.close_code) for reason in Reason}
+        codes[reason] = code
+    return codes
+
+
+def close_code(denied: Denied, close_codes: Mapping[Reason | type[SaidNothing], int]) -> int:
+    """The code for a refusal, of those that `check_close_codes` returned."""
+    if isinstance(denied, SaidNothing) and SaidNothing in close_codes:
+        return close_codes[SaidNothing]
+    return close_codes[denied.reason]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast, get_args
 
@@ -21,7 +21,7 @@ from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 from asgi_wsauth.connection.terms import Terms
-from asgi_wsauth.denial import Denied, Reason, check_close_codes
+from asgi_wsauth.denial import CloseCodes, Denied, check_close_codes, close_code
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.options import (
     ConfigurationError,
@@ -72,6 +72,7 @@ class WebSocketAuthMiddleware:
             is refused over HTTP, with `Retry-After`, so that it stops or slows down.
         close_codes: codes to use in place of the table's, for some reasons. For Daphne:
             `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
+            For GraphQL's clients: `GRAPHQL_CLOSE_CODES`.
         exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
             one segment or a part of it, `/*` at the end for everything below. A path is the one by
             which `app` routes, without `root_path`; where another app might read it otherwise, it
@@ -108,7 +109,7 @@ class WebSocketAuthMiddleware:
         authenticator: Authenticator,
         *,
         rejection: Rejection = "accept_then_close",
-        close_codes: Mapping[Reason, int] = {},
+        close_codes: CloseCodes = {},  # noqa: B006 - never changed
         exclude: Iterable[str] = (),
         only: Iterable[str] | None = None,
         required_scopes: Iterable[str] = (),
@@ -187,6 +188,8 @@ class WebSocketAuthMiddleware:
                     await self.authenticator.within_timeout(claim, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
                 await handshake.stop_watching()
+            if handshake.accepted:
+                await handshake.tell_admitted()
         except BaseException as exc:
             if guard is not None:
                 await self._release(guard)
@@ -272,7 +275,8 @@ class WebSocketAuthMiddleware:
             admission.tell(Abandoned)
             await try_send(handshake.send, _GIVE_UP)
             return
-        scope, terms, code = admission.scope, self._terms, self._terms.close_codes[denied.reason]
+        scope, terms = admission.scope, self._terms
+        code = close_code(denied, terms.close_codes)
         way = ChosenRejection("accept_then_close")
         if not handshake.accepted:
             way = terms.rejections.choose(scope, admission.attempt.presented)
@@ -282,6 +286,7 @@ class WebSocketAuthMiddleware:
         if handshake.client_left:
             await try_send(send, _GIVE_UP)
         elif handshake.accepted:
+            await handshake.tell_refused(denied)
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import iscoroutinefunction
+from typing import Any
 
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_wsauth.connection.closing import PATIENCE, read_on, send_close, try_send
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, Reason, SaidNothing
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.sources import FirstMessage
-from asgi_wsauth.sources.waiting import SaidNothing
+from asgi_wsauth.sources.dialects import without_token
 
 __all__ = ["Handshake", "accepted_scope"]
 
@@ -39,6 +40,7 @@ class Handshake:
     __slots__ = (
         "_cancel",
         "_close_codes",
+        "_first",
         "_read_until",
         "_taken",
         "_watch",
@@ -49,7 +51,12 @@ class Handshake:
         "send",
     )
 
-    def __init__(self, receive: Receive, send: Send, close_codes: Mapping[Reason, int]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        close_codes: Mapping[Reason | type[SaidNothing], int],
+    ) -> None:
         self.receive = receive
         self.send = send
         self._close_codes = close_codes
@@ -57,6 +64,7 @@ class Handshake:
         self.client_left = False
         self.denied: Denied | None = None
         self._taken: list[Message] = []
+        self._first: FirstMessage | None = None  # what it was accepted for
         self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
         self._cancel: Callable[[], None] | None = None
         self._read_until: float | None = None
@@ -130,14 +138,15 @@ class Handshake:
                     "subprotocol": protocols[0] if protocols else None,
                     "headers": [],
                 }
-                self.accepted = True
-                self.client_left = await try_send(self.send, accept) is not None
+                self.accepted, self._first = True, source
+                hello = _said(source.dialect.hello)
+                self.client_left = await try_send(self.send, accept, *hello) is not None
             if not self.client_left and not wait.broken:
                 with wait, anyio.move_on_after(source.timeout):
                     await self._take()
                     message = None if self.client_left else self._taken.pop()
         if message is not None:
-            return source.read(message.get("text"))
+            return self._read(source, message)
         if wait.broken:
             raise Denied(
                 Reason.TOO_MANY_CONNECTIONS, "it made room for a client of another address"
@@ -145,17 +154,38 @@ class Handshake:
         why = f"no {source} within {source.timeout:g} s"
         raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
 
+    def _read(self, source: FirstMessage, message: Message) -> str:
+        """The credential in the first message, which the app gets without it if it is to."""
+        key = "bytes" if message.get("text") is None else "text"
+        said: Any = message.get(key)
+        token = source.read(said)
+        if source.replay:
+            self._taken.append({**message, key: without_token(said, token)})
+        return token
+
+    # What clients of some dialects are told, if they sent their credential in the first message.
+
+    async def tell_admitted(self) -> None:
+        """Tell the client that it was admitted."""
+        if self._first is not None:
+            welcome = _said(self._first.dialect.welcome)
+            self.client_left |= await try_send(self.send, *welcome) is not None
+
+    async def tell_refused(self, denied: Denied) -> None:
+        """Tell the client why it is about to be closed."""
+        if self._first is not None:
+            await try_send(self.send, *_said(self._first.dialect.refusal(denied)))
+
     # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
 
     def app_receive(self) -> Receive:
         """What the app receives with."""
-        if not self._taken:
+        taken = self._taken
+        if not taken:
             return self.receive
-        replay = iter(self._taken)
 
         async def receive() -> Message:
-            message = next(replay, None)
-            return await self.receive() if message is None else message
+            return taken.pop(0) if taken else await self.receive()  # none is kept for longer
 
         return receive
 
@@ -209,6 +239,11 @@ class Handshake:
         """
         if self._read_until is not None and iscoroutinefunction(self.receive):
             await read_on(self.receive, self._read_until)
+
+
+def _said(text: str | None) -> tuple[Message, ...]:
+    """The messages with which a server says that, if it is anything."""
+    return () if text is None else ({"type": "websocket.send", "text": text},)
 
 
 def accepted_scope(scope: Scope, protocols: list[str]) -> Scope:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import Rejections
-from asgi_wsauth.denial import Reason
+from asgi_wsauth.denial import Reason, SaidNothing
 from asgi_wsauth.sources import Source
 
 __all__ = ["Terms"]
@@ -26,7 +26,7 @@ class Terms:
         sources: where a credential may have stood in it.
     """
 
-    close_codes: Mapping[Reason, int]
+    close_codes: Mapping[Reason | type[SaidNothing], int]
     grace: float
     enforce_expiry: bool
     refresh: RefreshMessages | None

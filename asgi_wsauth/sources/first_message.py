@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 
 from starlette.requests import HTTPConnection
@@ -10,7 +9,8 @@ from starlette.types import Scope
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.loops.tasks import Breakable
-from asgi_wsauth.options import check_count, check_seconds
+from asgi_wsauth.options import check_bool, check_count, check_seconds
+from asgi_wsauth.sources.dialects import DialectName, Read, dialect_for, token_in
 from asgi_wsauth.sources.source import check_token
 from asgi_wsauth.sources.subprotocol import offered_subprotocols
 from asgi_wsauth.sources.waiting import WaitingRoom
@@ -19,7 +19,8 @@ __all__ = ["FirstMessage", "token_in"]
 
 
 class FirstMessage:
-    """The client's first message: `{"type": "auth", "token": "..."}`, as text.
+    """The client's first message: `{"type": "auth", "token": "..."}`, as text, or what the clients
+    of another `dialect` send.
 
     A handshake in which no other source finds a credential is accepted, and the client has some
     time to send it. The app sees an ordinary connect afterwards; the subprotocol that it accepts
@@ -30,13 +31,30 @@ class FirstMessage:
     one, or too long, is MALFORMED. While `max_waiting` sockets wait, the address that has the most
     of them gives way for one that has fewer; where there is none, one more is TOO_MANY_CONNECTIONS.
 
+    The dialects:
+
+    - `graphql-transport-ws`: GraphQL's `connection_init`, with `Authorization`, in any case, in its
+      `payload`, and `Bearer` before the token or not. Without it, the client is MISSING. The socket
+      is accepted with `graphql-transport-ws`, or else the older `graphql-ws`, where the client
+      offers it. The server behind waits for that message, too, so set `replay`; and for the codes
+      of that protocol, see `GRAPHQL_CLOSE_CODES`.
+    - `home-assistant`: the client is told `{"type": "auth_required"}`, sends `{"type": "auth",
+      "access_token": "..."}`, and is told `auth_ok`; or `auth_invalid`, before the close, unless it
+      is to try again with the same token.
+    - a function from a message (str, or bytes if it is binary) to the token in it, or None, which
+      is MALFORMED. It may raise `Denied`; whatever else it raises is ERROR.
+
     Args:
         timeout: seconds from the accept to the message.
-        max_size: characters that the message may have.
+        max_size: characters that the message may have, or bytes if it is binary.
         max_waiting: sockets that may be waiting at once, in this process.
         max_waiting_per_client: sockets of one address (of an IPv6 one, its first 64 bits) that may.
             A peer without an address (a Unix socket) has no such limit.
-        subprotocol: what to accept with, where the client offers it.
+        subprotocol: what to accept with, where the client offers it; None for the dialect's own.
+        dialect: what the message is like; None for `{"type": "auth", "token": "..."}`.
+        replay: whether the app gets the message too, without the token, as the first one after its
+            connect. In JSON, the strings that are the token are left out; from other messages, the
+            token is cut out. One that doesn't have it as it is is refused, with ERROR.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -50,12 +68,16 @@ class FirstMessage:
         max_waiting: int = 1_000,
         max_waiting_per_client: int = 20,
         subprotocol: str | None = None,
+        dialect: DialectName | Read | None = None,
+        replay: bool = False,
     ) -> None:
         self.timeout = check_seconds("FirstMessage: timeout", timeout)
         self.max_size = check_count("FirstMessage: max_size", max_size)
+        self.dialect = dialect_for("FirstMessage: dialect", dialect)
+        self.replay = check_bool("FirstMessage: replay", replay)
+        self._subprotocols = self.dialect.subprotocols
         if subprotocol is not None:
-            check_token("FirstMessage: subprotocol", subprotocol, "chat")
-        self._subprotocol = subprotocol
+            self._subprotocols = (check_token("FirstMessage: subprotocol", subprotocol, "chat"),)
         most_each = check_count("FirstMessage: max_waiting_per_client", max_waiting_per_client)
         self._room = WaitingRoom(check_count("FirstMessage: max_waiting", max_waiting), most_each)
 
@@ -76,38 +98,28 @@ class FirstMessage:
 
     def protocols(self, scope: Scope) -> list[str]:
         """What to accept a handshake with: one subprotocol, or none."""
-        return [word for word in offered_subprotocols(scope) if word == self._subprotocol][:1]
+        offered = offered_subprotocols(scope)
+        return [word for word in self._subprotocols if word in offered][:1]
 
-    def read(self, text: str | None) -> str:
-        """The credential in a message; None stands for one that is not text.
+    def read(self, message: str | bytes | None) -> str:
+        """The credential in a message.
 
         Raises:
-            Denied: with `Reason.MALFORMED`.
+            Denied: there is none.
         """
-        if text is None or len(text) > self.max_size:
+        if message is None or len(message) > self.max_size:
             raise Denied(Reason.MALFORMED, f"{self} is not text, or is too long")
-        token = token_in(text, "auth")
+        try:
+            token: object = self.dialect.read(message)
+            if not isinstance(token, (str, type(None))):
+                raise TypeError(f"a dialect found a {type(token).__qualname__}; it must be a str")
+        except Denied:
+            raise
+        except Exception as exc:  # of a user's own function, whose message may quote the client's
+            raise Denied.because(self, exc, may_quote=False) from exc
         if token is None:
             raise Denied(Reason.MALFORMED, f"{self} is another one")
         return token
 
     def __repr__(self) -> str:
         return "first message"
-
-
-def token_in(text: str, kind: str) -> str | None:
-    """The credential in a message `{"type": kind, "token": "..."}`; None for any other message.
-
-    Raises:
-        Denied: with `Reason.MALFORMED`, where it is such a message without one.
-    """
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(message, dict) or message.get("type") != kind:
-        return None
-    token = message.get("token")
-    if not isinstance(token, str):
-        raise Denied(Reason.MALFORMED, f'a message "{kind}" without a token')
-    return token

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.credential import decode_base64url
 from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import check_choice
 from asgi_wsauth.sources.source import (
     Source,
     check_token,
@@ -26,25 +28,39 @@ class Subprotocol:
     `new WebSocket(url, ["bearer", token])`.
 
     The marker stays in the scope, as the last one, and is what the server answers with where the
-    app chooses none of the other protocols; the credential is never echoed. With `prefix`, the form
-    of Kubernetes: one entry, a prefix and the credential in unpadded base64url, beside at least one
-    protocol that can be echoed (RFC 6455 section 4.2.2: a browser drops a connection that echoes
-    none).
+    app chooses none of the other protocols; the credential is never echoed.
+
+    With `prefix`, it is one entry, a prefix and the credential: in unpadded base64url, as
+    Kubernetes and Phoenix have it, or as it is, as OpenAI has it. That entry goes, so there must be
+    at least one other protocol, to answer with (RFC 6455 section 4.2.2: a browser drops a
+    connection that echoes none). Where the app chooses none, it is the first one.
 
     Args:
         marker: the protocol name before the credential, case-sensitive.
-        prefix: for example `base64url.bearer.authorization.k8s.io.`; takes the marker's place.
+        prefix: for example `base64url.bearer.authorization.k8s.io.`, `base64url.bearer.phx.` or
+            `openai-insecure-api-key.`; takes the marker's place.
+        encoding: how the credential is written behind the prefix, `base64url` or `plain`. Behind a
+            marker it is always plain.
 
     Raises:
-        ConfigurationError: the marker or the prefix is no RFC 9110 token.
+        ConfigurationError: the marker or the prefix is no RFC 9110 token, or there is no such
+            encoding.
     """
 
-    def __init__(self, marker: str = "bearer", *, prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        marker: str = "bearer",
+        *,
+        prefix: str | None = None,
+        encoding: Literal["base64url", "plain"] = "base64url",
+    ) -> None:
         check_token("Subprotocol: marker", marker, "bearer")
         if prefix is not None:
             check_token("Subprotocol: prefix", prefix, "base64url.bearer.")
+        check_choice("Subprotocol: encoding", encoding, ("base64url", "plain"))
         self.marker = marker if prefix is None else None
         self.prefix = prefix
+        self._is_encoded = encoding == "base64url"
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         offered = offered_subprotocols(conn.scope)
@@ -57,7 +73,8 @@ class Subprotocol:
             return found[0]
         if len(offered) == 1:
             raise Denied(Reason.MALFORMED, f"{self} alone: nothing else is offered to answer with")
-        return self._decoded(found[0][len(self.prefix) :])
+        value = found[0][len(self.prefix) :]
+        return self._decoded(value) if self._is_encoded else value or None
 
     def redact(self, scope: Scope, /) -> None:
         offered = offered_subprotocols(scope)

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import Denied, Reason, SaidNothing
 from asgi_wsauth.loops.tasks import Breakable
 from asgi_wsauth.scope.addresses import share_of
 
 __all__ = ["SaidNothing", "WaitingRoom"]
-
-
-class SaidNothing(Denied):
-    """A client let its time for a first message run out. It counts as a failure of its address."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(Reason.MISSING, detail)
-
-    def __reduce__(self) -> tuple[type[SaidNothing], tuple[str]]:
-        return type(self), (self.detail,)
 
 
 class WaitingRoom:

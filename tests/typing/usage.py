@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,
+    GRAPHQL_CLOSE_CODES,
     JWKS,
     APIKeyVerifier,
     Authentication,
@@ -130,6 +132,19 @@ class PathSegment:
 
 
 verifier: Verifier = legacy_session
+
+
+def auth_token(message: str | bytes) -> str | None:
+    """For clients that send it in `connectionParams` under another name."""
+    payload = json.loads(message).get("payload") or {}
+    return payload.get("authToken")
+
+
+first_messages = [
+    FirstMessage(dialect="graphql-transport-ws", replay=True),
+    FirstMessage(dialect="home-assistant"),
+    FirstMessage(dialect=auth_token, replay=True, subprotocol="graphql-transport-ws"),
+]
 source: Source = PathSegment()
 store: TicketStore = Shared()
 revoked: RevocationStore = Shared()
@@ -206,6 +221,7 @@ auth = Authenticator(
         Cookie("login"),
         proxy,
         Subprotocol(),
+        Subprotocol(prefix="openai-insecure-api-key.", encoding="plain"),
         FirstMessage(timeout=5, max_size=1000, max_waiting=10, subprotocol="chat.v1"),
         PathSegment(),
     ],
@@ -250,6 +266,10 @@ codes: Mapping[Reason, int] = {Reason.EXPIRED: 4401}
 as_starlette: ASGIApp = WebSocketAuthMiddleware(starlette_app, auth, close_codes=codes)
 as_asgiref: ASGI3Application = WebSocketAuthMiddleware(
     asgiref_app, auth, close_codes=DAPHNE_CLOSE_CODES, rejection="http_response"
+)
+of_graphql = WebSocketAuthMiddleware(starlette_app, auth, close_codes=GRAPHQL_CLOSE_CODES)
+changed = WebSocketAuthMiddleware(
+    starlette_app, auth, close_codes={**GRAPHQL_CLOSE_CODES, Reason.EXPIRED: 4401}
 )
 starlette = Starlette(middleware=[Middleware(WebSocketAuthMiddleware, authenticator=auth)])
 starlette.add_middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/public/*"])

@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 from cases import cases
 
-from asgi_wsauth import DAPHNE_CLOSE_CODES, ConfigurationError, Denied, Reason
-from asgi_wsauth.denial import InsufficientScope, advice, check_close_codes, http_refusal
+from asgi_wsauth import (
+    DAPHNE_CLOSE_CODES,
+    GRAPHQL_CLOSE_CODES,
+    ConfigurationError,
+    Denied,
+    Reason,
+)
+from asgi_wsauth.denial import (
+    InsufficientScope,
+    SaidNothing,
+    advice,
+    check_close_codes,
+    close_code,
+    http_refusal,
+)
 
 # Written out once more, and not read from the enum: a client's code depends on every one of these.
 TABLE = {
@@ -271,6 +284,39 @@ class TestDaphne:
     def test_daphne_can_send_every_one(self, reason: Reason) -> None:
         """autobahn, below Daphne, refuses to send anything but 1000 and 3000 to 4999."""
         assert 3000 <= check_close_codes(DAPHNE_CLOSE_CODES)[reason] <= 4999
+
+
+class TestGraphQL:
+    def test_the_codes_are_those_of_its_protocol(self) -> None:
+        """In part, 4400 plus what the status of the table has above 400."""
+        codes = check_close_codes(GRAPHQL_CLOSE_CODES)
+        changed = {reason: code for reason, code in codes.items() if code >= 4400}
+        assert changed == {**GRAPHQL_CLOSE_CODES}
+        assert changed.pop(SaidNothing) == 4408
+        for reason, code in changed.items():
+            assert isinstance(reason, Reason)
+            assert code == 4000 + reason.http_status
+
+    @cases(
+        ("close_codes", "code"),
+        [({}, 1008), ({Reason.MISSING: 4401}, 4401), (GRAPHQL_CLOSE_CODES, 4408)],
+    )
+    def test_who_says_nothing_is_missing_and_may_have_a_code_of_its_own(
+        self, close_codes: Any, code: int
+    ) -> None:
+        codes = check_close_codes(close_codes)
+        assert close_code(SaidNothing("late"), codes) == code
+        assert close_code(Denied(Reason.MISSING), codes) == codes[Reason.MISSING]
+
+    def test_that_code_is_checked_too(self) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"^close_codes must .* got 99 for SaidNothing"
+        ):
+            check_close_codes({SaidNothing: 99})
+
+    @cases("code", [4400, 4401, 4403, 4408])
+    def test_without_a_phrase_they_say_the_same_as_the_tables(self, code: int) -> None:
+        assert advice(code) == "stop"
 
 
 @cases("retry_after", [float("inf"), float("nan"), -float("inf")])

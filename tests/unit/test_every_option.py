@@ -23,6 +23,7 @@ from handshakes import SECRET, App
 
 import asgi_wsauth
 from asgi_wsauth import (
+    GRAPHQL_CLOSE_CODES,
     JWKS,
     APIKeyVerifier,
     Authenticator,
@@ -106,6 +107,9 @@ async def nobody(credential: Any, conn: Any) -> None: ...
 async def find_key(digest: str) -> None: ...
 
 
+def token_of(message: str | bytes) -> str | None: ...
+
+
 STORE = MemoryStore()
 AUTH = Authenticator([nobody])
 ALICE = Principal("alice")
@@ -166,7 +170,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "app": Row([App()]),
         "authenticator": Row([AUTH]),
         "rejection": Row(["accept_then_close", "http_response", "close", "auto"]),
-        "close_codes": Row([{Reason.EXPIRED: 4401}], "{}"),
+        "close_codes": Row([{Reason.EXPIRED: 4401}, GRAPHQL_CLOSE_CODES], "{}"),
         "exclude": PATHS,
         "only": Row([None, ["/ws"]], "None"),
         "required_scopes": LIST_OF_SCOPES,
@@ -193,13 +197,19 @@ ROWS: dict[Any, dict[str, Row]] = {
     QueryParam: {"name": TEXT},
     Header: {"name": WORD, "scheme": WORD_OR_NONE},
     Cookie: {"name": WORD},
-    Subprotocol: {"marker": WORD, "prefix": WORD_OR_NONE},
+    Subprotocol: {
+        "marker": WORD,
+        "prefix": WORD_OR_NONE,
+        "encoding": Row(["base64url", "plain"]),
+    },
     FirstMessage: {
         "timeout": SECONDS,
         "max_size": COUNT,
         "max_waiting": COUNT,
         "max_waiting_per_client": COUNT,
         "subprotocol": WORD_OR_NONE,
+        "dialect": Row([None, "graphql-transport-ws", "home-assistant", token_of], "None"),
+        "replay": BOOL,
     },
     JWTVerifier: {
         "key": Row([SECRET, SECRET.encode(), [SECRET]]),

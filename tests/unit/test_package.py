@@ -36,7 +36,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "sources": (
             "where a credential travels",
-            "source waiting query_param header cookie subprotocol first_message __init__ "
+            "source waiting query_param header cookie subprotocol dialects first_message __init__ "
             "origins findings",
         ),
         "stores": (

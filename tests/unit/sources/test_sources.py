@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_plus
 
 import pytest
 from cases import cases
-from handshakes import App, authenticator, bearer, drive, mint, nobody, websocket
+from handshakes import App, Knows, authenticator, bearer, drive, mint, nobody, websocket
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -713,6 +713,12 @@ class TestSubprotocolPrefix:
     def test_what_it_decodes_to_is_visible_ascii(self, value: str) -> None:
         assert decided(self.SOURCE, websocket(subprotocols=["chat", k8s(value)])) is MALFORMED
 
+    def test_phoenix_has_a_prefix_of_its_own(self) -> None:
+        source = Subprotocol(prefix="base64url.bearer.phx.", encoding="base64url")
+        scope = websocket(subprotocols=["phoenix", "base64url.bearer.phx.ZXlKLmV5Si54LV8"])
+        assert extract(source, scope) == "eyJ.eyJ.x-_"
+        assert redacted(source, scope)["subprotocols"] == ["phoenix"]
+
     def test_an_empty_one_counts_as_none(self) -> None:
         scope = websocket(subprotocols=["chat", K8S])
         assert extract(self.SOURCE, scope) is None
@@ -722,6 +728,65 @@ class TestSubprotocolPrefix:
     def test_what_is_no_protocol_name_is_refused(self, prefix: str) -> None:
         with pytest.raises(ConfigurationError, match="Subprotocol: prefix"):
             Subprotocol(prefix=prefix)
+
+
+OPENAI = "openai-insecure-api-key."
+
+
+class TestSubprotocolAsItIs:
+    SOURCE = Subprotocol(prefix=OPENAI, encoding="plain")
+
+    @cases(
+        ("offered", "found", "left"),
+        [
+            (
+                ["realtime", f"{OPENAI}sk-proj-a_b.C", "openai-beta.realtime-v1"],
+                "sk-proj-a_b.C",
+                ["realtime", "openai-beta.realtime-v1"],
+            ),
+            ([f"{OPENAI}sk-a", "realtime"], "sk-a", ["realtime"]),
+            (["realtime", f"{OPENAI}YWJj"], "YWJj", ["realtime"]),  # which is not decoded
+            (["realtime", OPENAI], None, ["realtime"]),
+            (["realtime"], None, ["realtime"]),
+            ([f"{OPENAI}sk-a"], MALFORMED, []),
+            (["realtime", f"{OPENAI}sk-a", f"{OPENAI}sk-a"], MALFORMED, ["realtime"]),
+        ],
+    )
+    def test_finds_one_entry_as_it_is_and_leaves_the_others(
+        self, offered: list[str], found: str | Reason | None, left: list[str]
+    ) -> None:
+        scope = websocket(subprotocols=offered)
+        assert extract(self.SOURCE, scope) == found
+        redacted(self.SOURCE, scope)
+        assert scope["subprotocols"] == left
+        assert choose_subprotocol(scope, [self.SOURCE]) == (left[0] if left else None)
+        assert OPENAI.encode() not in b"".join(values(scope, "sec-websocket-protocol"))
+
+    @pytest.mark.anyio
+    @cases("chosen", [None, "openai-beta.realtime-v1"])
+    @cases("key", ["sk-a", "unknown"])
+    async def test_the_answer_is_the_apps_choice_or_the_first_other_one(
+        self, chosen: str | None, key: str
+    ) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept", "subprotocol": chosen})
+
+        auth = authenticator(Knows(**{"sk-a": Principal("alice")}), sources=[self.SOURCE])
+        offered = [f"{OPENAI}{key}", "realtime", "openai-beta.realtime-v1"]
+        scope = websocket(subprotocols=offered)
+        outcome = await drive(WebSocketAuthMiddleware(app, auth), scope)
+        expected = "realtime" if key == "unknown" else chosen or "realtime"
+        assert outcome.sent[0]["subprotocol"] == expected
+
+    def test_a_marker_has_one_form(self) -> None:
+        scope = websocket(subprotocols=["bearer", "YWJj"])
+        for encoding in ("plain", "base64url"):
+            assert extract(Subprotocol(encoding=encoding), scope) == "YWJj"  # type: ignore[arg-type]
+
+    def test_there_is_no_third_encoding(self) -> None:
+        encoding: Any = "hex"
+        with pytest.raises(ConfigurationError, match=r"^Subprotocol: encoding must be one of"):
+            Subprotocol(prefix=OPENAI, encoding=encoding)
 
 
 class TestSubprotocolsOfServers:
