@@ -255,11 +255,15 @@ class Authenticator:
         attempt.principal, attempt.verifier = principal, verifier
         if self.revocations is not None:  # 6
             await self.revocations.check(principal)
+            if credential.note is not None:
+                credential.note("revocations", "it was not revoked")
         if self.load_user is None:  # 7
             return Authentication(principal, principal, credential)
         user = await awaitable("load_user", self.load_user(principal, conn))
         if user is None:
             raise Denied(Reason.REVOKED, "load_user returned None")
+        if credential.note is not None:
+            credential.note("load_user", f"a {type(user).__qualname__}")
         return Authentication(principal, user, credential)
 
     def within_timeout(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.authentication import BaseUser
 
@@ -25,6 +25,7 @@ __all__ = [
     "INTERNAL",
     "TICKET",
     "Credential",
+    "Note",
     "Principal",
     "bare_name",
     "decode_base64url",
@@ -37,6 +38,10 @@ TICKET, INTERNAL, API_KEY = "wst_", "wsi_", "wsk_"
 """Prefixes of the credentials that this package makes, which tell them apart."""
 
 
+Note: TypeAlias = Callable[[str, str], None]
+"""Takes the name of a check, and what it found: `note("aud", "its aud is 'chat'")`."""
+
+
 class Credential:
     """What a client presented, and where it was found.
 
@@ -46,7 +51,11 @@ class Credential:
         value: the credential itself, 1 to `max_token_size` characters of visible ASCII.
         source: where it was found, for example `query parameter token`.
         hints: notes by verifiers that didn't claim it, for the log.
+        note: None, but while `asgi-wsauth check-token` examines a credential: then, what is told of
+            each check that it passes, and of what was found, without the credential.
     """
+
+    note: Note | None = None
 
     def __init__(self, value: str, source: str = "") -> None:
         if not isinstance(value, str):

@@ -13,7 +13,7 @@ from asgi_wsauth.options import ConfigurationError, check_instance, check_list, 
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 from asgi_wsauth.verifiers.proxy_header import ProxyHeader
 
-__all__ = ["HIDDEN", "RedactCredentials", "scrubbed"]
+__all__ = ["HIDDEN", "RedactCredentials", "hidden", "scrubbed"]
 
 HIDDEN = "[redacted]"
 
@@ -120,6 +120,13 @@ _SHAPE = re.compile(
     r"(?:eyJ[\w-]++\.[\w-]*+\.[\w-]*+|ws[tik]_[\w-]{16,})",
     re.IGNORECASE,
 )
+
+
+def hidden(text: str) -> str:
+    """`text` without what shows by its shape that it is a credential."""
+    return _SHAPE.sub(_hide, text)
+
+
 _ESCAPED_RUN = re.compile(r"(?<![\w.~%-])[\w.~-]*+%[\w.~%-]{16,}")
 
 

@@ -1,12 +1,14 @@
 """The command line: `python -m asgi_wsauth`, or `asgi-wsauth`.
 
-    probe    shows what clients get from a running endpoint, and what is wrong with it
-    explain  says what a close code means, and what a client should do
-    key      makes an API key and its digest
-    token    makes a short-lived JWT for tests
+    probe        shows what clients get from a running endpoint, and what is wrong with it
+    check-token  says what an app makes of a token, check by check, and why
+    explain      says what a close code means, and what a client should do
+    key          makes an API key and its digest
+    token        makes a short-lived JWT for tests
 
-Exit codes: 0 nothing found; 1 `probe` found a client admitted that must be refused; 2 a wrong
-command, or no endpoint; 3 `probe` found only other problems, such as a lost close code.
+Exit codes: 0 nothing found, or the token is admitted; 1 `probe` found a client admitted that must
+be refused, or the token is refused; 2 a wrong command, no endpoint or no authenticator; 3 `probe`
+found only other problems, such as a lost close code.
 
 Secrets come from the environment or a file, never from the arguments, which every user of the
 machine can read. `probe` needs the extra `cli`.
@@ -16,49 +18,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from jwt.algorithms import get_default_algorithms
 
+from asgi_wsauth.cli.check_token import check_token, check_token_arguments
+from asgi_wsauth.cli.codes import explained
+from asgi_wsauth.cli.secrets import Parser, read_secret, secret_arguments, visible
 from asgi_wsauth.cli.target import Carrier, Kind, Target
 from asgi_wsauth.credential import API_KEY, new_secret
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
 from asgi_wsauth.options import ConfigurationError, check_seconds, needs_extra
+from asgi_wsauth.redaction import hidden
 from asgi_wsauth.sources import Header, QueryParam, Subprotocol
 from asgi_wsauth.testing import make_jwt
 from asgi_wsauth.verifiers.keys import CANNOT_LOAD, why_unusable
 
 __all__ = ["main"]
-
-_NAMES = {
-    # IANA's WebSocket Close Code Number Registry
-    1000: "normal closure",
-    1001: "going away",
-    1002: "protocol error",
-    1003: "unsupported data",
-    1005: "no code received",
-    1006: "abnormal closure: no close was received, or the handshake got an HTTP response",
-    1007: "invalid payload data",
-    1008: "policy violation",
-    1009: "message too big",
-    1010: "extension expected",
-    1011: "internal error",
-    1012: "service restart",
-    1013: "try again later",
-    1014: "bad gateway",
-    1015: "TLS handshake failed",
-    3000: "unauthorized",
-    3003: "forbidden",
-    3008: "timeout",
-}
-_RANGES = ((3000, "reserved"), (4000, "registered with IANA"), (5000, "private use"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see above. A wrong argument raises `SystemExit(2)`, as argparse does.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.run is check_token:  # among them may be the token
+        parser.error(f"unrecognized arguments; if one is a token: {visible('token')}")
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(args.run(args))
     except ConfigurationError as exc:
@@ -80,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(why: str) -> int:
-    print(f"asgi-wsauth: {why}", file=sys.stderr)
+    print(f"asgi-wsauth: {hidden(why)}", file=sys.stderr)
     return 2
 
 
@@ -88,20 +73,23 @@ def _fail(why: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "asgi-wsauth",
-        description="Authentication for WebSockets: probe endpoints, explain close codes.",
+        description="Authentication for WebSockets: probe endpoints, check tokens, explain "
+        "close codes.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(run=run)
         return added
 
     _probe_arguments(
         command("probe", _probe, "show what clients get from a running endpoint, and what is wrong")
     )
+    examine = "say what an app makes of a token, check by check, and why"
+    check_token_arguments(command("check-token", check_token, examine))
     explain = command(
         "explain", _explain, "say what a close code means, and what a client should do"
     )
@@ -110,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     key = command("key", _key, "make an API key (to stdout) and its digest (to stderr)")
     key.add_argument("--json", action="store_true", help="print both to stdout, as JSON")
     token = command("token", _token, "make a short-lived JWT for tests")
-    _secret_arguments(token, "key", "the key that signs it", required=True)
+    secret_arguments(token, "key", "the key that signs it", required=True)
     _claims_arguments(token)
     token.add_argument("--subject", default="alice", help="(default: alice)")
     token.add_argument("--scope", action="append", default=[], help="may be given several times")
@@ -125,12 +113,10 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
         "2 a wrong command, or no endpoint, 3 only other problems were found."
     )
     probe.add_argument("url", metavar="URL", help="such as ws://127.0.0.1:8000/ws")
-    _secret_arguments(
+    secret_arguments(
         probe, "token", "a valid token, for everything that can't be tested without one"
     )
-    _secret_arguments(
-        probe, "key", "the key that signs the endpoint's JWTs, to make an expired one"
-    )
+    secret_arguments(probe, "key", "the key that signs the endpoint's JWTs, to make an expired one")
     _claims_arguments(probe)
     where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
     for kind, name, default, text in (
@@ -166,25 +152,6 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
     probe.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-class _Visible(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **more: Any) -> NoReturn:
-        parser.error(
-            "every user of this machine can read the arguments, and they stay in the shell's "
-            f"history; use --{self.dest}-env NAME, or --{self.dest}-file FILE (- for stdin)"
-        )
-
-
-def _secret_arguments(
-    parser: argparse.ArgumentParser, what: str, text: str, *, required: bool = False
-) -> None:
-    group = parser.add_argument_group(text).add_mutually_exclusive_group(required=required)
-    group.add_argument(
-        f"--{what}-env", metavar="NAME", help="read it from this environment variable"
-    )
-    group.add_argument(f"--{what}-file", metavar="FILE", help="read it from this file; - for stdin")
-    group.add_argument(f"--{what}", action=_Visible, help=argparse.SUPPRESS)
-
-
 def _claims_arguments(parser: argparse.ArgumentParser) -> None:
     known = sorted(set(get_default_algorithms()) - {"none"})
     parser.add_argument(
@@ -212,32 +179,6 @@ def _close_code(text: str) -> int:
     return int(text)
 
 
-def _secret(args: argparse.Namespace, what: str) -> str | None:
-    """The secret that --WHAT-env or --WHAT-file names; None if neither is given.
-
-    Raises:
-        ConfigurationError: it is empty, or can't be read.
-    """
-    name, file = (getattr(args, f"{what}_{place}") for place in ("env", "file"))
-    if file is not None:
-        place, text = f"--{what}-file {file}", _read(file)
-    elif name is not None:
-        place, text = f"--{what}-env {name}", os.environ.get(name, "")
-    else:
-        return None
-    if not text.strip():
-        raise ConfigurationError(f"{place}: not set, or empty")
-    return text.strip()
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "not a text file"
-        raise ConfigurationError(f"{file}: {why}") from exc
-
-
 # The commands.
 
 
@@ -257,7 +198,7 @@ def _token(args: argparse.Namespace) -> int:
     print(
         _signed(
             args,
-            _secret(args, "key"),
+            read_secret(args, "key"),
             identity=args.subject,
             expires_in=check_seconds("--seconds", args.seconds, least=-1e9),
             scopes=args.scope,
@@ -291,19 +232,7 @@ def _signed(args: argparse.Namespace, key: Any, **more: Any) -> str:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    code, phrase = args.code, args.reason
-    print(f"{code}: {_NAMES.get(code) or next(text for end, text in _RANGES if code < end)}")
-    if phrase in {reason.phrase for reason in Reason}:
-        print(f"{phrase}: a reason of asgi-wsauth; it takes precedence over the code")
-    elif phrase:
-        print("The reason is not one of asgi-wsauth's, so the code decides.")
-    else:
-        on_daphne = {reason for reason, other in DAPHNE_CLOSE_CODES.items() if code == other}
-        for reason in Reason:
-            if reason.close_code == code or reason in on_daphne:
-                where = ", on Daphne" if reason in on_daphne else ""
-                print(f"  for {reason.phrase}{where}: {reason.advice}")
-    print(f"The client should: {advice(code, phrase)}")
+    print(*explained(args.code, args.reason), sep="\n")
     return 0
 
 
@@ -322,10 +251,10 @@ def _probe(args: argparse.Namespace) -> int:
         timeout=check_seconds("--timeout", args.timeout),
         patience=check_seconds("--patience", args.patience),
     )
-    key = _secret(args, "key")
+    key = read_secret(args, "key")
     return run(
         target,
-        token=_secret(args, "token"),
+        token=read_secret(args, "token"),
         expired=_signed(args, key, expires_in=-3600) if key else None,
         claims=_claims(args),
         as_json=args.json,

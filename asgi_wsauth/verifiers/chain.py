@@ -30,9 +30,14 @@ async def identify(
         Denied: a verifier refuses it, or none of them recognises it (`Reason.INVALID`).
         Misuse: a verifier returned something else than a principal or None.
     """
+    note = credential.note
     for verifier in verifiers:
+        if note is not None:
+            note("verifier", repr(verifier))
         principal = await awaitable(verifier, verifier(credential, conn))
         if principal is None:
+            if note is not None:
+                note("not mine", "")
             continue
         if not isinstance(principal, Principal):
             kind = type(principal).__qualname__

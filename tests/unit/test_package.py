@@ -76,7 +76,10 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "redis": ("RedisStore", ""),
         "contrib": ("observers: Prometheus, OpenTelemetry", "__init__ prometheus opentelemetry"),
-        "cli": ("the command line", "target probe findings report __init__"),
+        "cli": (
+            "the command line",
+            "secrets codes loading check_token target probe findings report __init__",
+        ),
     },
     {"__main__": ("runs the command line", "")},
 ]

@@ -211,6 +211,16 @@ def test_what_is_no_close_code(code: str, capsys: pytest.CaptureFixture[str]) ->
     assert "1000 to 4999" in refused(capsys, "explain", code) or code == "-1"
 
 
+def test_an_argument_too_many_is_named_unless_it_looks_like_a_credential(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    token = jwt.encode({"sub": "alice"}, SECRET)
+    err = refused(capsys, "explain", "4001", "token_expired", "again", token, f"--x={token}")
+    assert err.endswith("error: unrecognized arguments: again [redacted] --x=[redacted]\n")
+    assert "invalid choice: '[redacted]'" in refused(capsys, token)
+    assert "[redacted]: No such file" in refused(capsys, "token", "--key-file", token)
+
+
 # probe, as far as it doesn't probe
 
 URL = "ws://127.0.0.1:1/"
@@ -291,7 +301,7 @@ def test_ctrl_c_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["token", "--key-file", "-"]) == 130
 
 
-@cases("command", ["", "probe", "explain", "key", "token"])
+@cases("command", ["", "probe", "check-token", "explain", "key", "token"])
 def test_it_says_how_it_is_used(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main([command, "--help"] if command else ["--help"])

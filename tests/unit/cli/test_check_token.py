@@ -1,0 +1,581 @@
+"""`check-token`: the authenticator's own verdict, and what each check found on the way there."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from cases import cases
+from handshakes import NOW, SECRET, App, Knows, authenticator, jwt_verifier, mint, nobody
+from issuer import Issuer, issuing
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth import (
+    JWKS,
+    APIKeyVerifier,
+    Authenticator,
+    Credential,
+    Denied,
+    FailureThrottle,
+    HTTPAuthMiddleware,
+    MemoryStore,
+    Principal,
+    Reason,
+    Revocations,
+    Tickets,
+    TokenIntrospection,
+    WebSocketAuthMiddleware,
+)
+from asgi_wsauth.cli import main
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+ISS = "https://id.example"
+
+
+@pytest.fixture(scope="module")
+def an_issuer() -> Iterator[Issuer]:
+    with issuing() as issuer:
+        issuer.add_key("1")
+        issuer.keep()
+        yield issuer
+
+
+@pytest.fixture
+def issuer(an_issuer: Issuer) -> Issuer:
+    an_issuer.clear()
+    return an_issuer
+
+
+def installed(monkeypatch: Patch, **names: Any) -> None:
+    """An app's module, `chat`, with these names in it."""
+    module = ModuleType("chat")
+    vars(module).update(names)
+    monkeypatch.setitem(sys.modules, "chat", module)
+
+
+def checked(
+    monkeypatch: Patch,
+    capsys: Capture,
+    token: str,
+    *options: str,
+    place: str = "chat:auth",
+    **names: Any,
+) -> tuple[int, str]:
+    """The exit code and what is printed, which has no piece of the token."""
+    if names:
+        installed(monkeypatch, **names)
+    monkeypatch.setenv("TOKEN", token)
+    capsys.readouterr()
+    code = main(["check-token", place, "--token-env", "TOKEN", *options])
+    out, err = capsys.readouterr()
+    assert pieces(token, out + err) == []
+    assert err == ""
+    return code, out
+
+
+def pieces(token: str, text: str) -> list[str]:
+    """What stands in a text of a token: pieces of eight characters."""
+    every = (part[start : start + 8] for part in token.split(".") for start in range(len(part) - 7))
+    return [piece for piece in every if piece in text]
+
+
+def last(out: str) -> str:
+    """The line with the verdict."""
+    (line,) = [line for line in out.splitlines() if line.startswith(("ADMITTED", "REFUSED"))]
+    return line
+
+
+# The verdict
+
+
+def test_an_admitted_token(monkeypatch: Patch, capsys: Capture) -> None:
+    token = mint(iss=ISS, scope="chat:read chat:write")
+    code, out = checked(monkeypatch, capsys, token, auth=authenticator(jwt_verifier(issuer=ISS)))
+    assert code == 0
+    assert out.splitlines()[0] == (
+        f"credential {Credential(token).fingerprint}: a JWT, whose header says alg 'HS256', "
+        "typ 'JWT'"
+    )
+    assert out.endswith(
+        f"ADMITTED: 'alice' of {ISS}, by jwt\n"
+        "  scopes   chat:read chat:write\n"
+        "  ends     2027-01-15 08:05:30 UTC, in 330 s\n"
+    )
+
+
+def test_a_refused_token_and_what_its_client_gets(monkeypatch: Patch, capsys: Capture) -> None:
+    code, out = checked(monkeypatch, capsys, mint(exp=int(NOW) - 31), auth=authenticator())
+    assert code == 1
+    assert out.endswith(
+        "REFUSED: since 1 s\n"
+        "\n"
+        "HTTP status 401, or close code\n"
+        "4001: private use\n"
+        "token_expired: a reason of asgi-wsauth; it takes precedence over the code\n"
+        "The client should: refresh\n"
+    )
+
+
+async def drops(principal: Principal, conn: HTTPConnection) -> None:
+    """A `load_user` that knows nobody."""
+
+
+async def breaks(principal: Principal, conn: HTTPConnection) -> None:
+    raise KeyError(f"no row for {principal.identity}")
+
+
+async def quotes(credential: Credential, conn: HTTPConnection) -> Principal:
+    """A verifier that tells everybody."""
+    print("it came with", credential.value)
+    print("or rather", credential.value[:60], file=sys.stderr)
+    raise ValueError(f"what is {credential.value}?")
+
+
+async def warns(credential: Credential, conn: HTTPConnection) -> Principal:
+    raise Denied(Reason.THROTTLED, f"not {credential.value[5:90]} again", retry_after=7)
+
+
+REFUSALS: list[tuple[Reason, Callable[[], Authenticator], str, str]] = [
+    # as the decision goes
+    (Reason.MALFORMED, authenticator, "a b", "it has characters that no credential has"),
+    (Reason.MALFORMED, authenticator, "a" * 9000, "too long: 9000 characters"),
+    (Reason.INVALID, authenticator, "x" * 20, "no verifier recognised the credential"),
+    (Reason.INVALID, authenticator, mint("y" * 32), "no key verifies its signature"),
+    (Reason.INVALID, authenticator, mint(aud="web"), "its aud is 'web', but no audience= is set"),
+    (Reason.INVALID, authenticator, mint(sub=None), "sub"),
+    (Reason.INVALID, authenticator, mint(exp=None), "exp"),
+    (Reason.INVALID, authenticator, mint(nbf=NOW + 60), "it is not valid yet"),
+    (Reason.INVALID, authenticator, mint(scope=7), "its scope is neither a string nor a list"),
+    (Reason.INVALID, authenticator, mint(events={}), "it is a Security Event Token"),
+    (
+        Reason.INVALID,
+        authenticator,
+        mint(headers={"typ": "logout+jwt"}),
+        "its typ is not that of a login",
+    ),
+    (
+        Reason.INVALID,
+        lambda: authenticator(jwt_verifier(algorithms=["HS512"], key=SECRET * 2)),
+        mint(),
+        "its alg is not among the algorithms",
+    ),
+    (
+        Reason.INVALID,
+        lambda: authenticator(jwt_verifier(issuer=ISS), jwt_verifier(issuer=f"{ISS}/")),
+        mint(iss="https://other.example"),
+        "its iss is 'https://other.example', where 'https://id.example' is wanted; its iss",
+    ),
+    (Reason.EXPIRED, authenticator, mint(exp=int(NOW) - 90), "since 60 s"),
+    (Reason.REVOKED, lambda: authenticator(load_user=drops), mint(), "load_user returned None"),
+    (Reason.ERROR, lambda: authenticator(load_user=breaks), mint(), "the decision: KeyError"),
+    (Reason.ERROR, lambda: authenticator(quotes), mint(), "the decision: ValueError"),
+    (
+        Reason.THROTTLED,
+        lambda: authenticator(warns),
+        mint(),
+        "not [redacted].[redacted].[redacted] again",
+    ),
+    (
+        Reason.INVALID,
+        lambda: authenticator(Tickets(MemoryStore())),
+        "wst_" + "a1b2c3d4" * 5 + "a1b",
+        "the ticket is unknown in <MemoryStore",
+    ),
+]
+
+
+@cases("reason, make, token, why", REFUSALS)
+def test_every_refusal_says_why(
+    reason: Reason,
+    make: Callable[[], Authenticator],
+    token: str,
+    why: str,
+    monkeypatch: Patch,
+    capsys: Capture,
+) -> None:
+    installed(monkeypatch, auth=make())
+    monkeypatch.setenv("TOKEN", token)
+    assert main(["check-token", "chat:auth", "--token-env", "TOKEN"]) == 1
+    out, err = capsys.readouterr()
+    assert pieces(token, out + err) == []
+    assert last(out).startswith(f"REFUSED: {why}") or why in last(out)
+    assert f"\nHTTP status {reason.http_status}, or close code\n{reason.close_code}: " in out
+    assert out.endswith(f"The client should: {reason.advice}\n")
+
+
+def test_a_token_is_refused_by_what_broke_and_that_is_named(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    _, out = checked(monkeypatch, capsys, mint(), auth=authenticator(load_user=breaks))
+    assert "  KeyError in breaks at cli/test_check_token.py:" in out
+    assert ": 'no row for alice'\n" in out
+
+
+def test_when_it_may_work_again(monkeypatch: Patch, capsys: Capture) -> None:
+    _, out = checked(monkeypatch, capsys, mint(), auth=authenticator(warns))
+    assert "  it may work in 7 s\n" in out
+
+
+# Which verifier takes it
+
+
+def test_each_verifier_that_was_asked_is_named_and_no_other(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    auth = authenticator(
+        jwt_verifier(issuer=ISS), nobody, APIKeyVerifier({"billing": SECRET}), jwt_verifier()
+    )
+    code, out = checked(monkeypatch, capsys, SECRET, auth=auth)
+    assert code == 0
+    asked = [line for line in out.splitlines()[1:] if not line.startswith("ADMITTED")]
+    assert asked[:5] == [
+        "<JWTVerifier HS256>",
+        "      not this verifier's",
+        repr(nobody),
+        "      not this verifier's",
+        "<APIKeyVerifier ['billing']>",
+    ]
+    assert out.count("JWTVerifier") == 1
+    assert last(out) == "ADMITTED: 'billing', by api_key"
+    assert "  ends     never\n" in out
+
+
+def test_a_verifier_that_passes_a_token_on_says_why(monkeypatch: Patch, capsys: Capture) -> None:
+    auth = authenticator(jwt_verifier(issuer=ISS), jwt_verifier(issuer="https://b"))
+    _, out = checked(monkeypatch, capsys, mint(iss="https://b"), auth=auth)
+    assert f"      its iss is 'https://b', where '{ISS}' is wanted\n      not this" in out
+
+
+def test_what_the_authenticator_does_after_its_verifiers(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    async def load_user(principal: Principal, conn: HTTPConnection) -> Path:
+        return Path("alice")
+
+    options: Any = {"revocations": Revocations(MemoryStore()), "load_user": load_user}
+    _, out = checked(monkeypatch, capsys, mint(), auth=authenticator(**options))
+    assert "\nok  revocations it was not revoked\nok  load_user   a " in out
+
+
+def test_a_throttle_neither_counts_it_nor_says_so(
+    monkeypatch: Patch, capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    throttle = FailureThrottle("1/minute")
+    for _ in range(3):
+        code, out = checked(monkeypatch, capsys, "x", auth=authenticator(throttle=throttle))
+        assert (code, "no verifier recognised" in out) == (1, True)
+    assert caplog.records == []
+
+
+def test_while_login_is_off_nobody_looks_at_the_token(monkeypatch: Patch, capsys: Capture) -> None:
+    knows = Knows()
+    code, out = checked(monkeypatch, capsys, "x", auth=authenticator(knows, required=False))
+    assert (code, knows.asked) == (0, [])
+    assert "login is off (required): everybody is admitted, and no verifier was asked\n" in out
+    assert last(out) == "ADMITTED: 'local', by none"
+
+
+@cases(
+    "token, kind",
+    [
+        ("wst_1", "a ticket"),
+        ("wsi_1", "an internal credential"),
+        ("wsk_1", "an API key"),
+        ("a.b.c", "5 characters that are no JWT"),
+        ("e30.e30.", "a JWT, whose header says nothing"),
+        (
+            mint(headers={"kid": "k\n1", "typ": None, "jku": "https://mallory"}),
+            "a JWT, whose header says alg 'HS256', kid 'k\\n1'",
+        ),
+    ],
+)
+def test_what_it_looks_like(token: str, kind: str, monkeypatch: Patch, capsys: Capture) -> None:
+    _, out = checked(monkeypatch, capsys, token, auth=authenticator(nobody))
+    assert out.splitlines()[0].partition(": ")[2] == kind
+
+
+@cases(
+    "expires_at, told",
+    [(None, "never"), (NOW + 60, "2027-01-15 08:01:00 UTC, in 60 s"), (1e18, "never")],
+)
+def test_when_it_ends(
+    expires_at: float | None, told: str, monkeypatch: Patch, capsys: Capture
+) -> None:
+    knows = Knows(key=Principal("alice", expires_at=expires_at))
+    _, out = checked(monkeypatch, capsys, "key", auth=authenticator(knows))
+    assert out.endswith(f"  ends     {told}\n")
+
+
+# With the issuer's live keys
+
+
+def test_the_keys_are_the_issuers_own_of_now(
+    issuer: Issuer, monkeypatch: Patch, capsys: Capture
+) -> None:
+    def auth() -> Authenticator:
+        keys = JWKS(f"{issuer.url}/jwks")
+        return authenticator(jwt_verifier(keys, algorithms=["ES256"]))
+
+    old = issuer.token("1")
+    assert checked(monkeypatch, capsys, old, auth=auth())[0] == 0
+    issuer.keys.clear()
+    issuer.add_key("2")
+    code, out = checked(monkeypatch, capsys, old, auth=auth())
+    assert (code, last(out)) == (1, "REFUSED: no key has its kid")
+    issuer.behaviour["/jwks"] = "fail"
+    code, out = checked(monkeypatch, capsys, old, auth=auth())
+    assert (code, last(out)) == (1, f"REFUSED: <JWKS {issuer.url}/jwks>: HTTP 500")
+    assert "keys_unavailable" in out
+
+
+def test_an_issuer_is_asked_of_an_opaque_token(
+    issuer: Issuer, monkeypatch: Patch, capsys: Capture
+) -> None:
+    url = f"{issuer.url}/introspect"
+    asks = TokenIntrospection(url, client_id="chat", client_secret=SECRET, clock=lambda: NOW)
+    issuer.tokens["an-opaque-token"] = {"active": True, "sub": "alice"}
+    code, out = checked(monkeypatch, capsys, "an-opaque-token", auth=authenticator(asks))
+    assert (code, last(out)) == (0, "ADMITTED: 'alice', by introspection")
+    code, out = checked(monkeypatch, capsys, "another-opaque-one", auth=authenticator(asks))
+    assert (code, last(out)) == (1, "REFUSED: it is not active")
+
+
+# Where the authenticator is
+
+AUTH = authenticator()
+TWO = [
+    Middleware(WebSocketAuthMiddleware, authenticator=AUTH),
+    Middleware(HTTPAuthMiddleware, AUTH),
+]
+
+
+@cases(
+    "thing",
+    [
+        AUTH,
+        WebSocketAuthMiddleware(App(), AUTH),
+        HTTPAuthMiddleware(WebSocketAuthMiddleware(App(), AUTH), AUTH),
+        Starlette(middleware=TWO),
+        WebSocketAuthMiddleware(Starlette(middleware=TWO), AUTH),
+    ],
+)
+def test_it_may_be_held_by_an_app(thing: Any, monkeypatch: Patch, capsys: Capture) -> None:
+    code, _ = checked(monkeypatch, capsys, mint(), place="chat:thing", thing=thing)
+    assert code == 0
+
+
+def test_it_may_be_an_attribute_of_what_is_there(monkeypatch: Patch, capsys: Capture) -> None:
+    code, _ = checked(monkeypatch, capsys, mint(), place="chat:app.app", app=Holder(AUTH))
+    assert code == 0
+
+
+class Holder:
+    def __init__(self, auth: Authenticator) -> None:
+        self.app = auth
+
+
+SCOPED = Middleware(HTTPAuthMiddleware, authenticator=AUTH, required_scopes=["b", "a"])
+
+
+@cases(
+    "app",
+    [
+        Starlette(middleware=[SCOPED]),
+        WebSocketAuthMiddleware(App(), AUTH, required_scopes=["b", "a"]),
+    ],
+)
+def test_what_an_app_requires_is_required(app: Any, monkeypatch: Patch, capsys: Capture) -> None:
+    code, out = checked(monkeypatch, capsys, mint(scope="a"), place="chat:app", app=app)
+    assert (code, last(out)) == (1, "REFUSED: requires the scopes a b")
+    code, out = checked(monkeypatch, capsys, mint(scope="a b c"), place="chat:app", app=app)
+    assert code == 0
+    assert "\nok  required scopes" in out and "AuthMiddleware requires a b\n" in out
+
+
+@cases(
+    "place, why",
+    [
+        ("chat", "must be where it is in your code, as module:name"),
+        ("chat:", "must be where it is in your code"),
+        (":auth", "must be where it is in your code"),
+        ("chat:a-b", "must be where it is in your code"),
+        (mint(), "must be where it is in your code"),
+        ("not_there:auth", "there is no such module; run this where you start your server"),
+        ("chat.deeper:auth", "there is no such module"),
+        ("chat:auht", "there is nothing of that name; but there is auth, other\n"),
+        ("chat:auth.more", "there is nothing of that name\n"),
+        ("chat:text", "must be an Authenticator, or an app that has one, got a str"),
+        ("chat:both", "there are several in it (HTTPAuthMiddleware, WebSocketAuthMiddleware)"),
+    ],
+)
+def test_where_there_is_no_authenticator(
+    place: str, why: str, monkeypatch: Patch, capsys: Capture
+) -> None:
+    other = authenticator()
+    both = HTTPAuthMiddleware(WebSocketAuthMiddleware(App(), AUTH), other)
+    installed(monkeypatch, auth=AUTH, other=other, text="", both=both)
+    err = told_off(capsys, monkeypatch, place, "--token-env", "TOKEN")
+    assert err.startswith("asgi-wsauth: AUTHENTICATOR") and why in err
+    assert pieces(place, err.replace("[redacted]", "")) == [] or len(place) < 20
+
+
+def told_off(capsys: Capture, monkeypatch: Patch, *arguments: str) -> str:
+    """What a wrong command is told."""
+    monkeypatch.setenv("TOKEN", mint())
+    code: object
+    try:
+        code = main(["check-token", *arguments])
+    except SystemExit as exc:  # argparse's
+        code = exc.code
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert pieces(mint(), err) == []
+    return err
+
+
+MODULES = {
+    "import not_installed": "importing it raised ModuleNotFoundError in <module> at ",
+    "import os; raise RuntimeError(os.environ['TOKEN'])": ": [redacted]",
+    "import sys; sys.exit('usage: chat')": "importing it raised SystemExit in <module> at ",
+}
+
+
+@cases("code, why", MODULES.items())
+def test_a_module_that_cannot_be_imported(
+    code: str, why: str, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    (tmp_path / "a_broken_chat.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert why in told_off(capsys, monkeypatch, "a_broken_chat:auth", "--token-env", "TOKEN")
+
+
+def test_the_current_directory_is_imported_from(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    (tmp_path / "a_small_chat.py").write_text(
+        "from asgi_wsauth import Authenticator, APIKeyVerifier\n"
+        f"auth = Authenticator([APIKeyVerifier({{'billing': '{SECRET}'}})])\n"
+        "print('starting')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("TOKEN", SECRET)
+    for _ in range(2):
+        assert main(["check-token", "a_small_chat:auth", "--token-env", "TOKEN"]) == 0
+        assert sys.path.count(str(tmp_path)) == 1
+    out, err = capsys.readouterr()
+    assert (out.count("ADMITTED"), err) == (2, "starting\n")  # what an app prints is no result
+    del sys.modules["a_small_chat"]
+
+
+# Where the token is
+
+
+def test_it_comes_from_a_file_or_from_stdin(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    installed(monkeypatch, auth=AUTH)
+    (tmp_path / "token").write_text(f"{mint()}\n")
+    assert main(["check-token", "chat:auth", "--token-file", str(tmp_path / "token")]) == 0
+    for text in (mint(), f"\n {mint()}\r\n", f'"{mint()}"\n'):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert main(["check-token", "chat:auth", "--token-file", "-"]) == 0
+    assert pieces(mint(), "".join(capsys.readouterr())) == []
+
+
+def test_bearer_is_no_part_of_it(monkeypatch: Patch, capsys: Capture) -> None:
+    installed(monkeypatch, auth=AUTH)
+    monkeypatch.setenv("TOKEN", f"Bearer {mint()}")
+    assert main(["check-token", "chat:auth", "--token-env", "TOKEN"]) == 0
+    assert capsys.readouterr().err == "asgi-wsauth: the Bearer before the token was left out\n"
+
+
+ADVICE = "every user of this machine can read the arguments"
+
+
+@cases(
+    "arguments, why",
+    [
+        ([], "AUTHENTICATOR"),
+        (["chat:auth"], "there is no token: "),
+        (["chat:auth", "--token-env", "NOT_THERE"], "--token-env: not set, or empty"),
+        (["chat:auth", "--token-file", "/not/there"], "--token-file: No such file or directory"),
+        (["chat:auth", "--token-env", "A", "--token-file", "b"], "not allowed with"),
+        (["chat:auth", mint()], ADVICE),
+        (["chat:auth", "--token", mint()], ADVICE),
+        (["chat:auth", f"--token={mint()}"], ADVICE),
+        (["chat:auth", "--tok", mint()], ADVICE),
+        (["chat:auth", f"--tok={mint()}"], ADVICE),
+        (["chat:auth", "--token-env", "TOKEN", mint()], ADVICE),
+        (["chat:auth", "--token-env", mint()], "--token-env: not set, or empty"),
+        (["chat:auth", "--token-file", mint()], "--token-file: No such file"),
+        (["chat:auth", "--token-file", "a\0b"], "--token-file: not a text file"),
+        (["chat:auth", "--token-env", "TOKEN", f"--json={mint()}"], "--json"),
+        ([mint(), "--token-env", "TOKEN"], "AUTHENTICATOR must be where it is"),
+    ],
+)
+def test_a_wrong_command_never_repeats_a_token(
+    arguments: list[str], why: str, monkeypatch: Patch, capsys: Capture
+) -> None:
+    installed(monkeypatch, auth=AUTH)
+    assert why in told_off(capsys, monkeypatch, *arguments)
+
+
+# What gets out
+
+
+def test_nothing_of_the_token_gets_out_of_what_the_app_prints(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    installed(monkeypatch, auth=authenticator(quotes))
+    monkeypatch.setenv("TOKEN", mint())
+    assert main(["check-token", "chat:auth", "--token-env", "TOKEN"]) == 1
+    out, err = capsys.readouterr()
+    assert err == "it came with [redacted]\nor rather [redacted].[redacted]\n"
+    assert "ValueError in quotes at cli/test_check_token.py:" in out
+    assert ": what is [redacted]?\n" in out
+
+
+def test_as_json(monkeypatch: Patch, capsys: Capture) -> None:
+    knows = Knows(key=Principal("alice", scopes=["chat"], method="known"))
+    code, out = checked(monkeypatch, capsys, "key", "--json", auth=authenticator(knows))
+    assert (code, json.loads(out)) == (
+        0,
+        {
+            "fingerprint": Credential("key").fingerprint,
+            "kind": "3 characters that are no JWT",
+            "checks": [{"check": "verifier", "found": repr(knows)}],
+            "admitted": True,
+            "login_is_on": True,
+            "principal": {
+                "identity": "alice",
+                "issuer": None,
+                "method": "known",
+                "login_method": None,
+                "scopes": ["chat"],
+                "issued_at": None,
+                "expires_at": None,
+                "token_id": None,
+                "session_id": None,
+            },
+        },
+    )
+    code, out = checked(monkeypatch, capsys, "other", "--json", auth=authenticator(knows))
+    assert code == 1
+    assert {name: json.loads(out)[name] for name in ("admitted", "reason", "close_code")} == {
+        "admitted": False,
+        "reason": "token_invalid",
+        "close_code": 1008,
+    }
+    assert json.loads(out)["checks"][-1] == {"check": "not mine", "found": ""}
