@@ -6,14 +6,19 @@
 It prints a token that is valid for five minutes, and commands to try it with. The port is 8000, or
 what the environment variable PORT says; SECRET can be set too.
 
-The token travels in the handshake: as a header, in the query, or as a subprotocol beside
-`graphql-transport-ws`. In the `connectionParams` of a client it would come too late, because that
-message is for an app which has accepted the socket. With the client graphql-ws:
+A client sends the token in its `connectionParams`. With graphql-ws:
 
-    createClient({ url: async () => `wss://chat.example/graphql?token=${await freshToken()}` })
+    createClient({
+      url: "wss://chat.example/graphql",
+      connectionParams: async () => ({ Authorization: `Bearer ${await freshToken()}` }),
+    })
 
-It asks for the address at each try. On 4001 it comes back with a new token and subscribes again; on
-1008 and 4004 it gives up.
+It asks for them at each try. On 4001 it comes back with a new token and subscribes again; on 1008
+and 4004 it gives up. For clients that know only the codes of GraphQL's protocol, give the
+middleware for sockets `close_codes=GRAPHQL_CLOSE_CODES`.
+
+Programs may send the token in the handshake instead: as a header, in the query, or as a subprotocol
+beside `graphql-transport-ws`.
 """
 
 import asyncio
@@ -33,6 +38,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from asgi_wsauth import (
     Authenticator,
+    FirstMessage,
     Header,
     HTTPAuthMiddleware,
     JWTVerifier,
@@ -65,7 +71,12 @@ class Subscription:
 
 auth = Authenticator(
     [JWTVerifier(SECRET, algorithms=["HS256"], audience="graphql")],
-    sources=[Subprotocol(), QueryParam("token"), Header("authorization", scheme="Bearer")],
+    sources=[
+        FirstMessage(dialect="graphql-transport-ws", replay=True),
+        Header("authorization", scheme="Bearer"),
+        QueryParam("token"),
+        Subprotocol(),
+    ],
 )
 graphql = GraphQL[object, None](
     strawberry.Schema(Query, subscription=Subscription),

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 import socketio
 from handshakes import SECRET
+from node_clients import run_node
 from run_example import EXAMPLES, Running, running
 from servers import DEADLINE, Client, Seen, Server, serving
 from socketio.exceptions import ConnectionError as SocketIOError
@@ -37,9 +38,9 @@ AUDIENCE = ["chat", "graphql"]
 minted: list[str] = []
 
 
-def token(identity: str = "alice", expires_in: float = 300.0) -> str:
+def token(identity: str = "alice", expires_in: float = 300.0, **claims: Any) -> str:
     """A token that must not stand in any log."""
-    minted.append(make_jwt(SECRET, identity, expires_in=expires_in, aud=AUDIENCE))
+    minted.append(make_jwt(SECRET, identity, expires_in=expires_in, aud=AUDIENCE, **claims))
     return minted[-1]
 
 
@@ -424,6 +425,75 @@ def strawberry() -> Iterator[Running]:
     late = r"Exception in worker task\nTraceback.*?\nstrawberry[\w.]*WebSocketDisconnected\n"
     with example("graphql_app.py", until="Uvicorn running", may_log=late) as process:
         yield process
+
+
+class GraphQLWS(NamedTuple):
+    """What became of a client of graphql-ws, with the `params` of its first connection, of its
+    second and so on, which asks for `query`."""
+
+    server: Client
+    path: str
+    params: list[Any]
+    query: str
+    data: list[Any]
+    closes: list[tuple[int, str]]
+    ended: str = "complete"
+
+
+def params(identity: str = "alice", expires_in: float = 300.0, **claims: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(identity, expires_in, **claims)}"}
+
+
+def test_the_client_graphql_ws_logs_in_by_its_connection_params(
+    strawberry: Running, uvicorn: Server
+) -> None:
+    example, codes, count = "/graphql", "/graphql/codes", "subscription { count(to: 2) }"
+    alice = [{"count": "alice: 1"}, {"count": "alice: 2"}]
+    late, rubbish = params(expires_in=-60), {"Authorization": "Bearer rubbish"}
+    scoped = params(scope="chat")
+    clients = [
+        GraphQLWS(strawberry, example, [params()], count, alice, []),
+        GraphQLWS(strawberry, example, [{"authorization": token()}], count, alice, []),
+        # On 4001 it comes back with new ones; on 1008 it doesn't.
+        GraphQLWS(strawberry, example, [late, params()], count, alice, [(4001, "token_expired")]),
+        GraphQLWS(strawberry, example, [None], count, [], [(1008, "token_missing")], "gave up"),
+        GraphQLWS(strawberry, example, [rubbish], count, [], [(1008, "token_invalid")], "gave up"),
+        # With the codes of the protocol.
+        GraphQLWS(uvicorn, codes, [scoped], "{ me }", [{"me": "alice"}], []),
+        GraphQLWS(uvicorn, codes, [{}], "{ me }", [], [(4401, "token_missing")], "gave up"),
+        GraphQLWS(uvicorn, codes, [rubbish], "{ me }", [], [(4401, "token_invalid")], "gave up"),
+        GraphQLWS(
+            uvicorn, codes, [params(), scoped], "{ me }", [{"me": "alice"}], [(4403, "forbidden")]
+        ),
+    ]
+    asked = [
+        {"url": f"ws://127.0.0.1:{c.server.port}{c.path}", "params": c.params, "query": c.query}
+        for c in clients
+    ]
+    seen = run_node("graphql_clients.mjs", asked)
+    assert [(c["data"], [*map(tuple, c["closes"])], c["ended"]) for c in seen] == [
+        (c.data, c.closes, c.ended) for c in clients
+    ]
+    assert {c["protocol"] for c in seen} == {PROTOCOL}
+
+
+def test_the_client_graphql_ws_subscribes_again_with_a_new_token(strawberry: Running) -> None:
+    url = f"ws://127.0.0.1:{strawberry.port}/graphql"
+    given = [params(expires_in=ABOUT_TO_EXPIRE), params("bob")]
+    (seen,) = run_node(
+        "graphql_clients.mjs",
+        [{"url": url, "params": given, "query": "subscription { count(to: 25) }"}],
+    )
+    assert seen["closes"] == [[4001, "token_expired"]]
+    alice = len(seen["data"]) - 25
+    said = [*range(1, alice + 1), *range(1, 26)]
+    names = ["alice"] * alice + ["bob"] * 25
+    assert seen["data"] == [{"count": f"{n}: {k}"} for n, k in zip(names, said, strict=True)]
+
+
+def test_who_sends_no_connection_init_is_told_with_graphqls_code(uvicorn: Server) -> None:
+    seen = stay(uvicorn, "/graphql/codes", [], [PROTOCOL])
+    assert (seen.close, seen.subprotocol) == ((4408, "token_missing"), PROTOCOL)
 
 
 def test_graphql_has_the_user_of_the_token(strawberry: Running) -> None:

@@ -27,6 +27,7 @@ from strawberry.asgi import GraphQL
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,
+    GRAPHQL_CLOSE_CODES,
     Authenticator,
     FirstMessage,
     HTTPAuthMiddleware,
@@ -168,12 +169,18 @@ class Query:
 
 graphql: Any = GraphQL(strawberry.Schema(Query), graphql_ide=None)
 first = authenticator(sources=[FirstMessage(subprotocol="graphql-transport-ws")])
+by_params = authenticator(
+    sources=[FirstMessage(dialect="graphql-transport-ws", replay=True, timeout=1)]
+)
 
 graphqls = {
     "/graphql/both": both(graphql),
     "/graphql/sockets-only": WebSocketAuthMiddleware(graphql, plain),
     "/graphql/refresh": both(graphql, refresh_message="auth.refresh"),
     "/graphql/first": WebSocketAuthMiddleware(graphql, first),
+    "/graphql/codes": WebSocketAuthMiddleware(
+        graphql, by_params, required_scopes=["chat"], close_codes=GRAPHQL_CLOSE_CODES
+    ),
 }
 
 

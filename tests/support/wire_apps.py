@@ -34,6 +34,7 @@ from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
     DAPHNE_CLOSE_CODES,
+    GRAPHQL_CLOSE_CODES,
     Authenticator,
     ConnectionLimit,
     Cookie,
@@ -482,6 +483,8 @@ async def throttled(scope: Any, receive: Any, send: Any) -> None:
 
 
 FIRST = {"sources": [QueryParam(), FirstMessage(timeout=0.3, max_size=200, subprotocol="chat")]}
+GRAPHQL = {"sources": [FirstMessage(timeout=0.3, dialect="graphql-transport-ws", replay=True)]}
+HOME = {"sources": [FirstMessage(dialect="home-assistant")]}
 
 
 WEBSOCKETS: dict[str, ASGIApp] = {
@@ -505,6 +508,8 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/live/shows-out/unguarded": live(shows_out, {"revocations": None}),
     "/live/first": live(echo, FIRST),
     "/live/first/http": live(echo, FIRST, rejection="http_response"),
+    "/live/graphql": live(echo, GRAPHQL, close_codes=GRAPHQL_CLOSE_CODES),
+    "/live/home": live(echo, HOME),
     "/live/throttled": throttled,
     "/live/reject": live(waits, connection_limit=ConnectionLimit(2, MemoryStore())),
     "/live/evict": live(

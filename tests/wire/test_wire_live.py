@@ -326,6 +326,68 @@ def test_after_a_good_first_message_the_app_sees_an_ordinary_connect(
     assert "opaque-1" not in report["everything"]
 
 
+PROTOCOL = "graphql-transport-ws"
+OFFER = [("Sec-WebSocket-Protocol", PROTOCOL)]
+
+
+def connection_init(token: str | None) -> str:
+    payload = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return json.dumps({"type": "connection_init", "payload": payload})
+
+
+@each_server
+def test_graphqls_clients_log_in_by_connection_init_and_see_the_codes_of_its_protocol(
+    server: Server,
+) -> None:
+    async def admitted() -> None:
+        client = await Wire.open(server, "/live/graphql", headers=OFFER)
+        assert f"sec-websocket-protocol: {PROTOCOL}\r\n" in client.head
+        client.send(connection_init("opaque-1"), "subscribe")
+        assert json.loads(await client.message())["user"] == "alice"
+        assert await client.message() == connection_init(None)  # what the app was handed
+        assert await client.message() == "subscribe"
+        client.close()
+        assert await client.closes() == [(1000, "")]
+
+    async def refused(message: str | None) -> list[Close]:
+        client = await Wire.open(server, "/live/graphql", headers=OFFER)
+        assert f"sec-websocket-protocol: {PROTOCOL}\r\n" in client.head
+        if message is not None:
+            client.send(message, "subscribe")
+        return await client.closes()
+
+    cases = {
+        (4408, Reason.MISSING): None,
+        (4401, Reason.MISSING): connection_init(None),
+        (4401, Reason.INVALID): connection_init("unknown"),
+        (4403, Reason.FORBIDDEN): connection_init("deny-FORBIDDEN"),
+        (4400, Reason.MALFORMED): "hello",
+        (4001, Reason.EXPIRED): connection_init("deny-EXPIRED"),
+    }
+    _, *seen = together(admitted(), *map(refused, cases.values()))
+    has_phrases = server.name != "daphne"
+    assert seen == [[(code, reason.phrase if has_phrases else "")] for code, reason in cases]
+
+
+@each_server
+def test_home_assistants_clients_are_told_before_the_close(server: Server) -> None:
+    async def talk(token: str) -> tuple[Any, Any, list[Close]]:
+        client = await Wire.open(server, "/live/home")
+        assert json.loads(await client.message()) == {"type": "auth_required"}
+        client.send(json.dumps({"type": "auth", "access_token": token}))
+        answer, more = json.loads(await client.message()), None
+        if answer["type"] == "auth_ok":
+            more = json.loads(await client.message())["user"]
+            client.close()
+        return answer, more, await client.closes()
+
+    phrase, close = Reason.INVALID.phrase, close_for(server, Reason.INVALID)
+    assert together(talk("opaque-1"), talk("unknown")) == [
+        ({"type": "auth_ok"}, "alice", [(1000, "")]),
+        ({"type": "auth_invalid", "message": phrase}, None, [close]),
+    ]
+
+
 def test_a_socket_that_its_first_message_opened_expires(server: Server, test: str) -> None:
     async def talk() -> list[Close]:
         client = await Wire.open(server, "/live/first", test=test)

@@ -1,0 +1,48 @@
+"""Real clients that are written in JavaScript, under node."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import DEADLINE
+
+__all__ = ["run_node"]
+
+SCRIPTS = Path(__file__).parent / "node"
+
+
+def run_node(script: str, argument: Any) -> Any:
+    """What a script of tests/support/node makes of an argument: both are JSON.
+
+    The test is skipped where there is no node, unless WSAUTH_REQUIRE_NODE is "1".
+    """
+    command = ["node", str(_installed() / script), json.dumps(argument)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+    return json.loads(ended.stdout)
+
+
+@cache
+def _installed() -> Path:
+    """The scripts, and the packages that they use, in the versions of package-lock.json."""
+    missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_NODE") == "1" else pytest.skip
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        missing("node is missing; install it: apt-get install nodejs npm")
+    folder = tempfile.TemporaryDirectory(prefix="node", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    path = Path(folder.name)
+    shutil.copytree(SCRIPTS, path, dirs_exist_ok=True)
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ended = subprocess.run(install, cwd=path, capture_output=True, text=True)
+    if ended.returncode != 0:
+        missing(f"npm can't install the clients: {ended.stderr[-500:]}")
+    return path
