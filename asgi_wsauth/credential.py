@@ -108,8 +108,9 @@ class Principal(BaseUser):
         token_id: the credential's own id (a JWT's `jti`).
         session_id: the login's id (a JWT's `sid`).
         display_name: a name for people; the identity by default.
-        method: how it was authenticated: `jwt`, `introspection`, `api_key`, `internal`, `ticket` or
-            `proxy`, or a name of your own verifier's; `none` while authentication is off.
+        method: how it was authenticated: `jwt`, `introspection`, `api_key`, `internal`, `ticket`,
+            `proxy` or `django`, or a name of your own verifier's; `none` while authentication is
+            off.
         login_method: how the login behind a ticket was authenticated; None for other methods.
 
     Raises:

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import anyio
+import django_site  # noqa: F401 - sets Django up
 import limits.aio.storage
 import prometheus_client
 import pytest
@@ -55,6 +56,7 @@ from asgi_wsauth import (
     VerdictCache,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.contrib.django import DjangoSession, revoke_at_logout, session_id
 from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
 from asgi_wsauth.contrib.prometheus import PrometheusMetrics
 from asgi_wsauth.denial import advice
@@ -301,6 +303,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "meter_provider": Row([None], "None"),
         "identities": BOOL,
     },
+    DjangoSession: {"scopes": Row([None, lambda user: ["chat"]], "None"), "clock": CLOCK},
     # Public functions
     JWTVerifier.from_oidc: {
         "issuer": Row(["http://127.0.0.1", "https://id.example"]),
@@ -335,6 +338,8 @@ ROWS: dict[Any, dict[str, Row]] = {
         "origin": Row([None, "https://chat.example"], "None"),
         "client": Row([None, "192.0.2.7"], "None,'',text"),
     },
+    session_id: {"session_key": TEXT},
+    revoke_at_logout: {"revocations": Row([Revocations(STORE)])},
     advice: {"code": Row([1006, 4001], "0"), "reason": Row(["token_expired"], "text,''")},
     as_principal: {"authenticator": Row([AUTH]), "principal": Row([ALICE])},
     make_jwt: {

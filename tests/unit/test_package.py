@@ -75,7 +75,10 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     },
     {
         "redis": ("RedisStore", ""),
-        "contrib": ("observers: Prometheus, OpenTelemetry", "__init__ prometheus opentelemetry"),
+        "contrib": (
+            "observers (Prometheus, OpenTelemetry), and logins that exist (Django)",
+            "__init__ prometheus opentelemetry django_lookup django_signals django",
+        ),
         "cli": (
             "the command line",
             "secrets codes loading check_token target probe findings report __init__",
