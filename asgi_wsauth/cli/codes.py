@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Reason, advice
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Reason, advice
 
 __all__ = ["explained"]
 
@@ -45,9 +45,13 @@ def explained(code: int, phrase: str = "") -> Iterator[str]:
     elif phrase:
         yield "The reason is not one of asgi-wsauth's, so the code decides."
     else:
-        on_daphne = {reason for reason, other in DAPHNE_CLOSE_CODES.items() if code == other}
         for reason in Reason:
-            if reason.close_code == code or reason in on_daphne:
-                where = ", on Daphne" if reason in on_daphne else ""
-                yield f"  for {reason.phrase}{where}: {reason.advice}"
+            places = {
+                "": reason.close_code,
+                ", on Daphne": DAPHNE_CLOSE_CODES.get(reason),
+                ", for GraphQL": GRAPHQL_CLOSE_CODES.get(reason),
+            }
+            for where, used in places.items():
+                if used == code:
+                    yield f"  for {reason.phrase}{where}: {reason.advice}"
     yield f"The client should: {advice(code, phrase)}"

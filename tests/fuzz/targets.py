@@ -15,6 +15,7 @@ import math
 import posixpath
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -36,6 +37,7 @@ from asgi_wsauth import (
 from asgi_wsauth.endpoints import _path
 from asgi_wsauth.events import escaped
 from asgi_wsauth.scope.paths import PathPatterns
+from asgi_wsauth.sources.dialects import without_token
 from asgi_wsauth.sources.first_message import token_in
 from asgi_wsauth.sources.origins import parse_origin
 
@@ -71,12 +73,15 @@ def sources(data: bytes) -> None:
         assert scope == once
 
 
-def only_denied(call: Callable[[], Any]) -> Any:
-    """What it returns; None where it is `Denied`, which is to be for rubbish."""
+RUBBISH = (Reason.MALFORMED, Reason.INVALID, Reason.EXPIRED)
+
+
+def only_denied(call: Callable[[], Any], *reasons: Reason) -> Any:
+    """What it returns; None where it is `Denied`, which is to be for rubbish, or these reasons."""
     try:
         return call()
     except Denied as denied:
-        assert denied.reason in (Reason.MALFORMED, Reason.INVALID, Reason.EXPIRED)
+        assert denied.reason in (*RUBBISH, *reasons)
         assert escaped(denied.detail) == denied.detail
         return None
 
@@ -167,6 +172,34 @@ def first_message(data: bytes) -> None:
         assert isinstance(repr(Credential(found)), str)
 
 
+DIALECTS = [
+    FirstMessage(),
+    FirstMessage(dialect="graphql-transport-ws"),
+    FirstMessage(dialect="home-assistant"),
+]
+
+
+def dialects(data: bytes) -> None:
+    """A text is a credential in one of them at most, and what is handed on of it has none."""
+    text = data.decode(errors="surrogateescape")
+    read = [only_denied(partial(source.read, text), Reason.MISSING) for source in DIALECTS]
+    found = [token for token in read if token]
+    assert len(found) <= 2  # "auth" may have both a token and an access token
+    for token in found:
+        rest = only_denied(partial(without_token, text, token), Reason.ERROR)
+        if rest not in (None, text.replace(token, "")):
+            assert token not in strings_in(json.loads(rest))
+
+
+def strings_in(value: Any) -> set[str]:
+    """All strings in a JSON value that aren't keys."""
+    if isinstance(value, dict):
+        return set().union(*map(strings_in, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(strings_in, value))
+    return {value} if isinstance(value, str) else set()
+
+
 def refresh_message(data: bytes) -> None:
     """A text is a refresh, or the app's."""
     text = data.decode(errors="surrogateescape")
@@ -200,7 +233,8 @@ def log_record(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
-        *(sources, origins, paths, jwt, first_message, refresh_message, ticket_body, log_record),
+        *(sources, origins, paths, jwt, first_message, dialects, refresh_message),
+        *(ticket_body, log_record),
     )
 }
 
@@ -216,6 +250,10 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"alg":"none"}\n{"sub":"alice","exp":"1800000300","nbf":true}\nx',
     ],
     "first_message": [b'{"type":"auth","token":"abc"}'],
+    "dialects": [
+        b'{"type":"connection_init","payload":{"Authorization":"Bearer abc","a":[["abc"]]}}',
+        b'{"type":"auth","access_token":"abc","token":"abc","a":1e999}',
+    ],
     "refresh_message": [b'{"type":"auth.refresh","token":"\\ud800"}'],
     "ticket_body": [b'{"path":"/ws/chat"}', b""],
     "log_record": [b"GET /ws|HTTP/1.1", b"('127.0.0.1', 5) - \"|\" [accepted]"],

@@ -22,7 +22,7 @@ from handshakes import SECRET
 
 from asgi_wsauth import APIKeyVerifier, Reason
 from asgi_wsauth.cli import main
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, advice
+from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, advice
 
 
 def run(*arguments: str, code: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
@@ -176,6 +176,9 @@ def test_a_code_and_its_phrase_are_explained_from_the_table(
     if reason in DAPHNE_CLOSE_CODES:
         assert main(["explain", str(DAPHNE_CLOSE_CODES[reason])]) == 0
         assert f"  for {reason.phrase}, on Daphne: {reason.advice}" in capsys.readouterr().out
+    if reason in GRAPHQL_CLOSE_CODES:
+        assert main(["explain", str(GRAPHQL_CLOSE_CODES[reason])]) == 0
+        assert f"  for {reason.phrase}, for GraphQL: {reason.advice}" in capsys.readouterr().out
 
 
 @cases(
