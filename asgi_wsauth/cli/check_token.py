@@ -210,7 +210,7 @@ def _lines(credential: Credential, result: Result) -> Iterator[str]:
 
 def _refusal(denied: Denied) -> Iterator[str]:
     reason = denied.reason
-    yield f"REFUSED: {denied.detail or reason.phrase}"
+    yield f"REFUSED: {denied}"
     cause = _cause(denied)
     if cause is not None:
         yield f"  {cause}"

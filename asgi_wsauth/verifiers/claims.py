@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from asgi_wsauth.credential import Principal, decode_base64url, has_expired
+from asgi_wsauth.credential import Note, Principal, decode_base64url, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.options import (
@@ -71,7 +71,14 @@ class ClaimRules:
         self._told_of: set[ClaimPath] = set()
 
     def principal(
-        self, claims: dict[str, Any], *, now: float, early: float, late: float, method: str
+        self,
+        claims: dict[str, Any],
+        *,
+        now: float,
+        early: float,
+        late: float,
+        method: str,
+        note: Note | None = None,
     ) -> Principal:
         """The principal that these claims speak of.
 
@@ -81,6 +88,7 @@ class ClaimRules:
             early: seconds by which it may come before its `iat` and `nbf`, because clocks differ.
             late: seconds by which it may come after its `exp`.
             method: how the claims were proved.
+            note: see `Credential.note`.
 
         Raises:
             Denied: a claim is missing, of the wrong kind or another than is asked for, it is not
@@ -90,18 +98,27 @@ class ClaimRules:
         if claims.get("events") is not None:  # RFC 8417 section 2.2: it is a Security Event Token
             raise Denied(Reason.INVALID, "it is a Security Event Token, not a login")
         self._check(claims)
+        if note is not None:
+            note("claims", self._checked(claims))
         issued_at = read_time(claims, "iat")
         for start in (issued_at, read_time(claims, "nbf")):
             if start is not None and start > now + early:
                 raise Denied(Reason.INVALID, "it is not valid yet")
+        if note is not None:
+            note("iat, nbf", _ages(claims, now))
         expires_at = read_time(claims, "exp")
         if expires_at is not None:
             expires_at += late
         identity, session_id = _identity(claims, self._identity), _text(claims, "sid")
         token_id, issuer = _text(claims, "jti"), claims.get("iss")
         scopes = self._scopes_of(claims)
+        if note is not None:
+            note("identity", f"its {_shown(self._identity)} is {cut(identity)}")
+            note("scopes", f"from {', '.join(map(_shown, self._scopes))}: {cut(scopes) or 'none'}")
         if expires_at is not None and has_expired(expires_at, now):
             raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
+        if note is not None:
+            note("exp", _left(expires_at, now, late))
         return Principal(
             identity,
             issuer=issuer if isinstance(issuer, str) else None,
@@ -132,6 +149,12 @@ class ClaimRules:
                     Reason.INVALID,
                     f"its {_shown(path)} is {_cut_one(value)}, and claims= asks for {told}",
                 )
+
+    def _checked(self, claims: Mapping[str, Any]) -> str:
+        """What `_check` found to be right."""
+        there = [f"it has {_shown(path)}" for path in self._required]
+        right = [f"its {_shown(path)} is {cut(_at(claims, path))}" for path, *_ in self._wanted]
+        return "; ".join(there + right) or "none is asked for"
 
     def _scopes_of(self, claims: Mapping[str, Any]) -> Sequence[str]:
         if len(self._scopes) == 1:
@@ -174,6 +197,20 @@ def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
 
 def _shown(path: ClaimPath) -> str:
     return path[0] if len(path) == 1 else repr(path)
+
+
+def _left(expires_at: float | None, now: float, leeway: float) -> str:
+    if expires_at is None:
+        return "it has none"
+    return f"good for {expires_at - now:.0f} s, with {leeway:.0f} s of leeway"
+
+
+def _ages(claims: Mapping[str, Any], now: float) -> str:
+    moments = {name: read_time(claims, name) for name in ("iat", "nbf")}
+    told = [
+        f"its {name} was {now - at:.0f} s ago" for name, at in moments.items() if at is not None
+    ]
+    return ", ".join(told) or "it has neither"
 
 
 def _identity(claims: Mapping[str, Any], path: ClaimPath) -> str:

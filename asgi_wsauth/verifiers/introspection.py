@@ -13,7 +13,15 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal, has_expired
+from asgi_wsauth.credential import (
+    API_KEY,
+    INTERNAL,
+    TICKET,
+    Credential,
+    Note,
+    Principal,
+    has_expired,
+)
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
     ClaimName,
@@ -27,7 +35,7 @@ from asgi_wsauth.options import (
     check_seconds,
 )
 from asgi_wsauth.scope.addresses import client_host, share_of
-from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, is_no_login, json_object
+from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, cut, is_no_login, json_object
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
@@ -121,17 +129,19 @@ class TokenIntrospection:
             return None
         remembered = self._remembered(token)
         if remembered is not None:
-            return self._principal(remembered)
+            return self._principal(remembered, credential.note)
         if _JWT.fullmatch(token) and is_no_login(
             (json_object(token.partition(".")[0]) or {}).get("typ")
         ):
             raise Denied(Reason.INVALID, "its typ is not that of a login")
         claims = await self._ask(token, share_of(client_host(conn.scope)))
+        if credential.note is not None:
+            credential.note("active", "its issuer says so")
         try:
             text = json.dumps(claims)  # before anybody can change what is in it
         except RecursionError:
             raise Denied(Reason.UNAVAILABLE, f"{self!r}: its answer is nested too deeply") from None
-        principal = self._principal(claims)
+        principal = self._principal(claims, credential.note)
         if self._cache is not None:
             self._cache.put(self._secret, token, text)
         return principal
@@ -172,12 +182,14 @@ class TokenIntrospection:
         claims: dict[str, Any] = answer
         return claims
 
-    def _principal(self, claims: dict[str, Any]) -> Principal:
+    def _principal(self, claims: dict[str, Any], note: Note | None) -> Principal:
         fault = None if self._audience is None else audience_fault(claims, self._audience)
         if fault is not None:
             raise Denied(Reason.INVALID, fault)
+        if note is not None:
+            note("aud", f"its aud is {cut(claims.get('aud'))}")
         return self._rules.principal(
-            claims, now=self._clock(), early=_EARLY, late=0.0, method="introspection"
+            claims, now=self._clock(), early=_EARLY, late=0.0, method="introspection", note=note
         )
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from jwt.algorithms import Algorithm, HMACAlgorithm
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import Credential, Principal
+from asgi_wsauth.credential import Credential, Note, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Observer
 from asgi_wsauth.options import (
@@ -221,7 +221,7 @@ class JWTVerifier:
         if self._cache is not None:
             mark = self._cache.get(self._secret, token)
             if mark is not None and mark in (await self._keys.keys()).marks:
-                return self._principal(json_object(token.split(".")[1]) or {})
+                return self._principal(json_object(token.split(".")[1]) or {}, credential.note)
         if not _SHAPE.fullmatch(token):
             return None
         header_segment, payload_segment, _ = token.split(".")
@@ -234,19 +234,25 @@ class JWTVerifier:
                 came = "it has no iss" if issuer is None else f"its iss is {cut(issuer)}"
                 credential.hint(f"{came}, where {cut(self._issuer)} is wanted")
                 return None
-        claims, key = await self._verify(token, header)
-        principal = self._principal(claims)
+            if credential.note is not None:
+                credential.note("iss", f"its iss is {cut(issuer)}")
+        claims, key = await self._verify(token, header, credential.note)
+        principal = self._principal(claims, credential.note)
         if self._cache is not None:
             self._cache.put(self._secret, token, key.mark)
         return principal
 
     async def _verify(
-        self, token: str, header: Mapping[str, Any]
+        self, token: str, header: Mapping[str, Any], note: Note | None
     ) -> tuple[dict[str, Any], PreparedKey]:
         """The claims of a token, all but its times checked, and the key that signed it."""
         algorithms, kid = self._check_header(header)
+        if note is not None:
+            note("header", f"its alg is one of {', '.join(self._algorithms)}")
         keys = await self._keys.keys()
         self._note(keys)
+        if note is not None:
+            note("keys", f"{self._keys!r} has {keys!r}")
         candidates = keys.candidates(algorithms, kid)
         verified = verify_signature(token, header, candidates, self._issuer)
         if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
@@ -255,14 +261,20 @@ class JWTVerifier:
             if newer is not keys:
                 tried = {candidate.mark for candidate in candidates}
                 self._note(newer)
+                if note is not None:
+                    note("keys", f"asked again, it has {newer!r}")
                 keys, candidates = newer, newer.candidates(algorithms, kid)
                 fresh = [candidate for candidate in candidates if candidate.mark not in tried]
                 verified = verify_signature(token, header, fresh, self._issuer)
         if verified is None:
             raise self._unverified(token, keys, kid, bool(candidates))
+        if note is not None:
+            note("signature", f"good, by {verified[1]!r}")
         fault = audience_fault(verified[0], self._audience)
         if fault is not None:
             raise Denied(Reason.INVALID, fault)
+        if note is not None:
+            note("aud", f"its aud is {cut(verified[0].get('aud'))}")
         return verified
 
     def _check_header(self, header: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
@@ -304,9 +316,10 @@ class JWTVerifier:
             Reason.INVALID, "no key verifies its signature" if tried else "no key has its kid"
         )
 
-    def _principal(self, claims: dict[str, Any]) -> Principal:
+    def _principal(self, claims: dict[str, Any], note: Note | None) -> Principal:
+        now, leeway = self._clock(), self._leeway
         return self._rules.principal(
-            claims, now=self._clock(), early=self._leeway, late=self._leeway, method="jwt"
+            claims, now=now, early=leeway, late=leeway, method="jwt", note=note
         )
 
     def __repr__(self) -> str:

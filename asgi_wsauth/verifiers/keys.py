@@ -77,6 +77,9 @@ class PreparedKey(NamedTuple):
     key: jwt.PyJWK
     mark: object
 
+    def __repr__(self) -> str:
+        return "a key without a name" if self.kid is None else f"the key {self.kid!r}"
+
 
 class ReadyKey(jwt.PyJWK):
     """A key that PyJWT takes as it is. It would prepare any other one anew for each token, to find
@@ -198,6 +201,9 @@ def prepared(
 _PLAIN = re.compile(r"(?!.*\.\.)[A-Za-z0-9._~:/+=#@-]{1,256}")
 
 
+_SHOWN = 20  # names of keys
+
+
 class KeySet:
     """Keys that are valid together. Never changed; a newer set replaces it.
 
@@ -241,6 +247,12 @@ class KeySet:
             if _PLAIN.fullmatch(kid):
                 found += self._by_name.get((algorithm, None), ())
         return found[: self._most]
+
+    def __repr__(self) -> str:
+        names = sorted(kid for kid in self.kids if kid is not None)
+        told = [*map(repr, names[:_SHOWN]), *(["..."] if len(names) > _SHOWN else [])]
+        count = f"{len(self.marks)} key{'s' if len(self.marks) != 1 else ''}"
+        return f"<{count}: {', '.join(told)}>" if names else f"<{count}>"
 
     def may_be_old(self, alg: str, kid: str | None) -> bool:
         """Whether a token that none of these verifies may have a newer key, under whatever name.

@@ -58,6 +58,9 @@ class StaticKeys:
     def lag(self, token_age: float, /) -> float | None:
         return None
 
+    def __repr__(self) -> str:
+        return "<the option key>"
+
 
 def check_algorithms(algorithms: Sequence[str]) -> dict[str, Algorithm]:
     """PyJWT's algorithms of these names.

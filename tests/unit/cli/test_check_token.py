@@ -98,26 +98,63 @@ def last(out: str) -> str:
 # The verdict
 
 
-def test_an_admitted_token(monkeypatch: Patch, capsys: Capture) -> None:
-    token = mint(iss=ISS, scope="chat:read chat:write")
-    code, out = checked(monkeypatch, capsys, token, auth=authenticator(jwt_verifier(issuer=ISS)))
-    assert code == 0
-    assert out.splitlines()[0] == (
-        f"credential {Credential(token).fingerprint}: a JWT, whose header says alg 'HS256', "
-        "typ 'JWT'"
+def test_an_admitted_token(issuer: Issuer, monkeypatch: Patch, capsys: Capture) -> None:
+    """All that is printed."""
+    issuer.add_key("2")
+    keys = JWKS.from_oidc(issuer.url)
+    verifier = jwt_verifier(
+        keys,
+        algorithms=["ES256"],
+        issuer=issuer.url,
+        audience="chat",
+        claims={"token_use": "access"},
+        scopes_claim=["scope", ("realm", "roles")],
     )
-    assert out.endswith(
-        f"ADMITTED: 'alice' of {ISS}, by jwt\n"
-        "  scopes   chat:read chat:write\n"
-        "  ends     2027-01-15 08:05:30 UTC, in 330 s\n"
+    claims = {"iss": issuer.url, "aud": ["chat", "web"], "token_use": "access", "iat": NOW - 10}
+    token = issuer.token("1", **claims, scope="read write", realm={"roles": ["admin"]})
+    code, out = checked(monkeypatch, capsys, token, auth=authenticator(verifier))
+    assert (code, out) == (
+        0,
+        f"""\
+credential {Credential(token).fingerprint}: a JWT, whose header says alg 'ES256', kid '1', typ 'JWT'
+<JWTVerifier ES256>
+  ok  iss         its iss is '{issuer.url}'
+  ok  header      its alg is one of ES256
+  ok  keys        {keys!r} has <2 keys: '1', '2'>
+  ok  signature   good, by the key '1'
+  ok  aud         its aud is 'chat', 'web'
+  ok  claims      it has exp; its token_use is 'access'
+  ok  iat, nbf    its iat was 10 s ago
+  ok  identity    its sub is 'alice'
+  ok  scopes      from scope, ('realm', 'roles'): 'read', 'write', 'admin'
+  ok  exp         good for 330 s, with 30 s of leeway
+ADMITTED: 'alice' of {issuer.url}, by jwt
+  scopes   read write admin
+  ends     2027-01-15 08:05:30 UTC, in 330 s
+""",
     )
+
+
+def test_a_token_that_says_little(monkeypatch: Patch, capsys: Capture) -> None:
+    auth = authenticator(jwt_verifier(required_claims=[]))
+    _, out = checked(monkeypatch, capsys, mint(exp=None), auth=auth)
+    for line in (
+        "keys        <the option key> has <1 key>",
+        "signature   good, by a key without a name",
+        "aud         its aud is None",
+        "claims      none is asked for",
+        "iat, nbf    it has neither",
+        "scopes      from scope: none",
+        "exp         it has none",
+    ):
+        assert f"  ok  {line}\n" in out
 
 
 def test_a_refused_token_and_what_its_client_gets(monkeypatch: Patch, capsys: Capture) -> None:
     code, out = checked(monkeypatch, capsys, mint(exp=int(NOW) - 31), auth=authenticator())
     assert code == 1
     assert out.endswith(
-        "REFUSED: since 1 s\n"
+        "REFUSED: token_expired: since 1 s\n"
         "\n"
         "HTTP status 401, or close code\n"
         "4001: private use\n"
@@ -208,7 +245,7 @@ def test_every_refusal_says_why(
     assert main(["check-token", "chat:auth", "--token-env", "TOKEN"]) == 1
     out, err = capsys.readouterr()
     assert pieces(token, out + err) == []
-    assert last(out).startswith(f"REFUSED: {why}") or why in last(out)
+    assert last(out).startswith(f"REFUSED: {reason.phrase}: ") and why in last(out)
     assert f"\nHTTP status {reason.http_status}, or close code\n{reason.close_code}: " in out
     assert out.endswith(f"The client should: {reason.advice}\n")
 
@@ -331,11 +368,36 @@ def test_the_keys_are_the_issuers_own_of_now(
     issuer.keys.clear()
     issuer.add_key("2")
     code, out = checked(monkeypatch, capsys, old, auth=auth())
-    assert (code, last(out)) == (1, "REFUSED: no key has its kid")
+    assert (code, last(out)) == (1, "REFUSED: token_invalid: no key has its kid")
+    assert "has <1 key: '2'>\n" in out
     issuer.behaviour["/jwks"] = "fail"
     code, out = checked(monkeypatch, capsys, old, auth=auth())
-    assert (code, last(out)) == (1, f"REFUSED: <JWKS {issuer.url}/jwks>: HTTP 500")
-    assert "keys_unavailable" in out
+    assert (code, last(out)) == (
+        1,
+        f"REFUSED: keys_unavailable: <JWKS {issuer.url}/jwks>: HTTP 500",
+    )
+
+
+def test_a_key_that_came_meanwhile_is_looked_for(
+    issuer: Issuer, monkeypatch: Patch, capsys: Capture
+) -> None:
+    verifier = jwt_verifier(JWKS(f"{issuer.url}/jwks", cooldown=0), algorithms=["ES256"])
+    installed(monkeypatch, auth=authenticator(verifier))
+    assert checked(monkeypatch, capsys, issuer.token("1"))[0] == 0
+    issuer.add_key("2")
+    code, out = checked(monkeypatch, capsys, issuer.token("2"))
+    assert code == 0
+    assert "has <1 key: '1'>\n  ok  keys        asked again, it has <2 keys: '1', '2'>\n" in out
+
+
+def test_the_names_of_many_keys_are_cut(
+    issuer: Issuer, monkeypatch: Patch, capsys: Capture
+) -> None:
+    for number in range(30):
+        issuer.add_key(f"{number:02}", issuer.keys["1"])
+    verifier = jwt_verifier(JWKS(f"{issuer.url}/jwks"), algorithms=["ES256"])
+    _, out = checked(monkeypatch, capsys, issuer.token("1"), auth=authenticator(verifier))
+    assert "'17', '18', ...>\n" in out
 
 
 def test_an_issuer_is_asked_of_an_opaque_token(
@@ -344,10 +406,13 @@ def test_an_issuer_is_asked_of_an_opaque_token(
     url = f"{issuer.url}/introspect"
     asks = TokenIntrospection(url, client_id="chat", client_secret=SECRET, clock=lambda: NOW)
     issuer.tokens["an-opaque-token"] = {"active": True, "sub": "alice"}
+    for _ in range(2):
+        code, out = checked(monkeypatch, capsys, "an-opaque-token", auth=authenticator(asks))
+        assert "  ok  aud " in out and "  ok  identity    its sub is 'alice'\n" in out
     code, out = checked(monkeypatch, capsys, "an-opaque-token", auth=authenticator(asks))
     assert (code, last(out)) == (0, "ADMITTED: 'alice', by introspection")
     code, out = checked(monkeypatch, capsys, "another-opaque-one", auth=authenticator(asks))
-    assert (code, last(out)) == (1, "REFUSED: it is not active")
+    assert (code, last(out)) == (1, "REFUSED: token_invalid: it is not active")
 
 
 # Where the authenticator is
@@ -396,7 +461,7 @@ SCOPED = Middleware(HTTPAuthMiddleware, authenticator=AUTH, required_scopes=["b"
 )
 def test_what_an_app_requires_is_required(app: Any, monkeypatch: Patch, capsys: Capture) -> None:
     code, out = checked(monkeypatch, capsys, mint(scope="a"), place="chat:app", app=app)
-    assert (code, last(out)) == (1, "REFUSED: requires the scopes a b")
+    assert (code, last(out)) == (1, "REFUSED: forbidden: requires the scopes a b")
     code, out = checked(monkeypatch, capsys, mint(scope="a b c"), place="chat:app", app=app)
     assert code == 0
     assert "\nok  required scopes" in out and "AuthMiddleware requires a b\n" in out
