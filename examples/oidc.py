@@ -15,6 +15,8 @@ has its client as the audience, and would be admitted, too.
   scopes they ask for; and "Add Permissions in the Access Token".
 - Keycloak: add a mapper of the type "Audience" to a client scope, with AUDIENCE as "Included Custom
   Audience". Without it, `aud` is `account`, or missing.
+
+docs/providers.md has recipes for other providers, and shorter ones for these two.
 """
 
 import os

@@ -23,7 +23,7 @@ import gzip
 import json
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -42,7 +42,7 @@ from handshakes import mint
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from servers import DEADLINE
 
-# How it can be told to fail: see `_Handler.answer_...`.
+# How it can be told to fail: see `Handler.answer_...`.
 FAILURES = (
     "fail hang hang_up redirect drip drip_headers flood flood_compressed rubbish no_http".split()
 )
@@ -65,7 +65,7 @@ class Issuer:
         requests: all that it was asked, in order.
         keys: `kid` -> private key, as published. Tokens can be signed with others, too.
         pages: path -> JSON or bytes, in place of what it would answer by itself.
-        behaviour: how it answers: a path's own, or that of "*". One of the methods of `_Handler`
+        behaviour: how it answers: a path's own, or that of "*". One of the methods of `Handler`
             that begin with `answer_`.
         tokens: opaque token -> what introspection says of it.
         connections: how many were opened to it.
@@ -165,7 +165,7 @@ def few_bytes() -> bytes:
     return gzip.compress(b" " * 50_000_000)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or a body waits until the client acknowledged the headers
     issuer: Issuer
@@ -296,9 +296,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def issuing(certificate_and_key: tuple[str, str] | None = None) -> Iterator[Issuer]:
+def issuing(
+    certificate_and_key: tuple[str, str] | None = None, *, handler: type[Handler] = Handler
+) -> Iterator[Issuer]:
     """Start an issuer on a free port, with TLS if there are files for it; stop it for sure."""
-    handler = type("Handler", (_Handler,), {})
+    handler = type("Handler", (handler,), {})
     with _Server(("127.0.0.1", 0), handler) as server:
         if certificate_and_key is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -329,18 +331,22 @@ def jwk(key: Any, kid: str | None = None, **more: Any) -> dict[str, Any]:
 
 
 def certificate(
-    key: Any, name: str = "issuer.test", *, address: str = "127.0.0.1", **dates: datetime
+    key: Any,
+    name: str = "issuer.test",
+    *,
+    address: str = "127.0.0.1",
+    hosts: Iterable[str] = (),
+    **dates: datetime,
 ) -> x509.Certificate:
     """A certificate that only carries a key, as issuers publish it: signed by itself."""
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    names = [x509.IPAddress(IPv4Address(address)), *map(x509.DNSName, hosts)]
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1)
     return (
         builder.not_valid_before(dates.get("begins", now - timedelta(days=1)))
         .not_valid_after(dates.get("ends", now + timedelta(days=1)))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(address))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, SHA256())
     )
 
