@@ -18,13 +18,6 @@ _PLACEHOLDERS = (
     "mysecret supersecret topsecret secretkey secretsecret verysecret astringsecret "
     "donttell passw0rd password 1234567 qwerty abcdefgh aaaaaaaa xxxxxxxx"
 ).split()
-
-
-# A word of the list, whatever stands between its letters.
-_PLACEHOLDER = re.compile(
-    "|".join("[^a-zA-Z0-9]*".join(word) for word in sorted(_PLACEHOLDERS, key=len, reverse=True)),
-    re.IGNORECASE,
-)
 _WORD = re.compile("[A-Za-z][a-z]{4,}|[A-Z]{6,}|[0-9]{6,}")  # rare in what is random
 _MAKE = "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -110,9 +103,13 @@ def _has_space_around(secret: str | bytes) -> bool:
 def _is_placeholder(raw: bytes, minimum: int) -> bool:
     """Whether it lives by a word of the list: without it, it is short, or made of words."""
     text = raw.decode("latin-1")
-    rest, found = _PLACEHOLDER.subn(lambda word: re.sub("[a-zA-Z0-9]", "", word[0]), text)
-    if not found:
+    letters = re.sub("[^a-zA-Z0-9]", "", text).lower()
+    words = [word for word in _PLACEHOLDERS if word in letters]
+    if not words:
         return False
+    # Whatever stands between the letters of a word.
+    pattern = "|".join("[^a-zA-Z0-9]*".join(word) for word in sorted(words, key=len, reverse=True))
+    rest = re.sub(f"(?i){pattern}", lambda word: re.sub("[a-zA-Z0-9]", "", word[0]), text)
     mixed = _WORD.sub("", re.sub("[^a-zA-Z0-9]", "", rest))
     return len(rest) < minimum or len(mixed) < 11 or len(set(mixed)) < 8
 
