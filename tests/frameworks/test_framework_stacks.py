@@ -137,7 +137,7 @@ def test_on_daphne_a_refused_client_gets_a_code_that_daphne_can_send(
     channels: Running, given: str | None, code: int, phrase: str
 ) -> None:
     assert channels.talk("/chat", token=given).close == (code, "")
-    assert f"reason={phrase} close_code={code}" in channels.written
+    channels.wait_for(f"reason={phrase} close_code={code}")
 
 
 def test_a_consumer_is_told_of_the_expiry(channels: Running) -> None:

@@ -114,10 +114,10 @@ class Tab:
 @cache
 def _address() -> str:
     """Where the one Chromium of this process, started now, can be driven."""
-    executable = shutil.which("chromium")
+    executable = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if executable is None:
         missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1" else pytest.skip
-        missing("Chromium is missing; install it: apt-get install chromium")
+        missing("Chromium is missing; install it: apt-get install chromium-headless-shell")
     folder = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
     profile = Path(folder.name)

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import jwt
-from cases import cases
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import Authenticator, Credential, Denied, JWTVerifier, Principal, Reason
@@ -206,31 +205,3 @@ async def nobody(credential: Any, conn: Any) -> Principal | None:
 def now() -> int:
     """The real time, for tokens that another process judges."""
     return int(time.time())
-
-
-# What both middlewares promise.
-
-exclusions = cases(  # by exclude=["/public/*", "/health"]
-    ("path", "passes"),
-    [
-        ("/public/x", True),
-        ("/health", True),
-        ("/public/../admin", False),
-        ("//public/x", False),
-        ("/publicity", False),
-        ("/ws", False),
-        ("/api", False),
-    ],
-)
-
-scope_requirements = cases(
-    ("required", "held", "admitted"),
-    [
-        ((), "", True),
-        (["chat:read"], "chat:read chat:write", True),
-        (["chat:write", "chat:read"], "chat:read", False),
-        (["chat:read", "chat:write"], "chat:read", False),
-        (["chat"], "chat:read", False),
-        (["chat:read"], "", False),
-    ],
-)

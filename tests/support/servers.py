@@ -227,6 +227,7 @@ class Server(Client):
         self.process = process
         self._log = log
         self._excused = False
+        self._quiet_until = 0
 
     # What the apps in the process noted (see wire_apps.Notes).
 
@@ -258,10 +259,18 @@ class Server(Client):
         """The running test makes something go wrong on purpose."""
         self._excused = True
 
+    def wait_for_trouble(self) -> None:
+        """It did, and a server tells of that once it has told the client."""
+        self.excuse_trouble()
+        deadline = time.monotonic() + DEADLINE
+        while not _TROUBLE.search(self.log()[self._quiet_until :]):
+            assert time.monotonic() < deadline, "the log shows no trouble"
+            time.sleep(0.01)
+
     @contextmanager
     def must_stay_quiet(self) -> Iterator[None]:
         """Whatever is done to the server meanwhile, its log shows no trouble."""
-        start = len(self.log())
+        start = self._quiet_until = len(self.log())
         self._excused = False
         yield
         try:

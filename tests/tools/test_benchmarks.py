@@ -56,6 +56,7 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.measures
 def test_every_promised_row_is_measured() -> None:
     done = run("--short", "--json", "-", "handshake", "refusal", "growth", "storm")
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ if EVERYTHING:
 _OPTIONS = ["--minutes", "0.5", "--rate", "30", "--stay", "12", "--faults", *_FAULTS]
 
 
+@pytest.mark.measures
 def test_nothing_goes_wrong_and_an_interrupt_ends_it_with_the_table(tmp_path: Path) -> None:
     needed_binary()
     log = tmp_path / "log"

@@ -24,14 +24,13 @@ from handshakes import (
     authenticator,
     bearer,
     drive,
-    exclusions,
     jwt_verifier,
     mint,
     nobody,
-    scope_requirements,
     websocket,
 )
 from http_calls import Api, call, request, sends
+from middleware_cases import exclusions, scope_requirements
 from starlette.authentication import AuthCredentials, has_required_scope
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection

@@ -23,13 +23,12 @@ from handshakes import (
     authenticator,
     connected,
     drive,
-    exclusions,
     jwt_verifier,
     mint,
     nobody,
-    scope_requirements,
     websocket,
 )
+from middleware_cases import exclusions, scope_requirements
 from starlette.authentication import AuthCredentials, has_required_scope
 from starlette.requests import HTTPConnection
 

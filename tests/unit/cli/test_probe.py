@@ -419,7 +419,7 @@ def test_an_answer_that_is_no_handshake_is_named(probe: Any, reply: bytes, what:
 
 # Servers that want to do harm
 
-MOST = 48 * 1024 * 1024  # bytes that one of them sends at most
+MOST = 16 * 1024 * 1024  # bytes that one of them sends at most
 
 KNOCK = """
 import sys, tracemalloc
@@ -666,23 +666,25 @@ def on_a_terminal(*arguments: str, **env: str) -> tuple[str, str]:
 
 def test_a_terminal_gets_a_progress_bar_and_colours(server: Server) -> None:
     url = f"ws://127.0.0.1:{server.port}/starlette/"
-    out, err = on_a_terminal("probe", url)
+    hasty = ("--patience", "0.05")
+    out, err = on_a_terminal("probe", url, *hasty)
     assert "Probing" in err and "\x1b[" in err
     assert "problem" in out and "\x1b[" in out
     assert "Probing" not in out
     red = "\x1b[1;31m"
     assert red not in out
     unguarded = f"ws://127.0.0.1:{server.port}/open"
-    out_of_order, _ = on_a_terminal("probe", unguarded, "--patience", "0.05")
+    out_of_order, _ = on_a_terminal("probe", unguarded, *hasty)
     assert out_of_order.count(f"{red}admitted") == 1 + len(EVERYBODY)
-    out, _ = on_a_terminal("probe", url, NO_COLOR="1")
+    out, _ = on_a_terminal("probe", url, *hasty, NO_COLOR="1")
     assert not re.search(r"\x1b\[3\d", out)
     assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 80
 
 
 def test_whatever_is_no_terminal_gets_neither(server: Server) -> None:
+    command = [sys.executable, "-m", "asgi_wsauth", "probe"]
     ended = subprocess.run(
-        [sys.executable, "-m", "asgi_wsauth", "probe", f"ws://127.0.0.1:{server.port}/starlette/"],
+        [*command, f"ws://127.0.0.1:{server.port}/starlette/", "--patience", "0.05"],
         capture_output=True,
         text=True,
         timeout=3 * DEADLINE,
