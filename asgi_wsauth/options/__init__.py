@@ -12,6 +12,7 @@ from asgi_wsauth.options.claims import (
     ClaimPath,
     ClaimValue,
     check_claim,
+    check_claim_or_list,
     check_claim_values,
     check_claims,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "check_callable",
     "check_choice",
     "check_claim",
+    "check_claim_or_list",
     "check_claim_values",
     "check_claims",
     "check_clock",

@@ -6,8 +6,8 @@ to it: `("realm_access", "roles")`. Checks return either as a path.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 from asgi_wsauth.options.error import ConfigurationError, shown
 from asgi_wsauth.options.values import check_list
@@ -17,6 +17,7 @@ __all__ = [
     "ClaimPath",
     "ClaimValue",
     "check_claim",
+    "check_claim_or_list",
     "check_claim_values",
     "check_claims",
 ]
@@ -46,27 +47,28 @@ def check_claim(option: str, given: ClaimName) -> ClaimPath:
     return tuple(str.__str__(name) for name in path)
 
 
-def check_claims(
-    option: str, given: Iterable[ClaimName], *, several: bool = True
-) -> tuple[ClaimPath, ...]:
-    """The paths to some claims.
-
-    Args:
-        option: its name, for the error.
-        given: a list of names and paths.
-        several: whether it must be a list. If not, it may also be one name or path, so that only
-            a `list` is one, and it has to name a claim.
+def check_claims(option: str, given: Iterable[ClaimName]) -> tuple[ClaimPath, ...]:
+    """The paths to the claims of a list.
 
     Raises:
-        ConfigurationError: one of them is none.
+        ConfigurationError: it is no list, or one of them is none.
     """
-    if several:
-        return tuple(check_claim(f"{option}, each,", name) for name in check_list(option, given))
+    return tuple(check_claim(f"{option}: each", name) for name in check_list(option, given))
+
+
+def check_claim_or_list(
+    option: str, given: ClaimName | Sequence[ClaimName]
+) -> tuple[ClaimPath, ...]:
+    """The paths to one claim, or to those of a `list`: a tuple is one path.
+
+    Raises:
+        ConfigurationError: it names none.
+    """
     if not isinstance(given, list):
-        return (check_claim(option, given),)  # type: ignore[arg-type]
+        return (check_claim(option, cast(ClaimName, given)),)
     if not given:
         raise ConfigurationError(f'{option} must name a claim, for example "scope", got []')
-    return tuple(check_claim(f"{option}, each,", name) for name in given)
+    return check_claims(option, given)
 
 
 def check_claim_values(
@@ -86,15 +88,17 @@ def check_claim_values(
             f"got {shown(given)}"
         )
     return {
-        check_claim(f"{option}, each key,", name): _check_values(f"{option}[{name!r}]", value)
+        check_claim(f"{option}: each key", name): _check_values(f"{option}[{name!r}]", value)
         for name, value in given.items()
     }
 
 
 def _check_values(option: str, given: ClaimValue) -> tuple[str | int, ...]:
     values: tuple[object, ...] = (given,)
-    if isinstance(given, (set, frozenset, list, tuple)):
+    if isinstance(given, (list, tuple)):
         values = tuple(given)
+    elif isinstance(given, (set, frozenset)):
+        values = tuple(sorted(given, key=repr))  # or logs would have them in any order
     known: list[str | int] = []
     for value in values:
         # Neither None nor "": what comes from a variable that is not set. And no float: 1 and 1.0

@@ -16,6 +16,7 @@ from asgi_wsauth.options import (
     ClaimPath,
     ClaimValue,
     check_claim,
+    check_claim_or_list,
     check_claim_values,
     check_claims,
 )
@@ -61,7 +62,7 @@ class ClaimRules:
     ) -> None:
         self._identity = check_claim(f"{part}identity_claim", identity_claim)
         self._required = check_claims(f"{part}required_claims", required_claims)
-        self._scopes = check_claims(f"{part}scopes_claim", scopes_claim, several=False)
+        self._scopes = check_claim_or_list(f"{part}scopes_claim", scopes_claim)
         wanted = check_claim_values(f"{part}claims", claims)
         # With their types, because True is 1.
         self._wanted = [

@@ -120,8 +120,9 @@ class JWTVerifier:
             claim of another kind is refused: 1 is neither True nor "1", and a list is no value,
             whatever is in it.
         scopes_claim: the claim with the scopes, or a list of such claims, whose scopes are merged
-            in that order. A string has spaces between them (RFC 8693 section 4.2), a list is taken
-            as it is. A claim that is missing gives none; but for `scope`, the log warns of it once.
+            in that order, each once. A string has spaces between them (RFC 8693 section 4.2), a
+            list is taken as it is. A claim that is missing gives none; but for `scope`, the log
+            warns of it once.
         typ: the header's `typ` must be this, for example `at+jwt` (RFC 9068 section 2.1); None
             accepts any.
         cache: remembers tokens whose signature was good.

@@ -36,6 +36,7 @@ _SOCKET = "connection/session connection/session_states"
 TESTS = {
     "denial": "denial",
     "credential": "credential verifiers/api_key verifiers/internal",
+    "options.claims": "verifiers/claims",
     "options.secrets": "options",
     "sources.origins": "sources/origins",
     "sources.query_param": "sources/sources",
@@ -50,7 +51,7 @@ TESTS = {
     "verifiers.introspection": "verifiers/introspection",
     "verifiers.jwks": "verifiers/jwks verifiers/verdicts",
     "verifiers.jwt": _JWT,
-    "verifiers.claims": _JWT,
+    "verifiers.claims": f"{_JWT} verifiers/claims",
     "verifiers.keys": f"{_JWT} verifiers/key_forms",
     "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
     "authenticator": "authenticator connection/handshake sources/origins sources/sources",
