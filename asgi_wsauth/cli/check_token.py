@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import anyio
 from starlette.requests import HTTPConnection
@@ -85,7 +85,7 @@ def check_token(args: argparse.Namespace) -> int:
         raise ConfigurationError(f"there is no token: {visible('token')}")
     token = _bare(text)
     clean = cleaner(token)
-    out, err = Discreet(sys.stdout, clean), Discreet(sys.stderr, clean)
+    out, err = (cast(TextIO, Discreet(stream, clean)) for stream in (sys.stdout, sys.stderr))
     try:
         with redirect_stdout(err), redirect_stderr(err):
             found = load(args.authenticator)

@@ -4,11 +4,10 @@ arguments, which every user of the machine can read."""
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -100,8 +99,8 @@ def cleaner(secret: str) -> Callable[[str], str]:
     return lambda text: _WORD.sub(without, scrubbed(text, [secret]))
 
 
-class Discreet(io.TextIOBase):
-    """A stream for text, from which `clean` takes what must not get to `stream`."""
+class Discreet:
+    """A stream for text, like `stream`, but what is written to it goes through `clean` first."""
 
     def __init__(self, stream: TextIO, clean: Callable[[str], str]) -> None:
         self._stream = stream
@@ -111,5 +110,8 @@ class Discreet(io.TextIOBase):
         self._stream.write(self._clean(text))
         return len(text)
 
-    def flush(self) -> None:
-        self._stream.flush()
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,7 +175,9 @@ async def breaks(principal: Principal, conn: HTTPConnection) -> None:
 async def quotes(credential: Credential, conn: HTTPConnection) -> Principal:
     """A verifier that tells everybody."""
     print("it came with", credential.value)
-    print("or rather", credential.value[:60], file=sys.stderr)
+    sys.stderr.writelines(["or rather ", credential.value[:60], "\n"])
+    assert sys.stderr.encoding  # it is a stream as any other
+    sys.stdout.flush()
     raise ValueError(f"what is {credential.value}?")
 
 
@@ -644,3 +647,39 @@ def test_as_json(monkeypatch: Patch, capsys: Capture) -> None:
         "close_code": 1008,
     }
     assert json.loads(out)["checks"][-1] == {"check": "not mine", "found": ""}
+
+
+@pytest.mark.live
+def test_it_runs_as_a_process_where_the_app_is(issuer: Issuer, tmp_path: Path) -> None:
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat/app.py").write_text(
+        "from asgi_wsauth import *\n"
+        f"keys = JWKS('{issuer.url}/jwks')\n"
+        "auth = Authenticator([JWTVerifier(keys, algorithms=['ES256'])])\n"
+    )
+    code = "import sys; del sys.path[0]; from asgi_wsauth.cli import main; sys.exit(main())"
+    for token, status in ((issuer.token("1", exp=4e9), 0), (issuer.token("1", exp=1), 1)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "check-token", "chat.app:auth", "--token-file", "-"],
+            input=token,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (ended.returncode, ended.stderr) == (status, "")
+        assert f"<JWKS {issuer.url}/jwks> has <1 key: '1'>" in ended.stdout
+        assert pieces(token, ended.stdout) == []
+
+
+async def by_tenant(credential: Credential, conn: HTTPConnection) -> Principal:
+    if credential.note is not None:
+        credential.note("tenant", "acme, which pays")
+    return Principal("alice")
+
+
+def test_a_verifier_of_a_users_own_can_say_what_it_found(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    _, out = checked(monkeypatch, capsys, "x", auth=authenticator(by_tenant))
+    assert "\n  ok  tenant      acme, which pays\nADMITTED" in out
