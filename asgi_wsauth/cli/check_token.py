@@ -227,7 +227,7 @@ def _cause(denied: Denied) -> str | None:
     if exc is None:
         return None
     kind, at = raised(exc)
-    return f"{kind} in {at}" + (f": {exc}" if denied.may_quote else "")
+    return f"{kind} in {at}: {exc}"
 
 
 def _admission(authentication: Authentication, now: float) -> Iterator[str]:

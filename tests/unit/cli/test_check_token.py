@@ -528,6 +528,18 @@ def test_a_module_that_cannot_be_imported(
     assert why in told_off(capsys, monkeypatch, "a_broken_chat:auth", "--token-env", "TOKEN")
 
 
+def test_what_a_module_raises_is_told_without_the_token(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    code = "import os; raise ValueError('not ' + os.environ['KEY'])"
+    (tmp_path / "a_loud_chat.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("KEY", SECRET)
+    err = told_off(capsys, monkeypatch, "a_loud_chat:auth", "--token-env", "KEY")
+    assert err.endswith(": not [redacted]\n") and pieces(SECRET, err) == []
+
+
 def test_the_current_directory_is_imported_from(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
