@@ -9,6 +9,7 @@ documentation, or from a token.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from base64 import urlsafe_b64encode
@@ -30,7 +31,14 @@ from joserfc.jwk import OctKey
 from keys import P256_KEY, P256_OTHER, RSA_KEY, RSA_OTHER
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth import Authenticator, Denied, Principal, Reason, WebSocketAuthMiddleware
+from asgi_wsauth import (
+    Authenticator,
+    Denied,
+    Principal,
+    Reason,
+    RedactCredentials,
+    WebSocketAuthMiddleware,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +73,7 @@ def now() -> int:
 
 def token(claims: dict[str, Any], *, key: Any = RSA_KEY, typ: str = "JWT", **header: Any) -> str:
     """A token that is good now, unless these claims say otherwise; None leaves one out."""
-    claims = {"iat": now() - 5, "exp": now() + 300, **claims}
+    claims = {"iat": now() - 5, "exp": now() + 3600, **claims}
     claims = {name: value for name, value in claims.items() if value is not None}
     algorithm = "HS256" if isinstance(key, str) else "RS256"
     if key in (P256_KEY, P256_OTHER):
@@ -557,7 +565,6 @@ _access = {
     "sub": "user_2alice",
     "sid": "sess_1",
     "nbf": now() - 15,
-    "exp": now() + 60,
     "fva": [7, -1],
     "v": 2,
 }
@@ -830,7 +837,7 @@ async def test_a_revoked_user_of_fastapi_users_comes_back_within_the_hour(built:
     name = "fastapi_users_and_fastapi_s_tutorial"
     auth, provider = built(name), PROVIDERS[name]
     await auth.revocations.revoke_user(provider.identity)
-    assert (await verdict(auth, provider.signed())).reason is Reason.REVOKED
+    assert (await verdict(auth, provider.signed(exp=now() + 3000))).reason is Reason.REVOKED
     newer = provider.signed(exp=now() + 3660)
     assert (await verdict(auth, newer)).identity == provider.identity
 
@@ -967,6 +974,10 @@ async def test_a_session_of_auth_js_may_come_in_pieces(built: Builder) -> None:
         for seen in (scope, app.scope):
             assert (b"cookie", b"theme=dark") in seen["headers"]
             assert "session-token" not in str(seen)
+        record = logging.makeLogRecord({"msg": f"cookie: {cookies}; a=b"})
+        RedactCredentials(auth).filter(record)
+        assert "session-token" in record.getMessage()
+        assert not any(piece in record.getMessage() for piece in pieces)
         foreign = [("origin", "https://evil.example"), ("cookie", cookies)]
         for headers in (foreign, [("cookie", cookies)]):
             with pytest.raises(Denied) as caught:

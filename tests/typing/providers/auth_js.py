@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import time
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -34,6 +35,9 @@ class CookieInPieces(Cookie):
         super().redact(scope)
         for piece in self.pieces:
             piece.redact(scope)
+
+    def log_patterns(self) -> list[str]:
+        return [rf"({re.escape(self.name)}\.\d=)[^;\s]+"]
 
 
 async def auth_js(credential: Credential, conn: HTTPConnection) -> Principal | None:
