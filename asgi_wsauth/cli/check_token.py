@@ -50,7 +50,7 @@ def check_token_arguments(parser: argparse.ArgumentParser) -> None:
         help="where it is, such as chat.app:auth; or what holds it: a middleware, a Starlette or "
         "FastAPI app, such as chat.app:app",
     )
-    secret_arguments(parser, "token", "the token")
+    secret_arguments(parser, "token", "the token; without either, what is piped into stdin")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -80,6 +80,8 @@ def check_token(args: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: there is no token, or no authenticator.
     """
+    if args.token_env is args.token_file is None and not sys.stdin.isatty():
+        args.token_file = "-"
     text = read_secret(args, "token", quotes=False)
     if text is None:
         raise ConfigurationError(f"there is no token: {visible('token')}")

@@ -89,6 +89,8 @@ async def legacy_session(credential: Credential, conn: HTTPConnection) -> Princi
 
 class Registry:
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        if credential.note is not None:
+            credential.note("registry", "nobody of that name")
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import subprocess
@@ -307,6 +308,17 @@ def test_what_the_authenticator_does_after_its_verifiers(
     assert "\nok  revocations it was not revoked\nok  load_user   a " in out
 
 
+def test_a_ticket_is_used_up(monkeypatch: Patch, capsys: Capture) -> None:
+    tickets = Tickets(MemoryStore(), clock=lambda: NOW)
+    ticket = asyncio.run(tickets.mint(Principal("alice", method="jwt")))
+    installed(monkeypatch, auth=authenticator(tickets))
+    code, out = checked(monkeypatch, capsys, ticket)
+    assert (code, last(out)) == (0, "ADMITTED: 'alice', by ticket")
+    code, out = checked(monkeypatch, capsys, ticket)
+    assert code == 1
+    assert last(out).startswith("REFUSED: token_expired: the ticket was already used")
+
+
 def test_a_throttle_neither_counts_it_nor_says_so(
     monkeypatch: Patch, capsys: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -497,9 +509,15 @@ def test_where_there_is_no_authenticator(
     assert pieces(place, err.replace("[redacted]", "")) == [] or len(place) < 20
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def told_off(capsys: Capture, monkeypatch: Patch, *arguments: str) -> str:
     """What a wrong command is told."""
     monkeypatch.setenv("TOKEN", mint())
+    monkeypatch.setattr(sys, "stdin", Terminal())
     code: object
     try:
         code = main(["check-token", *arguments])
@@ -571,6 +589,8 @@ def test_it_comes_from_a_file_or_from_stdin(
     for text in (mint(), f"\n {mint()}\r\n", f'"{mint()}"\n'):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         assert main(["check-token", "chat:auth", "--token-file", "-"]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(mint()))
+    assert main(["check-token", "chat:auth"]) == 0  # it is piped
     assert pieces(mint(), "".join(capsys.readouterr())) == []
 
 
