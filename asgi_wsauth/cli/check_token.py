@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, TextIO, cast
 
 import anyio
@@ -80,7 +81,7 @@ def check_token(args: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: there is no token, or no authenticator.
     """
-    if args.token_env is args.token_file is None and not sys.stdin.isatty():
+    if args.token_env is None and args.token_file is None and not sys.stdin.isatty():
         args.token_file = "-"
     text = read_secret(args, "token", quotes=False)
     if text is None:
@@ -116,9 +117,7 @@ def _bare(text: str) -> str:
 
 def _is_of_this_check(record: logging.LogRecord) -> bool:
     """Not that a throttle counts nothing, which is so on purpose here; see `_handshake`."""
-    return not (record.args and isinstance(record.args, tuple)) or not isinstance(
-        record.args[0], FailureThrottle
-    )
+    return not any(isinstance(arg, FailureThrottle) for arg in record.args or ())
 
 
 class _Examined(Credential):
@@ -278,4 +277,6 @@ def _as_data(credential: Credential, result: Result) -> dict[str, Any]:
 
 def _principal_as_data(principal: Principal) -> dict[str, Any]:
     names = "identity issuer method login_method scopes issued_at expires_at token_id session_id"
-    return {name: getattr(principal, name) for name in names.split()}
+    told = {name: getattr(principal, name) for name in names.split()}
+    # JSON has no infinity, which is one way to say never.
+    return {name: None if value == inf else value for name, value in told.items()}

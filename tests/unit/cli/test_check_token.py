@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -358,7 +359,12 @@ def test_what_it_looks_like(token: str, kind: str, monkeypatch: Patch, capsys: C
 
 @cases(
     "expires_at, told",
-    [(None, "never"), (NOW + 60, "2027-01-15 08:01:00 UTC, in 60 s"), (1e18, "never")],
+    [
+        (None, "never"),
+        (NOW + 60, "2027-01-15 08:01:00 UTC, in 60 s"),
+        (1e18, "never"),
+        (inf, "never"),
+    ],
 )
 def test_when_it_ends(
     expires_at: float | None, told: str, monkeypatch: Patch, capsys: Capture
@@ -366,6 +372,8 @@ def test_when_it_ends(
     knows = Knows(key=Principal("alice", expires_at=expires_at))
     _, out = checked(monkeypatch, capsys, "key", auth=authenticator(knows))
     assert out.endswith(f"  ends     {told}\n")
+    _, out = checked(monkeypatch, capsys, "key", "--json", auth=authenticator(knows))
+    assert json.loads(out)["principal"]["expires_at"] == (None if expires_at == inf else expires_at)
 
 
 # With the issuer's live keys
