@@ -327,41 +327,52 @@ async def test_names_and_values_may_be_members_of_an_enumeration(issuer: Issuer)
 
 # Options that can't work
 
+NAME = (
+    'must be the name of a claim, for example "sub", or the path to it, for example '
+    '("realm_access", "roles"), got'
+)
+VALUE = "must be a string, a whole number or a boolean, or a set of them, got"
+UNSET = "; is the environment variable behind it set?"
+
 
 @cases(
     ("options", "told"),
     [
-        ({"identity_claim": ["sub"]}, r'name of a claim, for example "sub", or the path to it'),
-        ({"identity_claim": ()}, "identity_claim must be the name of a claim"),
-        ({"identity_claim": ("a", "")}, "identity_claim must be the name of a claim"),
-        ({"identity_claim": ("a", 1)}, "identity_claim must be the name of a claim"),
-        ({"scopes_claim": []}, r"scopes_claim must name a claim, for example \"scope\", got \[\]"),
-        ({"scopes_claim": (("a", "b"), "c")}, "scopes_claim must be the name of a claim"),
-        ({"scopes_claim": ["scope", ["a"]]}, "scopes_claim: each must be the name of a claim"),
-        ({"scopes_claim": {"scope", "scp"}}, "scopes_claim must be the name of a claim"),
-        ({"required_claims": "iat"}, r"required_claims must be a list, got one string"),
-        ({"required_claims": [""]}, r"required_claims: each must be the name of a claim"),
+        ({"identity_claim": ["sub"]}, f"identity_claim {NAME} ['sub']"),
+        ({"identity_claim": ()}, f"identity_claim {NAME} ()"),
+        ({"identity_claim": ("a", "")}, f"identity_claim {NAME} ('a', '')"),
+        ({"identity_claim": ("a", 1)}, f"identity_claim {NAME} ('a', 1)"),
+        ({"scopes_claim": []}, 'scopes_claim must name a claim, for example "scope", got []'),
+        ({"scopes_claim": (("a", "b"), "c")}, f"scopes_claim {NAME} (('a', 'b'), 'c')"),
+        ({"scopes_claim": ["scope", ["a"]]}, f"scopes_claim: each {NAME} ['a']"),
+        ({"scopes_claim": {"scp"}}, f"scopes_claim {NAME} {{'scp'}}"),
+        (
+            {"required_claims": "iat"},
+            "required_claims must be a list, got one string; write ['iat']",
+        ),
+        ({"required_claims": [""]}, f"required_claims: each {NAME} ''"),
         (
             {"claims": ["a"]},
-            r'claims must be a dict of claims and values, for example {"token_use"',
+            "claims must be a dict of claims and values, for example "
+            '{"token_use": "access"}, got [\'a\']',
         ),
-        ({"claims": {1: "a"}}, "claims: each key must be the name of a claim"),
+        ({"claims": {1: "a"}}, f"claims: each key {NAME} 1"),
+        ({"claims": {"use": None}}, f"claims['use'] {VALUE} None{UNSET}"),
+        ({"claims": {"use": ""}}, f"claims['use'] {VALUE} ''{UNSET}"),
+        ({"claims": {"use": ["a", None]}}, f"claims['use'] {VALUE} ['a', None]{UNSET}"),
+        ({"claims": {"use": 1.5}}, f"claims['use'] {VALUE} 1.5"),
+        ({"claims": {"use": {"a": "b"}}}, f"claims['use'] {VALUE} {{'a': 'b'}}"),
+        ({"claims": {("a", "b"): b"a"}}, f"claims[('a', 'b')] {VALUE} b'a'"),
         (
-            {"claims": {"use": None}},
-            r"claims\['use'\] must be a string.* got None; is the environment variable behind it",
+            {"claims": {("a", "b"): []}},
+            "claims[('a', 'b')] must have a value that is allowed, got []",
         ),
-        ({"claims": {"use": ""}}, "is the environment variable behind it set"),
-        ({"claims": {"use": ["a", None]}}, "is the environment variable behind it set"),
-        ({"claims": {"use": 1.5}}, r"must be a string, a whole number or a boolean, or a set of"),
-        ({"claims": {"use": {"a": "b"}}}, r"must be a string, a whole number or a boolean"),
-        ({"claims": {"use": b"a"}}, r"must be a string, a whole number or a boolean"),
-        ({"claims": {("a", "b"): []}}, r"claims\[\('a', 'b'\)\] must have a value that is allowed"),
     ],
 )
 def test_what_names_no_claim_or_no_value_is_an_error(options: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         jwt_verifier(**options)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == told
 
 
 def test_an_error_names_the_part() -> None:
