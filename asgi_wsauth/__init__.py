@@ -26,7 +26,7 @@ The package, from the bottom up; each module imports only from the rows above it
         endpoints      the ASGI apps to mount: TicketEndpoint
         access         what an app asks: current_session, current_principal
     10  redis          RedisStore
-        contrib/       observers (Prometheus, OpenTelemetry), and logins that exist (Django)
+        contrib/       observers (Prometheus, OpenTelemetry), and logins that exist
         cli/           the command line
     11  __main__       runs the command line
 

@@ -109,8 +109,8 @@ class Principal(BaseUser):
         session_id: the login's id (a JWT's `sid`).
         display_name: a name for people; the identity by default.
         method: how it was authenticated: `jwt`, `introspection`, `api_key`, `internal`, `ticket`,
-            `proxy` or `django`, or a name of your own verifier's; `none` while authentication is
-            off.
+            `proxy`, `django`, `session` or `token`, or a name of your own verifier's; `none` while
+            authentication is off.
         login_method: how the login behind a ticket was authenticated; None for other methods.
 
     Raises:

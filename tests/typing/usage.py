@@ -71,8 +71,11 @@ from asgi_wsauth import (
     current_session,
     log_event,
 )
+from asgi_wsauth.contrib.database_token import DatabaseToken
+from asgi_wsauth.contrib.django import DjangoSession, revoke_at_logout, session_id
 from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
 from asgi_wsauth.contrib.prometheus import PrometheusMetrics
+from asgi_wsauth.contrib.starlette import StarletteSession
 from asgi_wsauth.denial import advice
 from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.testing import as_principal, make_jwt
@@ -159,6 +162,10 @@ async def load_user(principal: Principal, conn: HTTPConnection) -> dict[str, str
     return {"name": principal.display_name}
 
 
+async def find_row(digest: str) -> dict[str, object] | None:
+    return {"identity": 7, "is_active": True} if digest == "0" * 128 else None
+
+
 async def find_key(digest: str) -> Principal | None:
     return Principal("robot") if digest == "0" * 64 else None
 
@@ -213,6 +220,10 @@ auth = Authenticator(
         APIKeyVerifier.from_env("API_KEY"),
         internal,
         proxy,
+        DatabaseToken(find_row, digest="sha512", pattern="[0-9a-f]{64}"),
+        DatabaseToken(find_key, digest=None),
+        StarletteSession(["new", "old"], identity_key=("user", "sub"), max_age=None),
+        DjangoSession(scopes=lambda user: user.get_all_permissions()),
         tickets,
         legacy_session,
         Registry(),
@@ -349,3 +360,8 @@ assert_type(advice(4001, "token_expired"), str)
 def run_as_alice() -> None:
     with as_principal(auth, Principal("alice", scopes=["chat"])):
         assert_type(make_jwt("secret", "alice", expires_in=-60, aud="chat"), str)
+
+
+assert_type(session_id("key"), str)
+undo = revoke_at_logout(revocations)
+undo()

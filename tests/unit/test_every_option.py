@@ -21,6 +21,7 @@ import pytest
 import redis.asyncio
 from cases import cases
 from handshakes import SECRET, App
+from starlette.datastructures import Secret
 
 import asgi_wsauth
 from asgi_wsauth import (
@@ -56,9 +57,11 @@ from asgi_wsauth import (
     VerdictCache,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.contrib.database_token import DatabaseToken
 from asgi_wsauth.contrib.django import DjangoSession, revoke_at_logout, session_id
 from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
 from asgi_wsauth.contrib.prometheus import PrometheusMetrics
+from asgi_wsauth.contrib.starlette import StarletteSession
 from asgi_wsauth.denial import advice
 from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.testing import as_principal, make_jwt
@@ -304,6 +307,20 @@ ROWS: dict[Any, dict[str, Row]] = {
         "identities": BOOL,
     },
     DjangoSession: {"scopes": Row([None, lambda user: ["chat"]], "None"), "clock": CLOCK},
+    StarletteSession: {
+        "secret_key": Row([SECRET, SECRET.encode(), [SECRET], Secret(SECRET)]),
+        "identity_key": Row(["user_id", ("user", "sub")], "text"),
+        "session_id_key": Row([None, "sid"], "text,None"),
+        "scopes_key": Row([None, "scopes"], "text,None"),
+        "session_cookie": WORD,
+        "max_age": Row([None, 5, 1.5], "None,1.5"),
+        "clock": CLOCK,
+    },
+    DatabaseToken: {
+        "lookup": Row([find_key]),
+        "digest": Row(["sha256", "sha512", None, lambda token: token], "None"),
+        "pattern": Row([None, "[0-9a-f]{40}"], "None,text"),
+    },
     # Public functions
     JWTVerifier.from_oidc: {
         "issuer": Row(["http://127.0.0.1", "https://id.example"]),

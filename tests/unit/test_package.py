@@ -76,8 +76,9 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "redis": ("RedisStore", ""),
         "contrib": (
-            "observers (Prometheus, OpenTelemetry), and logins that exist (Django)",
-            "__init__ prometheus opentelemetry django_lookup django_signals django",
+            "observers (Prometheus, OpenTelemetry), and logins that exist",
+            "__init__ prometheus opentelemetry database_token django_lookup "
+            "django_signals django starlette",
         ),
         "cli": (
             "the command line",

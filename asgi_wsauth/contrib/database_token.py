@@ -1,0 +1,197 @@
+"""Opaque tokens in a database of the app's: those of Django REST framework, Knox, fastapi-users.
+
+from asgi_wsauth.contrib.database_token import DatabaseToken
+
+async def find(digest: str) -> dict[str, Any] | None:
+    token = await AuthToken.objects.filter(digest=digest).afirst()
+    return token and {"identity": token.user_id, "expires_at": token.expiry}
+
+auth = Authenticator(
+    [DatabaseToken(find, digest="sha512")], sources=[Header("authorization", scheme="Token")]
+)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from hashlib import sha256, sha512
+from hmac import compare_digest
+from typing import Any, Literal, TypeAlias, cast
+from uuid import UUID
+
+from starlette.requests import HTTPConnection
+
+from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import ConfigurationError, check_async, check_callable, shown
+from asgi_wsauth.verifiers.chain import Misuse, awaitable
+
+__all__ = ["DatabaseToken", "Digest", "Lookup"]
+
+Row: TypeAlias = "Mapping[str, Any]"
+Lookup: TypeAlias = Callable[[str], Awaitable["Principal | Row | None"]]
+Digest: TypeAlias = "Literal['sha256', 'sha512'] | Callable[[str], str] | None"
+
+_JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
+_DIGESTS: Mapping[str, Callable[[str], str]] = {
+    "sha256": lambda token: sha256(token.encode()).hexdigest(),
+    "sha512": lambda token: sha512(token.encode()).hexdigest(),
+}
+_OF_A_PRINCIPAL = frozenset(
+    "issuer scopes claims issued_at expires_at token_id session_id display_name".split()
+)
+_OF_A_ROW = _OF_A_PRINCIPAL | {"identity", "is_active", "stored"}
+
+
+class DatabaseToken:
+    """Vouches for opaque tokens, which it has looked up.
+
+    `lookup` returns a `Principal`, or a mapping with what it found, of which only `identity` must
+    be there:
+
+    - `identity`: a string, a whole number or a UUID;
+    - `expires_at` and `issued_at`: Unix time in seconds, or a datetime with a time zone;
+    - `is_active`: False for a locked user, who is REVOKED;
+    - `stored`: what the database has in the column that was looked up. It must be what was looked
+      up, and is compared in constant time: some databases take `a` for `A`;
+    - `display_name`, `scopes`, `claims`, `issuer`, `session_id` and `token_id`, as in `Principal`.
+      Without a `token_id`, it is what was looked up, or its SHA-256 where that was the token: so
+      `Revocations.revoke_token(digest)` ends what was opened with it.
+
+    A token that is not there is INVALID. What `lookup` raises is UNAVAILABLE, unless it is a
+    `Denied`; what it returns that is none of these is ERROR. Its principal's `method` is `token`.
+
+    Without a `pattern`, it claims all that doesn't look like a JWT or a credential of this
+    package's, so it stands last among the verifiers.
+
+    Args:
+        lookup: an async function from the digest of a token, or the token, to what there is.
+        digest: how the database has tokens: as `sha256` or `sha512` in hex, as what a function
+            makes of one, or None for tokens as they are. Prefer a digest: who reads the database
+            has no token then, and how long a comparison takes tells nothing about one.
+        pattern: a regular expression that the whole of a token matches, for example
+            `[0-9a-f]{40}`. What doesn't is left to the next verifier.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self, lookup: Lookup, *, digest: Digest = "sha256", pattern: str | None = None
+    ) -> None:
+        example = "it is called with the digest of a token"
+        self._lookup = check_async("DatabaseToken: lookup", lookup, takes=1, example=example)
+        self._digest = _digest_function(digest)
+        self._pattern = None if pattern is None else _compiled(pattern)
+
+    async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        token = credential.value
+        if not self._is_mine(token):
+            return None
+        wanted = token if self._digest is None else self._digest(token)
+        try:
+            found = await awaitable("DatabaseToken: lookup", self._lookup(wanted))
+        except (Denied, Misuse):
+            raise
+        except Exception as exc:
+            raise Denied.because(self, exc, Reason.UNAVAILABLE) from exc
+        if found is None:
+            raise Denied(Reason.INVALID, "there is no such token")
+        if isinstance(found, Principal):
+            return found
+        return _principal(found, wanted, self.token_id(token))
+
+    def token_id(self, token: str) -> str:
+        """The `Principal.token_id` of a token, where the lookup names no other: its digest, or the
+        SHA-256 where the database has tokens as they are. For `Revocations.revoke_token`."""
+        return (self._digest or _DIGESTS["sha256"])(token)
+
+    def _is_mine(self, token: str) -> bool:
+        if self._pattern is not None:
+            return self._pattern.fullmatch(token) is not None
+        return not (token.startswith((TICKET, INTERNAL, API_KEY)) or _JWT.fullmatch(token))
+
+    def __repr__(self) -> str:
+        return "<DatabaseToken>"
+
+
+def _principal(row: Row, wanted: str, token_id: str) -> Principal:
+    if not isinstance(row, Mapping):
+        raise Misuse(
+            "DatabaseToken: lookup must return a Principal, a mapping or None, got a "
+            f"{type(row).__qualname__}"
+        )
+    if strange := row.keys() - _OF_A_ROW:
+        raise Misuse(
+            f"DatabaseToken: lookup returned a mapping with {', '.join(sorted(map(repr, strange)))}"
+            f"; it may have {', '.join(sorted(_OF_A_ROW))}"
+        )
+    stored = row.get("stored", wanted)
+    if not isinstance(stored, str) or not compare_digest(stored.encode(), wanted.encode()):
+        raise Denied(Reason.INVALID, "there is no such token, but a similar one")
+    if row.get("is_active", True) not in (True, 1):  # which some databases have for it
+        raise Denied(Reason.REVOKED, "the user is locked")
+    given = {name: row[name] for name in _OF_A_PRINCIPAL & row.keys() if row[name] is not None}
+    for name in ("issued_at", "expires_at"):
+        if name in given:
+            given[name] = _time(name, given[name])
+    given.setdefault("token_id", token_id)
+    try:
+        return Principal(_identity(row.get("identity")), method="token", **given)
+    except ConfigurationError as exc:
+        raise Misuse(f"DatabaseToken: lookup returned a mapping whose {exc}") from None
+
+
+def _identity(value: object) -> str:
+    """An identity as text. A bool is no number, and nothing else has a text that is its own."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        return str(value)
+    raise Misuse(
+        "DatabaseToken: lookup returned a mapping whose identity must be a string, a whole number "
+        f"or a UUID, got {'an empty one' if value == '' else f'a {type(value).__qualname__}'}"
+    )
+
+
+def _time(name: str, value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    if value.utcoffset() is None:
+        raise Misuse(
+            f"DatabaseToken: lookup returned a mapping whose {name} must have a time zone; write "
+            ".replace(tzinfo=UTC), if it is one in UTC"
+        )
+    return value.timestamp()
+
+
+def _digest_function(digest: Any) -> Callable[[str], str] | None:
+    if digest is None:
+        return None
+    if isinstance(digest, str) and digest in _DIGESTS:
+        return _DIGESTS[digest]
+    if isinstance(digest, type) or not callable(digest):
+        raise ConfigurationError(
+            'DatabaseToken: digest must be "sha256", "sha512", a function or None, got '
+            f"{shown(digest)}"
+        )
+    example = "it is called with a token"
+    given: Any = check_callable(
+        "DatabaseToken: digest", digest, takes=1, is_async=False, example=example
+    )
+    return cast("Callable[[str], str]", given)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    why = ""
+    if isinstance(pattern, str) and pattern:
+        try:
+            return re.compile(pattern)
+        except re.error as exc:
+            why = f": {exc}"
+    raise ConfigurationError(
+        "DatabaseToken: pattern must be a regular expression, for example [0-9a-f]{40}, got "
+        f"{shown(pattern)}{why}"
+    )
