@@ -23,7 +23,7 @@ __all__ = ["revoke_at_logout"]
 def revoke_at_logout(revocations: Revocations) -> Callable[[], None]:
     """Have the sockets of a login closed, with `Reason.REVOKED`, when Django ends it:
 
-    - a logout closes those of the session;
+    - a logout closes those of the session, and so does a login in its place;
     - a new password, or an account that is locked (`is_active`) or deleted, closes all of that
       user's, once the transaction is committed.
 
@@ -48,7 +48,7 @@ def revoke_at_logout(revocations: Revocations) -> Callable[[], None]:
     django_settings("revoke_at_logout")
     from django.apps import apps
     from django.contrib.auth import get_user_model
-    from django.contrib.auth.signals import user_logged_out
+    from django.contrib.auth.signals import user_logged_in, user_logged_out
     from django.db.models.signals import post_delete, post_save, pre_save
 
     receivers = _Receivers(revocations)
@@ -56,6 +56,7 @@ def revoke_at_logout(revocations: Revocations) -> Callable[[], None]:
     users = [model for model in apps.get_models() if issubclass(model, get_user_model())]
     connected: list[tuple[Any, Callable[..., None], Any]] = [
         (user_logged_out, receivers.logged_out, None),
+        (user_logged_in, receivers.logged_in, None),
         *((pre_save, receivers.before_save, model) for model in users),
         *((post_save, receivers.after_save, model) for model in users),
         *((post_delete, receivers.after_delete, model) for model in users),
@@ -78,9 +79,15 @@ class _Receivers:
         self._mark = f"asgi_wsauth {id(self)}"
 
     def logged_out(self, request: Any, **more: Any) -> None:
-        key = getattr(getattr(request, "session", None), "session_key", None)
-        if key:
-            self._revoke(self._revocations.revoke_session, session_id(key))
+        self._revoke_session(_key_of(request))
+
+    def logged_in(self, request: Any, **more: Any) -> None:
+        """Whoever was logged in before, under another key, gets no signal."""
+        from django.conf import settings
+
+        before = getattr(request, "COOKIES", {}).get(settings.SESSION_COOKIE_NAME)
+        if before != _key_of(request):
+            self._revoke_session(before)
 
     def before_save(
         self, sender: Any, instance: Any, using: str, update_fields: Any, **more: Any
@@ -103,6 +110,10 @@ class _Receivers:
     def after_delete(self, instance: Any, using: str, **more: Any) -> None:
         self._revoke_user(instance, using)
 
+    def _revoke_session(self, key: str | None) -> None:
+        if key:
+            self._revoke(self._revocations.revoke_session, session_id(key))
+
     def _revoke_user(self, user: Any, using: str) -> None:
         from django.db import transaction
 
@@ -116,6 +127,11 @@ class _Receivers:
             async_to_sync(revoke)(name)
         except Exception as exc:
             logger.error("the sockets of a login that ended in Django stay open: %s", exc)
+
+
+def _key_of(request: Any) -> str | None:
+    key: str | None = getattr(getattr(request, "session", None), "session_key", None)
+    return key
 
 
 def _is_ended(before: Any, user: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,15 @@ class BrokenCache(LocMemCache):
 class BrokenBackend(ModelBackend):
     def get_user(self, user_id: Any) -> Any:
         raise OperationalError("connection refused")
+
+
+class HangingBackend(ModelBackend):
+    """Its database doesn't answer."""
+
+    goes_on = Event()
+
+    def get_user(self, user_id: Any) -> Any:
+        self.goes_on.wait(30)
 
 
 class NaiveBackend(BaseBackend):

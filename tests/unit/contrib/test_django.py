@@ -24,6 +24,7 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.test import Client, override_settings
 from django.utils import timezone
+from django_faults import HangingBackend
 from django_site import PASSWORD, make_user
 from handshakes import Knows, authenticator, judge, websocket
 from starlette.requests import HTTPConnection
@@ -59,10 +60,14 @@ def new_user(**more: Any) -> User:
 def logged_in(user: User) -> Client:
     """A browser in which a user has logged in."""
     browser = Client(SERVER_NAME="site.example")
+    log_in(browser, user)
+    return browser
+
+
+def log_in(browser: Client, user: User) -> None:
     told = {"username": user.username, "password": PASSWORD}
     answer = browser.post("/login", json.dumps(told), content_type="application/json")
     assert answer.status_code == 200
-    return browser
 
 
 def key_of(browser: Client) -> str:
@@ -267,6 +272,17 @@ class TestOutages:
         with override_settings(**broken):
             assert verdict(key) is Reason.UNAVAILABLE
 
+    def test_what_hangs_is_unavailable_in_time(self) -> None:
+        backend = "django_faults.HangingBackend"
+        key = change(logged_in(new_user()), **{BACKEND_SESSION_KEY: backend})
+        auth = authenticator(DjangoSession(), timeout=0.05)
+        conn = HTTPConnection(websocket(f"token={key}"))
+        with override_settings(AUTHENTICATION_BACKENDS=[backend]):
+            with pytest.raises(Denied) as denied:
+                anyio.run(auth.authenticate, conn)
+            HangingBackend.goes_on.set()
+        assert denied.value.reason is Reason.UNAVAILABLE
+
     def test_a_cached_session_outlives_its_cache(self) -> None:
         caches = {"default": {"BACKEND": "django_faults.BrokenCache"}}
         with override_settings(SESSION_ENGINE=ENGINES[2]):
@@ -361,6 +377,17 @@ class TestRevocation:
         assert ended(here)
         assert not ended(elsewhere)
         ended.undo()
+
+    def test_a_login_in_the_place_of_another_ends_that(self, ended: Ended) -> None:
+        user = new_user()
+        browser = logged_in(user)
+        principal = admitted(key_of(browser))
+        log_in(browser, user)  # which Django lets keep its session
+        assert principal.session_id == session_id(key_of(browser))
+        assert not ended(principal)
+        log_in(browser, new_user())
+        assert ended(principal)
+        assert not ended(admitted(key_of(browser)))
 
     @cases("end", [set_password, lock, upgrade, User.delete])
     @cases("model", [User, Worker])
