@@ -84,9 +84,9 @@ def check_token(args: argparse.Namespace) -> int:
     if args.token_env is None and args.token_file is None and not sys.stdin.isatty():
         args.token_file = "-"
     text = read_secret(args, "token", quotes=False)
-    if text is None:
+    token = _bare(text or "")
+    if not token:
         raise ConfigurationError(f"there is no token: {visible('token')}")
-    token = _bare(text)
     clean = cleaner(token)
     out, err = (cast(TextIO, Discreet(stream, clean)) for stream in (sys.stdout, sys.stderr))
     try:
@@ -109,7 +109,7 @@ def check_token(args: argparse.Namespace) -> int:
 def _bare(text: str) -> str:
     """A token without what often comes along where it is copied from."""
     text = text.strip("\"'").strip()
-    if text.lower().startswith(_BEARER):
+    if f"{text} ".lower().startswith(_BEARER):
         print("asgi-wsauth: the Bearer before the token was left out", file=sys.stderr)
         text = text[len(_BEARER) :].strip()
     return text

@@ -84,7 +84,11 @@ _WORD = re.compile(rf"[\w+/=~-]{{{_LENGTH},}}", re.ASCII)
 
 
 def cleaner(secret: str) -> Callable[[str], str]:
-    """What takes a secret out of texts: the whole of it, and every word with a piece of it."""
+    """What takes a secret out of texts: the whole of it, and every word with a piece of it. One
+    that is shorter than a piece goes only where it is a word. Never empty."""
+    if len(secret) < _LENGTH:
+        short = re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")
+        return lambda text: short.sub(HIDDEN, text)
     pieces = {
         part[start : start + _LENGTH]
         for part in secret.split(".")

@@ -617,6 +617,7 @@ ADVICE = "every user of this machine can read the arguments"
     [
         ([], "AUTHENTICATOR"),
         (["chat:auth"], "there is no token: "),
+        (["chat:auth", "--token-env", "BEARER"], "there is no token: "),
         (["chat:auth", "--token-env", "NOT_THERE"], "--token-env: not set, or empty"),
         (["chat:auth", "--token-file", "/not/there"], "--token-file: No such file or directory"),
         (["chat:auth", "--token-env", "A", "--token-file", "b"], "not allowed with"),
@@ -637,6 +638,7 @@ def test_a_wrong_command_never_repeats_a_token(
     arguments: list[str], why: str, monkeypatch: Patch, capsys: Capture
 ) -> None:
     installed(monkeypatch, auth=AUTH)
+    monkeypatch.setenv("BEARER", " 'Bearer '")
     assert why in told_off(capsys, monkeypatch, *arguments)
 
 
@@ -653,6 +655,15 @@ def test_nothing_of_the_token_gets_out_of_what_the_app_prints(
     assert err == "it came with [redacted]\nor rather [redacted].[redacted]\n"
     assert "ValueError in quotes at cli/test_check_token.py:" in out
     assert ": what is [redacted]?\n" in out
+
+
+@cases("token, told", [("e", "to be [redacted], or key"), ("key", "to be e, or [redacted]")])
+def test_a_short_token_is_only_hidden_where_it_is_a_word(
+    token: str, told: str, monkeypatch: Patch, capsys: Capture
+) -> None:
+    knows = Knows(**{token: Denied(Reason.INVALID, "to be e, or key")})
+    code, out = checked(monkeypatch, capsys, token, auth=authenticator(knows))
+    assert (code, last(out)) == (1, f"REFUSED: token_invalid: {told}")
 
 
 def test_as_json(monkeypatch: Patch, capsys: Capture) -> None:
