@@ -163,18 +163,18 @@ class Handshake:
             self._taken.append({**message, key: without_token(said, token)})
         return token
 
-    # What clients of some dialects are told, if they sent their credential in the first message.
+    # What clients of some dialects are told, if the handshake was accepted for a first message.
 
     async def tell_admitted(self) -> None:
         """Tell the client that it was admitted."""
-        if self._first is not None:
-            welcome = _said(self._first.dialect.welcome)
-            self.client_left |= await try_send(self.send, *welcome) is not None
+        assert self._first is not None
+        welcome = _said(self._first.dialect.welcome)
+        self.client_left |= await try_send(self.send, *welcome) is not None
 
     async def tell_refused(self, denied: Denied) -> None:
         """Tell the client why it is about to be closed."""
-        if self._first is not None:
-            await try_send(self.send, *_said(self._first.dialect.refusal(denied)))
+        assert self._first is not None
+        await try_send(self.send, *_said(self._first.dialect.refusal(denied)))
 
     # What the app gets: the server's own objects, as long as nothing had to be taken or filled in.
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_callable, shown
@@ -73,8 +73,8 @@ def dialect_for(option: str, given: object) -> Dialect:
             f"got {shown(given)}"
         )
     example = "it is called with the message, and returns the token in it or None"
-    check_callable(option, given, takes=1, is_async=False, example=example)
-    return Dialect(cast(Read, given))
+    function: Any = check_callable(option, given, takes=1, is_async=False, example=example)
+    return Dialect(function)
 
 
 def token_in(message: str | bytes, kind: str, key: str = "token") -> str | None:
@@ -100,7 +100,7 @@ def _object(message: str | bytes, kind: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("type") == kind else None
 
 
-_BEARER = re.compile(" *bearer(?: +|$)", re.IGNORECASE)
+_BEARER = re.compile("^ *bearer(?: +|$)", re.IGNORECASE)
 
 
 def _graphql_token(message: str | bytes) -> str | None:
@@ -117,7 +117,7 @@ def _graphql_token(message: str | bytes) -> str | None:
     value = given[0] if given else None
     if not isinstance(value, (str, type(None))):
         raise Denied(Reason.MALFORMED, "Authorization in connection_init is no string")
-    token = _BEARER.sub("", value or "", count=1).strip(" ")
+    token = _BEARER.sub("", value or "").strip(" ")
     if not token:
         raise Denied(Reason.MISSING, "connection_init has no Authorization")
     return token

@@ -60,7 +60,10 @@ def read(source: FirstMessage, message: str | bytes | None) -> str | Reason:
         (init({"AUTHORIZATION": "BEARER   abc "}), "abc"),
         (init({"Authorization": " Bearer abc"}), "abc"),
         (init({"Authorization": "abc"}), "abc"),
+        (init({"Authorization": "Bearer Xa\t"}), "Xa\t"),  # nothing but spaces goes
         (init({"Authorization": "Bearerabc"}), "Bearerabc"),
+        (init({"Authorization": "abcBearer"}), "abcBearer"),
+        (init({"Authorization": "Bearer bearer x"}), "bearer x"),
         (init({"Authorization": "Basic abc"}), "Basic abc"),  # which no credential is
         (init({"Authorization": "Bearer"}), MISSING),
         (init({"Authorization": "Bearer "}), MISSING),
@@ -89,6 +92,24 @@ def test_what_graphql_says(message: str | bytes | None, found: str | Reason) -> 
 
 
 @cases(
+    ("payload", "detail"),
+    [
+        ({}, "connection_init has no Authorization"),
+        ([], "the payload of connection_init is no object"),
+        ({"Authorization": 5}, "Authorization in connection_init is no string"),
+        (
+            {"Authorization": "a", "authorization": "a"},
+            "connection_init has Authorization 2 times",
+        ),
+    ],
+)
+def test_the_log_says_what_graphqls_message_lacks(payload: Any, detail: str) -> None:
+    with pytest.raises(Denied) as caught:
+        FirstMessage(dialect=GRAPHQL).read(init(payload))
+    assert caught.value.detail == detail
+
+
+@cases(
     ("message", "found"),
     [
         ('{"type": "auth", "access_token": "abc"}', "abc"),
@@ -102,6 +123,11 @@ def test_what_graphql_says(message: str | bytes | None, found: str | Reason) -> 
 )
 def test_what_home_assistant_says(message: str | bytes, found: str | Reason) -> None:
     assert read(FirstMessage(dialect="home-assistant"), message) == found
+
+
+def test_the_log_says_that_a_message_has_no_token() -> None:
+    with pytest.raises(Denied, match=r'^token_malformed: a message "auth" without a token$'):
+        FirstMessage(dialect="home-assistant").read('{"type": "auth"}')
 
 
 def from_a_frame(message: str | bytes) -> str | None:
@@ -145,7 +171,12 @@ def test_no_function_gets_what_is_too_long(message: str | bytes) -> None:
         ("GraphQL", 'one of "graphql-transport-ws", "home-assistant", or a function'),
         (5, 'one of "graphql-transport-ws", "home-assistant", or a function'),
         (b"home-assistant", 'one of "graphql-transport-ws", "home-assistant", or a function'),
-        (lambda: None, "a function that can be called with one argument"),
+        (
+            lambda: None,
+            "a function that can be called with one argument, got .*; it is called with the "
+            "message, and returns the token in it or None$",
+        ),
+        ("apollo", ".*, got 'apollo'$"),
         (Knows, "a function, got the class Knows"),
     ],
 )
@@ -208,6 +239,7 @@ def test_what_it_accepts_with(
             '{"type": "auth", "token": "t\\u0030k", "ä": "\\ud800"}',
             '{"type": "auth", "\\u00e4": "\\ud800"}',
         ),
+        ('["Bearer t0k ", "t0k\\t", "Xt0k"]', '[null, "t0k\\t", "Xt0k"]'),
         # Where it is a part of something else, or what has it is no JSON.
         ('{"login": "token=t0k;"}', '{"login": "token=;"}'),
         ('{"a": 1e999, "token": "t0k"}', '{"a": 1e999, "token": ""}'),
