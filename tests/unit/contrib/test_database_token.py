@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256, sha512
+from secrets import token_urlsafe
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cases import cases
@@ -199,6 +200,24 @@ class TestShape:
         assert await judge(verifier, presented) is None
         assert table.asked == []
         assert isinstance(await judge(verifier, TOKEN), Principal)
+
+
+@pytest.mark.anyio
+async def test_a_token_of_fastapi_users() -> None:
+    """Its database has them as they are, its users UUIDs."""
+    token, user, created = token_urlsafe(), uuid4(), datetime.fromtimestamp(NOW, UTC)
+    row = {
+        "identity": user,
+        "issued_at": created,
+        "expires_at": created + timedelta(hours=1),
+        "stored": token,
+    }
+    verifier = DatabaseToken(Table(row, key=token), digest=None, pattern="[A-Za-z0-9_-]{43}")
+    principal = await judge(verifier, token)
+    assert isinstance(principal, Principal)
+    assert (principal.identity, principal.expires_at) == (str(user), NOW + 3600)
+    assert await judge(verifier, token_urlsafe()) is Reason.INVALID
+    assert await judge(verifier, mint()) is None
 
 
 class TestConfiguration:
