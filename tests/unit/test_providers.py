@@ -937,7 +937,9 @@ async def test_a_load_balancers_user_is_admitted(built: Builder, web: Issuer) ->
     assert [request.path for request in web.requests if "elb" in request.path] == [
         f"{BALANCERS_KEYS}/{KID}"
     ]
-    for other in ("alice", PROVIDERS["amazon_cognito"].signed(), padded({}).replace("=", "")):
+    cognito = PROVIDERS["amazon_cognito"]
+    theirs = [cognito.signed(), *(other.token for other in cognito.others.values())]
+    for other in ("alice", padded({}).replace("=", ""), *theirs):
         assert (await verdict(auth, other, ALB)).reason is INVALID
     for broken in ("fail", "hang_up"):
         auth = built("aws_application_load_balancer")
@@ -996,7 +998,8 @@ async def test_a_session_of_auth_js_may_come_in_pieces(built: Builder) -> None:
         (encrypted({}, secret=SECRET[::-1]), INVALID),  # another site's
         (encrypted({}, name="authjs.csrf-token"), INVALID),  # another cookie's, of the same site
         (encrypted({})[:-2], INVALID),
-        (PROVIDERS["auth0"].signed(), INVALID),
+        (PROVIDERS["auth0"].signed(), INVALID),  # and what else the provider behind it issues
+        *[(other.token, INVALID) for other in PROVIDERS["auth0"].others.values()],
         ("a.b.c.d.e", INVALID),
     ],
 )
