@@ -27,6 +27,7 @@ from asgi_wsauth.options.functions import (
     check_callable,
     check_clock,
 )
+from asgi_wsauth.options.headers import HeaderValue, check_headers, header_value
 from asgi_wsauth.options.secrets import (
     VISIBLE,
     check_issued_secret,
@@ -38,7 +39,6 @@ from asgi_wsauth.options.values import (
     check_bool,
     check_choice,
     check_count,
-    check_headers,
     check_instance,
     check_issuer,
     check_list,
@@ -57,6 +57,7 @@ __all__ = [
     "ClaimPath",
     "ClaimValue",
     "ConfigurationError",
+    "HeaderValue",
     "check_app",
     "check_async",
     "check_bool",
@@ -82,6 +83,7 @@ __all__ = [
     "check_text",
     "check_texts",
     "check_time",
+    "header_value",
     "needs_extra",
     "not_given",
     "shown",

@@ -13,7 +13,6 @@ __all__ = [
     "check_bool",
     "check_choice",
     "check_count",
-    "check_headers",
     "check_instance",
     "check_issuer",
     "check_list",
@@ -167,36 +166,6 @@ def check_issuer(issuer: str) -> str:
             "address as discovery_url"
         )
     return issuer
-
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
-_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")  # section 5.5
-
-
-def check_headers(option: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a request, by their names. No value stands in a message.
-
-    Raises:
-        ConfigurationError: they are none.
-    """
-    if not isinstance(headers, Mapping):
-        raise ConfigurationError(
-            f"{option} must be a mapping of names to values, for example "
-            f'{{"authorization": "Bearer ..."}}, got a {type(headers).__qualname__}'
-        )
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(f"{option} must have names of headers, got {shown(name)}")
-        if not isinstance(value, str):
-            raise ConfigurationError(
-                f"{option}: {name} must be a string, got a {type(value).__qualname__}"
-            )
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ConfigurationError(
-                f"{option}: {name} must be visible ASCII, without a newline or a space at either "
-                "end; if it comes from a file, write .strip() after what reads it"
-            )
-    return dict(headers)
 
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3: scope-token

@@ -33,7 +33,14 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import Gate, spawn
-from asgi_wsauth.options import check_bool, check_clock, check_issuer, check_seconds, check_text
+from asgi_wsauth.options import (
+    HeaderValue,
+    check_bool,
+    check_clock,
+    check_issuer,
+    check_seconds,
+    check_text,
+)
 from asgi_wsauth.verifiers.key_documents import Withdrawn, jwks_uri, parse_key_set
 from asgi_wsauth.verifiers.keys import (
     KeySet,
@@ -56,7 +63,7 @@ class JWKSOptions(TypedDict, total=False):
     stale_for: float
     timeout: float
     max_size: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, HeaderValue]
     allow_http: bool
     observers: Iterable[Observer]
     clock: Callable[[], float]
@@ -104,7 +111,8 @@ class JWKS:
         timeout: seconds that a fetch may take.
         max_size: bytes that an answer may have, whether or not it comes compressed.
         headers: what is sent with each request, for example `{"authorization": "Bearer ..."}` for
-            Kubernetes. Over `http` they go to the host of `url` only.
+            Kubernetes. A function in place of a value is called before each request, for what
+            changes meanwhile. Over `http` they go to the host of `url` only.
         allow_http: whether keys may come by `http` from any host, where the network in between is
             trusted: whoever can change an answer there is every user.
         observers: callables that are told of every fetch, with a `KeysFetched`.
@@ -123,7 +131,7 @@ class JWKS:
         stale_for: float = 3600.0,
         timeout: float = 3.0,
         max_size: int = 262_144,
-        headers: Mapping[str, str] = {},
+        headers: Mapping[str, HeaderValue] = {},
         allow_http: bool = False,
         observers: Iterable[Observer] = (log_event,),
         clock: Callable[[], float] = time.monotonic,

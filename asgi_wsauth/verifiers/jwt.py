@@ -26,6 +26,7 @@ from asgi_wsauth.options import (
     ClaimName,
     ClaimValue,
     ConfigurationError,
+    HeaderValue,
     check_clock,
     check_issuer,
     check_names,
@@ -84,7 +85,7 @@ class OIDCOptions(JWTOptions, total=False):
     stale_for: float
     timeout: float
     max_size: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, HeaderValue]
     allow_http: bool
     observers: Iterable[Observer]
 

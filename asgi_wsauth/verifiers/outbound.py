@@ -19,10 +19,12 @@ from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.places import Places
 from asgi_wsauth.options import (
     ConfigurationError,
+    HeaderValue,
     check_bool,
     check_count,
     check_headers,
     check_seconds,
+    header_value,
     needs_extra,
 )
 
@@ -51,7 +53,8 @@ class Outbound:
         max_size: bytes that a body may have, as it comes and unpacked.
         max_in_flight: requests that may be on their way at once; more wait, each behind those of
             its own share.
-        headers: what is sent with each `get`. Over `http` they go to no other place than `url`.
+        headers: what is sent with each `get`; a function is asked each time. Over `http` they go to
+            no other place than `url`.
         allow_http: whether `http` is good enough for other machines than this one.
         offers_http: whether that is an option of the part, so that an error may name it.
 
@@ -67,7 +70,7 @@ class Outbound:
         timeout: float,
         max_size: int,
         max_in_flight: int,
-        headers: Mapping[str, str] = {},
+        headers: Mapping[str, HeaderValue] = {},
         allow_http: bool = False,
         offers_http: bool = False,
     ) -> None:
@@ -119,7 +122,12 @@ class Outbound:
         return await self._ask("POST", url, share, headers, data=form)
 
     async def _ask(
-        self, method: str, url: str, share: str | None, headers: Mapping[str, str], **request: Any
+        self,
+        method: str,
+        url: str,
+        share: str | None,
+        headers: Mapping[str, HeaderValue],
+        **request: Any,
     ) -> Any:
         try:
             with anyio.fail_after(self._timeout):
@@ -127,14 +135,17 @@ class Outbound:
                 self._check(address)
                 if address.scheme != "https" and _origin(address) != self._origin:
                     headers = {}
+                sent = {name: header_value(name, value) for name, value in headers.items()}
                 client, places = await self._connections()
                 await places.take(share)
                 try:
-                    body = await self._body(client, method, url, headers=headers, **request)
+                    body = await self._body(client, method, url, headers=sent, **request)
                 finally:
                     places.release(share)
         except Unreachable:
             raise
+        except ConfigurationError as exc:  # of a header
+            raise Unreachable(str(exc)) from None
         except TimeoutError:
             raise Unreachable(f"no answer within {self._timeout:g} s") from None
         except Exception as exc:  # of httpx2, or of the sockets below it

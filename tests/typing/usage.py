@@ -197,7 +197,12 @@ auth = Authenticator(
         JWTVerifier(os.environ["SECRET"], algorithms=["HS256"], audience="chat"),
         JWTVerifier(["pem", b"pem", {"kty": "RSA"}], algorithms=["RS256"], issuer=["a", "b"]),
         JWTVerifier(
-            JWKS("https://id.example/keys", ttl=60, observers=[count]),
+            JWKS(
+                "https://id.example/keys",
+                ttl=60,
+                headers={"authorization": lambda: "Bearer ...", "accept": "*/*"},
+                observers=[count],
+            ),
             algorithms=["ES256"],
             cache=cache,
         ),

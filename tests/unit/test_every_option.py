@@ -142,7 +142,7 @@ OIDC = {
     "stale_for": SECONDS_OR_NONE_AT_ALL,
     "timeout": SECONDS,
     "max_size": COUNT,
-    "headers": Row([{}, {"authorization": "Bearer abc"}], "{}"),
+    "headers": Row([{}, {"authorization": "Bearer abc", "a": lambda: "b"}], "{}"),
     "allow_http": BOOL,
     "observers": OBSERVERS,
 }

@@ -842,12 +842,15 @@ async def test_a_revoked_user_of_fastapi_users_comes_back_within_the_hour(built:
     assert (await verdict(auth, newer)).identity == provider.identity
 
 
-async def test_kubernetes_is_asked_with_the_pods_own_token(built: Builder, web: Issuer) -> None:
+async def test_kubernetes_is_asked_with_the_pods_own_token_as_it_is_then(
+    built: Builder, web: Issuer
+) -> None:
     name = "kubernetes_service_accounts"
-    assert isinstance(await verdict(built(name), PROVIDERS[name].signed()), Principal)
-    assert [r.headers["authorization"] for r in web.requests if "openid" in r.path] == [
-        "Bearer this pod's own"
-    ]
+    auth = built(name)
+    (built.pod / "token").write_text("the pod's next one\n")
+    assert isinstance(await verdict(auth, PROVIDERS[name].signed()), Principal)
+    asked = [r.headers["authorization"] for r in web.requests if "openid" in r.path]
+    assert asked == ["Bearer the pod's next one"]
 
 
 async def test_keycloaks_lightweight_tokens_are_asked_about(built: Builder, web: Issuer) -> None:

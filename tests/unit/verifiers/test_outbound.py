@@ -533,6 +533,10 @@ async def test_what_began_with_allowed_http_trusts_the_authorities_over_https(
     assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
 
 
+async def issued() -> str:
+    return "s3cr3t"
+
+
 SECRET_HEADER = {"authorization": "Bearer s3cr3t", "X-Tenant": "a"}
 
 
@@ -544,6 +548,35 @@ async def test_headers_are_sent(issuer: Issuer) -> None:
     assert issuer.requests[0].headers["authorization"] == "Bearer s3cr3t"
     assert issuer.requests[0].headers["x-tenant"] == "a"
     assert "s3cr3t" not in repr(asking)
+
+
+async def test_a_function_gives_a_header_its_current_value(issuer: Issuer) -> None:
+    """A pod's own token is renewed each hour."""
+    values: Any = iter(["Bearer s3cr3t-1", "Bearer s3cr3t-2", "Bearer s3cr3t-3\n", 5, b"s3cr3t"])
+    asking = outbound(issuer.url, headers={"authorization": lambda: next(values)})
+    for number in (1, 2):
+        assert await asking.get(f"{issuer.url}/page") == {"a": [1]}
+        sent = [request.headers["authorization"] for request in issuer.requests]
+        assert sent[-1] == f"Bearer s3cr3t-{number}"
+    assert await failure(asking.get(f"{issuer.url}/page")) == (
+        "header authorization must be visible ASCII, without a newline or a space at either end; "
+        "if it comes from a file, write .strip() after what reads it"
+    )
+    for kind in ("int", "bytes"):
+        told = await failure(asking.get(f"{issuer.url}/page"))
+        assert told == f"header authorization must be a string, got a {kind}"
+    assert len(issuer.requests) == 2
+
+
+async def test_nothing_is_asked_without_a_header_that_can_not_be_had(issuer: Issuer) -> None:
+    def gone() -> str:
+        raise FileNotFoundError("s3cr3t")
+
+    asking = outbound(issuer.url, headers={"authorization": gone}, allow_http=True)
+    assert await failure(asking.get(f"{issuer.url}/page")) == "FileNotFoundError"
+    assert issuer.requests == []
+    there = issuer.url.replace("127.0.0.1", "localhost")
+    assert await asking.get(f"{there}/page") == {"a": [1]}  # where it would not be sent
 
 
 async def test_over_http_headers_go_nowhere_else(issuer: Issuer) -> None:
@@ -575,6 +608,9 @@ async def test_over_https_headers_go_where_a_document_leads(
         ({"a b": "s3cr3t"}, "got 'a b'"),
         ({"a": None}, "a must be a string, got a NoneType"),
         ({"a": b"s3cr3t"}, "a must be a string, got a bytes"),
+        ({"a": str}, "a must be a function, got the class str"),
+        ({"a": lambda token: token}, "a must be a function that can be called with no argument"),
+        ({"a": issued}, "a must be a plain function, not an async one"),
         *[
             ({"a": f"{value}"}, "a must be visible ASCII")
             for value in ("s3cr3t\n", " s3cr3t", "s3cr3t ", "s3cr3t\r\nb: c", "s3cr3té", "")
