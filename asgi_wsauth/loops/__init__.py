@@ -1,1 +1,1 @@
-"""About event loops: what anyio has no words for."""
+"""Building blocks for event loops that anyio lacks: per-loop state, timers, fair queues."""

@@ -1,4 +1,4 @@
-"""What each event loop has one of."""
+"""State of which each event loop has its own."""
 
 from __future__ import annotations
 

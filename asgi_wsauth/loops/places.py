@@ -1,5 +1,5 @@
-"""A number of places that many want at once, and of which everybody behind one address gets a fair
-share: an address that asks for hundreds waits behind itself, not in front of the others.
+"""A limited number of places, shared fairly between addresses: an address that asks for hundreds
+waits behind its own requests, not in front of everybody else's.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ __all__ = ["Places"]
 
 
 class Places:
-    """Places, for one event loop. One that gets free goes to the share that holds the fewest, and
-    among those to the one that has waited longest for its turn. A share may hold them all, as long
-    as no other one wants any.
+    """Places on one event loop. A place that becomes free goes to the share that holds the fewest,
+    and among those to the one that has waited longest. A share may hold all of them while nobody
+    else wants any.
 
     Args:
-        total: how many there are.
+        total: the number of places.
     """
 
     def __init__(self, total: int) -> None:
         self._free = total
         self._held: Counter[str | None] = Counter()
-        # Shares in the order of their turns; who waits for a place of theirs.
+        # For each share, in the order of their turns, the tasks that wait for a place.
         self._waiting: dict[str | None, deque[anyio.Event]] = {}
 
     async def take(self, share: str | None) -> None:
@@ -54,7 +54,7 @@ class Places:
             del self._waiting[share]
 
     def release(self, share: str | None) -> None:
-        """Leave a place that was taken."""
+        """Release a place that was taken."""
         self._held[share] -= 1
         if not self._held[share]:
             del self._held[share]

@@ -1,5 +1,7 @@
-"""What anyio has no words for, or none that are cheap enough to be said for each message. Knows
-nothing of authentication."""
+"""Tasks and cancellation: what anyio lacks, or what costs too much there to use for each message.
+
+Knows nothing of authentication.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may connect while login is switched off."""
+"""Access while login is switched off."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AnonymousAccess:
-    """Admits everybody nearby as one anonymous principal, and warns that it does.
+    """Admits every peer in the given networks as one anonymous principal, and warns about it.
 
     Args:
-        principal: who everybody is.
-        networks: from where one may connect (CIDR notation).
+        principal: the principal that everybody gets.
+        networks: the networks that may connect, in CIDR notation.
 
     Raises:
         ConfigurationError: an option can't work.

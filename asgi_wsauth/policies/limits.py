@@ -28,8 +28,8 @@ class ConnectionLimit:
     same identity at two issuers is two users.
 
     Args:
-        limit: how many.
-        store: where they are counted: `MemoryStore()`, or one that several processes share.
+        limit: the maximum number of open sockets per user.
+        store: where they are counted: `MemoryStore()`, or a store that several processes share.
         overflow: what happens to one more: `reject` refuses it, `evict_oldest` closes the user's
             oldest one; the reason is TOO_MANY_CONNECTIONS either way.
         name: limits that count separately in one store have different names.

@@ -1,4 +1,4 @@
-"""What this process knows of failures: how many each address has had, and what is being judged."""
+"""Failures that this process has counted for each address, and attempts that are being judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins that were ended before their time."""
+"""Revocation: logins that end before they expire."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _LOOKED_AT, _CLOSED, _ASKED_ABOUT = 500, 5, 100
 
 
 class LiveSocket(Protocol):
-    """An open socket, as those see it who may have to end it."""
+    """An open socket, to whatever may have to close it."""
 
     @property
     def principal(self) -> Principal:
-        """Whose it is."""
+        """The principal that it was opened by."""
         ...
 
     def end(self, denied: Denied, /) -> None:
@@ -48,7 +48,7 @@ class Revocations:
     with `Reason.REVOKED`, within a second; thousands of them take longer, because others have their
     turns meanwhile.
 
-    A name is meant at every issuer, unless `issuer` says at which one: two issuers may well have a
+    A name counts at every issuer unless `issuer` is given: two issuers may well have a
     user, a token or a session of one name.
 
     Clocks of hosts that share a store, and of the tokens' issuer, should agree: a user's tokens are
@@ -142,7 +142,7 @@ class Revocations:
             await self.store.put_revocation(Notice(subject, self._clock()), ttl=ttl)
 
     async def check(self, principal: Principal) -> None:
-        """Refuse who was revoked.
+        """Refuse a principal that was revoked.
 
         Raises:
             Denied: with `Reason.REVOKED`; or `Reason.UNAVAILABLE`, where the store fails.
@@ -167,12 +167,12 @@ class Revocations:
             )
 
     def register(self, socket: LiveSocket) -> None:
-        """End `socket` when its principal is revoked, from now on."""
+        """From now on, close `socket` when its principal is revoked."""
         here = self._here.get_or_make(lambda: _Here(self.store, self.max_token_age))
         here.sockets[socket] = None
 
     def unregister(self, socket: LiveSocket) -> None:
-        """`socket` is closed."""
+        """`socket` has closed: forget it."""
         here = self._here.get()
         if here is not None:
             here.sockets.pop(socket, None)

@@ -1,4 +1,4 @@
-"""How often an address may fail: `FailureThrottle`.
+"""Limits how often an address may fail: `FailureThrottle`.
 
 Each attempt takes a place before it is judged, and releases it unless it failed. So no more are
 judged than the rate allows, however many arrive at once; good credentials that arrive together wait
@@ -29,22 +29,23 @@ _PATIENCE = 10.0  # seconds for an answer of the storage; by then, no client may
 
 
 class FailureThrottle:
-    """Locks out client addresses from which too many bad credentials came.
+    """Locks out client addresses that have presented too many bad credentials.
 
-    INVALID and MALFORMED count, and so does who lets the time for a first message run out; an
-    expired token, an outage or a full house never do. Whoever is locked out is THROTTLED, whatever
-    he presents, and told when to come back. Of an IPv6 address the first 64 bits count, because
-    whoever has one has all of those (RFC 6177). Addresses that can't be read share one count. A
-    peer without an address (a Unix socket) is never locked out; the log warns of that once.
+    INVALID and MALFORMED count, and so does a client that never sends its first message; an expired
+    token, an outage or a full house don't. A locked-out address is THROTTLED, whatever it presents,
+    and told when to come back. For IPv6 the first 64 bits count, because a host usually has all
+    addresses that begin with them (RFC 6177). Addresses that can't be read share one count. A peer
+    without an address (a Unix socket) is never locked out; the log warns of that once.
 
-    No more credentials of one address are judged at once than may still fail; others wait for their
-    verdicts.
+    No more credentials of one address are judged at once than may still fail; the others wait for
+    those verdicts.
 
-    What browsers send because another site's page told them to has the same rate once more, so that
-    no such page locks out its visitors. A program may claim to be such a browser: of one address,
-    twice the rate is the most.
+    Requests that a browser makes for another site's page have a second count of the same rate, so
+    that no such page can lock out its visitors. A program may pretend to be such a browser, so one
+    address gets at most twice the rate.
 
-    Behind a proxy the server must take the client's address from it, or everybody has the proxy's.
+    Behind a proxy, the server must take the client's address from the proxy's headers; otherwise
+    all clients share the proxy's count.
 
     Args:
         rate: how many failures in what time, as in "10/minute" or "100 per 2 hours"; the time
@@ -52,7 +53,7 @@ class FailureThrottle:
         storage: where they are counted: a storage of the library `limits`, for several processes
             one of its asynchronous ones (`limits.aio.storage`). None for this process's memory,
             which keeps the latest 50,000 addresses.
-        name: throttles that count separately in one storage have different names.
+        name: keeps throttles apart that use the same storage.
 
     Raises:
         ConfigurationError: an option can't work, or `limits` is not installed.

@@ -1,4 +1,4 @@
-"""One ear for each event loop: hears what a store tells of, and makes up for what was missed."""
+"""Listens to a store, once per event loop, and catches up on what was missed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach
 
 
 class Watched(Protocol):
-    """A store that tells what happens in it."""
+    """A store that reports what changes in it."""
 
     def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         """See `RevocationStore`."""
@@ -30,9 +30,9 @@ class Listener:
     """Watches a store for as long as the event loop runs.
 
     Args:
-        store: where notices come from.
-        hear: gets them.
-        catch_up: is called when a watch begins: anything may have been missed until then.
+        store: the store to watch.
+        hear: called with its notices.
+        catch_up: called when a watch begins: anything may have been missed until then.
     """
 
     def __init__(

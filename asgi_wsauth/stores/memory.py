@@ -1,4 +1,4 @@
-"""A store in memory, for one process."""
+"""MemoryStore: a store for one process."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class _Revocation(NamedTuple):
 
 
 class _Watch:
-    """Takes notices from any thread, and gives them to one event loop."""
+    """Takes notices from any thread, and passes them on to one event loop."""
 
     def __init__(self) -> None:
         self._notices: deque[Notice] = deque()

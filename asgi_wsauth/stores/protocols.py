@@ -1,7 +1,7 @@
-"""What a store must do, in small protocols.
+"""What a store must do, as small protocols.
 
-A store keeps strings, knows nothing of what they mean, and does each of its operations whole or not
-at all, however many tasks, threads or processes ask at once.
+A store keeps strings and doesn't know what they mean. Each of its operations is atomic, however
+many tasks, threads or processes call it at once.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class SlotStore(Protocol):
         ...
 
     async def release_slot(self, slot: Slot, /) -> None:
-        """Give it back."""
+        """Release it."""
         ...
 
     def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
