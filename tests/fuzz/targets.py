@@ -132,7 +132,7 @@ def jwt(data: bytes) -> None:
         assert type(exp) in (int, float)
         assert math.isfinite(exp)
         assert exp > NOW - 31
-        assert judged.identity == claims["sub"]
+        assert judged.identity == str(claims["sub"])
         assert json.loads(header)["alg"] == "HS256"
     if other != signature:
         assert judge((said + b"." + _base64url(other)).decode()) is None
