@@ -100,10 +100,15 @@ FILES = {
 }
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path) -> set[str]:
     """The files of the package that a file imports, wherever in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where an arrow goes"
             names.add(node.module or "")
@@ -114,7 +119,7 @@ def imported(path: Path) -> set[str]:
 
 def is_empty(path: Path) -> bool:
     """Whether a file holds nothing but its docstring."""
-    return len(ast.parse(path.read_text()).body) == 1
+    return len(tree(path).body) == 1
 
 
 def test_every_file_has_its_place() -> None:
@@ -144,11 +149,6 @@ def test_the_map_in_the_docstring_is_that_list() -> None:
 
 
 # Who may touch what
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
 
 
 @cache
