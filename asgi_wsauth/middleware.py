@@ -129,7 +129,7 @@ class WebSocketAuthMiddleware:
         self.connection_limit = connection_limit
         self._asks_a_store = connection_limit is not None or authenticator.revocations is not None
         self._terms = Terms(
-            check_close_codes(close_codes),
+            close_codes=check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
             refresh=_refresh_messages(refresh_message, authenticator),

@@ -1,4 +1,4 @@
-"""What a middleware has fixed for all of its sockets."""
+"""What a middleware has fixed for all of its connections."""
 
 from __future__ import annotations
 
@@ -10,25 +10,34 @@ from asgi_wsauth.connection.rejection import Rejections
 from asgi_wsauth.denial import Reason, SaidNothing
 from asgi_wsauth.sources import Source
 
-__all__ = ["Terms"]
+__all__ = ["EndTerms", "Terms"]
 
 
-@dataclass(frozen=True)
-class Terms:
+@dataclass(frozen=True, kw_only=True)
+class EndTerms:
+    """What ends a connection that an app runs on, be it a socket or a stream.
+
+    Attributes:
+        grace: seconds that an app has after the end.
+        enforce_expiry: whether the end of a credential is the end of its connection.
+    """
+
+    grace: float
+    enforce_expiry: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms(EndTerms):
     """What holds for each socket of a middleware.
 
     Attributes:
         close_codes: the code for each reason.
-        grace: seconds that an app has after the end.
-        enforce_expiry: whether the end of a credential is the end of its socket.
         refresh: the messages with which clients renew their credentials, or None.
         rejections: how a handshake is refused that the app has not answered.
         sources: where a credential may have stood in it.
     """
 
     close_codes: Mapping[Reason | type[SaidNothing], int]
-    grace: float
-    enforce_expiry: bool
     refresh: RefreshMessages | None
     rejections: Rejections
     sources: Sequence[Source]

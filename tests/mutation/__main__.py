@@ -56,6 +56,7 @@ TESTS = {
     "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
     "authenticator": "authenticator connection/handshake sources/origins sources/sources",
     "connection.session": _SOCKET,
+    "connection.endable": _SOCKET,
     "connection.guard": _SOCKET,
     "middleware": "middleware connection/session connection/handshake policies/limits",
 }

@@ -73,8 +73,7 @@ from asgi_wsauth import (
     Revocations,
     WebSocketAuthMiddleware,
 )
-from asgi_wsauth.connection import guard as guards
-from asgi_wsauth.connection import phases
+from asgi_wsauth.connection import endable, phases
 from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.phases import STEPS, Phase
 from asgi_wsauth.stores.protocols import Notice
@@ -532,7 +531,7 @@ async def test_a_pending_receive_ends_first_then_the_close_goes_out_then_the_app
 async def test_a_server_that_is_slow_holds_up_nobody(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guards, "_PATIENCE", 0.01)
+    monkeypatch.setattr(endable, "_PATIENCE", 0.01)
 
     class Slow(Wire):
         async def receive(self) -> dict[str, Any]:
@@ -763,7 +762,7 @@ async def test_after_its_grace_an_app_that_still_runs_is_cancelled() -> None:
 async def test_an_app_that_swallows_its_cancellation_is_cancelled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guards, "_PATIENCE", 0.01)
+    monkeypatch.setattr(endable, "_PATIENCE", 0.01)
     swallowed = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -897,7 +896,7 @@ async def test_an_error_that_only_tells_of_the_end_is_none(
             await until(lambda: wire.waiting and wire.kinds)
             await door.revocations.revoke_user("alice")
     assert caught is (error if raises or not ended else None)
-    told = [f"the app ended with its socket: {type(error).__qualname__}"]
+    told = [f"the app ended with its connection: {type(error).__qualname__}"]
     assert caplog.messages == (told if ended and not raises else [])
     assert door.left_over == []
 
@@ -969,7 +968,7 @@ async def test_a_server_that_shuts_down_is_not_held_up_by_a_close(
 ) -> None:
     """Servers on asyncio cancel the app's task, once."""
     if isinstance(app, Seat):
-        monkeypatch.setattr(guards, "_PATIENCE", 0.01)
+        monkeypatch.setattr(endable, "_PATIENCE", 0.01)
     door, wire = Door(app), SlowToClose()
     task = asyncio.create_task(door(websocket("token=a"), wire.receive, wire.send))
     await until(lambda: wire.kinds)

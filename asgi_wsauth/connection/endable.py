@@ -1,0 +1,258 @@
+"""What may be ended from outside while an app runs on it: `Endable`, the part of a guard that knows
+neither sockets nor streams.
+
+It owns the phase; see `phases` for all that can happen.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import TracebackType
+
+import anyio
+from starlette.types import Message, Receive, Send
+
+from asgi_wsauth.connection.closing import tells_of_end
+from asgi_wsauth.connection.phases import STEPS, Phase
+from asgi_wsauth.connection.refreshing import Refreshing
+from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.terms import EndTerms
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.loops.tasks import Breakable, spawn
+from asgi_wsauth.loops.timers import Deadline, Timer, timers
+
+__all__ = ["Endable"]
+
+# Looked at with each message, and an attribute of the class would be looked up each time.
+_CLOSING, _CLOSED = Phase.CLOSING, Phase.CLOSED
+
+_LEAVES = frozenset({"websocket.disconnect", "http.disconnect"})
+
+_PATIENCE = 1.0  # seconds that a server may take to end a receive
+_LONGEST_CLOSE = 1.5  # seconds that a close, and the client's answer, may take
+
+
+class Endable:
+    """One connection that an app runs on, and that may be ended from outside.
+
+    The server's `receive` is not waited for while the end is sent (Granian would send it with the
+    client's next message), and the app learns of the end only afterwards (an app that returns makes
+    the server close by itself, with a code of its own).
+
+    Args:
+        login: whose connection it is.
+        terms: what ends it, and how.
+    """
+
+    __slots__ = (
+        "_app",
+        "_asked_to_end",
+        "_closed",
+        "_first",
+        "_has_received",
+        "_login",
+        "_phase",
+        "_receive",
+        "_refreshing",
+        "_send",
+        "_settled",
+        "_terms",
+        "_timer",
+        "_waits",
+    )
+
+    _receive: Receive
+    _send: Send
+
+    def __init__(self, login: Login, terms: EndTerms) -> None:
+        self._login = login
+        self._terms = terms
+        self._phase = Phase.ENTERING
+        self._has_received = False
+        self._asked_to_end: Denied | None = None  # the first end; one that came too late, too
+        self._app = Breakable()
+        # The app's pending receives. One serves message after message; only who receives twice at
+        # once needs another.
+        self._waits: tuple[Breakable, ...] = ()
+        self._first = (Breakable(),)
+        self._timer: Timer | Deadline | None = None  # to the login's end; then, the app's grace
+        self._refreshing: Refreshing | None = None
+        self._closed: anyio.Event | None = None
+        self._settled: anyio.Event | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Whose connection it is."""
+        return self._login.principal
+
+    @property
+    def denied(self) -> Denied | None:
+        """Why it was ended here; None if it wasn't."""
+        is_here = self._phase is Phase.ENTERING or self._closed is not None
+        return self._asked_to_end if is_here else None
+
+    def _step(self, step: str) -> bool:
+        """Whether it changed anything."""
+        phase = STEPS.get((self._phase, step))
+        if phase is None:
+            return False
+        self._phase = phase
+        return True
+
+    # Not one coroutine around the app: that would cost a socket 300 bytes while it lives.
+
+    async def __aenter__(self) -> None:
+        self._step("start")
+        self.reschedule()
+        self._app.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            is_over = self._app.__exit__(kind, exc, traceback)
+            return is_over or (exc is not None and self._is_the_end(exc))
+        except Exception as rest:  # of a group, from which trio took what it cancelled
+            if not self._is_the_end(rest):
+                raise
+            return True
+        finally:
+            self._clear_timers()
+            try:
+                if self._closed is not None:  # a server whose app returns closes by itself
+                    await self._closed.wait()
+            finally:
+                self._step("finish")
+
+    def _is_the_end(self, exc: BaseException) -> bool:
+        """Whether the app raised because its connection was ended here."""
+        if self.denied is None or not tells_of_end(exc):
+            return False
+        logger.debug("the app ended with its connection: %s", type(exc).__qualname__)
+        return True
+
+    def reschedule(self) -> None:
+        """Set the timers to the login's end."""
+        if self._asked_to_end is not None or self._phase is Phase.OVER:
+            return  # the app's grace is running, or nothing is
+        self._clear_timers()
+        expires_at = self._login.ends_at
+        if not self._terms.enforce_expiry or expires_at is None:
+            return
+        self._timer = timers(self._login.authenticator.clock).call_at(expires_at, self._expire)
+        if self._refreshing is not None and self._phase is Phase.OPEN:
+            self._refreshing.schedule(expires_at)
+
+    def _clear_timers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+
+    def _expire(self) -> None:
+        self.end(Denied(Reason.EXPIRED, "it expired"))
+
+    # The app's side.
+
+    async def receive(self) -> Message:
+        """The next message for the app."""
+        while self._phase is not _CLOSING and self._phase is not _CLOSED:
+            wait = self._first[0]
+            if self._waits or wait.broken:
+                wait = Breakable()
+                self._waits = (*self._waits, wait)
+            else:
+                self._waits = self._first
+            message: Message | None = None
+            refused: Denied | None = None
+            try:
+                with wait:
+                    message = await self._receive()
+                    if self._refreshing is not None:
+                        token = self._refreshing.messages.token_in(message)
+                        if token is not None:
+                            message = None
+                            refused = await self._refreshing.take(token)
+            finally:
+                waits = self._waits
+                self._waits = () if len(waits) == 1 else tuple(w for w in waits if w is not wait)
+                self._settle()
+            if refused is not None:
+                self.end(refused)
+            elif message is not None:
+                if message["type"] in _LEAVES:
+                    self._step("leave")
+                else:
+                    self._has_received = True
+                return message
+        return await self._disconnect()
+
+    # The end.
+
+    def end(self, denied: Denied, /) -> None:
+        """End it: the client is told, soon. The first end counts."""
+        if self._asked_to_end is not None or self._phase is Phase.OVER:
+            return
+        self._asked_to_end = denied
+        if self._phase is Phase.ENTERING:
+            return  # the middleware is about to run the app, and will refuse
+        self._clear_timers()
+        self._timer = Deadline(self._app, self._terms.grace)
+        self._end_now(denied)
+
+    def _end_now(self, denied: Denied) -> None:
+        if self._step("end"):
+            self._closed = anyio.Event()
+            for wait in self._waits:
+                wait.break_off()
+            spawn(partial(self._close, denied))
+
+    async def close(self, denied: Denied, /) -> None:
+        """`end`, and wait until the client was told."""
+        self.end(denied)
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def _close(self, denied: Denied) -> None:
+        assert self._closed is not None
+        with anyio.move_on_after(_PATIENCE):
+            while self._is_busy:
+                self._settled = anyio.Event()
+                await self._settled.wait()
+            await self._prepare_close()
+        # A server may take its time to send, but the app must not wait for that.
+        wake = timers(anyio.current_time).call_in(_LONGEST_CLOSE, self._closed.set)
+        try:
+            await self._send_close(denied)
+        finally:
+            wake.cancel()
+            self._step("closed")
+            self._closed.set()
+
+    # What differs between a socket and a stream.
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether the end has to wait for something that the app does."""
+        return bool(self._waits)
+
+    async def _prepare_close(self) -> None:
+        """Do what the server needs before the end."""
+
+    async def _send_close(self, denied: Denied) -> None:
+        """Tell the client."""
+        raise NotImplementedError
+
+    async def _disconnect(self) -> Message:
+        """What the app receives after the end."""
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
