@@ -29,6 +29,7 @@ from asgi_wsauth.contrib.django_lookup import (
     connected,
     django_settings,
     ends_at,
+    is_known,
     session_id,
     session_store,
     unknown,
@@ -110,7 +111,7 @@ class DjangoSession:
         """The verdict, in the thread in which Django does what is not asynchronous."""
         store = session_store(key)
         data = dict(store.items())
-        if not data:
+        if not data and not is_known(store, key):
             return unknown(store, key)
         user = user_of(data)
         if isinstance(user, Denied):

@@ -23,6 +23,7 @@ __all__ = [
     "connected",
     "django_settings",
     "ends_at",
+    "is_known",
     "session_id",
     "session_store",
     "unknown",
@@ -90,8 +91,14 @@ def session_store(key: str) -> Any:
     return import_module(settings.SESSION_ENGINE).SessionStore(key)
 
 
+def is_known(store: Any, key: str) -> bool:
+    """Whether a session that has nothing in it is one all the same: a visitor's. Engines forget the
+    key of one that they don't have, or begin another."""
+    return bool(store.session_key == key and not store.modified)
+
+
 def unknown(store: Any, key: str) -> Denied:
-    """Why a session has nothing in it.
+    """Why there is no such session.
 
     Raises:
         Exception: because the cache failed, which Django takes for a session that isn't there.

@@ -194,6 +194,17 @@ class TestWhoNot:
         browser.post("/visit")
         assert verdict(key_of(browser)) is Reason.MISSING
 
+    @cases("engine", [*ENGINES, SIGNED])
+    def test_a_visitor_of_whom_nothing_is_known_any_more_is_missing(self, engine: str) -> None:
+        with override_settings(SESSION_ENGINE=engine):
+            browser = Client(SERVER_NAME="site.example")
+            browser.post("/visit")
+            session = browser.session
+            for name in list(session.keys()):
+                del session[name]
+            session.save()
+            assert verdict(session.session_key) is Reason.MISSING
+
     @cases("data", [{BACKEND_SESSION_KEY: None}, {"_auth_user_id": None}])
     def test_half_a_login_is_none(self, data: dict[str, Any]) -> None:
         assert verdict(change(logged_in(new_user()), **data)) is Reason.MISSING
