@@ -144,7 +144,8 @@ def without_token(message: str | bytes, token: str) -> str | bytes:
     """A message without the credential that was found in it.
 
     In JSON, each member of an object that is the credential, with or without a scheme before it, is
-    left out; in a list, null takes its place. From any other message, the credential is cut out.
+    left out; in a list, null takes its place. From longer strings, such as an address, and from any
+    other message, the credential is cut out.
 
     Raises:
         Denied: with `Reason.ERROR`, if it doesn't stand there as it is.
@@ -166,10 +167,11 @@ def without_token(message: str | bytes, token: str) -> str | bytes:
 
 def _without(value: Any, token: str) -> Any:
     if isinstance(value, dict):
-        return {key: _without(v, token) for key, v in value.items() if not _is(v, token)}
+        kept = {key: v for key, v in value.items() if not _is(v, token)}
+        return {key.replace(token, ""): _without(v, token) for key, v in kept.items()}
     if isinstance(value, list):
         return [None if _is(v, token) else _without(v, token) for v in value]
-    return value
+    return value.replace(token, "") if isinstance(value, str) else value
 
 
 def _is(value: object, token: str) -> bool:

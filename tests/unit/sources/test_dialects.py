@@ -239,7 +239,11 @@ def test_what_it_accepts_with(
             '{"type": "auth", "token": "t\\u0030k", "ä": "\\ud800"}',
             '{"type": "auth", "\\u00e4": "\\ud800"}',
         ),
-        ('["Bearer t0k ", "t0k\\t", "Xt0k"]', '[null, "t0k\\t", "Xt0k"]'),
+        ('["Bearer t0k ", "t0k\\t", "Xt0k"]', '[null, "\\t", "X"]'),
+        (
+            init({"Authorization": "Bearer t0k", "url": "wss://a/?token=t0k&x=1", "t0k": 1}),
+            init({"url": "wss://a/?token=&x=1", "": 1}),
+        ),
         # Where it is a part of something else, or what has it is no JSON.
         ('{"login": "token=t0k;"}', '{"login": "token=;"}'),
         ('{"a": 1e999, "token": "t0k"}', '{"a": 1e999, "token": ""}'),
