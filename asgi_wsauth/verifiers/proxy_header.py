@@ -109,6 +109,8 @@ class ProxyHeader:
     # The verifier
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        if credential.source != repr(self):  # what a client sends was leaked
+            return None
         user = credential.value.partition(".")[2]
         if not compare_digest(credential.value.encode(), self._seal(user).encode()):
             return None
