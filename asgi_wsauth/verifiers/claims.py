@@ -111,7 +111,7 @@ class ClaimRules:
         if expires_at is not None:
             expires_at += late
         identity, session_id = _identity(claims, self._identity), _text(claims, "sid")
-        token_id, issuer = _text(claims, "jti"), claims.get("iss")
+        token_id, issuer = _text(claims, "jti"), _text(claims, "iss")
         scopes = self._scopes_of(claims)
         if note is not None:
             note("identity", f"its {_shown(self._identity)} is {cut(identity)}")
@@ -122,7 +122,7 @@ class ClaimRules:
             note("exp", _left(expires_at, now, late))
         return Principal(
             identity,
-            issuer=issuer if isinstance(issuer, str) else None,
+            issuer=issuer,
             scopes=scopes,
             claims=claims,
             issued_at=issued_at,

@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -445,7 +445,7 @@ async def test_a_null_claim_is_absent(issuer: Issuer) -> None:
 
 @cases(
     ("told", "known"),
-    [("https://id.example", "https://id.example"), ("", ""), (5, None), ([], None), (None, None)],
+    [("https://id.example", "https://id.example"), ("", ""), (None, None)],
 )
 async def test_the_issuer_is_the_answers_iss(issuer: Issuer, told: Any, known: Any) -> None:
     issuer.tokens[TOKEN] = {"active": True, "sub": "alice", "iss": told}
@@ -459,7 +459,8 @@ async def test_the_issuer_is_the_answers_iss(issuer: Issuer, told: Any, known: A
 async def test_claims_of_the_wrong_kind(issuer: Issuer) -> None:
     verifier = introspection(issuer)
     times = (str(NOW), "", True, [NOW], {}, float("nan"), 1e400, -1e400, NOW * 1000)
-    kinds = {"exp": times, "nbf": times, "iat": times, "jti": (5, True, []), "sid": (5, True, {})}
+    kinds: dict[str, Iterable[Any]] = dict.fromkeys(("exp", "nbf", "iat"), times)
+    kinds |= dict.fromkeys(("iss", "jti", "sid"), (5, True, [], {}))
     for name, values in kinds.items():
         for value in values:
             issuer.tokens[TOKEN] = {"active": True, "sub": "alice", name: value}
