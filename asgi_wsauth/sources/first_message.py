@@ -53,8 +53,8 @@ class FirstMessage:
         subprotocol: what to accept with, where the client offers it; None for the dialect's own.
         dialect: what the message is like; None for `{"type": "auth", "token": "..."}`.
         replay: whether the app gets the message too, without the token, as the first one after its
-            connect. In JSON, the strings that are the token are left out; from longer ones, and from
-            other messages, the token is cut out. One that doesn't have it as it is is refused, with
+            connect. In JSON, the strings that are the token are left out; from longer ones and from
+            other messages, it is cut out. A message that doesn't have it as it is is refused, with
             ERROR.
 
     Raises:

@@ -129,7 +129,9 @@ def claims_are_good(claims: Any, *, leeway: float, needs_exp: bool = True) -> bo
         return False
     if any(times.get(name, 0) > NOW + LEEWAY for name in ("nbf", "iat")):
         return False
-    if not all(isinstance(claims.get(name, ""), (str, type(None))) for name in ("iss", "jti", "sid")):
+    if not all(
+        isinstance(claims.get(name, ""), (str, type(None))) for name in ("iss", "jti", "sid")
+    ):
         return False
     scopes = claims.get("scope")
     return scopes is None or isinstance(scopes, str) or _all_strings(scopes)
