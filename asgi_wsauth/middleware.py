@@ -31,6 +31,7 @@ from asgi_wsauth.options import (
     check_instance,
     check_scopes,
     check_seconds,
+    check_seconds_or_none,
     shown,
 )
 from asgi_wsauth.policies.limits import ConnectionLimit
@@ -92,9 +93,13 @@ class WebSocketAuthMiddleware:
             socket. It works while the app receives. Every client is sent, whether it ever asked for
             that or not, `{"type": "auth.refresh.due", "expires_at": ...}`: once for a credential,
             60 seconds before its end, or when half of it expired where that is later, and
-            never within 5 seconds of the last one; nothing is due without `enforce_expiry`, but a
-            client may bring a new one all the same. An app's own message that a client could take
-            for one of these two is not sent. None for no such messages.
+            never within 5 seconds of the last one; nothing is due without `enforce_expiry` and
+            `max_age`, but a client may bring a new one all the same. An app's own message that a
+            client could take for one of these two is not sent. None for no such messages.
+        max_age: seconds that a socket may last after its handshake, or after the last refresh; then
+            it is closed with `Reason.EXPIRED`, also where its credential never expires, and with
+            `enforce_expiry=False`. None for as long as the credential. There is no such end while
+            login is off.
         allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
             no warning is due. Otherwise the first one that passes is logged, if the process has no
             `HTTPAuthMiddleware`.
@@ -117,6 +122,7 @@ class WebSocketAuthMiddleware:
         grace: float = 10.0,
         connection_limit: ConnectionLimit | None = None,
         refresh_message: str | None = None,
+        max_age: float | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
@@ -132,11 +138,12 @@ class WebSocketAuthMiddleware:
             close_codes=check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
+            max_age=check_seconds_or_none("max_age", max_age),
             refresh=_refresh_messages(refresh_message, authenticator),
             rejections=Rejections(check_choice("rejection", rejection, get_args(Rejection))),
             sources=authenticator.sources,
         )
-        self._inner_terms = replace(self._terms, enforce_expiry=False, refresh=None)
+        self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         GUARDS.add("websocket", self)
 
@@ -210,6 +217,7 @@ class WebSocketAuthMiddleware:
             guarded |= self.authenticator.revocations is not None and is_somebody
             guarded |= terms.enforce_expiry and login.principal.expires_at is not None
             guarded |= terms.refresh is not None
+            guarded |= terms.max_age is not None and is_somebody
         return Guard(login, terms, admission.scope, handshake) if guarded else None
 
     async def _claim(self, guard: Guard, *, is_inside: bool) -> None:

@@ -25,7 +25,7 @@ from asgi_wsauth.authenticator import Attempt, Authentication
 from asgi_wsauth.cli.codes import explained
 from asgi_wsauth.cli.loading import Found, load
 from asgi_wsauth.cli.secrets import Discreet, cleaner, read_secret, secret_arguments, visible
-from asgi_wsauth.connection.session import check_scopes
+from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import escaped, logger, raised

@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Scope
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator, OnWait
 from asgi_wsauth.connection.handshake import accepted_scope
 from asgi_wsauth.connection.passthrough import found_before, handed_on
+from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.connection.report import Report
-from asgi_wsauth.connection.session import Login, check_scopes, login_behind
+from asgi_wsauth.connection.session import Login, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import Event

@@ -93,6 +93,11 @@ class Endable:
         is_here = self._phase is Phase.ENTERING or self._closed is not None
         return self._asked_to_end if is_here else None
 
+    @property
+    def needs_refresh(self) -> bool:
+        """See `LiveConnection`."""
+        return self._terms.max_age is not None
+
     def _step(self, step: str) -> bool:
         """Whether it changed anything."""
         phase = STEPS.get((self._phase, step))
@@ -141,12 +146,12 @@ class Endable:
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
         self._clear_timers()
-        expires_at = self._login.ends_at
-        if not self._terms.enforce_expiry or expires_at is None:
+        ends_at = self._login.ends_at(self._terms)
+        if ends_at is None:
             return
-        self._timer = timers(self._login.authenticator.clock).call_at(expires_at, self._expire)
+        self._timer = timers(self._login.authenticator.clock).call_at(ends_at, self._expire)
         if self._refreshing is not None and self._phase is Phase.OPEN:
-            self._refreshing.schedule(expires_at)
+            self._refreshing.schedule(ends_at)
 
     def _clear_timers(self) -> None:
         if self._timer is not None:

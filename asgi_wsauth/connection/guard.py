@@ -46,7 +46,7 @@ class Guard(Endable):
         self._handshake = handshake
         self._accepting = False
         if terms.refresh is not None:
-            self._refreshing = Refreshing(terms.refresh, login, self._tell)
+            self._refreshing = Refreshing(terms.refresh, terms, login, self._tell)
 
     def between(self, receive: Receive, send: Send) -> Guard:
         """`async with` this, the app runs with `receive` and `app_send` of this guard, which stands

@@ -227,6 +227,11 @@ class Handshake:
         with anyio.CancelScope(deadline=self._read_until):
             await send_close(self.send, denied, self._close_codes[denied.reason])
 
+    @property
+    def needs_refresh(self) -> bool:
+        """See `LiveConnection`."""
+        return False
+
     def reschedule(self) -> None:
         """Nothing: only a guard ends a socket with its login."""
 

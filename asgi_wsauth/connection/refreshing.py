@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.loops.timers import Timer, timers
@@ -26,19 +27,22 @@ class Refreshing:
 
     Args:
         messages: what both of them say.
+        terms: what the middleware has fixed.
         login: what is to go on.
         tell: sends the client a message.
     """
 
-    __slots__ = ("_login", "_reminder", "_tell", "_told_at", "_told_end", "messages")
+    __slots__ = ("_login", "_reminder", "_tell", "_terms", "_told_at", "_told_end", "messages")
 
     def __init__(
         self,
         messages: RefreshMessages,
+        terms: EndTerms,
         login: Login,
         tell: Callable[[Message], Coroutine[Any, Any, None]],
     ) -> None:
         self.messages = messages
+        self._terms = terms
         self._login = login
         self._tell = tell
         self._reminder: Timer | None = None
@@ -50,7 +54,7 @@ class Refreshing:
             await self._login.refresh(token)
         except Denied as denied:
             return denied
-        await self._tell(self.messages.ok(self._login.ends_at))
+        await self._tell(self.messages.ok(self._login.ends_at(self._terms)))
         return None
 
     def schedule(self, expires_at: float) -> None:
@@ -72,7 +76,7 @@ class Refreshing:
             self._reminder = None
 
     def _remind(self) -> None:
-        expires_at = self._login.ends_at
+        expires_at = self._login.ends_at(self._terms)
         assert expires_at is not None
         self._told_at, self._told_end = self._login.authenticator.clock(), expires_at
         spawn(partial(self._tell, self.messages.due(expires_at)))

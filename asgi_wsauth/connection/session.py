@@ -10,14 +10,15 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
+from asgi_wsauth.connection.renewal import check_not_revoked, check_same_login, check_scopes
 from asgi_wsauth.connection.report import Report
+from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import Denied, InsufficientScope, Reason
+from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Refreshed
-from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.sources import FirstMessage
 
-__all__ = ["LiveConnection", "Login", "Session", "check_scopes", "login_behind"]
+__all__ = ["LiveConnection", "Login", "Session", "login_behind"]
 
 
 class Session:
@@ -90,7 +91,8 @@ class Session:
         `scope["auth"]` stay as they are; `principal` is the new one.
 
         It is verified as in a handshake, and must have the scopes that the middleware asks for.
-        If the present credential never expires, or the client has left, nothing changes.
+        If nothing would end the socket without one, because the present credential never expires
+        and there is no `max_age`, or if the client has left, nothing changes.
 
         Args:
             token: a credential for the same identity and issuer, by the same verifier. A ticket
@@ -140,6 +142,11 @@ class LiveConnection(Protocol):
     @property
     def denied(self) -> Denied | None:
         """Why it was ended here; None if it wasn't."""
+        ...
+
+    @property
+    def needs_refresh(self) -> bool:
+        """Whether it ends without a new credential, even if the present one never expires."""
         ...
 
     async def close(self, denied: Denied, /) -> None:
@@ -233,12 +240,18 @@ class Login:
         """Whose it is."""
         return self.authentication.principal
 
-    @property
-    def ends_at(self) -> float | None:
+    def ends_at(self, terms: EndTerms) -> float | None:
         """Unix time in seconds of its end, if it has one: infinity is none, and JSON has no word
-        for it."""
-        expires_at = self.authentication.principal.expires_at
-        return None if expires_at is None or not isfinite(expires_at) else expires_at
+        for it.
+
+        Args:
+            terms: those of its socket.
+        """
+        ends = self.session.expires_at if terms.enforce_expiry else None
+        if terms.max_age is not None and not self.is_anonymous:
+            too_old = self.session.authenticated_at + terms.max_age
+            ends = too_old if ends is None else min(ends, too_old)
+        return None if ends is None or not isfinite(ends) else ends
 
     @property
     def is_anonymous(self) -> bool:
@@ -275,69 +288,15 @@ class Login:
 
     async def _renew(self, attempt: Attempt) -> None:
         new = await self.authenticator.authenticate(HTTPConnection(self.scope), attempt=attempt)
-        _check_same_login(attempt, self.attempt)
+        check_same_login(attempt, self.attempt)
         check_scopes(self.required_scopes, new.principal)
-        if self.session.expires_at is None:
-            return
-        if self.authenticator.revocations is not None:
-            await self._check_not_revoked(new.principal, self.authenticator.revocations)
         connection = self.connection
+        if self.session.expires_at is None and not (connection and connection.needs_refresh):
+            return
+        await check_not_revoked(new.principal, self.authenticator)
         if connection is not None and connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
         self.authentication = new
         self.session._set(new, self.authenticator.clock())
         if connection is not None:
             connection.reschedule()
-
-    async def _check_not_revoked(self, principal: Principal, revocations: Revocations) -> None:
-        """As for a new socket: before this, a revocation is found in the store, and from here on
-        it is heard of."""
-        candidate = _Candidate(principal)
-        revocations.register(candidate)
-        try:
-            await self.authenticator.within_timeout(revocations.check(principal))
-        finally:
-            revocations.unregister(candidate)
-        if candidate.denied is not None:
-            raise candidate.denied
-
-
-def check_scopes(required: frozenset[str], principal: Principal) -> None:
-    """Refuse a principal that lacks a scope.
-
-    Raises:
-        Denied: with `Reason.FORBIDDEN`.
-    """
-    if not required.issubset(principal.scopes):
-        raise InsufficientScope(sorted(required))
-
-
-def _check_same_login(new: Attempt, old: Attempt) -> None:
-    """Refuse a refresh by anybody else, and by another kind of login: what one verifier calls
-    `alice` may be somebody else to the next one. A ticket counts as the login behind it; of that
-    its method is known.
-
-    Raises:
-        Denied: with `Reason.FORBIDDEN`.
-    """
-    one, other = new.principal, old.principal
-    assert one is not None and other is not None  # both were admitted
-    if (one.issuer, one.identity) != (other.issuer, other.identity):
-        raise Denied(Reason.FORBIDDEN, "a refresh for somebody else")
-    if one.login_method is None and other.login_method is None:
-        same = new.verifier == old.verifier
-    else:
-        same = (one.login_method or one.method) == (other.login_method or other.method)
-    if not same:
-        raise Denied(Reason.FORBIDDEN, "a refresh by another kind of login")
-
-
-class _Candidate:
-    """A principal that is about to take over a socket: a `LiveSocket` that nothing is sent to."""
-
-    def __init__(self, principal: Principal) -> None:
-        self.principal = principal
-        self.denied: Denied | None = None
-
-    def end(self, denied: Denied, /) -> None:
-        self.denied = denied

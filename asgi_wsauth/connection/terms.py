@@ -20,10 +20,12 @@ class EndTerms:
     Attributes:
         grace: seconds that an app has after the end.
         enforce_expiry: whether the end of a credential is the end of its connection.
+        max_age: seconds that it may last without a new credential, or None.
     """
 
     grace: float
     enforce_expiry: bool
+    max_age: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

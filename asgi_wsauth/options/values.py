@@ -19,6 +19,7 @@ __all__ = [
     "check_names",
     "check_scopes",
     "check_seconds",
+    "check_seconds_or_none",
     "check_store",
     "check_text",
     "check_texts",
@@ -72,6 +73,11 @@ def check_seconds(
     if most is not None:
         bounds += f" and at most {most:g}"
     raise ConfigurationError(f"{option} must be {bounds}, got {shown(given)}")
+
+
+def check_seconds_or_none(option: str, given: float | None) -> float | None:
+    """Raises `ConfigurationError` unless it is a positive number of seconds, or None."""
+    return None if given is None else check_seconds(option, given)
 
 
 @overload

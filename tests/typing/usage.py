@@ -299,6 +299,7 @@ wrapped = WebSocketAuthMiddleware(
     grace=5,
     connection_limit=limit,
     refresh_message="auth.refresh",
+    max_age=3600,
 )
 guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
 both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)

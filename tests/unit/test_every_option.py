@@ -121,6 +121,7 @@ ALICE = Principal("alice")
 
 COUNT = Row([1, 10_000])
 SECONDS = Row([1, 0.5], "1.5")
+SECONDS_OR_NONE = Row([None, 1, 0.5], "None,1.5")
 SECONDS_OR_NONE_AT_ALL = Row([0, 0.5], "0,1.5")
 BOOL = Row([True, False], "True,False")
 TEXT = Row(["a"], "text")
@@ -183,6 +184,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "grace": SECONDS_OR_NONE_AT_ALL,
         "connection_limit": Row([None, ConnectionLimit(1, STORE)], "None"),
         "refresh_message": Row([None, "auth.refresh"], "None"),
+        "max_age": SECONDS_OR_NONE,
         "allow_unguarded_http": BOOL,
     },
     HTTPAuthMiddleware: {

@@ -1,0 +1,70 @@
+"""What a new credential must prove before it takes over a login that is in force."""
+
+from __future__ import annotations
+
+from asgi_wsauth.authenticator import Attempt, Authenticator
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, InsufficientScope, Reason
+
+__all__ = ["check_not_revoked", "check_same_login", "check_scopes"]
+
+
+def check_scopes(required: frozenset[str], principal: Principal) -> None:
+    """Refuse a principal that lacks a scope.
+
+    Raises:
+        Denied: with `Reason.FORBIDDEN`.
+    """
+    if not required.issubset(principal.scopes):
+        raise InsufficientScope(sorted(required))
+
+
+def check_same_login(new: Attempt, old: Attempt) -> None:
+    """Refuse a refresh by anybody else, and by another kind of login: what one verifier calls
+    `alice` may be somebody else to the next one. A ticket counts as the login behind it; of that
+    its method is known.
+
+    Raises:
+        Denied: with `Reason.FORBIDDEN`.
+    """
+    one, other = new.principal, old.principal
+    assert one is not None and other is not None  # both were admitted
+    if (one.issuer, one.identity) != (other.issuer, other.identity):
+        raise Denied(Reason.FORBIDDEN, "a refresh for somebody else")
+    if one.login_method is None and other.login_method is None:
+        same = new.verifier == old.verifier
+    else:
+        same = (one.login_method or one.method) == (other.login_method or other.method)
+    if not same:
+        raise Denied(Reason.FORBIDDEN, "a refresh by another kind of login")
+
+
+async def check_not_revoked(principal: Principal, authenticator: Authenticator) -> None:
+    """As for a new socket: before this, a revocation is found in the store, and from here on it is
+    heard of.
+
+    Raises:
+        Denied: it was revoked, or that can't be told.
+    """
+    revocations = authenticator.revocations
+    if revocations is None:
+        return
+    candidate = _Candidate(principal)
+    revocations.register(candidate)
+    try:
+        await authenticator.within_timeout(revocations.check(principal))
+    finally:
+        revocations.unregister(candidate)
+    if candidate.denied is not None:
+        raise candidate.denied
+
+
+class _Candidate:
+    """A principal that is about to take over a socket: a `LiveSocket` that nothing is sent to."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        self.denied: Denied | None = None
+
+    def end(self, denied: Denied, /) -> None:
+        self.denied = denied

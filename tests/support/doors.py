@@ -1,0 +1,56 @@
+"""A middleware with all of its parts, and a clock that is moved: for tests of live sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handshakes import NOW, Clock, Knows, authenticator
+from sockets import left_over, pass_time
+
+from asgi_wsauth import Closed, Event, MemoryStore, Principal, Revocations, WebSocketAuthMiddleware
+
+__all__ = ["EXPIRED", "REVOKED", "Door", "alice"]
+
+EXPIRED = (4001, "token_expired")
+REVOKED = (4004, "token_revoked")
+
+
+def alice(expires_in: float | None = 100, **more: Any) -> Principal:
+    return Principal("alice", expires_at=expires_in and NOW + expires_in, **more)
+
+
+class Door:
+    """A middleware with all of its parts, for principals by their credentials."""
+
+    def __init__(
+        self, app: Any, auth: dict[str, Any] | None = None, /, *, known: Any = None, **options: Any
+    ) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.store = MemoryStore(clock=self.clock)
+        self.revocations = Revocations(self.store, clock=self.clock)
+        self.knows = Knows(**(known or {"a": alice()}))
+        parts = {"revocations": self.revocations, "observers": [self.events.append]}
+        self.auth = authenticator(self.knows, clock=self.clock, **{**parts, **(auth or {})})
+        self.middleware = WebSocketAuthMiddleware(app, self.auth, **options)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.middleware(scope, receive, send)
+
+    def pass_time(self, seconds: float) -> None:
+        pass_time(self.clock, seconds)
+
+    @property
+    def told(self) -> list[str]:
+        """The names of all events."""
+        return [event.name for event in self.events]
+
+    @property
+    def closed(self) -> Closed:
+        """What was told of the one end."""
+        (event,) = [event for event in self.events if isinstance(event, Closed)]
+        return event
+
+    @property
+    def left_over(self) -> list[str]:
+        return left_over(self.middleware, self.clock)
