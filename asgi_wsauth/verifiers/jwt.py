@@ -9,14 +9,11 @@ one came.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from jwt.algorithms import Algorithm, HMACAlgorithm
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Note, Principal
@@ -27,41 +24,27 @@ from asgi_wsauth.options import (
     ClaimValue,
     ConfigurationError,
     HeaderValue,
-    check_clock,
     check_issuer,
-    check_names,
-    check_seconds,
     check_text,
     shown,
 )
 from asgi_wsauth.verifiers.claims import (
     ClaimRules,
-    audience_fault,
+    check_event,
     cut,
     is_no_login,
     json_object,
     media_type,
-    read_time,
 )
 from asgi_wsauth.verifiers.jwks import JWKS
-from asgi_wsauth.verifiers.keys import (
-    Key,
-    KeySet,
-    KeySource,
-    PreparedKey,
-    kid_text,
-    readings,
-)
-from asgi_wsauth.verifiers.signatures import verify_signature
-from asgi_wsauth.verifiers.static_keys import StaticKeys, check_algorithms
+from asgi_wsauth.verifiers.keys import Key
+from asgi_wsauth.verifiers.trust import SignedTokens, Untrusted, read_header
 from asgi_wsauth.verifiers.verdicts import VerdictCache, check_cache
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["JWTOptions", "JWTVerifier"]
-
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
 
 class JWTOptions(TypedDict, total=False):
@@ -93,7 +76,7 @@ class OIDCOptions(JWTOptions, total=False):
 _FOR_KEYS = tuple(OIDCOptions.__annotations__.keys() - JWTOptions.__annotations__.keys())
 
 
-class JWTVerifier:
+class JWTVerifier(SignedTokens):
     """Verifies JWTs, with keys that are at hand or that an identity provider publishes.
 
     A token is "not mine" if it isn't three base64url segments with a JSON object as header, or,
@@ -129,6 +112,10 @@ class JWTVerifier:
         cache: remembers tokens whose signature was good.
         clock: gives Unix time in seconds.
 
+    Attributes:
+        issuer: those that it was given, as a list; None for any.
+        audience: likewise.
+
     Raises:
         ConfigurationError: an algorithm is unknown or `none`, families are mixed, no key fits an
             algorithm or no algorithm a key, a secret is shorter than its hash (RFC 7518 section
@@ -151,15 +138,14 @@ class JWTVerifier:
         cache: VerdictCache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        known = check_algorithms(algorithms)
-        self._algorithms = tuple(known)
-        self._readings = readings(known)
-        self._keys = _key_source(key, known)
-        self._audience = check_names("audience", audience)
-        self._issuer = check_names("issuer", issuer)
-        for name in self._issuer or ():
-            check_issuer(name)
-        self._leeway = check_seconds("leeway", leeway, least=0, most=3600)
+        super().__init__(
+            key,
+            algorithms=algorithms,
+            audience=audience,
+            issuer=issuer,
+            leeway=leeway,
+            clock=clock,
+        )
         self._rules = ClaimRules(
             identity_claim=identity_claim,
             claims=claims,
@@ -169,9 +155,6 @@ class JWTVerifier:
         self._typ = None if typ is None else media_type(check_text("typ", typ, "at+jwt"))
         self._cache = check_cache(cache)
         self._secret = secrets.token_bytes(32)  # no other verifier finds what this one put there
-        self._clock = check_clock("clock", clock)
-        self._seen: frozenset[object] | None = None
-        self._seen_since = 0.0
 
     @classmethod
     def from_oidc(
@@ -224,99 +207,66 @@ class JWTVerifier:
             mark = self._cache.get(self._secret, token)
             if mark is not None and mark in (await self._keys.keys()).marks:
                 return self._principal(json_object(token.split(".")[1]) or {}, credential.note)
-        if not _SHAPE.fullmatch(token):
-            return None
-        header_segment, payload_segment, _ = token.split(".")
-        header = _header(header_segment)
+        header = read_header(token)
         if header is None:
             return None
-        if self._issuer is not None:
-            issuer = (json_object(payload_segment) or {}).get("iss")
-            if issuer not in self._issuer:
-                came = "it has no iss" if issuer is None else f"its iss is {cut(issuer)}"
-                credential.hint(f"{came}, where {cut(self._issuer)} is wanted")
+        if self.issuer is not None:
+            claims = json_object(token.split(".")[1]) or {}
+            fault = self.issuer_fault(claims)
+            if fault is not None:
+                credential.hint(fault)
                 return None
             if credential.note is not None:
-                credential.note("iss", f"its iss is {cut(issuer)}")
-        claims, key = await self._verify(token, header, credential.note)
+                credential.note("iss", f"its iss is {cut(claims['iss'])}")
+        named, typ = self.named_key(header), header.get("typ")
+        if is_no_login(typ):
+            raise Denied(Reason.INVALID, "its typ is not that of a login")
+        if self._typ is not None and media_type(typ) != self._typ:
+            raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
+        claims, key = await self.verify_signed(token, header, named, credential.note)
         principal = self._principal(claims, credential.note)
         if self._cache is not None:
             self._cache.put(self._secret, token, key.mark)
         return principal
 
-    async def _verify(
-        self, token: str, header: Mapping[str, Any], note: Note | None
-    ) -> tuple[dict[str, Any], PreparedKey]:
-        """The claims of a token, all but its times checked, and the key that signed it."""
-        algorithms, kid = self._check_header(header)
-        if note is not None:
-            note("header", f"its alg is one of {', '.join(self._algorithms)}")
-        keys = await self._keys.keys()
-        self._note(keys)
-        if note is not None:
-            note("keys", f"{self._keys!r} has {keys!r}")
-        candidates = keys.candidates(algorithms, kid)
-        verified = verify_signature(token, header, candidates, self._issuer)
-        if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
-            # The issuer may have put a new one under a new name, or under an old one.
-            newer = await self._keys.renewed(keys)
-            if newer is not keys:
-                tried = {candidate.mark for candidate in candidates}
-                self._note(newer)
-                if note is not None:
-                    note("keys", f"asked again, it has {newer!r}")
-                keys, candidates = newer, newer.candidates(algorithms, kid)
-                fresh = [candidate for candidate in candidates if candidate.mark not in tried]
-                verified = verify_signature(token, header, fresh, self._issuer)
-        if verified is None:
-            raise self._unverified(token, keys, kid, bool(candidates))
-        if note is not None:
-            note("signature", f"good, by {verified[1]!r}")
-        fault = audience_fault(verified[0], self._audience)
+    async def verify_event(self, token: str, *, typ: str) -> dict[str, Any]:
+        """The claims of a Security Event Token (RFC 8417), of which a logout token is one: who
+        issues logins signs them with the same keys. `LogoutEndpoint` asks for them.
+
+        Keys, algorithms, issuer, audience and leeway are those for logins. Of the other options,
+        none counts: they say what a login is.
+
+        Args:
+            token: in its compact form.
+            typ: what the header's `typ` is to be, `logout+jwt` or `secevent+jwt`. One without, or
+                with `JWT`, says nothing of what it is; `events` tells it.
+
+        Raises:
+            Denied: it can't be read (`Reason.MALFORMED`), is none that is believed or lacks what
+                each must have (`Reason.INVALID`), or came too late (`Reason.EXPIRED`); or the keys
+                can't be had (`Reason.KEYS_UNAVAILABLE`).
+        """
+        header = read_header(token)
+        if header is None:
+            raise Denied(Reason.MALFORMED, "it is not a JWT")
+        kind = header.get("typ")
+        if kind is not None and media_type(kind) not in ("jwt", typ):
+            raise Denied(Reason.INVALID, f"its typ is not {typ}")
+        fault = self.issuer_fault(json_object(token.split(".")[1]) or {})
         if fault is not None:
-            raise Denied(Reason.INVALID, fault)
-        if note is not None:
-            note("aud", f"its aud is {cut(verified[0].get('aud'))}")
-        return verified
+            raise Untrusted("issuer", fault)
+        named = self.named_key(header)
+        claims, _ = await self.verify_signed(token, header, named)
+        check_event(claims, now=self._clock(), leeway=self._leeway)
+        return claims
 
-    def _check_header(self, header: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
-        """What the `alg` may mean, and the `kid`."""
-        alg, typ = header.get("alg"), header.get("typ")
-        algorithms = self._readings.get(alg) if isinstance(alg, str) else None
-        if algorithms is None:
-            raise Denied(Reason.INVALID, "its alg is not among the algorithms")
-        if is_no_login(typ):
-            raise Denied(Reason.INVALID, "its typ is not that of a login")
-        if self._typ is not None and media_type(typ) != self._typ:
-            raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
-        try:
-            return algorithms, kid_text(header.get("kid"))
-        except ValueError:
-            raise Denied(Reason.INVALID, "no key could have its kid") from None
+    def identity_in(self, members: Mapping[str, Any]) -> str:
+        """The identity that a login with these claims would have, see `identity_claim`.
 
-    def _note(self, keys: KeySet) -> None:
-        """Remember since when the set is as it is."""
-        marks = keys.marks
-        if marks is not self._seen:  # the marks only: a set that was replaced is not kept alive
-            if marks != self._seen:
-                self._seen_since = self._clock()
-            self._seen = marks
-
-    def _unverified(self, token: str, keys: KeySet, kid: str | None, tried: bool) -> Denied:
-        """The refusal of a token that no key verifies. If it says that it was issued since the set
-        was as it is, a key of its name may be on its way to here. Anybody can say that, and gets
-        nothing for it but this answer."""
-        claims = json_object(token.split(".")[1]) or {}
-        issued_at = None if kid is None or kid in keys.kids else read_time(claims, "iat")
-        if issued_at is not None:
-            early, now = self._leeway + 1, self._clock()  # up to a second is cut off an iat
-            if self._seen_since - early < issued_at <= now + self._leeway:
-                wait = self._keys.lag(now - issued_at - early)
-                if wait is not None:
-                    return Denied(Reason.KEYS_UNAVAILABLE, "no key has its kid yet", wait)
-        return Denied(
-            Reason.INVALID, "no key verifies its signature" if tried else "no key has its kid"
-        )
+        Raises:
+            Denied: with `Reason.INVALID`, if there is none.
+        """
+        return self._rules.identity(members)
 
     def _principal(self, claims: dict[str, Any], note: Note | None) -> Principal:
         now, leeway = self._clock(), self._leeway
@@ -326,22 +276,3 @@ class JWTVerifier:
 
     def __repr__(self) -> str:
         return f"<JWTVerifier {' '.join(self._algorithms)}>"
-
-
-def _key_source(key: Key | Sequence[Key] | JWKS, algorithms: Mapping[str, Algorithm]) -> KeySource:
-    if not isinstance(key, JWKS):
-        return StaticKeys(key, algorithms)
-    if any(isinstance(algorithm, HMACAlgorithm) for algorithm in algorithms.values()):
-        raise ConfigurationError(
-            "algorithms: an HMAC key is a secret, and a JWKS has public keys; use for example "
-            '["RS256"]'
-        )
-    return key
-
-
-# A token's parts. Nothing here raises anything but Denied.
-
-
-@lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
-def _header(segment: str) -> Mapping[str, Any] | None:
-    return json_object(segment)

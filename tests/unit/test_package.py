@@ -48,7 +48,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "verifiers": (
             "who a credential vouches for: a file for each kind, and JWKS",
             "__init__ chain keys static_keys signatures claims verdicts outbound key_documents "
-            "internal proxy_header api_key introspection jwks jwt tickets",
+            "internal proxy_header api_key introspection jwks trust jwt tickets",
         ),
         "policies": (
             "what ends or limits logins",
