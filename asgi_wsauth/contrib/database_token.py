@@ -90,7 +90,12 @@ class DatabaseToken:
         token = credential.value
         if not self._is_mine(token):
             return None
-        wanted = token if self._digest is None else self._digest(token)
+        wanted: object = token if self._digest is None else self._digest(token)
+        if not isinstance(wanted, str):
+            raise Misuse(
+                f"DatabaseToken: digest must return a string, got a {type(wanted).__qualname__}; "
+                "write for example sha256(token.encode()).hexdigest()"
+            )
         try:
             found = await awaitable("DatabaseToken: lookup", self._lookup(wanted))
         except (Denied, Misuse):

@@ -184,6 +184,11 @@ class TestRefusals:
         with pytest.raises(Misuse, match="must be an async function"):
             await judge(DatabaseToken(lambda key: None), TOKEN)  # type: ignore[arg-type]
 
+    async def test_a_digest_that_is_no_string_is_an_error_and_no_bad_token(self) -> None:
+        digest: Any = lambda token: sha256(token.encode()).digest()  # noqa: E731
+        with pytest.raises(Misuse, match="digest must return a string, got a bytes; write"):
+            await judge(DatabaseToken(Table({"identity": "alice"}), digest=digest), TOKEN)
+
 
 @pytest.mark.anyio
 class TestShape:
