@@ -31,11 +31,13 @@ def check_headers(option: str, headers: Mapping[str, HeaderValue]) -> dict[str, 
         )
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{option} must have names of headers, got {shown(name)}")
+            raise ConfigurationError(f"{option} must be named as headers are, got {shown(name)}")
         if callable(value):
             check_callable(f"{option}: {name}", value, takes=0, is_async=False)
         else:
             _check_value(f"{option}: {name}", value)
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ConfigurationError(f"{option} must have each name once, whatever its case")
     return dict(headers)
 
 

@@ -389,6 +389,8 @@ async def test_headers_are_in_no_repr_and_no_log(
     with pytest.raises(ConfigurationError, match="JWKS: headers: Authorization must be") as caught:
         JWKS(f"{issuer.url}/jwks", headers={"Authorization": "Bearer s3cr3t\n"})
     assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="JWKS: headers must have each name once"):
+        JWKS(f"{issuer.url}/jwks", headers={**headers, "authorization": "Bearer other"})
 
 
 async def test_keys_that_are_ready_take_the_place_of_a_document(issuer: Issuer) -> None:
