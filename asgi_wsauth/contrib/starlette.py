@@ -35,6 +35,7 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.sources import Cookie
 from asgi_wsauth.sources.source import check_token
+from asgi_wsauth.verifiers.claims import at_spaces
 
 __all__ = ["StarletteSession"]
 
@@ -176,7 +177,7 @@ def _read_scopes(session: Mapping[str, Any], path: ClaimPath | None) -> Sequence
     if scopes is None:
         return ()
     if isinstance(scopes, str):
-        return scopes.split()
+        return at_spaces(scopes)
     if isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes):
         return scopes
     raise Denied(Reason.INVALID, "the scopes are neither a string nor a list of strings")

@@ -87,10 +87,13 @@ def check_claim_values(
             f'{option} must be a dict of claims and values, for example {{"token_use": "access"}}, '
             f"got {shown(given)}"
         )
-    return {
-        check_claim(f"{option}: each key", name): _check_values(f"{option}[{name!r}]", value)
-        for name, value in given.items()
-    }
+    wanted: dict[ClaimPath, tuple[str | int, ...]] = {}
+    for name, value in given.items():
+        path = check_claim(f"{option}: each key", name)
+        if path in wanted:
+            raise ConfigurationError(f"{option} must have each claim once, got {path!r} twice")
+        wanted[path] = _check_values(f"{option}[{name!r}]", value)
+    return wanted
 
 
 def _check_values(option: str, given: ClaimValue) -> tuple[str | int, ...]:

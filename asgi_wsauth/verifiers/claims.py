@@ -23,6 +23,7 @@ from asgi_wsauth.options import (
 
 __all__ = [
     "ClaimRules",
+    "at_spaces",
     "audience_fault",
     "check_event",
     "cut",
@@ -178,7 +179,7 @@ class ClaimRules:
             self._tell_of(path)
             return ()
         if isinstance(value, str):
-            return value.split()
+            return at_spaces(value)
         if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
             return value
         raise Denied(
@@ -232,6 +233,12 @@ def _identity(claims: Mapping[str, Any], path: ClaimPath) -> str:
     if value is None or value == "":
         raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
     raise Denied(Reason.INVALID, f"its {_shown(path)} is neither a string nor a whole number")
+
+
+def at_spaces(text: str) -> list[str]:
+    """The words of a text, between spaces only: in another kind of space, which an issuer may let
+    users have in names of theirs, no scope ends (RFC 6749 section 3.3)."""
+    return [word for word in text.split(" ") if word]
 
 
 def json_object(segment: str) -> dict[str, Any] | None:

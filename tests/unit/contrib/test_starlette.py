@@ -87,7 +87,10 @@ class TestWho:
         assert (principal.issued_at, principal.expires_at) == (NOW - 60, NOW - 60 + 14 * 86400)
         assert (principal.session_id, principal.scopes) == (None, ())
 
-    @cases(("scopes", "read"), [(None, ()), ("a b", ("a", "b")), (["a b"], ("a b",)), ([], ())])
+    @cases(
+        ("scopes", "read"),
+        [(None, ()), ("a b\u2003c", ("a", "b\u2003c")), (["a b"], ("a b",)), ([], ())],
+    )
     async def test_scopes_are_a_list_or_a_string(self, scopes: Any, read: tuple[str]) -> None:
         principal = await admitted(signed({USER: "a", "may": scopes}), scopes_key="may")
         assert principal.scopes == read

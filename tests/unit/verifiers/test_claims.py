@@ -226,6 +226,7 @@ KEYCLOAK = ["scope", ("realm_access", "roles"), ("resource_access", "chat.app", 
     [
         ("scope", {"scope": "a b"}, ("a", "b")),
         (["scope"], {"scope": "a b"}, ("a", "b")),
+        ("scope", {"scope": " a  b\u2003admin\tadmin "}, ("a", "b\u2003admin\tadmin")),
         ("scp", {"scp": ["a b", "c"], "scope": "x"}, ("a b", "c")),
         (AUTH0, {"scope": "openid a", "permissions": ["b", "c d"]}, ("openid", "a", "b", "c d")),
         (AUTH0, {"permissions": ["b"], "scope": "a"}, ("a", "b")),
@@ -366,6 +367,10 @@ UNSET = "; is the environment variable behind it set?"
         (
             {"claims": {("a", "b"): []}},
             "claims[('a', 'b')] must have a value that is allowed, got []",
+        ),
+        (
+            {"claims": {"use": "access", ("use",): "refresh"}},
+            "claims must have each claim once, got ('use',) twice",
         ),
     ],
 )
