@@ -55,11 +55,11 @@ class ClaimRules:
 
     def __init__(
         self,
-        part: str = "",
+        part: str,
         *,
-        identity_claim: ClaimName = "sub",
-        claims: Mapping[Any, ClaimValue] = {},
-        scopes_claim: ClaimName | Sequence[ClaimName] = "scope",
+        identity_claim: ClaimName,
+        claims: Mapping[Any, ClaimValue],
+        scopes_claim: ClaimName | Sequence[ClaimName],
         required_claims: Iterable[ClaimName] = (),
     ) -> None:
         self._identity = check_claim(f"{part}identity_claim", identity_claim)

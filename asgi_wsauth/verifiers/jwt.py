@@ -147,6 +147,7 @@ class JWTVerifier(SignedTokens):
             clock=clock,
         )
         self._rules = ClaimRules(
+            "",
             identity_claim=identity_claim,
             claims=claims,
             scopes_claim=scopes_claim,

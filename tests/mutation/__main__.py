@@ -52,7 +52,8 @@ TESTS = {
     "verifiers.jwks": "verifiers/jwks verifiers/verdicts",
     "verifiers.jwt": f"{_JWT} verifiers/event_tokens",
     "verifiers.trust": f"{_JWT} verifiers/event_tokens verifiers/key_rotation",
-    "verifiers.claims": f"{_JWT} verifiers/claims verifiers/event_tokens",
+    "verifiers.claims": f"{_JWT} verifiers/claims verifiers/event_tokens "
+    "verifiers/introspection cli/check_token",
     "verifiers.keys": f"{_JWT} verifiers/key_forms",
     "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
     "authenticator": "authenticator connection/handshake sources/origins sources/sources",

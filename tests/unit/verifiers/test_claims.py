@@ -198,6 +198,16 @@ async def test_only_a_token_that_says_what_is_asked_for_is_told_to_be_expired(
         ({"identity_claim": "id"}, {"id": 1.5}, "its id is neither a string nor a whole number"),
         ({"scopes_claim": "scp"}, {"scp": 5}, "its scp is neither a string nor a list of strings"),
         ({"required_claims": [("a", "b")]}, {"a": "b"}, "it has no ('a', 'b')"),
+        ({}, {"sub": ""}, "it has no sub"),
+        ({}, {"jti": 5}, "its jti is not a string"),
+        ({}, {"nbf": "5"}, "its nbf is not a time in seconds"),
+        ({}, {"nbf": NOW + 60}, "it is not valid yet"),
+        ({"leeway": 10}, {"exp": NOW - 60}, "since 50 s"),
+        ({}, {"events": {}}, "it is a Security Event Token, not a login"),
+        ({"audience": "a"}, {"aud": ["b"] * 4}, "its aud is 'b', 'b', 'b', ..., and audience="),
+        ({"audience": "a"}, {"aud": ["b"] * 3}, "its aud is 'b', 'b', 'b', and audience="),
+        ({"audience": "a"}, {"aud": "b" * 98}, f"its aud is '{'b' * 98}', and"),
+        ({"audience": "a"}, {"aud": "b" * 99}, f"its aud is '{'b' * 96}..., and"),
     ],
 )
 async def test_the_log_is_told_which_claim_is_wrong(options: Any, claims: Any, detail: str) -> None:
@@ -267,7 +277,10 @@ async def test_a_missing_claim_with_scopes_is_warned_of_once(
         assert isinstance(await judge(verifier, mint()), Principal)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "('realm_access', 'roles')" in record.getMessage()
+    assert record.getMessage() == (
+        "scopes_claim: a token has no ('realm_access', 'roles'), so that gives it no scopes; "
+        "further ones are not reported"
+    )
     assert isinstance(await judge(jwt_verifier(), mint()), Principal)
     assert len(caplog.records) == 1
 
