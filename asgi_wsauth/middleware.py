@@ -20,12 +20,14 @@ from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
+from asgi_wsauth.connection.session import OnRefresh
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import CloseCodes, Denied, check_close_codes, close_code
 from asgi_wsauth.events import Abandoned, Admitted, Closed
 from asgi_wsauth.options import (
     ConfigurationError,
     check_app,
+    check_async,
     check_bool,
     check_choice,
     check_instance,
@@ -100,6 +102,12 @@ class WebSocketAuthMiddleware:
             it is closed with `Reason.EXPIRED`, also where its credential never expires, and with
             `enforce_expiry=False`. None for as long as the credential. There is no such end while
             login is off.
+        on_refresh: an async function that is called before a new credential takes over, with the
+            `Session`, the principal that it has, and the new one, which has been verified. What it
+            raises refuses the refresh: `Denied` with its own reason, anything else as
+            `Reason.ERROR`; so does what takes longer than the authenticator's `timeout`. A refused
+            refresh by `refresh_message` closes the socket, and by `Session.refresh` raises there.
+            It may also close the socket: `await session.close(Reason.FORBIDDEN)`.
         allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
             no warning is due. Otherwise the first one that passes is logged, if the process has no
             `HTTPAuthMiddleware`.
@@ -123,6 +131,7 @@ class WebSocketAuthMiddleware:
         connection_limit: ConnectionLimit | None = None,
         refresh_message: str | None = None,
         max_age: float | None = None,
+        on_refresh: OnRefresh | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
@@ -144,6 +153,10 @@ class WebSocketAuthMiddleware:
             sources=authenticator.sources,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
+        if on_refresh is not None:
+            example = "it is called with the session, the old principal and the new one"
+            check_async("on_refresh", on_refresh, takes=3, example=example)
+        self.on_refresh = on_refresh
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         GUARDS.add("websocket", self)
 
@@ -151,7 +164,7 @@ class WebSocketAuthMiddleware:
         if scope["type"] != "websocket" or not self._paths.guards(scope):
             await self.app(self._passing(scope), receive, send)
             return
-        admission = Admission(scope, self.authenticator, self.required_scopes)
+        admission = Admission(scope, self.authenticator, self.required_scopes, self.on_refresh)
         handshake = Handshake(receive, send, self._terms.close_codes)
         try:
             app_scope, guard = await self._enter(admission, handshake)

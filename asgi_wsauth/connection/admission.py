@@ -21,7 +21,7 @@ from asgi_wsauth.connection.handshake import accepted_scope
 from asgi_wsauth.connection.passthrough import found_before, handed_on
 from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.connection.report import Report
-from asgi_wsauth.connection.session import Login, login_behind
+from asgi_wsauth.connection.session import Login, OnRefresh, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import Event
@@ -47,6 +47,7 @@ class Admission:
         scope: the server's own dict. The credential is taken out of it in place.
         authenticator: who decides.
         required_scopes: what the principal must have, all of it.
+        on_refresh: asked about each new credential of a socket, or None.
 
     Attributes:
         attempt: what the sources found, once they were asked.
@@ -65,16 +66,22 @@ class Admission:
         "is_inside",
         "login",
         "offer_redacted",
+        "on_refresh",
         "required_scopes",
         "scope",
     )
 
     def __init__(
-        self, scope: Scope, authenticator: Authenticator, required_scopes: Iterable[str] = ()
+        self,
+        scope: Scope,
+        authenticator: Authenticator,
+        required_scopes: Iterable[str] = (),
+        on_refresh: OnRefresh | None = None,
     ) -> None:
         self.scope = scope
         self.authenticator = authenticator
         self.required_scopes = frozenset(required_scopes)
+        self.on_refresh = on_refresh
         self.attempt = Attempt([])
         self.is_inside = False
         self.offer_redacted = False
@@ -154,6 +161,7 @@ class Admission:
             authentication,
             client=self._report.client,
             required_scopes=self.required_scopes,
+            on_refresh=self.on_refresh,
         )
         return {
             **scope,
@@ -200,7 +208,7 @@ class Admission:
 
     def tell_of_login(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is in force by now, after any refresh."""
-        self._report.tell(kind, self.login.authentication, **more)
+        self._report.tell(kind, self.login.latest, **more)
 
     def tell_refusal(
         self, denied: Denied, *, close_code: int | None = None, repeated: int = 0

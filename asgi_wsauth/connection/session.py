@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from math import isfinite
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -17,8 +18,9 @@ from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Refreshed
 from asgi_wsauth.sources import FirstMessage
+from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
-__all__ = ["LiveConnection", "Login", "Session", "login_behind"]
+__all__ = ["LiveConnection", "Login", "OnRefresh", "Session", "login_behind"]
 
 
 class Session:
@@ -35,6 +37,7 @@ class Session:
         "_fingerprint",
         "_is_socket",
         "_principal",
+        "_user",
     )
 
     def __init__(
@@ -53,6 +56,7 @@ class Session:
     def _set(self, authentication: Authentication, authenticated_at: float) -> None:
         credential = authentication.credential
         self._principal = authentication.principal
+        self._user = authentication.user
         self._authenticated_at = authenticated_at
         self._fingerprint = None if credential is None else credential.fingerprint
 
@@ -60,6 +64,12 @@ class Session:
     def principal(self) -> Principal:
         """Whom the credential vouches for."""
         return self._principal
+
+    @property
+    def user(self) -> Any:
+        """What `load_user` returned for that; without it, the principal. After a refresh it is the
+        new one, while `scope["user"]` stays the object that it was, because apps hold on to it."""
+        return self._user
 
     @property
     def authenticated_at(self) -> float:
@@ -88,18 +98,19 @@ class Session:
 
     async def refresh(self, token: str) -> None:
         """Go on with a new credential: the socket ends when that one does. `scope["user"]` and
-        `scope["auth"]` stay as they are; `principal` is the new one.
+        `scope["auth"]` stay as they are; `principal` and `user` are the new ones.
 
-        It is verified as in a handshake, and must have the scopes that the middleware asks for.
-        If nothing would end the socket without one, because the present credential never expires
-        and there is no `max_age`, or if the client has left, nothing changes.
+        It is verified as in a handshake, must have the scopes that the middleware asks for, and is
+        shown to its `on_refresh`. If the present credential never expires, and there is neither
+        `max_age` nor `on_refresh`, or if the client has left, nothing changes.
 
         Args:
             token: a credential for the same identity and issuer, by the same verifier. A ticket
                 counts as the login behind it: it continues a login of the same `method`.
 
         Raises:
-            Denied: it is refused; with `Reason.FORBIDDEN`, if it is for somebody else. The socket
+            Denied: it is refused; with `Reason.FORBIDDEN`, if it is for somebody else, or with what
+                `on_refresh` raised, or `Reason.ERROR` where that failed. The socket
                 stays open until the present credential ends. Or the socket was closed here;
                 then this is why.
             RuntimeError: this is no WebSocket.
@@ -134,6 +145,9 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session of {self._principal!r}>"
+
+
+OnRefresh: TypeAlias = Callable[[Session, Principal, Principal], Awaitable[None]]
 
 
 class LiveConnection(Protocol):
@@ -180,17 +194,20 @@ class Login:
         attempt: what the handshake presented.
         authentication: what was decided.
         required_scopes: what the principal must have, now and after each refresh.
+        on_refresh: asked whether a new credential may take over, or None.
 
     Attributes:
         session: what the app sees of it.
+        latest: the credential that is in force: what the handshake presented, or the last refresh.
         connection: what the app runs on; None over HTTP, and before and after the app's run.
     """
 
     __slots__ = (
         "attempt",
-        "authentication",
         "authenticator",
         "connection",
+        "latest",
+        "on_refresh",
         "required_scopes",
         "scope",
         "session",
@@ -205,12 +222,13 @@ class Login:
         *,
         client: str | None,
         required_scopes: frozenset[str],
+        on_refresh: OnRefresh | None = None,
     ) -> None:
         self.scope = scope
         self.authenticator = authenticator
-        self.attempt = attempt
-        self.authentication = authentication
+        self.attempt = self.latest = attempt
         self.required_scopes = required_scopes
+        self.on_refresh = on_refresh
         self.connection: LiveConnection | None = None
         self.session = Session(
             authentication,
@@ -238,7 +256,9 @@ class Login:
     @property
     def principal(self) -> Principal:
         """Whose it is."""
-        return self.authentication.principal
+        principal = self.latest.principal
+        assert principal is not None  # it was admitted
+        return principal
 
     def ends_at(self, terms: EndTerms) -> float | None:
         """Unix time in seconds of its end, if it has one: infinity is none, and JSON has no word
@@ -247,7 +267,7 @@ class Login:
         Args:
             terms: those of its socket.
         """
-        ends = self.session.expires_at if terms.enforce_expiry else None
+        ends = self.principal.expires_at if terms.enforce_expiry else None
         if terms.max_age is not None and not self.is_anonymous:
             too_old = self.session.authenticated_at + terms.max_age
             ends = too_old if ends is None else min(ends, too_old)
@@ -256,7 +276,7 @@ class Login:
     @property
     def is_anonymous(self) -> bool:
         """Whether nobody logged in, because authentication is off."""
-        return self.authentication.credential is None
+        return self.latest.credential is None
 
     def run_on(self, connection: LiveConnection) -> None:
         """The app runs on this from now on."""
@@ -291,12 +311,25 @@ class Login:
         check_same_login(attempt, self.attempt)
         check_scopes(self.required_scopes, new.principal)
         connection = self.connection
-        if self.session.expires_at is None and not (connection and connection.needs_refresh):
+        needs_it = connection is not None and connection.needs_refresh
+        if self.principal.expires_at is None and not needs_it and self.on_refresh is None:
             return
+        if self.on_refresh is not None:
+            await self.authenticator.within_timeout(self._ask(self.on_refresh, new.principal))
         await check_not_revoked(new.principal, self.authenticator)
         if connection is not None and connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
-        self.authentication = new
+        self.latest = attempt
         self.session._set(new, self.authenticator.clock())
         if connection is not None:
             connection.reschedule()
+
+    async def _ask(self, on_refresh: OnRefresh, new: Principal) -> None:
+        try:
+            await awaitable("on_refresh", on_refresh(self.session, self.principal, new))
+        except Denied:
+            raise
+        except Misuse as exc:
+            raise Denied(Reason.ERROR, str(exc)) from exc
+        except Exception as exc:
+            raise Denied.because("on_refresh", exc) from exc

@@ -280,6 +280,10 @@ async def asgiref_app(
 ) -> None: ...
 
 
+async def keeps_rooms(session: Session, old: Principal, new: Principal) -> None:
+    assert_type(session.user, Any)
+
+
 codes: Mapping[Reason, int] = {Reason.EXPIRED: 4401}
 as_starlette: ASGIApp = WebSocketAuthMiddleware(starlette_app, auth, close_codes=codes)
 as_asgiref: ASGI3Application = WebSocketAuthMiddleware(
@@ -300,6 +304,7 @@ wrapped = WebSocketAuthMiddleware(
     connection_limit=limit,
     refresh_message="auth.refresh",
     max_age=3600,
+    on_refresh=keeps_rooms,
 )
 guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
 both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)

@@ -109,6 +109,9 @@ class Row(NamedTuple):
 async def nobody(credential: Any, conn: Any) -> None: ...
 
 
+async def is_shown(session: Any, old: Any, new: Any) -> None: ...
+
+
 async def find_key(digest: str) -> None: ...
 
 
@@ -185,6 +188,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "connection_limit": Row([None, ConnectionLimit(1, STORE)], "None"),
         "refresh_message": Row([None, "auth.refresh"], "None"),
         "max_age": SECONDS_OR_NONE,
+        "on_refresh": Row([None, is_shown], "None"),
         "allow_unguarded_http": BOOL,
     },
     HTTPAuthMiddleware: {
