@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -249,8 +250,8 @@ def _character(character: str) -> str:
 
 
 def scrubbed(text: str, values: Iterable[str]) -> str:
-    """`text` without `values`: as they are, as in a `repr`, and percent-escaped, whichever of their
-    characters and however often."""
+    """`text` without `values`: as they are, as in a `repr` or in JSON, and percent-escaped,
+    whichever of their characters and however often."""
     forms = {form for value in values for form in _forms(value) if form}
     longest_first = sorted(forms, key=len)[::-1]
     # The marks come last, so that no part of one is taken for a credential. It takes no regular
@@ -269,7 +270,7 @@ def _forms(value: str) -> tuple[str, ...]:
     if _NEVER_QUOTED.fullmatch(value):
         return (value,)
     quoted = (quoted(value, errors="replace") for quoted in (quote, quote_plus))
-    return value, repr(value)[1:-1], *quoted
+    return value, repr(value)[1:-1], json.dumps(value)[1:-1], *quoted
 
 
 def _split_escaped(text: str, value: str) -> list[str]:

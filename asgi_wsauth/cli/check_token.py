@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,7 +100,7 @@ def check_token(args: argparse.Namespace) -> int:
     finally:
         logger.removeFilter(_is_of_this_check)
     if args.json:
-        print(json.dumps(_as_data(credential, result), indent=2), file=out)
+        print(json.dumps(_cleaned(_as_data(credential, result), clean), indent=2))
     else:
         print(*map(escaped, _lines(credential, result)), sep="\n", file=out)
     return 0 if result.denied is None else 1
@@ -275,8 +275,18 @@ def _as_data(credential: Credential, result: Result) -> dict[str, Any]:
     return data
 
 
+def _cleaned(data: Any, clean: Callable[[str], str]) -> Any:
+    """The data without the token: it is JSON still, whatever the token is."""
+    if isinstance(data, dict):
+        return {name: _cleaned(value, clean) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_cleaned(value, clean) for value in data]
+    return clean(data) if isinstance(data, str) else data
+
+
 def _principal_as_data(principal: Principal) -> dict[str, Any]:
     names = "identity issuer method login_method scopes issued_at expires_at token_id session_id"
     told = {name: getattr(principal, name) for name in names.split()}
+    told["scopes"] = list(principal.scopes)
     # JSON has no infinity, which is one way to say never.
     return {name: None if value == inf else value for name, value in told.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote, quote_plus
 
 from cases import cases
@@ -30,6 +31,7 @@ def escaped(value: str, times: int = 1, every: int = 1) -> str:
     [
         lambda value: value,
         lambda value: repr(value)[1:-1],
+        lambda value: json.dumps(value)[1:-1],
         quote,
         quote_plus,
         lambda value: quote(value, safe=""),

@@ -666,6 +666,17 @@ def test_a_short_token_is_only_hidden_where_it_is_a_word(
     assert (code, last(out)) == (1, f"REFUSED: token_invalid: {told}")
 
 
+@cases("token", ["true", 'a"b', 'aaaaaaaa"bbbbbbbb\\cccccccc'])
+def test_json_is_json_and_has_no_token(token: str, monkeypatch: Patch, capsys: Capture) -> None:
+    knows = Knows(**{token: Principal(f"it is {token}", scopes=[token], method="known")})
+    code, out = checked(monkeypatch, capsys, token, "--json", auth=authenticator(knows))
+    found = json.loads(out)
+    assert (code, found["admitted"]) == (0, True)
+    assert found["principal"]["identity"] == "it is [redacted]"
+    assert found["principal"]["scopes"] == ["[redacted]"]
+    assert found["fingerprint"] == Credential(token).fingerprint
+
+
 def test_as_json(monkeypatch: Patch, capsys: Capture) -> None:
     knows = Knows(key=Principal("alice", scopes=["chat"], method="known"))
     code, out = checked(monkeypatch, capsys, "key", "--json", auth=authenticator(knows))
