@@ -200,8 +200,8 @@ class ClaimRules:
 
 def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     """The claim; None where it is missing, or null."""
-    value: Any = claims
-    for name in path:
+    value: Any = claims.get(path[0])
+    for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
