@@ -38,8 +38,8 @@ from asgi_wsauth.contrib.django_lookup import (
 )
 from asgi_wsauth.contrib.django_signals import revoke_at_logout
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import Denied, FailsClosed
-from asgi_wsauth.options import check_callable, check_clock
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
+from asgi_wsauth.options import ConfigurationError, check_callable, check_clock
 from asgi_wsauth.sources import Cookie
 
 __all__ = ["DjangoSession", "revoke_at_logout", "session_id"]
@@ -68,7 +68,7 @@ class DjangoSession:
 
     Args:
         scopes: a function from the user to a list of scopes; it may ask the database. For example
-            `lambda user: user.get_all_permissions()`.
+            `lambda user: user.get_all_permissions()`. What is no list of strings is ERROR.
         clock: gives Unix time in seconds.
 
     Attributes:
@@ -116,15 +116,20 @@ class DjangoSession:
         user = user_of(data)
         if isinstance(user, Denied):
             return user
-        return Principal(
-            str(user.pk),
-            display_name=user.get_username(),
-            scopes=() if self._scopes is None else tuple(self._scopes(user)),
-            issued_at=now,
-            expires_at=ends_at(store, key),
-            session_id=session_id(key),
-            method="django",
-        )
+        scopes = () if self._scopes is None else self._scopes(user)
+        ends = ends_at(store, key)
+        try:
+            return Principal(
+                str(user.pk),
+                display_name=user.get_username(),
+                scopes=scopes,
+                issued_at=now,
+                expires_at=ends,
+                session_id=session_id(key),
+                method="django",
+            )
+        except ConfigurationError as exc:  # of what the function returned
+            return Denied(Reason.ERROR, f"{self!r}: {exc}")
 
     async def load_user(self, principal: Principal, conn: HTTPConnection) -> Any:
         """For `Authenticator(load_user=...)`: Django's user, for `scope["user"]`, where the login

@@ -142,6 +142,11 @@ class TestWho:
         )
         assert principal.scopes == ("auth.add_user",)
 
+    @cases("given", ["admin", {"admin": False}, [1], None])
+    def test_scopes_that_are_no_list_of_strings_are_an_error(self, given: Any) -> None:
+        sessions = DjangoSession(scopes=lambda user: given)
+        assert verdict(key_of(logged_in(new_user())), sessions) is Reason.ERROR
+
     def test_through_an_authenticator_the_app_gets_the_user(self) -> None:
         user = new_user()
         sessions = DjangoSession()
