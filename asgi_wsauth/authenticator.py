@@ -24,6 +24,7 @@ from asgi_wsauth.options import (
     check_instance,
     check_list,
     check_seconds,
+    kind_of,
 )
 from asgi_wsauth.policies.anonymous import AnonymousAccess, check_required
 from asgi_wsauth.policies.revocation import Revocations
@@ -263,7 +264,7 @@ class Authenticator:
         if user is None:
             raise Denied(Reason.REVOKED, "load_user returned None")
         if credential.note is not None:
-            credential.note("load_user", f"a {type(user).__qualname__}")
+            credential.note("load_user", kind_of(user))
         return Authentication(principal, user, credential)
 
     def within_timeout(

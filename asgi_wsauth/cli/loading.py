@@ -14,7 +14,7 @@ from typing import Any
 
 from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.events import escaped, raised
-from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.options import ConfigurationError, kind_of
 
 __all__ = ["Found", "load"]
 
@@ -56,9 +56,8 @@ def load(place: str) -> list[Found]:
         thing = getattr(thing, name)
     found = list(_holders(thing))
     if not found:
-        kind = type(thing).__qualname__
         raise ConfigurationError(
-            f"AUTHENTICATOR must be an Authenticator, or an app that has one, got a {kind}"
+            f"AUTHENTICATOR must be an Authenticator, or an app that has one, got {kind_of(thing)}"
         )
     if len({id(one.authenticator) for one in found}) > 1:
         guards = ", ".join(dict.fromkeys(one.guard for one in found))

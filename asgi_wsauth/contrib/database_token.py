@@ -25,7 +25,7 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, check_async, check_callable, shown
+from asgi_wsauth.options import ConfigurationError, check_async, check_callable, kind_of, shown
 from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
 __all__ = ["DatabaseToken", "Digest", "Lookup"]
@@ -93,7 +93,7 @@ class DatabaseToken:
         wanted: object = token if self._digest is None else self._digest(token)
         if not isinstance(wanted, str):
             raise Misuse(
-                f"DatabaseToken: digest must return a string, got a {type(wanted).__qualname__}; "
+                f"DatabaseToken: digest must return a string, got {kind_of(wanted)}; "
                 "write for example sha256(token.encode()).hexdigest()"
             )
         try:
@@ -157,7 +157,7 @@ def _identity(value: object) -> str:
         return str(value)
     raise Misuse(
         "DatabaseToken: lookup returned a mapping whose identity must be a string, a whole number "
-        f"or a UUID, got {'an empty one' if value == '' else f'a {type(value).__qualname__}'}"
+        f"or a UUID, got {'an empty one' if value == '' else kind_of(value)}"
     )
 
 

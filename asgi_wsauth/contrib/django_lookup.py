@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, needs_extra
+from asgi_wsauth.options import ConfigurationError, kind_of, needs_extra
 
 __all__ = [
     "SESSION_KEY",
@@ -67,7 +67,7 @@ def session_id(session_key: str) -> str:
         ConfigurationError: a `ValueError`: it is no string, or empty.
     """
     if not isinstance(session_key, str) or not session_key:
-        given = "''" if session_key == "" else f"a {type(session_key).__qualname__}"
+        given = "''" if session_key == "" else kind_of(session_key)
         raise ConfigurationError(f"session_key must be a session's key, got {given}")
     return sha256(session_key.encode()).hexdigest()
 

@@ -18,6 +18,7 @@ from asgi_wsauth.options.claims import (
 )
 from asgi_wsauth.options.error import (
     ConfigurationError,
+    kind_of,
     shown,
 )
 from asgi_wsauth.options.extras import needs_extra
@@ -86,6 +87,7 @@ __all__ = [
     "check_texts",
     "check_time",
     "header_value",
+    "kind_of",
     "needs_extra",
     "not_given",
     "shown",

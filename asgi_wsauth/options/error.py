@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "shown"]
+__all__ = ["ConfigurationError", "kind_of", "shown"]
 
 
 class ConfigurationError(ValueError):
@@ -14,5 +14,13 @@ def shown(given: object) -> str:
     try:
         text = repr(given)
     except Exception:  # of somebody's own class
-        text = f"a {type(given).__qualname__}"
+        text = kind_of(given)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def kind_of(given: object) -> str:
+    """What kind of thing was given, where a message must not show it: "an int", "a str"."""
+    if given is None:
+        return "None"
+    name = type(given).__qualname__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from asgi_wsauth.options.error import ConfigurationError, shown
+from asgi_wsauth.options.error import ConfigurationError, kind_of, shown
 from asgi_wsauth.options.functions import check_callable
 
 __all__ = ["HeaderValue", "check_headers", "header_value"]
@@ -27,7 +27,7 @@ def check_headers(option: str, headers: Mapping[str, HeaderValue]) -> dict[str, 
     if not isinstance(headers, Mapping):
         raise ConfigurationError(
             f"{option} must be a mapping of names to values, for example "
-            f'{{"authorization": "Bearer ..."}}, got a {type(headers).__qualname__}'
+            f'{{"authorization": "Bearer ..."}}, got {kind_of(headers)}'
         )
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -53,7 +53,7 @@ def header_value(name: str, value: HeaderValue) -> str:
 
 def _check_value(what: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{what} must be a string, got a {type(value).__qualname__}")
+        raise ConfigurationError(f"{what} must be a string, got {kind_of(value)}")
     if not _VALUE.fullmatch(value):
         raise ConfigurationError(
             f"{what} must be visible ASCII, without a newline or a space at either end; if it "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from os import PathLike
 
-from asgi_wsauth.options.error import ConfigurationError
+from asgi_wsauth.options.error import ConfigurationError, kind_of
 
 __all__ = ["VISIBLE", "check_issued_secret", "check_key", "check_secret", "not_given"]
 
@@ -26,12 +26,12 @@ def not_given(given: object) -> str:
     """Why this is no secret or key, and what to write; the secret itself is not in it."""
     if given is None:
         return "got None; is the environment variable behind it set?"
-    kind = type(given).__qualname__
+    kind = kind_of(given)
     if callable(getattr(given, "get_secret_value", None)):
-        return f"got a {kind}; write .get_secret_value()"
+        return f"got {kind}; write .get_secret_value()"
     if isinstance(given, PathLike):
-        return f"got a {kind}; write .read_text()"
-    return f"got a {kind}"
+        return f"got {kind}; write .read_text()"
+    return f"got {kind}"
 
 
 def check_secret(option: str, secret: object, *, minimum: int) -> bytes:

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import VISIBLE, ConfigurationError, check_store, shown
+from asgi_wsauth.options import VISIBLE, ConfigurationError, check_store, kind_of, shown
 from asgi_wsauth.sources import Cookie, FirstMessage, Source
 from asgi_wsauth.sources.source import replace_list, stripped
 
@@ -54,7 +54,7 @@ def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
 
 def _checked_str(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a source found a {type(value).__qualname__}; it must be a str")
+        raise TypeError(f"a source found {kind_of(value)}; it must be a str")
     return value
 
 

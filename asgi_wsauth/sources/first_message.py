@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.loops.tasks import Breakable
-from asgi_wsauth.options import check_bool, check_count, check_seconds
+from asgi_wsauth.options import check_bool, check_count, check_seconds, kind_of
 from asgi_wsauth.sources.dialects import DialectName, Read, dialect_for, token_in
 from asgi_wsauth.sources.source import check_token
 from asgi_wsauth.sources.subprotocol import offered_subprotocols
@@ -113,7 +113,7 @@ class FirstMessage:
         try:
             token: object = self.dialect.read(message)
             if not isinstance(token, (str, type(None))):
-                raise TypeError(f"a dialect found a {type(token).__qualname__}; it must be a str")
+                raise TypeError(f"a dialect found {kind_of(token)}; it must be a str")
         except Denied:
             raise
         except Exception as exc:  # of a user's own function, whose message may quote the client's

@@ -21,6 +21,7 @@ from asgi_wsauth.options import (
     check_key,
     check_scopes,
     check_text,
+    kind_of,
 )
 
 __all__ = ["APIKeyVerifier"]
@@ -113,7 +114,7 @@ def _check_keys(keys: object) -> None:
     if not isinstance(keys, Mapping):  # which is not shown: it may be the key
         raise ConfigurationError(
             'APIKeyVerifier: keys must be a dict of ids and keys, for example {"billing": key}, '
-            f"got a {type(keys).__qualname__}"
+            f"got {kind_of(keys)}"
         )
     if not keys:
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.options import kind_of
 from asgi_wsauth.verifiers import Verifier
 
 __all__ = ["Misuse", "awaitable", "identify"]
@@ -40,8 +41,8 @@ async def identify(
                 note("not mine", "")
             continue
         if not isinstance(principal, Principal):
-            kind = type(principal).__qualname__
-            raise Misuse(f"{verifier!r} must return a Principal or None, got a {kind}")
+            kind = kind_of(principal)
+            raise Misuse(f"{verifier!r} must return a Principal or None, got {kind}")
         return principal, verifier
     detail = "no verifier recognised the credential"
     if credential.hints:
@@ -57,5 +58,5 @@ def awaitable(function: object, result: Awaitable[T]) -> Awaitable[T]:
     """
     if hasattr(result, "__await__") or isawaitable(result):
         return result
-    kind = type(result).__qualname__
-    raise Misuse(f"{function} must be an async function, got one that returns a {kind}")
+    kind = kind_of(result)
+    raise Misuse(f"{function} must be an async function, got one that returns {kind}")

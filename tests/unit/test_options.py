@@ -283,7 +283,7 @@ class SecretStr:
         (None, "got None; is the environment variable behind it set?"),
         (SecretStr(), "got a SecretStr; write .get_secret_value()"),
         (Path("/run/secrets/jwt"), f"got a {type(Path()).__name__}; write .read_text()"),
-        (12345678901234567890, "got a int"),
+        (12345678901234567890, "got an int"),
     ],
 )
 @cases("check", [check_secret, check_key])

@@ -132,7 +132,7 @@ REFUSING = [
     (
         returns_nothing,
         Reason.ERROR,
-        "on_refresh must be an async function, got one that returns a NoneType",
+        "on_refresh must be an async function, got one that returns None",
     ),
 ]
 

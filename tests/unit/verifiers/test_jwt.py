@@ -758,7 +758,7 @@ class SecretStr:
         ("key.pem", "got the path of a file; write Path(path).read_text()"),
         ("https://id.example/jwks.json", "got an address; write JWKS(url)"),
         (public(RSA_KEY).replace("\n", "\\n"), r'write .replace("\\n", "\n")'),
-        (5, "got a int"),
+        (5, "got an int"),
         (bytearray(40), "got a bytearray"),
     ],
 )

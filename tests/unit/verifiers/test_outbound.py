@@ -600,13 +600,13 @@ async def test_over_https_headers_go_where_a_document_leads(
 @cases(
     ("headers", "named"),
     [
-        (None, "got a NoneType"),
+        (None, "got None"),
         ("authorization: x", "got a str"),
         ([("authorization", "s3cr3t")], "got a list"),
         ({5: "s3cr3t"}, "got 5"),
         ({"": "s3cr3t"}, "got ''"),
         ({"a b": "s3cr3t"}, "got 'a b'"),
-        ({"a": None}, "a must be a string, got a NoneType"),
+        ({"a": None}, "a must be a string, got None"),
         ({"a": b"s3cr3t"}, "a must be a string, got a bytes"),
         ({"a": str}, "a must be a function, got the class str"),
         ({"a": lambda token: token}, "a must be a function that can be called with no argument"),
