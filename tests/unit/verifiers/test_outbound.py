@@ -562,9 +562,9 @@ async def test_a_function_gives_a_header_its_current_value(issuer: Issuer) -> No
         "header authorization must be visible ASCII, without a newline or a space at either end; "
         "if it comes from a file, write .strip() after what reads it"
     )
-    for kind in ("int", "bytes"):
+    for kind in ("an int", "a bytes"):
         told = await failure(asking.get(f"{issuer.url}/page"))
-        assert told == f"header authorization must be a string, got a {kind}"
+        assert told == f"header authorization must be a string, got {kind}"
     assert len(issuer.requests) == 2
 
 
