@@ -24,7 +24,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.authenticator import Attempt, Authentication
 from asgi_wsauth.cli.codes import explained
 from asgi_wsauth.cli.loading import Found, load
-from asgi_wsauth.cli.secrets import Discreet, cleaner, read_secret, secret_arguments, visible
+from asgi_wsauth.cli.secrets import Discreet, cleaner, read_secret, secret_arguments, ways
 from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied
@@ -86,7 +86,7 @@ def check_token(args: argparse.Namespace) -> int:
     text = read_secret(args, "token", quotes=False)
     token = _bare(text or "")
     if not token:
-        raise ConfigurationError(f"there is no token: {visible('token')}")
+        raise ConfigurationError(f"there is no token: {ways('token')}")
     clean = cleaner(token)
     out, err = (cast(TextIO, Discreet(stream, clean)) for stream in (sys.stdout, sys.stderr))
     try:

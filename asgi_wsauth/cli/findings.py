@@ -29,6 +29,10 @@ _NOWHERE = {200, 301, 302, 303, 307, 308, 404, 405, 410, 421, 426, 502, 504}
 
 _GUARD = "Decide before the app runs: WebSocketAuthMiddleware(app, auth)."
 _CLOSE = "Close with a code that means a refusal: 1008, or 4001 for an expired token."
+_LACKING = (
+    "Close with 4001 for an expired token. If the endpoint is right, because it requires claims "
+    "that this token lacks, pass --audience and --issuer."
+)
 _FIXES = {
     "alg_none": "Verify signatures, with a fixed list of algorithms.",
     "forged": "Verify signatures, with your own key.",
@@ -181,7 +185,8 @@ def _about_close(
     else:
         own = code >= 3000 and reason not in _PHRASES and wanted is not Reason.EXPIRED
         what = f"{close_text(close)}: a client would {told}, but should {wanted.advice}."
-        yield "note" if own else "problem", what, _CLOSE
+        is_invalid_too = wanted is Reason.EXPIRED and close in others
+        yield "note" if own else "problem", what, _LACKING if is_invalid_too else _CLOSE
 
 
 def _notes(target: Target, cases: Sequence[Case]) -> Iterator[_Said]:

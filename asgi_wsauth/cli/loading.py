@@ -52,7 +52,7 @@ def load(place: str) -> list[Found]:
     thing = _imported(module)
     for name in path.split("."):
         if not hasattr(thing, name):
-            raise ConfigurationError(f"AUTHENTICATOR: there is nothing of that name{_other(thing)}")
+            raise ConfigurationError(f"AUTHENTICATOR: nothing there has that name{_other(thing)}")
         thing = getattr(thing, name)
     found = list(_holders(thing))
     if not found:
@@ -88,7 +88,7 @@ def _imported(module: str) -> Any:
 def _other(thing: object) -> str:
     names = getattr(thing, "__dict__", {}).items()
     found = [name for name, value in names if isinstance(value, Authenticator)]
-    return f"; but there is {', '.join(found)}" if found else ""
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _holders(thing: Any) -> Iterator[Found]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.redaction import HIDDEN, hidden, scrubbed
 
-__all__ = ["Discreet", "Parser", "cleaner", "read_secret", "secret_arguments", "visible"]
+__all__ = ["Discreet", "Parser", "cleaner", "read_secret", "secret_arguments", "visible", "ways"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,8 +28,13 @@ def visible(what: str) -> str:
     """What somebody is told who puts a secret into the arguments."""
     return (
         "every user of this machine can read the arguments, and they stay in the shell's "
-        f"history; use --{what}-env NAME, or --{what}-file FILE (- for stdin)"
+        f"history; {ways(what)}"
     )
+
+
+def ways(what: str) -> str:
+    """How to pass a secret."""
+    return f"use --{what}-env NAME, or --{what}-file FILE (- for stdin)"
 
 
 class _Visible(argparse.Action):
@@ -67,7 +72,9 @@ def read_secret(args: argparse.Namespace, what: str, *, quotes: bool = True) -> 
     place = f"{option} {given}" if quotes else option
     text = os.environ.get(name, "") if file is None else _read(file, place)
     if not text.strip():
-        raise ConfigurationError(f"{place}: not set, or empty")
+        if file == "-":
+            raise ConfigurationError(f"stdin is empty: {ways(what)}")
+        raise ConfigurationError(f"{place}: {'empty' if file else 'not set, or empty'}")
     return text.strip()
 
 

@@ -37,7 +37,7 @@ class Guards:
 
         Args:
             protocol: what passes.
-            option: the one with which a user says that this is meant.
+            option: the one with which a user says that this is intended.
         """
         if self._warned or self._guards[protocol]:
             return
@@ -47,7 +47,7 @@ class Guards:
             "websocket": ("WebSockets pass", "WebSocketAuthMiddleware"),
         }[protocol]
         logger.warning(
-            "%s unguarded: put %s around the app too, or set %s=True if that is meant",
+            "%s unguarded: put %s around the app too, or set %s=True if that is intended",
             what,
             guard,
             option,

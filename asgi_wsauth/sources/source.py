@@ -41,7 +41,7 @@ class Source(Protocol):
     def redact(self, scope: Scope, /) -> None:
         """Take the credential out of `scope`, which is the server's own dict.
 
-        Assign new values to its keys, or change the lists in it: `Authenticator.redact` sees to it
+        Assign new values to its keys, or change the lists in it: `findings.redact` sees to it
         that `headers` and `subprotocols` stay the lists that they were, with the new content,
         because whatever has read the scope before (`CORSMiddleware`, say) holds on to those.
         """

@@ -89,7 +89,7 @@ class SignedTokens:
         if self.issuer is None or issuer in self.issuer:
             return None
         came = "it has no iss" if issuer is None else f"its iss is {cut(issuer)}"
-        return f"{came}, where {cut(self.issuer)} is wanted"
+        return f"{came}, expected {cut(self.issuer)}"
 
     def named_key(self, header: Mapping[str, Any]) -> NamedKey:
         """Which key a token says has signed it.

@@ -632,17 +632,17 @@ async def test_5_a_verifier_may_look_at_the_connection() -> None:
         (
             "https://id.example",
             ["https://id.example/"],
-            "its iss is 'https://id.example', where 'https://id.example/' is wanted",
+            "its iss is 'https://id.example', expected 'https://id.example/'",
         ),
         (
             "https://c.example",
             ["https://a.example", ["https://b.example", "b.example"], "https://a.example"],
-            "its iss is 'https://c.example', where 'https://a.example' is wanted; "
-            "its iss is 'https://c.example', where 'https://b.example', 'b.example' is wanted",
+            "its iss is 'https://c.example', expected 'https://a.example'; "
+            "its iss is 'https://c.example', expected 'https://b.example', 'b.example'",
         ),
-        ("\x1b[31m\r\n\u202e", ["a"], r"its iss is '\x1b[31m\r\n\u202e', where 'a' is wanted"),
-        ("x" * 3000, ["a"], f"its iss is '{'x' * 96}..., where 'a' is wanted"),
-        (None, ["a"], "it has no iss, where 'a' is wanted"),
+        ("\x1b[31m\r\n\u202e", ["a"], r"its iss is '\x1b[31m\r\n\u202e', expected 'a'"),
+        ("x" * 3000, ["a"], f"its iss is '{'x' * 96}..., expected 'a'"),
+        (None, ["a"], "it has no iss, expected 'a'"),
         ("any", [None, "a"], ""),
     ],
 )
@@ -666,7 +666,7 @@ async def test_5_the_log_is_told_which_issuer_came_and_which_are_wanted(
 async def test_5_a_payload_that_cant_be_read_has_no_issuer() -> None:
     head, _, signature = mint().split(".")
     conn = HTTPConnection(websocket(headers=bearer(f"{head}.e.{signature}")))
-    with pytest.raises(Denied, match="it has no iss, where 'a' is wanted"):
+    with pytest.raises(Denied, match="it has no iss, expected 'a'"):
         await authenticator(jwt_verifier(issuer="a")).authenticate(conn)
 
 

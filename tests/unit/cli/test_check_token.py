@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -215,7 +216,7 @@ REFUSALS: list[tuple[Reason, Callable[[], Authenticator], str, str]] = [
         Reason.INVALID,
         lambda: authenticator(jwt_verifier(issuer=ISS), jwt_verifier(issuer=f"{ISS}/")),
         mint(iss="https://other.example"),
-        "its iss is 'https://other.example', where 'https://id.example' is wanted; its iss",
+        "its iss is 'https://other.example', expected 'https://id.example'; its iss",
     ),
     (Reason.EXPIRED, authenticator, mint(exp=int(NOW) - 90), "since 60 s"),
     (Reason.REVOKED, lambda: authenticator(load_user=drops), mint(), "load_user returned None"),
@@ -295,7 +296,7 @@ def test_each_verifier_that_was_asked_is_named_and_no_other(
 def test_a_verifier_that_passes_a_token_on_says_why(monkeypatch: Patch, capsys: Capture) -> None:
     auth = authenticator(jwt_verifier(issuer=ISS), jwt_verifier(issuer="https://b"))
     _, out = checked(monkeypatch, capsys, mint(iss="https://b"), auth=auth)
-    assert f"      its iss is 'https://b', where '{ISS}' is wanted\n      not this" in out
+    assert f"      its iss is 'https://b', expected '{ISS}'\n      not this" in out
 
 
 def test_what_the_authenticator_does_after_its_verifiers(
@@ -500,8 +501,8 @@ def test_what_an_app_requires_is_required(app: Any, monkeypatch: Patch, capsys: 
         (mint(), "must be where it is in your code"),
         ("not_there:auth", "there is no such module; run this where you start your server"),
         ("chat.deeper:auth", "there is no such module"),
-        ("chat:auht", "there is nothing of that name; but there is auth, other\n"),
-        ("chat:auth.more", "there is nothing of that name\n"),
+        ("chat:auht", "nothing there has that name; did you mean auth or other?\n"),
+        ("chat:auth.more", "nothing there has that name\n"),
         ("chat:text", "must be an Authenticator, or an app that has one, got a str"),
         ("chat:both", "there are several in it (HTTPAuthMiddleware, WebSocketAuthMiddleware)"),
     ],
@@ -616,9 +617,14 @@ ADVICE = "every user of this machine can read the arguments"
     "arguments, why",
     [
         ([], "AUTHENTICATOR"),
-        (["chat:auth"], "there is no token: "),
+        (["chat:auth"], "there is no token: use --token-env NAME, or --token-file FILE"),
         (["chat:auth", "--token-env", "BEARER"], "there is no token: "),
         (["chat:auth", "--token-env", "NOT_THERE"], "--token-env: not set, or empty"),
+        (
+            ["chat:auth", "--token-file", "-"],
+            "stdin is empty: use --token-env NAME, or --token-file",
+        ),
+        (["chat:auth", "--token-file", os.devnull], "--token-file: empty"),
         (["chat:auth", "--token-file", "/not/there"], "--token-file: No such file or directory"),
         (["chat:auth", "--token-env", "A", "--token-file", "b"], "not allowed with"),
         (["chat:auth", mint()], ADVICE),

@@ -303,6 +303,13 @@ def test_a_good_socket_that_answers_no_subprotocol_is_named(probe: Any) -> None:
     assert probed.case("good")["browser"] == {"code": 1006, "reason": ""}
 
 
+def test_an_expired_token_that_lacks_a_claim_is_said_to_be_one(probe: Any) -> None:
+    probed = probe("/ours", "--audience", "another")
+    what = "1008 token_invalid: a client would stop, but should refresh."
+    (found,) = [one for one in probed.data["findings"] if one["what"] == what]
+    assert "requires claims that this token lacks, pass --audience and --issuer" in found["fix"]
+
+
 def test_without_the_key_only_a_bad_signature_is_judged_and_said(
     capsys: pytest.CaptureFixture[str], server: Server
 ) -> None:

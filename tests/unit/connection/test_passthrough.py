@@ -342,7 +342,7 @@ class TestWarning:
         assert record.levelno == logging.WARNING
         assert record.getMessage() == (
             "HTTP requests pass unguarded: put HTTPAuthMiddleware around the app too, or set "
-            "allow_it=True if that is meant"
+            "allow_it=True if that is intended"
         )
 
     def test_a_guard_counts_as_long_as_it_lives(self, caplog: pytest.LogCaptureFixture) -> None:
