@@ -23,7 +23,7 @@ The package, from the bottom up; each module imports only from the rows above it
      8  connection/    one connection, from its scope to its last message
      9  middleware     WebSocketAuthMiddleware
         http           HTTPAuthMiddleware
-        endpoints      the ASGI apps to mount: TicketEndpoint
+        endpoints/     the ASGI apps to mount: TicketEndpoint, LogoutEndpoint
         access         what an app asks: current_session, current_principal
     10  redis          RedisStore
         contrib/       observers (Prometheus, OpenTelemetry), and logins that exist
@@ -40,13 +40,14 @@ from asgi_wsauth.connection.rejection import Rejection
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Denied, Reason
-from asgi_wsauth.endpoints import TicketEndpoint
+from asgi_wsauth.endpoints import LogoutEndpoint, TicketEndpoint
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
     Closed,
     Event,
     KeysFetched,
+    LoggedOut,
     Observer,
     Refreshed,
     Refused,
@@ -107,6 +108,8 @@ __all__ = [
     "InternalCredential",
     "JWTVerifier",
     "KeysFetched",
+    "LoggedOut",
+    "LogoutEndpoint",
     "MemoryStore",
     "Notice",
     "Observer",

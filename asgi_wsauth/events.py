@@ -23,6 +23,7 @@ __all__ = [
     "Closed",
     "Event",
     "KeysFetched",
+    "LoggedOut",
     "Observer",
     "Refreshed",
     "Refused",
@@ -155,6 +156,22 @@ class TicketIssued(Event):
     """A ticket was issued over HTTP."""
 
     name: ClassVar[str] = "ticket_issued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedOut(Event):
+    """An identity provider has ended a login, by a `LogoutEndpoint`. `issuer` is the login's, and
+    `identity` whose it was, where the provider said so.
+
+    Attributes:
+        subject: what has ended: one `session`, or all logins of a `user`.
+        told_by: what told it: a `logout_token`, or a `security_event`.
+    """
+
+    name: ClassVar[str] = "logged_out"
+
+    subject: str
+    told_by: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from starlette.types import Scope
 
-from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import Event, Refused, is_heard, raised, tell
+from asgi_wsauth.events import Event, Observer, Refused, is_heard, raised, tell
 from asgi_wsauth.redaction import scrubbed
 from asgi_wsauth.sources.origins import origin_of
 
-__all__ = ["Report"]
+__all__ = ["Observed", "Presented", "Report"]
 
 _TRACEBACK = "Traceback (most recent call last):\n"
 
@@ -29,19 +29,33 @@ class Known(Protocol):
     def credential(self) -> Credential | None: ...
 
 
+class Presented(Known, Protocol):
+    """What is known, and what was presented, which no text may contain."""
+
+    @property
+    def presented(self) -> Sequence[str]: ...
+
+
+class Observed(Protocol):
+    """Who has observers: an `Authenticator`, or a `LogoutEndpoint`."""
+
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
+
+
 class Report:
     """Tells the observers of one connection, or of one refresh, and measures how long it took.
 
     Args:
         scope: the connection's scope.
-        authenticator: whose observers are told.
+        observed: whose observers are told.
     """
 
-    __slots__ = ("_authenticator", "_scope", "_started")
+    __slots__ = ("_observed", "_scope", "_started")
 
-    def __init__(self, scope: Scope, authenticator: Authenticator) -> None:
+    def __init__(self, scope: Scope, observed: Observed) -> None:
         self._scope = scope
-        self._authenticator = authenticator
+        self._observed = observed
         self._started = time.perf_counter()
 
     @property
@@ -59,30 +73,30 @@ class Report:
         Args:
             kind: which.
             known: who it is, and what was presented.
-            more: what else events of that kind have.
+            more: what else events of that kind have, or what is known better.
         """
-        if not is_heard(self._authenticator.observers, kind):
+        if not is_heard(self._observed.observers, kind):
             return
         principal, credential = known.principal, known.credential
-        event = kind(
-            protocol=self._scope["type"],
-            client=self.client,
-            path=self._scope.get("path", ""),
-            origin=origin_of(self._scope),
-            identity=None if principal is None else principal.identity,
-            issuer=None if principal is None else principal.issuer,
-            method=None if principal is None else principal.method,
-            login_method=None if principal is None else principal.login_method,
-            fingerprint=None if credential is None else credential.fingerprint,
-            duration=time.perf_counter() - self._started,
-            **more,
-        )
-        tell(self._authenticator.observers, event)
+        fields: dict[str, Any] = {
+            "protocol": self._scope["type"],
+            "client": self.client,
+            "path": self._scope.get("path", ""),
+            "origin": origin_of(self._scope),
+            "identity": None if principal is None else principal.identity,
+            "issuer": None if principal is None else principal.issuer,
+            "method": None if principal is None else principal.method,
+            "login_method": None if principal is None else principal.login_method,
+            "fingerprint": None if credential is None else credential.fingerprint,
+            "duration": time.perf_counter() - self._started,
+        }
+        fields.update(more)
+        tell(self._observed.observers, kind(**fields))
 
     def tell_refusal(
         self,
         denied: Denied,
-        attempt: Attempt,
+        attempt: Presented,
         *,
         close_code: int | None = None,
         repeated: int = 0,
@@ -106,7 +120,7 @@ class Report:
         )
 
 
-def _fault(denied: Denied, attempt: Attempt) -> dict[str, Any]:
+def _fault(denied: Denied, attempt: Presented) -> dict[str, Any]:
     """What broke. A function of its own, so that no frame below an observer has the exception,
     whose text may have the credential: an error tracker takes local variables."""
     broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None

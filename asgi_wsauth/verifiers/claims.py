@@ -25,7 +25,6 @@ __all__ = [
     "ClaimRules",
     "at_spaces",
     "audience_fault",
-    "check_event",
     "cut",
     "is_no_login",
     "json_object",
@@ -263,34 +262,6 @@ def is_no_login(typ: object) -> bool:
     """Whether the `typ` of a token's header says that it is another thing than a login: the same
     keys sign them (RFC 8725 section 3.11)."""
     return media_type(typ) in _NO_LOGINS
-
-
-def check_event(claims: Mapping[str, Any], *, now: float, leeway: float) -> None:
-    """Check what each Security Event Token must have (RFC 8417 section 2.2), and its times.
-
-    Args:
-        claims: from a token whose signature is good.
-        now: Unix time in seconds.
-        leeway: seconds by which clocks may differ.
-
-    Raises:
-        Denied: it lacks something, or is not valid yet (`Reason.INVALID`); or it came too late
-            (`Reason.EXPIRED`).
-    """
-    events = claims.get("events")
-    if not isinstance(events, dict) or not events:
-        raise Denied(Reason.INVALID, "it tells of no events")
-    for name in ("iss", "jti"):
-        if not _text(claims, name):
-            raise Denied(Reason.INVALID, f"it has no {name}")
-    issued_at = read_time(claims, "iat")
-    if issued_at is None:
-        raise Denied(Reason.INVALID, "it has no iat")
-    if max(issued_at, read_time(claims, "nbf") or 0.0) > now + leeway:
-        raise Denied(Reason.INVALID, "it is not valid yet")
-    expires_at = read_time(claims, "exp")
-    if expires_at is not None and has_expired(expires_at + leeway, now):
-        raise Denied(Reason.EXPIRED, f"since {now - expires_at - leeway:.0f} s")
 
 
 def audience_fault(claims: Mapping[str, Any], audience: Sequence[str] | None) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from starlette.requests import HTTPConnection
@@ -30,12 +31,12 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.verifiers.claims import (
     ClaimRules,
-    check_event,
     cut,
     is_no_login,
     json_object,
     media_type,
 )
+from asgi_wsauth.verifiers.event_tokens import check_event
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.keys import Key
 from asgi_wsauth.verifiers.trust import SignedTokens, Untrusted, read_header
@@ -230,7 +231,7 @@ class JWTVerifier(SignedTokens):
             self._cache.put(self._secret, token, key.mark)
         return principal
 
-    async def verify_event(self, token: str, *, typ: str) -> dict[str, Any]:
+    async def verify_event(self, token: str, *, typ: str, max_age: float = inf) -> dict[str, Any]:
         """The claims of a Security Event Token (RFC 8417), of which a logout token is one: who
         issues logins signs them with the same keys. `LogoutEndpoint` asks for them.
 
@@ -241,6 +242,7 @@ class JWTVerifier(SignedTokens):
             token: in its compact form.
             typ: what the header's `typ` is to be, `logout+jwt` or `secevent+jwt`. One without, or
                 with `JWT`, says nothing of what it is; `events` tells it.
+            max_age: seconds for which it counts, from its `iat` on, whatever its `exp`.
 
         Raises:
             Denied: it can't be read (`Reason.MALFORMED`), is none that is believed or lacks what
@@ -258,7 +260,7 @@ class JWTVerifier(SignedTokens):
             raise Untrusted("issuer", fault)
         named = self.named_key(header)
         claims, _ = await self.verify_signed(token, header, named)
-        check_event(claims, now=self._clock(), leeway=self._leeway)
+        check_event(claims, now=self._clock(), leeway=self._leeway, max_age=max_age)
         return claims
 
     def identity_in(self, members: Mapping[str, Any]) -> str:

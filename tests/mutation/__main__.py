@@ -32,6 +32,7 @@ from tests.mutation.survivors import Mutant, explained, read_entries
 PROJECT = Path(__file__).parents[2]
 
 _JWT = "verifiers/jwt verifiers/verdicts verifiers/jwks"
+_LOGOUT = "endpoints/logout endpoints/security_events"
 _SOCKET = "connection/session connection/session_states"
 TESTS = {
     "denial": "denial",
@@ -51,12 +52,16 @@ TESTS = {
     "verifiers.introspection": "verifiers/introspection",
     "verifiers.jwks": "verifiers/jwks verifiers/verdicts",
     "verifiers.jwt": f"{_JWT} verifiers/event_tokens",
+    "verifiers.event_tokens": "verifiers/event_tokens",
     "verifiers.trust": f"{_JWT} verifiers/event_tokens verifiers/key_rotation",
     "verifiers.claims": f"{_JWT} verifiers/claims verifiers/event_tokens "
     "verifiers/introspection cli/check_token",
     "verifiers.keys": f"{_JWT} verifiers/key_forms",
     "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
     "authenticator": "authenticator connection/handshake sources/origins sources/sources",
+    "endpoints.deliveries": _LOGOUT,
+    "endpoints.endings": _LOGOUT,
+    "endpoints.logout": _LOGOUT,
     "connection.session": _SOCKET,
     "connection.endable": _SOCKET,
     "connection.guard": _SOCKET,

@@ -41,6 +41,8 @@ from asgi_wsauth import (
     InternalCredential,
     JWTVerifier,
     KeysFetched,
+    LoggedOut,
+    LogoutEndpoint,
     MemoryStore,
     Notice,
     Observer,
@@ -312,6 +314,30 @@ around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Litestar([]), auth)
 also_around: ASGIApp = HTTPAuthMiddleware(WebSocketAuthMiddleware(Quart("chat"), auth), auth)
 starlette.add_middleware(HTTPAuthMiddleware, authenticator=auth)
 starlette.routes.append(Route("/ticket", TicketEndpoint(tickets, auth, bind_client=True)))
+
+
+# Logouts at an identity provider
+async def identity_of(subject: Mapping[str, Any]) -> str | Principal | None:
+    return Principal("alice") if subject["format"] == "email" else str(subject.get("sub"))
+
+
+async def only_a_name(subject: Mapping[str, Any]) -> str:
+    return str(subject["sub"])
+
+
+def count_logouts(event: Event) -> None:
+    if isinstance(event, LoggedOut):
+        assert_type(event.subject, str)
+
+
+logouts = JWTVerifier.from_oidc("https://id.example", algorithms=["RS256"], audience="web")
+LogoutEndpoint(revocations, logouts)
+LogoutEndpoint(revocations, logouts, identity_of=only_a_name, timeout=3)
+logout = LogoutEndpoint(
+    revocations, logouts, identity_of=identity_of, ends="user", observers=[count_logouts]
+)
+starlette.routes.append(Route("/logout", logout, methods=["POST"]))
+starlette.mount("/logouts", logout)
 
 
 # A FastAPI app, with the typed user in its handlers

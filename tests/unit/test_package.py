@@ -48,7 +48,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "verifiers": (
             "who a credential vouches for: a file for each kind, and JWKS",
             "__init__ chain keys static_keys signatures claims verdicts outbound key_documents "
-            "internal proxy_header api_key introspection jwks trust jwt tickets",
+            "internal proxy_header api_key introspection jwks trust event_tokens jwt tickets",
         ),
         "policies": (
             "what ends or limits logins",
@@ -70,7 +70,10 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "middleware": ("WebSocketAuthMiddleware", ""),
         "http": ("HTTPAuthMiddleware", ""),
-        "endpoints": ("the ASGI apps to mount: TicketEndpoint", ""),
+        "endpoints": (
+            "the ASGI apps to mount: TicketEndpoint, LogoutEndpoint",
+            "bodies tickets deliveries endings logout __init__",
+        ),
         "access": ("what an app asks: current_session, current_principal", ""),
     },
     {

@@ -1,14 +1,13 @@
-"""ASGI apps to mount beside your own: `TicketEndpoint`."""
+"""Hands out tickets to who is logged in."""
 
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
 from math import floor
 from typing import Any
 
 import anyio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from asgi_wsauth.authenticator import Authenticator
@@ -17,6 +16,7 @@ from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import try_send
 from asgi_wsauth.connection.session import Login
 from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
+from asgi_wsauth.endpoints.bodies import Unreadable, read_body
 from asgi_wsauth.events import TicketIssued
 from asgi_wsauth.options import (
     ConfigurationError,
@@ -29,14 +29,6 @@ from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
 __all__ = ["TicketEndpoint"]
 
 _MAX_BODY = 4096  # bytes
-
-
-class _Unreadable(Denied):
-    """A request that asks for no ticket in any way that is known here."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(Reason.MALFORMED, detail)
-        self.status = status
 
 
 class TicketEndpoint:
@@ -106,7 +98,7 @@ class TicketEndpoint:
     def _refusal(self, admission: Admission, denied: Denied) -> HTTPAnswer:
         admission.tell_refusal(denied)
         status, headers, body = http_refusal(denied)
-        if isinstance(denied, _Unreadable):
+        if isinstance(denied, Unreadable):
             status = denied.status
         if status == 405:
             headers.append((b"allow", b"POST"))
@@ -116,13 +108,13 @@ class TicketEndpoint:
         request = Request(admission.scope, receive)
         if admission.scope.get("method") != "POST":
             admission.take_credential()
-            raise _Unreadable(405, "only POST asks for a ticket")
+            raise Unreadable(405, "only POST asks for a ticket")
         await admission.admit()
         login = admission.login
         if login.principal.method == "ticket":
             raise Denied(Reason.FORBIDDEN, "a ticket buys no ticket")
         with anyio.move_on_after(self.authenticator.timeout):
-            path = _path(await _body(request))
+            path = _path(await read_body(request, _MAX_BODY))
             ticket, expires_in = await self._ticket(login, request, path)
             return json_answer(
                 201, {"ticket": ticket, "expires_in": floor(expires_in), "path": path}
@@ -146,30 +138,11 @@ class TicketEndpoint:
                 client=(client_host(request.scope) or "") if self.bind_client else None,
             )
         except ValueError as exc:
-            raise _Unreadable(400, str(exc)) from exc
+            raise Unreadable(400, str(exc)) from exc
         lifetime = self.tickets.lifetime(login.principal)
         if lifetime <= 0:
             raise Denied(Reason.EXPIRED, "the login ended while its ticket was stored")
         return ticket, lifetime
-
-
-async def _body(request: Request) -> bytes:
-    try:
-        length = int(request.headers.get("content-length", "0"))
-    except ValueError:
-        raise _Unreadable(400, "the body's length is not a number") from None
-    if length > _MAX_BODY:
-        raise _Unreadable(413, "the body is too large")
-    body = b""
-    try:
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > _MAX_BODY:
-                    raise _Unreadable(413, "the body is too large")
-    except ClientDisconnect:
-        raise _Unreadable(400, "the body broke off") from None
-    return body
 
 
 def _path(body: bytes) -> str | None:
@@ -179,10 +152,10 @@ def _path(body: bytes) -> str | None:
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
-        raise _Unreadable(400, "the body is not JSON") from None
+        raise Unreadable(400, "the body is not JSON") from None
     if not isinstance(asked, dict) or not asked.keys() <= {"path"}:
-        raise _Unreadable(400, 'the body is not {"path": ...}')
+        raise Unreadable(400, 'the body is not {"path": ...}')
     path = asked.get("path")
     if not isinstance(path, (str, type(None))):
-        raise _Unreadable(400, "path is not a string")
+        raise Unreadable(400, "path is not a string")
     return path
