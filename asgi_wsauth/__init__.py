@@ -64,7 +64,9 @@ from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 from asgi_wsauth.stores.memory import MemoryStore
 from asgi_wsauth.stores.protocols import (
+    BlockStore,
     Notice,
+    RenewalNotice,
     RevocationStore,
     Slot,
     SlotStore,
@@ -94,6 +96,7 @@ __all__ = [
     "Admitted",
     "Authentication",
     "Authenticator",
+    "BlockStore",
     "Closed",
     "ConfigurationError",
     "ConnectionLimit",
@@ -122,6 +125,7 @@ __all__ = [
     "Refreshed",
     "Refused",
     "Rejection",
+    "RenewalNotice",
     "RevocationStore",
     "Revocations",
     "Session",

@@ -37,7 +37,7 @@ from asgi_wsauth.options import (
     shown,
 )
 from asgi_wsauth.policies.limits import ConnectionLimit
-from asgi_wsauth.policies.revocation import check_revoked, subjects_of
+from asgi_wsauth.policies.subjects import all_subjects_of
 from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
@@ -241,8 +241,8 @@ class WebSocketAuthMiddleware:
         if revocations is not None:
             revocations.register(guard)
         if revocations is not None and limit is not None and limit.counts_in(revocations.store):
-            revoked = await limit.take_slot(guard, subjects_of(guard.principal))
-            check_revoked(guard.principal, revoked, revocations.max_token_age)
+            found = await limit.take_slot(guard, all_subjects_of(guard.principal))
+            revocations.judge(guard.principal, found)
             return
         if limit is not None:
             await limit.take_slot(guard)

@@ -48,6 +48,7 @@ from asgi_wsauth.stores.redis_client import (
     is_from_a_replica,
     script,
     subscriber,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -176,11 +177,16 @@ class RedisStore:
 
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """See `RevocationStore`."""
-        (kind, name), until = notice
-        message = json.dumps([kind, name, until])
+        await self._put_revocation("put_revocation", notice, _ms(ttl))
+
+    async def replace_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """See `BlockStore`."""
+        await self._put_revocation("replace_revocation", notice, _ms(ttl) if ttl > 0 else 0)
+
+    async def _put_revocation(self, name: str, notice: Notice, ms: int) -> None:
         keys = [self._revoked_key(notice.subject)]
         channel = self._channel((await self._connection()).client)
-        await self._send(script("put_revocation", keys, repr(until), _ms(ttl), channel, message))
+        await self._send(script(name, keys, repr(notice.until), ms, channel, written(notice)))
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
         """See `RevocationStore`."""

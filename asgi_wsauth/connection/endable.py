@@ -96,7 +96,8 @@ class Endable:
     @property
     def needs_refresh(self) -> bool:
         """See `LiveConnection`."""
-        return self._terms.max_age is not None
+        is_due = self._refreshing is not None and self._refreshing.is_demanded
+        return is_due or self._terms.max_age is not None
 
     def _step(self, step: str) -> bool:
         """Whether it changed anything."""
@@ -210,6 +211,19 @@ class Endable:
         self._clear_timers()
         self._timer = Deadline(self._app, self._terms.grace)
         self._end_now(denied)
+
+    def renew(self, by: float, denied: Denied, /) -> None:
+        """Ask for a new credential, and end it at `by` if none has come; or at once, where nobody
+        could be asked.
+
+        Args:
+            by: Unix time in seconds.
+            denied: why it ends.
+        """
+        if self._refreshing is None or self._phase is not Phase.OPEN:
+            self.end(denied)
+        else:
+            self._refreshing.demand(by, partial(self.end, denied))
 
     def _end_now(self, denied: Denied) -> None:
         if self._step("end"):

@@ -32,7 +32,16 @@ class Refreshing:
         tell: sends the client a message.
     """
 
-    __slots__ = ("_login", "_reminder", "_tell", "_terms", "_told_at", "_told_end", "messages")
+    __slots__ = (
+        "_demand",
+        "_login",
+        "_reminder",
+        "_tell",
+        "_terms",
+        "_told_at",
+        "_told_end",
+        "messages",
+    )
 
     def __init__(
         self,
@@ -46,6 +55,7 @@ class Refreshing:
         self._login = login
         self._tell = tell
         self._reminder: Timer | None = None
+        self._demand: Timer | None = None
         self._told_at = self._told_end = -inf  # when, and of which end, the client was told last
 
     async def take(self, token: str) -> Denied | None:
@@ -69,14 +79,39 @@ class Refreshing:
         if self._told_end < expires_at and when < expires_at:
             self._reminder = timers(self._login.authenticator.clock).call_at(when, self._remind)
 
+    @property
+    def is_demanded(self) -> bool:
+        """Whether a new credential must come, and has not."""
+        return self._demand is not None
+
+    def demand(self, by: float, end: Callable[[], None]) -> None:
+        """Tell the client at once that a new credential must come. Of two demands, the one that
+        ends sooner counts.
+
+        Args:
+            by: Unix time in seconds.
+            end: called at that time, if none has come.
+        """
+        if self._demand is not None and self._told_end <= by:
+            return
+        self.cancel()
+        self._demand = timers(self._login.authenticator.clock).call_at(by, end)
+        self._say_due(by)
+
     def cancel(self) -> None:
-        """Remind of nothing."""
+        """Remind of nothing, and demand nothing."""
         if self._reminder is not None:
             self._reminder.cancel()
             self._reminder = None
+        if self._demand is not None:
+            self._demand.cancel()
+            self._demand = None
 
     def _remind(self) -> None:
         expires_at = self._login.ends_at(self._terms)
         assert expires_at is not None
-        self._told_at, self._told_end = self._login.authenticator.clock(), expires_at
-        spawn(partial(self._tell, self.messages.due(expires_at)))
+        self._say_due(expires_at)
+
+    def _say_due(self, by: float) -> None:
+        self._told_at, self._told_end = self._login.authenticator.clock(), by
+        spawn(partial(self._tell, self.messages.due(by)))

@@ -68,3 +68,6 @@ class _Candidate:
 
     def end(self, denied: Denied, /) -> None:
         self.denied = denied
+
+    def renew(self, by: float, denied: Denied, /) -> None:
+        self.denied = denied

@@ -14,7 +14,7 @@ from asgi_wsauth.events import logger
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
-from asgi_wsauth.policies.revocation import LiveSocket
+from asgi_wsauth.policies.live_sockets import LiveSocket
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
 

@@ -128,15 +128,25 @@ class MemoryStore:
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """See `RevocationStore`."""
         with self._lock:
-            now = self._clock()
-            known = self._revocations.get(notice.subject, _Revocation(notice.until, 0.0))
-            self._revocations[notice.subject] = _Revocation(
-                max(notice.until, known.until), max(now + ttl, known.gone_at)
-            )
-            if len(self._revocations) > self._room:
-                kept = {s: r for s, r in self._revocations.items() if r.gone_at > now}
-                self._revocations, self._room = kept, max(1000, 2 * len(kept))
-            self._tell(notice)
+            self._put_revocation(notice, ttl)
+
+    def _put_revocation(self, notice: Notice, ttl: float) -> None:
+        now = self._clock()
+        known = self._revocations.get(notice.subject, _Revocation(notice.until, 0.0))
+        self._revocations[notice.subject] = _Revocation(
+            max(notice.until, known.until), max(now + ttl, known.gone_at)
+        )
+        if len(self._revocations) > self._room:
+            kept = {s: r for s, r in self._revocations.items() if r.gone_at > now}
+            self._revocations, self._room = kept, max(1000, 2 * len(kept))
+        self._tell(notice)
+
+    async def replace_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """See `BlockStore`."""
+        with self._lock:
+            self._revocations.pop(notice.subject, None)
+            if ttl > 0:
+                self._put_revocation(notice, ttl)
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
         """See `RevocationStore`."""

@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
+    "BlockStore",
     "Notice",
+    "RenewalNotice",
     "RevocationStore",
     "Slot",
     "SlotStore",
@@ -20,10 +22,12 @@ __all__ = [
     "TicketStore",
 ]
 
-Subject: TypeAlias = "tuple[Literal['user', 'token', 'session', 'slot'], str]"
-"""What can be revoked: a user by his identity, a token by its id, a session by its id; and a slot
-for a connection, which is lost to a newer one. The second text is the name at every issuer, or the
-name and its issuer; to a store it may be any text."""
+Subject: TypeAlias = (
+    "tuple[Literal['user', 'token', 'session', 'everybody', 'blocked', 'slot'], str]"
+)
+"""What can be revoked: a user by his identity, a token by its id, a session by its id, everybody at
+once, and a user for a time; and a slot for a connection, which is lost to a newer one. The second
+text is the name at every issuer, or the name and its issuer; to a store it may be any text."""
 
 Slot: TypeAlias = "tuple[str, str]"
 """A place for one connection: whose it is, and its own name, which no other slot ever has."""
@@ -34,11 +38,36 @@ class Notice(NamedTuple):
 
     Attributes:
         subject: what.
-        until: Unix time in seconds; what was issued up to then is meant.
+        until: Unix time in seconds; what was issued up to then is meant. Of a user who is blocked:
+            the end of that.
     """
 
     subject: Subject
     until: float
+
+    @property
+    def renew_by(self) -> float | None:
+        """Unix time in seconds up to which open sockets may bring a new credential; None if they
+        may not."""
+        return None
+
+
+class RenewalNotice(Notice):
+    """Something was revoked, and open sockets may bring a new credential. It is a pair, as any
+    notice, for whoever knows nothing of that."""
+
+    _renew_by: float
+
+    @classmethod
+    def of(cls, notice: Notice, renew_by: float) -> RenewalNotice:
+        """The same notice, with the time up to which they may."""
+        self = cls(*notice)
+        self._renew_by = renew_by
+        return self
+
+    @property
+    def renew_by(self) -> float | None:
+        return self._renew_by
 
 
 class TakenSlot(NamedTuple):
@@ -108,6 +137,21 @@ class RevocationStore(Protocol):
 
         The first item is None and says that the watch has begun: whatever was revoked before may
         have been missed. The iterator raises where it is cut off; somebody will begin another.
+        """
+        ...
+
+
+@runtime_checkable
+class BlockStore(Protocol):
+    """What a `RevocationStore` may have besides, so that users can be blocked and unblocked."""
+
+    async def replace_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+        """Keep a revocation in the place of what is known of its subject, and tell of it.
+
+        Args:
+            notice: what is revoked.
+            ttl: seconds after which it is to be forgotten; 0 to forget what is known, and to tell
+                of nothing.
         """
         ...
 

@@ -20,7 +20,7 @@ from asgi_wsauth.options import (
     ConfigurationError,
     needs_extra,
 )
-from asgi_wsauth.stores.protocols import Notice
+from asgi_wsauth.stores.protocols import Notice, RenewalNotice
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -42,6 +42,7 @@ __all__ = [
     "is_from_a_replica",
     "script",
     "subscriber",
+    "written",
 ]
 
 Command: TypeAlias = "tuple[str | int, ...]"
@@ -54,7 +55,7 @@ _IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis 
 FAILOVERS = 3  # times that an exchange begins anew because it met a replica
 _QUIET = 5.0  # seconds without a notice, after which the connection is tested
 _ANSWER = 3.0  # seconds that it has to answer
-_KINDS = ("user", "token", "session", "slot")
+_KINDS = ("user", "token", "session", "everybody", "blocked", "slot")
 _DRAINED = 1000  # messages that are read before the event loop has its turn
 
 
@@ -260,12 +261,20 @@ async def hear(pubsub: PubSub) -> tuple[list[Notice], bool]:
     return [n for data in told for n in _parsed(data)], messages[-1]["type"] == "subscribe"
 
 
+def written(notice: Notice) -> str:
+    """A notice as it is published."""
+    (kind, name), until = notice
+    more = [] if notice.renew_by is None else [{"renew_by": notice.renew_by}]
+    return json.dumps([kind, name, until, *more])
+
+
 def _parsed(data: str | bytes) -> list[Notice]:
     try:
-        kind, name, until = json.loads(data)
+        kind, name, until, *more = json.loads(data)
         if kind in _KINDS and isinstance(name, str) and isinstance(until, (int, float)):
-            return [Notice((kind, name), float(until))]
-    except (ValueError, TypeError, OverflowError, RecursionError):
+            notice = Notice((kind, name), float(until))
+            return [RenewalNotice.of(notice, float(more[0]["renew_by"])) if more else notice]
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         pass
     _log.debug("RedisStore: ignored a message that is not a notice")
     return []

@@ -4,6 +4,7 @@
     /newest    the same logins; a user's newest three sockets
     /counted   logins that nobody can revoke; three sockets a user
     /open      tickets and logins; any number of sockets
+    /renewed   the same, and clients may renew their logins
     /me        the same over HTTP
 
 A login is `<user>.<token id>.<session id>.<Unix time of issue>`, and perhaps `@<issuer>`. Whoever
@@ -11,6 +12,7 @@ is admitted is told the number of the process that he talks to, and hears everyt
 
     WORKER_REDIS  the URL of the Redis
     WORKER_LEASE  seconds after which the slots of a process that is gone are free
+    WORKER_PREFIX what its keys there begin with
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ from asgi_wsauth.redis import RedisStore
 
 _LEASE = float(os.environ["WORKER_LEASE"])
 
-STORE = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="chat", lease=_LEASE)
+STORE = RedisStore.from_url(
+    os.environ["WORKER_REDIS"], prefix=os.environ["WORKER_PREFIX"], lease=_LEASE
+)
 # Of its own: a limit that evicts watches its store, and tells the log when it is cut off, too.
 NEWEST = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="newest", lease=_LEASE)
 
@@ -90,6 +94,7 @@ WEBSOCKETS = {
         talk, COUNTED, connection_limit=ConnectionLimit(3, STORE, name="counted")
     ),
     "/open": WebSocketAuthMiddleware(talk, AUTH),
+    "/renewed": WebSocketAuthMiddleware(talk, AUTH, refresh_message="auth.refresh"),
 }
 
 
@@ -98,12 +103,23 @@ async def me(request: Request) -> JSONResponse:
 
 
 async def revoke(request: Request) -> JSONResponse:
-    """Revokes `user`, `token` or `session`, at an `issuer` perhaps; tells when that was done."""
+    """Revokes a `user`, `token` or `session`, at an `issuer` perhaps, or `everybody`, with some
+    seconds to renew `within`; or blocks a user `until` then, or unblocks one. Tells when that was
+    done."""
     query = dict(request.query_params)
-    issuer = query.pop("issuer", None)
+    issuer, until = query.pop("issuer", None), query.pop("until", None)
+    within = float(query.pop("within", "0"))
     ((kind, name),) = query.items()
     try:
-        await getattr(REVOCATIONS, f"revoke_{kind}")(name, issuer=issuer)
+        if until is not None:
+            await REVOCATIONS.block_user(name, float(until), issuer=issuer)
+        elif kind == "unblock":
+            await REVOCATIONS.unblock_user(name, issuer=issuer)
+        elif kind == "everybody":
+            await REVOCATIONS.revoke_everybody(renew_within=within)
+        else:
+            revoke_it = getattr(REVOCATIONS, f"revoke_{kind}")
+            await revoke_it(name, issuer=issuer, renew_within=within)
     except Denied as denied:
         return JSONResponse(denied.reason.phrase, denied.reason.http_status)
     return JSONResponse(time.time())

@@ -191,7 +191,7 @@ cache = VerdictCache(size=100, ttl=10)
 wanted: dict[str, str] = {"token_type": "access"}
 names: list[str] = ["scope", "permissions"]
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
-revocations = Revocations(RedisStore(Redis()), max_token_age=3600)
+revocations = Revocations(RedisStore(Redis()), max_token_age=3600, renew_within=60)
 limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
 
 auth = Authenticator(
@@ -280,6 +280,12 @@ async def starlette_app(scope: Any, receive: Any, send: Any) -> None:
 async def asgiref_app(
     scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
 ) -> None: ...
+
+
+async def ends_logins(until: float) -> None:
+    await revocations.revoke_everybody(renew_within=60)
+    await revocations.block_user("alice", until, issuer="https://id.example")
+    await revocations.unblock_user("alice")
 
 
 async def keeps_rooms(session: Session, old: Principal, new: Principal) -> None:

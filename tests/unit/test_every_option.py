@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from math import inf
 from typing import Any, NamedTuple
 
 import anyio
@@ -138,6 +139,7 @@ PATHS = Row([["/public/*"]], "[]")
 OBSERVERS = Row([[print], (print, print)], "[]")
 CLOCK = Row([lambda: 5.0], "function")
 TIME_OR_NONE = Row([None, 5, 1.5], "None,0,-1,1.5,inf")
+RENEW_WITHIN = Row([None, 0, 0.5], "None,0,1.5")
 ADDRESS = Row(["http://127.0.0.1/keys", "https://id.example/keys"])
 ISSUER_OR_NONE = Row([None, "https://id.example"], "None,text")
 
@@ -277,7 +279,12 @@ ROWS: dict[Any, dict[str, Row]] = {
         "clock": CLOCK,
     },
     MemoryStore: {"max_tickets": COUNT, "clock": CLOCK},
-    Revocations: {"store": Row([STORE]), "max_token_age": SECONDS, "clock": CLOCK},
+    Revocations: {
+        "store": Row([STORE]),
+        "max_token_age": SECONDS,
+        "renew_within": SECONDS_OR_NONE_AT_ALL,
+        "clock": CLOCK,
+    },
     ConnectionLimit: {
         "limit": COUNT,
         "store": Row([STORE]),
@@ -357,13 +364,29 @@ ROWS: dict[Any, dict[str, Row]] = {
     },
     APIKeyVerifier.from_env: {"name": Row(["KEY_OF_TESTS"], "text"), "scopes": LIST_OF_SCOPES},
     InternalCredential.from_env: {"name": Row(["KEY_OF_TESTS"], "text"), "scopes": LIST_OF_SCOPES},
-    Revocations.revoke_user: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
+    Revocations.revoke_user: {
+        "identity": TEXT,
+        "issuer": ISSUER_OR_NONE,
+        "renew_within": RENEW_WITHIN,
+    },
     Revocations.revoke_token: {
         "token_id": TEXT,
         "expires_at": TIME_OR_NONE,
         "issuer": ISSUER_OR_NONE,
+        "renew_within": RENEW_WITHIN,
     },
-    Revocations.revoke_session: {"session_id": TEXT, "issuer": ISSUER_OR_NONE},
+    Revocations.revoke_session: {
+        "session_id": TEXT,
+        "issuer": ISSUER_OR_NONE,
+        "renew_within": RENEW_WITHIN,
+    },
+    Revocations.revoke_everybody: {"renew_within": RENEW_WITHIN},
+    Revocations.block_user: {
+        "identity": TEXT,
+        "until": Row([4e9, inf, 4_000_000_000], "inf"),
+        "issuer": ISSUER_OR_NONE,
+    },
+    Revocations.unblock_user: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
     Tickets.mint: {
         "principal": Row([ALICE]),
         "path": Row([None, "/ws"], "None"),
@@ -393,6 +416,9 @@ USUAL: dict[Any, dict[str, Any]] = {
     Revocations.revoke_user: {"self": Revocations(STORE)},
     Revocations.revoke_token: {"self": Revocations(STORE)},
     Revocations.revoke_session: {"self": Revocations(STORE)},
+    Revocations.revoke_everybody: {"self": Revocations(STORE)},
+    Revocations.block_user: {"self": Revocations(STORE)},
+    Revocations.unblock_user: {"self": Revocations(STORE)},
     Tickets.mint: {"self": Tickets(STORE)},
 }
 """Other arguments than the first good one of each that has no default."""

@@ -52,7 +52,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         ),
         "policies": (
             "what ends or limits logins",
-            "revocation local_counts throttle limits anonymous",
+            "subjects live_sockets revocation local_counts throttle limits anonymous",
         ),
     },
     {"authenticator": ("the decision, once, in order", "")},

@@ -7,6 +7,7 @@ With `pytest -rP`, one sees how long things took.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -80,9 +81,16 @@ class Site:
         self.excused |= self.left_behind()
 
 
-def working(url: str, *arguments: str, lease: float = LEASE) -> AbstractContextManager[Server]:
+def working(
+    url: str, *arguments: str, lease: float = LEASE, prefix: str = "chat"
+) -> AbstractContextManager[Server]:
     """A worker process, or a server that has several."""
-    env = {"WORKER_REDIS": url, "WORKER_LEASE": str(lease), "PYTHONWARNINGS": "default"}
+    env = {
+        "WORKER_REDIS": url,
+        "WORKER_LEASE": str(lease),
+        "WORKER_PREFIX": prefix,
+        "PYTHONWARNINGS": "default",
+    }
     return serving("uvicorn-sansio", "worker_app:app", *arguments, env=env)
 
 
@@ -168,6 +176,13 @@ class Visit:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(self._ws.recv(), DEADLINE)
         return self._close()
+
+    async def told(self) -> Any:
+        """What the guard says next."""
+        return json.loads(await asyncio.wait_for(self._ws.recv(), DEADLINE))
+
+    async def renews(self, token: str) -> None:
+        await self._ws.send(json.dumps({"type": "auth.refresh", "token": token}))
 
     async def leave(self) -> None:
         await self._ws.close()
@@ -650,4 +665,52 @@ async def test_the_workers_of_one_server_close_a_revoked_users_sockets(
         assert outcomes(again) == {REVOKED: 20}
         await crowd.leave()
         await until(lambda: not site.left_behind())
+        assert not troubles(server.log())
+
+
+async def test_a_block_time_to_renew_and_the_end_for_everybody_hold_in_all_processes(
+    site: Site, crowd: Crowd
+) -> None:
+    """In a store of their own, because everybody is meant."""
+    alice, bob = login(blocked := new_user(), ago=60), login(new_user(), ago=60)
+    with working(site.redis.url, "--workers", "2", prefix="ends") as server:
+
+        async def in_both(path: str, token: str) -> list[Visit]:
+            visits: list[Visit] = []
+
+            async def each_process_has_one() -> bool:
+                visits.extend(await crowd.visit_each([server] * 2, path, token))
+                return len({visit.process for visit in visits}) == 2
+
+            await until(each_process_has_one)
+            return visits
+
+        async def ends(**what: str) -> None:
+            assert (await ask(server, "POST", "/revoke", **what)).status == 200
+
+        hers, his = await in_both("/open", alice), await in_both("/renewed", bob)
+        asked = time.time()
+        await ends(block=blocked, until=str(time.time() + 3600))
+        assert {await visit.closed() for visit in hers} == {REVOKED}
+        print("seconds until blocked:", round(time.time() - asked, 3))
+        newer = login(blocked, "new", "new")
+        refused = await crowd.visit_each([server] * 8, "/open", newer)
+        assert outcomes(refused) == {REVOKED: 8}
+        await ends(unblock=blocked)
+        assert outcomes(await crowd.visit_each([server] * 8, "/open", alice)) == {None: 8}
+        assert all([await visit.talks() for visit in his])
+
+        begun = time.time()
+        await ends(everybody="", within="5")
+        told = [await visit.told() for visit in his]
+        assert {each["type"] for each in told} == {"auth.refresh.due"}
+        assert all(begun < each["expires_at"] - 5 < time.time() for each in told)
+        renewed, *left = his
+        await renewed.renews(login(bob.partition(".")[0], "newer", "newer", ago=-1))
+        assert (await renewed.told())["type"] == "auth.refresh.ok"
+        assert {await visit.closed() for visit in left} == {REVOKED}
+        assert time.time() > begun + 5
+        assert await renewed.talks()
+        assert outcomes(await crowd.visit_each([server] * 8, "/open", alice)) == {REVOKED: 8}
+        await crowd.leave()
         assert not troubles(server.log())

@@ -302,7 +302,7 @@ async def test_after_it_was_cut_off_all_sockets_are_looked_up(
     cut.set()
     await until(lambda: sockets[249].ends)
     assert [number for number, socket in enumerate(sockets) if socket.ends] == [7, 249]
-    assert store.asked == [200, 200, 100]  # not one by one, nor all at once
+    assert store.asked == [400, 400, 200]  # not one by one, nor all at once
 
 
 @cases("how", ["a notice", "a look"])

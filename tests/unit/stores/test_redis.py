@@ -33,7 +33,7 @@ from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reas
 from asgi_wsauth.options import check_store
 from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.stores import redis_client
-from asgi_wsauth.stores.protocols import Notice, Subject, TakenSlot
+from asgi_wsauth.stores.protocols import Notice, RenewalNotice, Subject, TakenSlot
 
 USUAL_DEADLINE = redis_client.DEADLINE  # before any test changes it
 
@@ -252,6 +252,45 @@ async def test_of_two_revocations_the_later_counts(either: Any) -> None:
         assert await either.get_revocations([ALICE]) == [expected]
     await either.put_revocation(Notice(ALICE, float("inf")), ttl=60)
     assert await either.get_revocations([ALICE]) == [float("inf")]
+
+
+async def test_a_revocation_may_be_replaced_and_forgotten(either: Any) -> None:
+    blocked: Subject = ("blocked", "alice")
+
+    async def forgotten() -> bool:
+        return await either.get_revocations([blocked]) == [None]
+
+    await either.replace_revocation(Notice(blocked, 1.0), ttl=0)  # which never was
+    for until_, ttl in [(9.5, 60), (5.0, 60), (float("inf"), float("inf")), (4.0, 0.01)]:
+        await either.replace_revocation(Notice(blocked, until_), ttl=ttl)
+        if ttl > 1:
+            assert await either.get_revocations([blocked, ALICE]) == [until_, None]
+    await until(forgotten)
+    await either.replace_revocation(Notice(blocked, 3.0), ttl=60)
+    await either.replace_revocation(Notice(blocked, 0.0), ttl=0)
+    assert await forgotten()
+
+
+async def test_what_replaces_a_revocation_is_told_of_unless_it_is_forgotten(either: Any) -> None:
+    blocked = Notice(("blocked", "alice"), float("inf"))
+    everybody = Notice(("everybody", ""), 2.0)
+    async with watching(either) as watch:
+        await either.replace_revocation(blocked, ttl=60)
+        await either.replace_revocation(blocked, ttl=0)
+        await either.put_revocation(everybody, ttl=60)
+        # From two nodes of a cluster, in any order.
+        assert set(await heard(watch, 2)) == {blocked, everybody}
+
+
+async def test_the_time_to_renew_is_told_with_what_is_revoked(either: Any) -> None:
+    async with watching(either) as watch:
+        await either.put_revocation(RenewalNotice.of(Notice(ALICE, 2.0), 62.5), ttl=60)
+        await either.put_revocation(Notice(ALICE, 3.0), ttl=60)
+        told = await heard(watch, 2)
+    assert [(notice, notice.renew_by) for notice in told] == [
+        (Notice(ALICE, 2.0), 62.5),
+        (Notice(ALICE, 3.0), None),
+    ]
 
 
 async def test_a_revocation_is_forgotten_after_the_longer_of_its_times(either: Any) -> None:
@@ -663,6 +702,7 @@ USES: dict[str, Callable[[RedisStore], Any]] = {
     "take_ticket": lambda store: store.take_ticket("a"),
     "had_ticket": lambda store: store.had_ticket("a"),
     "put_revocation": lambda store: store.put_revocation(Notice(ALICE, 1.0), ttl=60),
+    "replace_revocation": lambda store: store.replace_revocation(Notice(ALICE, 1.0), ttl=60),
     "get_revocations": lambda store: store.get_revocations([ALICE]),
     "take_slot": lambda store: take(store, "a", 1),
     "renew_slots": lambda store: lost(store, "a"),
@@ -839,6 +879,8 @@ GARBAGE: list[bytes | str] = [
     "7",
     '["user", "alice"]',
     '["user", "alice", 1, 2]',
+    '["user", "alice", 1, {"by": 2}]',
+    '["user", "alice", 1, {"renew_by": null}]',
     '["user", "alice", "1"]',
     '["user", "alice", null]',
     '["user", 1, 1]',
