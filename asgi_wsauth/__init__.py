@@ -13,9 +13,9 @@ The package, from the bottom up; each module imports only from the rows above it
         scope/         what a scope says: who asks, and for which path
      2  events         events, observers, the log
      3  loops/         event loops: tasks, timers, places
-     4  sources/       where a credential travels
-        stores/        where tickets, revocations and slots are kept: MemoryStore
-     5  verifiers/     who a credential vouches for: a file for each kind, and JWKS
+     4  sources/       where a credential travels, and its removal from the scope
+        stores/        where tickets, revocations and slots are kept: MemoryStore, Redis scripts
+     5  verifiers/     who a credential vouches for: a file for each kind; claims, keys, JWKS
         policies/      what ends or limits logins
      6  authenticator  the decision, once, in order
      7  redaction      credentials out of logs and texts
@@ -26,7 +26,7 @@ The package, from the bottom up; each module imports only from the rows above it
         endpoints/     the ASGI apps to mount: TicketEndpoint, LogoutEndpoint
         access         what an app asks: current_session, current_principal
     10  redis          RedisStore
-        contrib/       observers (Prometheus, OpenTelemetry), and logins that exist
+        contrib/       observers (Prometheus, OpenTelemetry), and existing logins
         cli/           the command line
     11  __main__       runs the command line
 

@@ -56,7 +56,7 @@ class Authentication(NamedTuple):
 
     Attributes:
         principal: whom the credential vouches for.
-        user: what belongs into `scope["user"]`: what `load_user` returned, or the principal.
+        user: what belongs in `scope["user"]`: what `load_user` returned, or the principal.
         credential: what was presented; None where authentication is off.
     """
 

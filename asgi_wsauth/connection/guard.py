@@ -1,7 +1,4 @@
-"""What may end a live socket, and how it ends: `Guard`, between the app and the server.
-
-It owns the socket's phase; see `phases` for all that can happen to it.
-"""
+"""A live socket, between the app and the server: `Guard`. What may end it is in `endable`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class ProxyHeader:
         proxy = ProxyHeader("x-forwarded-user", secret=os.environ["PROXY_SECRET"])
         auth = Authenticator([proxy], sources=[proxy], allowed_origins=["https://chat.example"])
 
-    Anybody who reaches the app past the proxy can send a user's name, and the peer's address is
+    Anybody who can reach the app directly can send a user's name, and the peer's address is
     often the end user's own by then, so only the secret proves that it was the proxy. The proxy
     must set both headers itself, in place of what a client sent. Set `allowed_origins` too: most
     proxies know their users by a cookie, which a browser sends whatever page opens the socket.

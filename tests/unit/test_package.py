@@ -35,18 +35,18 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {"loops": ("event loops: tasks, timers, places", "per_loop tasks places timers")},
     {
         "sources": (
-            "where a credential travels",
+            "where a credential travels, and its removal from the scope",
             "source waiting query_param header cookie subprotocol dialects first_message __init__ "
             "origins findings",
         ),
         "stores": (
-            "where tickets, revocations and slots are kept: MemoryStore",
+            "where tickets, revocations and slots are kept: MemoryStore, Redis scripts",
             "protocols memory listener redis_client",
         ),
     },
     {
         "verifiers": (
-            "who a credential vouches for: a file for each kind, and JWKS",
+            "who a credential vouches for: a file for each kind; claims, keys, JWKS",
             "__init__ chain keys static_keys signatures claims verdicts outbound key_documents "
             "internal proxy_header api_key introspection jwks trust event_tokens jwt tickets",
         ),
@@ -79,7 +79,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "redis": ("RedisStore", ""),
         "contrib": (
-            "observers (Prometheus, OpenTelemetry), and logins that exist",
+            "observers (Prometheus, OpenTelemetry), and existing logins",
             "__init__ prometheus opentelemetry database_token django_lookup "
             "django_signals django starlette",
         ),
