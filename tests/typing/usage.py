@@ -143,8 +143,14 @@ verifier: Verifier = legacy_session
 
 def auth_token(message: str | bytes) -> str | None:
     """For clients that send it in `connectionParams` under another name."""
-    payload = json.loads(message).get("payload") or {}
-    return payload.get("authToken")
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):  # strangers may send anything
+        return None
+    match said:
+        case {"type": "connection_init", "payload": {"authToken": str(token)}}:
+            return token
+    return None
 
 
 first_messages = [
