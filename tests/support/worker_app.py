@@ -6,6 +6,7 @@
     /open      tickets and logins; any number of sockets
     /renewed   the same, and clients may renew their logins
     /me        the same over HTTP
+    /logout    where an issuer reports logouts, with tokens of `handshakes.mint`
 
 A login is `<user>.<token id>.<session id>.<Unix time of issue>`, and perhaps `@<issuer>`. Whoever
 is admitted is told the number of the process that he talks to, and hears everything back.
@@ -23,6 +24,7 @@ import time
 from typing import Any
 
 import anyio.lowlevel
+from handshakes import SECRET
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -34,6 +36,8 @@ from asgi_wsauth import (
     ConnectionLimit,
     Denied,
     HTTPAuthMiddleware,
+    JWTVerifier,
+    LogoutEndpoint,
     Principal,
     Revocations,
     TicketEndpoint,
@@ -52,6 +56,7 @@ NEWEST = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="newest", lease=
 
 TICKETS = Tickets(STORE)
 REVOCATIONS = Revocations(STORE)
+ISSUER = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", issuer="https://id.example")
 LIVE: list[str] = []
 
 
@@ -139,11 +144,14 @@ async def settle(request: Request) -> JSONResponse:
 _routes = [
     Route("/me", me),
     Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
+    Route("/logout", LogoutEndpoint(REVOCATIONS, ISSUER), methods=["POST"]),
     Route("/revoke", revoke, methods=["POST"]),
     Route("/live", live),
     Route("/settle", settle),
 ]
-_http = HTTPAuthMiddleware(Starlette(routes=_routes), AUTH, exclude=["/revoke", "/live", "/settle"])
+_http = HTTPAuthMiddleware(
+    Starlette(routes=_routes), AUTH, exclude=["/logout", "/revoke", "/live", "/settle"]
+)
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -21,12 +21,15 @@ from inspect import isawaitable
 from itertools import count, islice
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import redis
 from anyio.to_thread import run_sync
+from handshakes import mint, now
+from logouts import FORM, LOGOUT
 from redis_servers import Proxy, RedisServer, redis_server
-from servers import DEADLINE, EVERYTHING, Seen, Server, serving
+from servers import DEADLINE, EVERYTHING, VARIANTS, Seen, Server, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
@@ -82,7 +85,11 @@ class Site:
 
 
 def working(
-    url: str, *arguments: str, lease: float = LEASE, prefix: str = "chat"
+    url: str,
+    *arguments: str,
+    lease: float = LEASE,
+    prefix: str = "chat",
+    variant: str = "uvicorn-sansio",
 ) -> AbstractContextManager[Server]:
     """A worker process, or a server that has several."""
     env = {
@@ -91,7 +98,7 @@ def working(
         "WORKER_PREFIX": prefix,
         "PYTHONWARNINGS": "default",
     }
-    return serving("uvicorn-sansio", "worker_app:app", *arguments, env=env)
+    return serving(variant, "worker_app:app", *arguments, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +267,20 @@ async def revoke(worker: Server, kind: str, name: str) -> Seen:
     return await ask(worker, "POST", "/revoke", **{kind: name})
 
 
+def logout_token(user: str, **claims: Any) -> str:
+    """What an identity provider sends when a user has logged out."""
+    at = {"iss": "https://id.example", "aud": "chat", "iat": now(), "exp": now() + 120}
+    event = {"jti": token_hex(8), "events": {LOGOUT: {}}}
+    return mint(headers={"typ": "logout+jwt"}, **{**at, **event, "sub": user, **claims})
+
+
+async def log_out(worker: Server, token: str) -> int:
+    """Send it to a worker; the status of the answer."""
+    body = urlencode({"logout_token": token}).encode()
+    seen = await run_sync(lambda: worker.ask("POST", "/logout", headers=[FORM], body=body))
+    return seen.status
+
+
 async def new_ticket(worker: Server, token: str) -> str:
     seen = await ask(worker, "POST", "/ticket", token=token)
     assert seen.status == 201, seen
@@ -317,6 +338,43 @@ async def test_a_revocation_in_one_process_ends_the_login_in_all(
     new = login(alice, "new", "new")
     assert outcomes(await crowd.visit_each(site.workers, "/open", new)) == {None: WORKERS}
     assert await ask_each(site.workers, new) == [(200, alice)] * WORKERS
+
+
+async def test_a_logout_at_the_provider_ends_the_login_in_all_processes(
+    site: Site, crowd: Crowd
+) -> None:
+    """On one worker of each server, too, whichever of them was told."""
+    variants = [name for name in VARIANTS if name != "hypercorn-trio"]  # Redis takes asyncio
+    if not EVERYTHING:
+        variants = ["hypercorn", "daphne", "granian"]
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        starts = [
+            pool.submit(stack.enter_context, working(site.redis.url, variant=name))
+            for name in variants
+        ]
+        others = [start.result() for start in starts]
+        everywhere = site.workers + others
+        for told in [site.workers[0], *others]:
+            alice, at = new_user(), "@https://id.example"
+            hers = await crowd.visit_each(everywhere, "/open", login(alice, ago=60) + at)
+            second = login(alice, session="second", ago=60)
+            theirs = await crowd.visit_each(everywhere, "/open", second + at)
+            elsewhere = await crowd.visit_each(everywhere, "/open", second + "@https://b.example")
+            assert outcomes(hers + theirs + elsewhere) == {None: 3 * len(everywhere)}
+
+            began = time.monotonic()
+            assert await log_out(told, logout_token(alice, sid=f"{alice}-s")) == 200
+            assert {(await visit.closed())[0] for visit in hers} == {4004}  # Daphne gives no reason
+            print("seconds, told by", told.name, round(time.monotonic() - began, 3))
+            assert all(await asyncio.gather(*(visit.talks() for visit in theirs)))
+
+            assert await log_out(told, token := logout_token(alice)) == 200
+            assert {(await visit.closed())[0] for visit in theirs} == {4004}
+            assert {await log_out(worker, token) for worker in everywhere} == {400}
+            assert all(await asyncio.gather(*(visit.talks() for visit in elsewhere)))
+        for other in others:
+            assert not troubles(other.log())
+        await crowd.leave()
 
 
 @pytest.mark.parametrize("kind", ["user", "token", "session"])
@@ -473,12 +531,16 @@ async def test_while_redis_is_down_nobody_is_admitted_and_afterwards_nothing_is_
     refusal = (503, {"error": "verifier_unavailable"})
     assert await ask_each(site.workers, alice) == [refusal] * WORKERS
     assert (await revoke(site.workers[0], "user", "bob")).status == 503
+    news, carol = logout_token(user := new_user()), login(user, ago=60) + "@https://id.example"
+    assert await log_out(site.workers[0], news) == 503
     assert all([await visit.talks() for visit in live])
     print("seconds without Redis:", round(time.monotonic() - began, 3))
 
     await run_sync(site.redis.start)
     again = await crowd.visit_each(site.workers, "/open", mallory)
     assert outcomes(again) == {REVOKED: WORKERS}
+    assert [await log_out(worker, news) for worker in site.workers[:2]] == [200, 400]
+    assert outcomes(await crowd.visit_each(site.workers, "/open", carol)) == {REVOKED: WORKERS}
     assert outcomes(await crowd.visit_each(site.workers, "/open", used)) == {EXPIRED: WORKERS}
     assert outcomes(await crowd.visit_each(site.workers, "/chat", alice)) == {TOO_MANY: WORKERS}
     # Nobody used them up.
