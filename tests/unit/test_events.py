@@ -19,6 +19,7 @@ from asgi_wsauth import (
     ConfigurationError,
     Event,
     KeysFetched,
+    LoggedOut,
     Principal,
     Reason,
     Refreshed,
@@ -81,6 +82,7 @@ KINDS: list[type[Event]] = [
     Closed,
     Refreshed,
     TicketIssued,
+    LoggedOut,
     KeysFetched,
 ]
 
@@ -91,6 +93,7 @@ LEVELS: list[tuple[Event, int]] = [
     (Closed(reason=Reason.REVOKED, close_code=4004), logging.INFO),
     (Refreshed(expires_at=5.0), logging.INFO),
     (TicketIssued(), logging.INFO),
+    (LoggedOut(subject="user", told_by="logout_token"), logging.INFO),
     (KeysFetched(url="https://id.example/keys", keys=2), logging.DEBUG),
     (KeysFetched(url="https://id.example/keys", failure="HTTP 500"), logging.WARNING),
     *(
@@ -138,12 +141,12 @@ class TestEvents:
 
     def test_each_kind_has_its_name(self) -> None:
         names = [kind.name for kind in KINDS]
-        told = "admitted refused abandoned closed refreshed ticket_issued keys_fetched"
+        told = "admitted refused abandoned closed refreshed ticket_issued logged_out keys_fetched"
         assert names == told.split()
 
     def test_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "repeated", "detail", "traceback", "expires_at"}
-        allowed |= {"url", "keys", "failure", "error_type", "error_at"}
+        allowed |= {"url", "keys", "failure", "error_type", "error_at", "subject", "told_by"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 
