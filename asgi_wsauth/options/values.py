@@ -167,9 +167,9 @@ def check_issuer(issuer: str) -> str:
     name, found, _ = issuer.partition("/.well-known/")
     if found:
         raise ConfigurationError(
-            f"issuer must be the issuer itself, as its tokens have it in iss, got the address of a "
-            f"document, {shown(issuer)}; write {shown(name)} or {shown(name + '/')}, and the "
-            "address as discovery_url"
+            f"issuer must be the issuer itself, as its tokens have it in iss, got the URL of a "
+            f"document, {shown(issuer)}; write {shown(name)} or {shown(name + '/')}, and pass the "
+            "URL as discovery_url"
         )
     return issuer
 

@@ -106,6 +106,8 @@ def choose(findings: Sequence[Finding], sources: Iterable[Source], max_size: int
         raise Denied(Reason.MALFORMED, f"different credentials in {places}")
     if len(credential.value) > max_size:
         raise Denied(Reason.MALFORMED, f"too long: {len(credential.value)} characters")
+    if not credential.value:  # of a message, where a source finds nothing
+        raise Denied(Reason.MALFORMED, "it is empty, too long or not a string")
     if not VISIBLE.fullmatch(credential.value):
         raise Denied(Reason.MALFORMED, "it has characters that no credential has")
     return credential

@@ -178,7 +178,7 @@ class JWKS:
             options: as for `JWKS`.
 
         Raises:
-            ConfigurationError: as `JWKS`, or the issuer is the address of a document.
+            ConfigurationError: as `JWKS`, or the issuer is the URL of a document.
         """
         check_issuer(issuer)
         if discovery_url is not None:

@@ -250,8 +250,9 @@ def check_address(
             raise Unreachable(f"{_UNSAFE}{mend if mends else ''}")
         _check_user(address)
     except (httpx2.InvalidURL, TypeError, ValueError, Unreachable) as exc:
+        example = "https://id.example" + ("" if option.endswith("issuer") else "/keys")
         raise ConfigurationError(
-            f"{option} must be an address, for example https://id.example/keys, got {shown}: {exc}"
+            f"{option} must be a URL, for example {example}, got {shown}: {exc}"
         ) from None
     return address
 

@@ -136,7 +136,7 @@ def _check_kind(option: str, key: object) -> None:
         return
     text = key if isinstance(key, str) else key.decode("latin-1")
     if _ADDRESS.match(text):
-        raise ConfigurationError(f"{option} must be a key, got an address; write JWKS(url)")
+        raise ConfigurationError(f"{option} must be a key, got a URL; write JWKS(url)")
     if _PATH.fullmatch(text):
         raise ConfigurationError(
             f"{option} must be a key, got the path of a file; write Path(path).read_text()"

@@ -1257,6 +1257,7 @@ async def test_a_refresh_that_is_refused_changes_nothing(token: str, reason: Rea
         with pytest.raises(Denied) as caught:
             await app.session.refresh(token)
         assert caught.value.reason is reason
+        assert ("it is empty" in caught.value.detail) is (token == "")
         assert app.session.principal is known["a"]
         assert (app.session.expires_at, app.session.fingerprint) == (
             NOW + 100,

@@ -756,7 +756,7 @@ class SecretStr:
         ("./keys/public.pem\n", "got the path of a file; write Path(path).read_text()"),
         (b"C:\\keys\\public.pem", "got the path of a file; write Path(path).read_text()"),
         ("key.pem", "got the path of a file; write Path(path).read_text()"),
-        ("https://id.example/jwks.json", "got an address; write JWKS(url)"),
+        ("https://id.example/jwks.json", "got a URL; write JWKS(url)"),
         (public(RSA_KEY).replace("\n", "\\n"), r'write .replace("\\n", "\n")'),
         (5, "got an int"),
         (bytearray(40), "got a bytearray"),

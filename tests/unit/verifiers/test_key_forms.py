@@ -351,17 +351,17 @@ def oidc(issuer: str, discovery_url: str) -> JWTVerifier:
 
 async def test_http_takes_a_word_that_it_is_meant(issuer: Issuer) -> None:
     inner = issuer.url.replace("127.0.0.1", "0.0.0.0")
-    for build, option, url in (
-        (JWKS, "JWKS: url", f"{inner}/jwks"),
-        (JWKS.from_oidc, "JWKS: issuer", f"{inner}/realms/main"),
-        (partial(oidc, "https://id.example"), "JWKS: discovery_url", f"{inner}/inner"),
+    example = "https://id.example"
+    for build, option, like, url in (
+        (JWKS, "JWKS: url", f"{example}/keys", f"{inner}/jwks"),
+        (JWKS.from_oidc, "JWKS: issuer", example, f"{inner}/realms/main"),
+        (partial(oidc, example), "JWKS: discovery_url", f"{example}/keys", f"{inner}/inner"),
     ):
         with pytest.raises(ConfigurationError) as caught:
             build(url)
         assert str(caught.value) == (
-            f"{option} must be an address, for example https://id.example/keys, got '{url}': only "
-            "https is safe, or http on this machine; in a network that you trust, set "
-            "allow_http=True"
+            f"{option} must be a URL, for example {like}, got '{url}': only https is safe, or http "
+            "on this machine; in a network that you trust, set allow_http=True"
         )
     keys = JWKS(f"{inner}/jwks", allow_http=True)
     judging = JWTVerifier(keys, algorithms=["ES256"], clock=lambda: NOW)

@@ -133,7 +133,7 @@ def test_every_other_address_is_an_error_when_it_is_built(url: Any) -> None:
         outbound(url)
     text = str(caught.value)
     assert text.startswith("Part: ")
-    assert "url must be an address, for example https://id.example/keys, got " in text
+    assert "url must be a URL, for example https://id.example/keys, got " in text
     assert "URL(" not in text and "allow_http" not in text
     assert text.isprintable()
 
