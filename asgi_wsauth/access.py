@@ -38,7 +38,7 @@ def current_session(conn: HTTPConnection) -> Session:
     guard = _GUARDS.get(conn.scope["type"], _GUARDS["http"])
     raise ConfigurationError(
         f"no login was checked for this connection: put {guard}(app, authenticator) around the "
-        "app, and take the path out of exclude (or into only)"
+        "app; if it is there, take the path out of exclude, or add it to only"
     )
 
 

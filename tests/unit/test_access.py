@@ -103,7 +103,8 @@ async def test_where_nobody_checks_the_login_that_is_an_error(
             function(conn)
         assert str(caught.value) == (
             f"no login was checked for this connection: put {GUARDS[protocol].__name__}(app, "
-            "authenticator) around the app, and take the path out of exclude (or into only)"
+            "authenticator) around the app; if it is there, take the path out of exclude, or add "
+            "it to only"
         )
 
 
