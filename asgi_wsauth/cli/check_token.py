@@ -32,7 +32,8 @@ from asgi_wsauth.events import escaped, logger, raised
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.policies.throttle import FailureThrottle
 from asgi_wsauth.sources import Header
-from asgi_wsauth.verifiers.claims import cut, json_object
+from asgi_wsauth.verifiers.claims import cut
+from asgi_wsauth.verifiers.compact import json_object
 
 __all__ = ["check_token", "check_token_arguments"]
 

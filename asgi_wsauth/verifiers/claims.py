@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from asgi_wsauth.credential import Note, Principal, decode_base64url, has_expired
+from asgi_wsauth.credential import Note, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.options import (
@@ -27,7 +26,6 @@ __all__ = [
     "audience_fault",
     "cut",
     "is_no_login",
-    "json_object",
     "media_type",
     "read_time",
 ]
@@ -238,15 +236,6 @@ def at_spaces(text: str) -> list[str]:
     """The words of a text, between spaces only: in another kind of space, which an issuer may let
     users have in names of theirs, no scope ends (RFC 6749 section 3.3)."""
     return [word for word in text.split(" ") if word]
-
-
-def json_object(segment: str) -> dict[str, Any] | None:
-    """What a segment of a JWT says (RFC 7515 section 2); None where it is not JSON object."""
-    try:
-        value = json.loads(decode_base64url(segment))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 _NO_LOGINS = frozenset({"logout+jwt", "secevent+jwt", "dpop+jwt"})

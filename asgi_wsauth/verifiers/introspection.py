@@ -35,7 +35,8 @@ from asgi_wsauth.options import (
     check_seconds,
 )
 from asgi_wsauth.scope.addresses import client_host, share_of
-from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, cut, is_no_login, json_object
+from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, cut, is_no_login
+from asgi_wsauth.verifiers.compact import json_object
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 

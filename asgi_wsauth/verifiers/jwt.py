@@ -1,10 +1,8 @@
 """JSON Web Tokens (RFC 7519), checked as RFC 8725 asks.
 
-PyJWT checks the signature, the header, and the claim `iss`. All else is judged in claims.py. The
-times, because PyJWT reads a string or `true` as a number, and because an expired token must be told
-from a bad one: only a token that is good in every other way is EXPIRED. So are `sub` and `jti`,
-because PyJWT refuses null, where a claim is absent; and `aud`, because a refusal should say which
-one came.
+A token is read once (compact.py), and its signature verified by PyJWT's algorithms (keys.py). Whom
+it comes from is judged in trust.py, what it says in claims.py. PyJWT's own `decode` would read a
+string or `true` as a time, and refuse a null that is an absent claim; and it is slow.
 """
 
 from __future__ import annotations
@@ -33,13 +31,13 @@ from asgi_wsauth.verifiers.claims import (
     ClaimRules,
     cut,
     is_no_login,
-    json_object,
     media_type,
 )
+from asgi_wsauth.verifiers.compact import json_object, read_compact
 from asgi_wsauth.verifiers.event_tokens import check_event
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.keys import Key
-from asgi_wsauth.verifiers.trust import SignedTokens, Untrusted, read_header
+from asgi_wsauth.verifiers.trust import SignedTokens, Untrusted
 from asgi_wsauth.verifiers.verdicts import VerdictCache, check_cache
 
 if TYPE_CHECKING:
@@ -204,31 +202,30 @@ class JWTVerifier(SignedTokens):
         return cls(jwks, algorithms=algorithms, audience=audience, issuer=issuer, **rest)
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
-        token = credential.value
+        text = credential.value
         if self._cache is not None:
-            mark = self._cache.get(self._secret, token)
+            mark = self._cache.get(self._secret, text)
             if mark is not None and mark in (await self._keys.keys()).marks:
-                return self._principal(json_object(token.split(".")[1]) or {}, credential.note)
-        header = read_header(token)
-        if header is None:
+                return self._principal(json_object(text.split(".")[1]) or {}, credential.note)
+        token = read_compact(text)
+        if token is None:
             return None
         if self.issuer is not None:
-            claims = json_object(token.split(".")[1]) or {}
-            fault = self.issuer_fault(claims)
+            fault = self.issuer_fault(token.claims)
             if fault is not None:
                 credential.hint(fault)
                 return None
             if credential.note is not None:
-                credential.note("iss", f"its iss is {cut(claims['iss'])}")
-        named, typ = self.named_key(header), header.get("typ")
+                credential.note("iss", f"its iss is {cut(token.claims['iss'])}")
+        named, typ = self.named_key(token), token.header.get("typ")
         if is_no_login(typ):
             raise Denied(Reason.INVALID, "its typ is not that of a login")
         if self._typ is not None and media_type(typ) != self._typ:
             raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
-        claims, key = await self.verify_signed(token, header, named, credential.note)
-        principal = self._principal(claims, credential.note)
+        key = await self.verify_signed(token, named, credential.note)
+        principal = self._principal(token.claims, credential.note)
         if self._cache is not None:
-            self._cache.put(self._secret, token, key.mark)
+            self._cache.put(self._secret, text, key.mark)
         return principal
 
     async def verify_event(self, token: str, *, typ: str, max_age: float = inf) -> dict[str, Any]:
@@ -249,19 +246,18 @@ class JWTVerifier(SignedTokens):
                 each must have (`Reason.INVALID`), or came too late (`Reason.EXPIRED`); or the keys
                 can't be had (`Reason.KEYS_UNAVAILABLE`).
         """
-        header = read_header(token)
-        if header is None:
+        read = read_compact(token)
+        if read is None:
             raise Denied(Reason.MALFORMED, "it is not a JWT")
-        kind = header.get("typ")
+        kind = read.header.get("typ")
         if kind is not None and media_type(kind) not in ("jwt", typ):
             raise Denied(Reason.INVALID, f"its typ is not {typ}")
-        fault = self.issuer_fault(json_object(token.split(".")[1]) or {})
+        fault = self.issuer_fault(read.claims)
         if fault is not None:
             raise Untrusted("issuer", fault)
-        named = self.named_key(header)
-        claims, _ = await self.verify_signed(token, header, named)
-        check_event(claims, now=self._clock(), leeway=self._leeway, max_age=max_age)
-        return claims
+        await self.verify_signed(read, self.named_key(read))
+        check_event(read.claims, now=self._clock(), leeway=self._leeway, max_age=max_age)
+        return read.claims
 
     def identity_in(self, members: Mapping[str, Any]) -> str:
         """The identity that a login with these claims would have, see `identity_claim`.

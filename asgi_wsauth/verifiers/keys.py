@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +16,8 @@ from jwt.algorithms import (
     OKPAlgorithm,
     get_default_algorithms,
 )
+
+from asgi_wsauth.verifiers.compact import CompactJWT
 
 __all__ = [
     "ALGORITHMS",
@@ -68,46 +70,28 @@ class PreparedKey(NamedTuple):
     Attributes:
         algorithm: what it verifies, as `readings` names it.
         kid: its name; None where it has none, and so fits every token.
-        key: what PyJWT takes. Its `algorithm_name` is the `alg` of the token.
+        alg: the `alg` of the tokens that it verifies.
+        verifier: PyJWT's algorithm of that name.
+        key: what its `prepare_key` returned, and its `check_key_length` found no fault with.
         mark: tells it from all other keys, in whatever set it comes again.
     """
 
     algorithm: str
     kid: str | None
-    key: jwt.PyJWK
+    alg: str
+    verifier: Algorithm
+    key: Any
     mark: object
+
+    def verifies(self, token: CompactJWT) -> bool:
+        """Whether it has signed a token, with its own algorithm, whatever the header says (RFC 8725
+        section 3.1)."""
+        return token.header.get("alg") == self.alg and self.verifier.verify(
+            token.signed, self.key, token.signature
+        )
 
     def __repr__(self) -> str:
         return "a key without a name" if self.kid is None else f"the key {self.kid!r}"
-
-
-class ReadyKey(jwt.PyJWK):
-    """A key that PyJWT takes as it is. It would prepare any other one anew for each token, to find
-    out whether it is one, and of an HMAC secret that takes as long as the signature.
-
-    Args:
-        name: the `alg`.
-        algorithm: PyJWT's algorithm of that name.
-        key: what its `prepare_key` returned, and its `check_key_length` found no fault with.
-    """
-
-    def __init__(self, name: str, algorithm: Algorithm, key: Any) -> None:
-        self.algorithm_name = name
-        self.Algorithm = cast(Algorithm, _Ready(algorithm))
-        self.key = key
-
-
-class _Ready:
-    """The part of an algorithm that verifies, for keys that were checked before."""
-
-    def __init__(self, algorithm: Algorithm) -> None:
-        self.verify = algorithm.verify
-
-    def prepare_key(self, key: Any) -> Any:
-        return key
-
-    def check_key_length(self, key: Any) -> None:
-        return None
 
 
 # The names of algorithms. `EdDSA` (RFC 8037) says nothing of the curve, so RFC 9864 replaces it by
@@ -194,8 +178,8 @@ def prepared(
     """A key, once for each `alg` of a token that it verifies."""
     if isinstance(algorithm, OKPAlgorithm):
         name = _curve_of(usable)
-        yield PreparedKey(f"{_EDDSA} {name}", kid, ReadyKey(_EDDSA, algorithm, usable), mark)
-    yield PreparedKey(name, kid, ReadyKey(name, algorithm, usable), mark)
+        yield PreparedKey(f"{_EDDSA} {name}", kid, _EDDSA, algorithm, usable, mark)
+    yield PreparedKey(name, kid, name, algorithm, usable, mark)
 
 
 _PLAIN = re.compile(r"(?!.*\.\.)[A-Za-z0-9._~:/+=#@-]{1,256}")
@@ -262,7 +246,7 @@ class KeySet:
 
 def _takes(alg: str, key: PreparedKey) -> bool:
     try:
-        ALGORITHMS[alg].prepare_key(key.key.key)
+        ALGORITHMS[alg].prepare_key(key.key)
     except CANNOT_LOAD:
         return False
     return True

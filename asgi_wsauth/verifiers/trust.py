@@ -6,9 +6,7 @@ or the news that one has ended.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from jwt.algorithms import Algorithm, HMACAlgorithm
@@ -22,18 +20,16 @@ from asgi_wsauth.options import (
     check_names,
     check_seconds,
 )
-from asgi_wsauth.verifiers.claims import audience_fault, cut, json_object, read_time
+from asgi_wsauth.verifiers.claims import audience_fault, cut, read_time
+from asgi_wsauth.verifiers.compact import CompactJWT
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.keys import Key, KeySet, KeySource, PreparedKey, kid_text, readings
-from asgi_wsauth.verifiers.signatures import verify_signature
 from asgi_wsauth.verifiers.static_keys import StaticKeys, check_algorithms
 
-__all__ = ["SignedTokens", "Untrusted", "read_header"]
+__all__ = ["SignedTokens", "Untrusted"]
 
 NamedKey: TypeAlias = "tuple[tuple[str, ...], str | None]"
 """What the `alg` of a token may mean, see `readings`; and its `kid`."""
-
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
 
 class Untrusted(Denied):
@@ -91,32 +87,31 @@ class SignedTokens:
         came = "it has no iss" if issuer is None else f"its iss is {cut(issuer)}"
         return f"{came}, expected {cut(self.issuer)}"
 
-    def named_key(self, header: Mapping[str, Any]) -> NamedKey:
+    def named_key(self, token: CompactJWT) -> NamedKey:
         """Which key a token says has signed it.
-
-        Args:
-            header: what `read_header` read in the token.
 
         Raises:
             Untrusted: there can be no such key.
+            Denied: with `Reason.INVALID`, if it is bad whoever has signed it.
         """
-        alg = header.get("alg")
+        if token.fault is not None:
+            raise Denied(Reason.INVALID, token.fault)
+        alg = token.header.get("alg")
         algorithms = self._readings.get(alg) if isinstance(alg, str) else None
         if algorithms is None:
             raise Untrusted("key", "its alg is not among the algorithms")
         try:
-            return algorithms, kid_text(header.get("kid"))
+            return algorithms, kid_text(token.header.get("kid"))
         except ValueError:
             raise Untrusted("key", "no key could have its kid") from None
 
     async def verify_signed(
-        self, token: str, header: Mapping[str, Any], named: NamedKey, note: Note | None = None
-    ) -> tuple[dict[str, Any], PreparedKey]:
-        """The claims of a token, and the key that signed it.
+        self, token: CompactJWT, named: NamedKey, note: Note | None = None
+    ) -> PreparedKey:
+        """The key that has signed a token.
 
         Args:
             token: the token.
-            header: what `read_header` read in it.
             named: what `named_key` found there.
             note: see `Credential.note`.
 
@@ -132,8 +127,8 @@ class SignedTokens:
         if note is not None:
             note("keys", f"{self._keys!r} has {keys!r}")
         candidates = keys.candidates(algorithms, kid)
-        verified = verify_signature(token, header, candidates, self.issuer)
-        if verified is None and (candidates or keys.may_be_old(header["alg"], kid)):
+        signer = _signer(token, candidates)
+        if signer is None and (candidates or keys.may_be_old(token.header["alg"], kid)):
             # The issuer may have put a new one under a new name, or under an old one.
             newer = await self._keys.renewed(keys)
             if newer is not keys:
@@ -143,17 +138,17 @@ class SignedTokens:
                     note("keys", f"asked again, it has {newer!r}")
                 keys, candidates = newer, newer.candidates(algorithms, kid)
                 fresh = [candidate for candidate in candidates if candidate.mark not in tried]
-                verified = verify_signature(token, header, fresh, self.issuer)
-        if verified is None:
+                signer = _signer(token, fresh)
+        if signer is None:
             raise self._unverified(token, keys, kid, bool(candidates))
         if note is not None:
-            note("signature", f"good, by {verified[1]!r}")
-        fault = audience_fault(verified[0], self.audience)
+            note("signature", f"good, by {signer!r}")
+        fault = audience_fault(token.claims, self.audience)
         if fault is not None:
             raise Untrusted("audience", fault)
         if note is not None:
-            note("aud", f"its aud is {cut(verified[0].get('aud'))}")
-        return verified
+            note("aud", f"its aud is {cut(token.claims.get('aud'))}")
+        return signer
 
     def _note(self, keys: KeySet) -> None:
         """Remember since when the set is as it is."""
@@ -163,12 +158,11 @@ class SignedTokens:
                 self._seen_since = self._clock()
             self._seen = marks
 
-    def _unverified(self, token: str, keys: KeySet, kid: str | None, tried: bool) -> Denied:
+    def _unverified(self, token: CompactJWT, keys: KeySet, kid: str | None, tried: bool) -> Denied:
         """The refusal of a token that no key verifies. If it says that it was issued since the set
         was as it is, a key of its name may be on its way to here. Anybody can say that, and gets
         nothing for it but this answer."""
-        claims = json_object(token.split(".")[1]) or {}
-        issued_at = None if kid is None or kid in keys.kids else read_time(claims, "iat")
+        issued_at = None if kid is None or kid in keys.kids else read_time(token.claims, "iat")
         if issued_at is not None:
             early, now = self._leeway + 1, self._clock()  # up to a second is cut off an iat
             if self._seen_since - early < issued_at <= now + self._leeway:
@@ -189,11 +183,6 @@ def _key_source(key: Key | Sequence[Key] | JWKS, algorithms: Mapping[str, Algori
     return key
 
 
-def read_header(token: str) -> Mapping[str, Any] | None:
-    """The header of a signed token in its compact form; None where it is none."""
-    return _header(token.partition(".")[0]) if _SHAPE.fullmatch(token) else None
-
-
-@lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
-def _header(segment: str) -> Mapping[str, Any] | None:
-    return json_object(segment)
+def _signer(token: CompactJWT, candidates: Iterable[PreparedKey]) -> PreparedKey | None:
+    """The first of these keys that has signed it."""
+    return next((key for key in candidates if key.verifies(token)), None)

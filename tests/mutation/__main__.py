@@ -57,7 +57,7 @@ TESTS = {
     "verifiers.claims": f"{_JWT} verifiers/claims verifiers/event_tokens "
     "verifiers/introspection cli/check_token",
     "verifiers.keys": f"{_JWT} verifiers/key_forms",
-    "verifiers.signatures": f"{_JWT} verifiers/key_rotation",
+    "verifiers.compact": f"{_JWT} verifiers/compact",
     "authenticator": "authenticator connection/handshake sources/origins sources/sources",
     "endpoints.deliveries": _LOGOUT,
     "endpoints.endings": _LOGOUT,

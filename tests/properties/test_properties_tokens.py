@@ -780,14 +780,6 @@ def test_a_claim_nested_to_any_depth_is_refused_as_any_bad_one(
         assert verdict(answered, "x" * 20) in (Reason.INVALID, Reason.UNAVAILABLE)
 
 
-def test_what_only_the_library_finds_too_deep_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(*_: Any, **__: Any) -> Any:
-        raise RecursionError
-
-    monkeypatch.setattr(jwt, "decode", decode)
-    assert verdict(PLAIN, signed('{"alg":"HS256"}', json.dumps(GOOD_CLAIMS))) is Reason.INVALID
-
-
 def test_an_answer_too_deep_to_be_remembered_admits_nobody_and_one_kept_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

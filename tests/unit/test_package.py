@@ -47,7 +47,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "verifiers": (
             "who a credential vouches for: a file for each kind; claims, keys, JWKS",
-            "__init__ chain keys static_keys signatures claims verdicts outbound key_documents "
+            "__init__ chain compact keys static_keys claims verdicts outbound key_documents "
             "internal proxy_header api_key introspection jwks trust event_tokens jwt tickets",
         ),
         "policies": (

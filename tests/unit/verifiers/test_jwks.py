@@ -15,7 +15,6 @@ from typing import Any
 from weakref import ref
 
 import anyio
-import jwt
 import pytest
 from anyio import from_thread, to_thread
 from cases import cases
@@ -38,7 +37,7 @@ from handshakes import (
 from issuer import FAILURES, Issuer, certificate, issuing, jwk, x5c
 from judging import ADMITTED, Judging
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from keys import ED_KEY, P256_KEY, P384_KEY, RSA_KEY, RSA_SHORT
+from keys import ED_KEY, P256_KEY, P384_KEY, RSA_KEY, RSA_SHORT, watch_signatures
 from servers import DEADLINE
 from sockets import until
 
@@ -115,19 +114,6 @@ def unknown(number: int = 1) -> list[str]:
     ]
 
 
-def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A list that grows by one with each check of a signature."""
-    checks: list[Any] = []
-    decode = jwt.decode
-
-    def counted(*args: Any, **options: Any) -> Any:
-        checks.append(args)
-        return decode(*args, **options)
-
-    monkeypatch.setattr(jwt, "decode", counted)
-    return checks
-
-
 # The shapes of a set
 
 
@@ -167,7 +153,7 @@ async def test_a_token_without_a_kid_costs_no_more_than_ten_checks(
     guard, named = Guard(issuer), Guard(issuer, "/named")
     issuer.pages["/jwks"] = {"keys": [jwk(key) for key in keys]}
     issuer.pages["/named"] = {"keys": [jwk(key, str(n)) for n, key in enumerate(keys)]}
-    checks = count_checks(monkeypatch)
+    checks = watch_signatures(monkeypatch)
     for kid in (None, "any"):
         assert await guard.judge(issuer.token(kid, keys[9])) is ADMITTED
         checks.clear()
@@ -603,7 +589,7 @@ async def test_the_cooldown_begins_with_the_fetch(issuer: Issuer) -> None:
 async def test_a_signature_is_checked_once_with_each_key(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks = count_checks(monkeypatch)
+    checks = watch_signatures(monkeypatch)
     guard = Guard(issuer)
     forged = issuer.token(None, ec.generate_private_key(ec.SECP256R1()))
     for _ in range(3):  # without a kid; nothing newer comes

@@ -25,7 +25,7 @@ from handshakes import (
 )
 from issuer import Issuer, issuing, jwk
 from judging import ADMITTED, Judging
-from keys import P256_KEY, P256_OTHER, RSA_KEY
+from keys import P256_KEY, P256_OTHER, RSA_KEY, watch_signatures
 
 from asgi_wsauth import (
     JWKS,
@@ -151,14 +151,10 @@ async def test_a_bad_signature_is_no_good_one_while_the_issuer_is_down(issuer: I
 async def test_after_a_fetch_only_what_is_new_is_tried(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jwt
-
     guard = Guard(issuer)
     assert await guard.judge(issuer.token("1")) is ADMITTED
     guard.clock.now += 30
-    tried: list[Any] = []
-    decode = jwt.decode
-    monkeypatch.setattr(jwt, "decode", lambda *a, **o: tried.append(a) or decode(*a, **o))
+    tried = watch_signatures(monkeypatch)
     issuer.add_key("2")
     assert await guard.judge(of("1")) is INVALID
     assert len(tried) == 1

@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import jwt
 import pytest
 from cases import cases
 from handshakes import (
@@ -24,7 +23,7 @@ from handshakes import (
     websocket,
 )
 from issuer import Issuer, issuing, jwk
-from keys import RSA_KEY
+from keys import RSA_KEY, watch_signatures
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -280,15 +279,7 @@ def test_what_is_no_cache(cache: Any) -> None:
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens whose signature was checked, in order."""
-    tokens: list[str] = []
-    decode: Callable[..., Any] = jwt.decode
-
-    def counted(token: str, *args: Any, **options: Any) -> Any:
-        tokens.append(token)
-        return decode(token, *args, **options)
-
-    monkeypatch.setattr(jwt, "decode", counted)
-    return tokens
+    return watch_signatures(monkeypatch)
 
 
 async def test_without_a_cache_each_signature_is_checked_each_time(checked: list[str]) -> None:
