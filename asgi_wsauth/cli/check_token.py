@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
+from math import isfinite
 from typing import Any, TextIO, cast
 
 import anyio
@@ -216,7 +216,7 @@ def _refusal(denied: Denied) -> Iterator[str]:
     cause = _cause(denied)
     if cause is not None:
         yield f"  {cause}"
-    if denied.retry_after is not None:
+    if denied.retry_after is not None and isfinite(denied.retry_after):
         yield f"  it may work in {denied.retry_after:.0f} s"
     yield ""
     yield f"HTTP status {reason.http_status}, or close code"
@@ -277,17 +277,18 @@ def _as_data(credential: Credential, result: Result) -> dict[str, Any]:
 
 
 def _cleaned(data: Any, clean: Callable[[str], str]) -> Any:
-    """The data without the token: it is JSON still, whatever the token is."""
+    """The data without the token, whatever that is; and without infinity, which JSON doesn't have,
+    and which is one way to say never."""
     if isinstance(data, dict):
         return {name: _cleaned(value, clean) for name, value in data.items()}
     if isinstance(data, list):
         return [_cleaned(value, clean) for value in data]
+    if isinstance(data, float) and not isfinite(data):
+        return None
     return clean(data) if isinstance(data, str) else data
 
 
 def _principal_as_data(principal: Principal) -> dict[str, Any]:
     names = "identity issuer method login_method scopes issued_at expires_at token_id session_id"
     told = {name: getattr(principal, name) for name in names.split()}
-    told["scopes"] = list(principal.scopes)
-    # JSON has no infinity, which is one way to say never.
-    return {name: None if value == inf else value for name, value in told.items()}
+    return {**told, "scopes": list(principal.scopes)}

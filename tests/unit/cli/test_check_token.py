@@ -269,6 +269,13 @@ def test_when_it_may_work_again(monkeypatch: Patch, capsys: Capture) -> None:
     assert "  it may work in 7 s\n" in out
 
 
+def test_it_may_work_again_at_no_time_that_is_known(monkeypatch: Patch, capsys: Capture) -> None:
+    auth = authenticator(Knows(key=Denied(Reason.UNAVAILABLE, retry_after=inf)))
+    assert "it may work" not in checked(monkeypatch, capsys, "key", auth=auth)[1]
+    _, out = checked(monkeypatch, capsys, "key", "--json", auth=auth)
+    assert json.loads(out, parse_constant=pytest.fail)["retry_after"] is None
+
+
 # Which verifier takes it
 
 
