@@ -23,4 +23,4 @@ def kind_of(given: object) -> str:
     if given is None:
         return "None"
     name = type(given).__qualname__
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"
