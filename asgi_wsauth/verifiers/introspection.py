@@ -64,7 +64,8 @@ class TokenIntrospection:
             4).
         identity_claim: the member with the identity, such as `username`; see `JWTVerifier` for this
             option and the next two.
-        claims: members that must have a value, or one of several.
+        claims: members that must have a value, or one of several. Many issuers say `active` of
+            refresh tokens, too, which only this keeps out.
         scopes_claim: the member with the scopes, or a list of such members.
         include_jwts: ask about JWTs too, for an issuer that knows when one was revoked.
         cache_ttl: seconds for which an active token is not asked about again; its `exp` counts
