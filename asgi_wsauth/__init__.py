@@ -35,7 +35,7 @@ To add a kind of credential, write a verifier. Codes and statuses are in denial.
 
 from asgi_wsauth.access import current_principal, current_session
 from asgi_wsauth.authenticator import Authentication, Authenticator
-from asgi_wsauth.connection.closing import SocketClosed
+from asgi_wsauth.connection.closing import SocketClosed, StreamClosed
 from asgi_wsauth.connection.rejection import Rejection
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
@@ -133,6 +133,7 @@ __all__ = [
     "SlotStore",
     "SocketClosed",
     "Source",
+    "StreamClosed",
     "Subject",
     "Subprotocol",
     "TakenSlot",

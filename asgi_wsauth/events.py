@@ -125,11 +125,11 @@ class Abandoned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Closed(Event):
-    """An admitted socket has ended.
+    """An admitted socket has ended; or, over HTTP, a stream was ended before its app was done.
 
     Attributes:
-        reason: why the middleware closed the socket; None if the app or the client did.
-        close_code: the code that the middleware sent.
+        reason: why the middleware ended it; None if the app or the client closed the socket.
+        close_code: the code that the middleware sent; None over HTTP.
     """
 
     name: ClassVar[str] = "closed"

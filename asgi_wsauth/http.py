@@ -12,13 +12,17 @@ from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authen
 from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import try_send
 from asgi_wsauth.connection.passthrough import GUARDS
+from asgi_wsauth.connection.stream import Response
+from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied, http_refusal
-from asgi_wsauth.events import Admitted
+from asgi_wsauth.events import Admitted, Closed
 from asgi_wsauth.options import (
     check_app,
     check_bool,
     check_choice,
     check_scopes,
+    check_seconds,
+    check_seconds_or_none,
 )
 from asgi_wsauth.scope.paths import GuardedPaths
 
@@ -39,6 +43,12 @@ class HTTPAuthMiddleware:
     fetch"), is answered here: 204 without any CORS header, so that the browser asks no further.
     Where pages of other origins may ask, put the CORS middleware outside this one.
 
+    A stream ends with its login: a response of server-sent events, and any other that goes on after
+    its first body, when the credential expires, is revoked, or is older than `max_age`. The app
+    receives `http.disconnect`, its `send` raises `StreamClosed`, an `OSError`, and the body is
+    ended properly; where a `Content-Length` promised more, the connection is cut. A response in one
+    piece is never ended.
+
     Inside another instance that has the same authenticator, it reuses that one's decision and
     applies only its own scopes.
 
@@ -53,6 +63,11 @@ class HTTPAuthMiddleware:
             without a user on a path that is guarded. `pass` hands it on without its credential, for
             a CORS middleware inside this one; whatever else stands there runs without a user,
             whenever somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+        enforce_expiry: whether a stream is ended when its credential expires.
+        grace: seconds that an app has to end after its stream was ended here; then it is cancelled.
+        max_age: seconds after the decision at which a stream is ended with `Reason.EXPIRED`, also
+            where its credential never expires, and with `enforce_expiry=False`. None for as long as
+            the credential.
         allow_unguarded_websockets: whether WebSockets are meant to pass without a credential, so
             that no warning is due. Otherwise the first one that passes is logged, if the process
             has no `WebSocketAuthMiddleware`.
@@ -70,6 +85,9 @@ class HTTPAuthMiddleware:
         only: Iterable[str] | None = None,
         required_scopes: Iterable[str] = (),
         preflight: Preflight = "answer",
+        enforce_expiry: bool = True,
+        grace: float = 10.0,
+        max_age: float | None = None,
         allow_unguarded_websockets: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
@@ -77,6 +95,11 @@ class HTTPAuthMiddleware:
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
+        self._terms = EndTerms(
+            grace=check_seconds("grace", grace, least=0),
+            enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
+            max_age=check_seconds_or_none("max_age", max_age),
+        )
         self.allow_unguarded_websockets = check_bool(
             "allow_unguarded_websockets", allow_unguarded_websockets
         )
@@ -108,7 +131,27 @@ class HTTPAuthMiddleware:
         if not admission.is_inside:
             admission.tell(Admitted)
         with admission.in_force:
-            await self.app(app_scope, receive, send)
+            if not self._may_end(admission):
+                await self.app(app_scope, receive, send)
+                return
+            response = Response(admission.login, self._terms, receive, send)
+            try:
+                async with response:
+                    await self.app(app_scope, response.receive, response.send)
+            finally:
+                if response.denied is not None:
+                    admission.tell_of_login(Closed, reason=response.denied.reason)
+
+    def _may_end(self, admission: Admission) -> bool:
+        """Whether anything may end the response here, if it is a stream."""
+        login = admission.login
+        if admission.is_inside or login.is_anonymous:  # else an instance further out does
+            return False
+        return (
+            self.authenticator.revocations is not None
+            or self._terms.max_age is not None
+            or (self._terms.enforce_expiry and login.principal.expires_at is not None)
+        )
 
     def _warn_of(self, scope: Scope) -> None:
         meant = self.allow_unguarded_websockets

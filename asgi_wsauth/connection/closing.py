@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import anyio
 from anyio.lowlevel import checkpoint
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocketDisconnect
 
@@ -21,6 +22,7 @@ from asgi_wsauth.loops.timers import timers
 __all__ = [
     "PATIENCE",
     "SocketClosed",
+    "StreamClosed",
     "close",
     "close_message",
     "read_on",
@@ -51,7 +53,13 @@ class SocketClosed(OSError):
     """
 
 
-SocketClosed.__module__ = "asgi_wsauth"  # where it is imported from, and what tracebacks say
+class StreamClosed(OSError):
+    """What an app's `send` raises after its response was ended here with the login (ASGI 2.4,
+    "Disconnected client"). Frameworks end the stream with it, as if its client had left."""
+
+
+for _public in (SocketClosed, StreamClosed):  # where they are imported from: tracebacks say it
+    _public.__module__ = "asgi_wsauth"
 
 
 async def close(
@@ -236,8 +244,11 @@ def _is_echo(disconnect: Message, told: Message | None) -> bool:
     return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))
 
 
+_ENDS = (SocketClosed, WebSocketDisconnect, StreamClosed, ClientDisconnect)
+
+
 def tells_of_end(exc: BaseException) -> bool:
-    """Whether an app ended with `exc` because its socket did."""
+    """Whether an app ended with `exc` because its socket did, or its stream."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(tells_of_end, exc.exceptions))
-    return isinstance(exc, (SocketClosed, WebSocketDisconnect))
+    return isinstance(exc, _ENDS)

@@ -6,6 +6,7 @@ It owns the phase; see `phases` for all that can happen.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from types import TracebackType
 
@@ -34,7 +35,7 @@ _PATIENCE = 1.0  # seconds that a server may take to end a receive
 _LONGEST_CLOSE = 1.5  # seconds that a close, and the client's answer, may take
 
 
-class Endable:
+class Endable(ABC):
     """One connection that an app runs on, and that may be ended from outside.
 
     The server's `receive` is not waited for while the end is sent (Granian would send it with the
@@ -44,6 +45,7 @@ class Endable:
     Args:
         login: whose connection it is.
         terms: what ends it, and how.
+        app: the app's run, if that has begun.
     """
 
     __slots__ = (
@@ -66,13 +68,13 @@ class Endable:
     _receive: Receive
     _send: Send
 
-    def __init__(self, login: Login, terms: EndTerms) -> None:
+    def __init__(self, login: Login, terms: EndTerms, app: Breakable | None = None) -> None:
         self._login = login
         self._terms = terms
         self._phase = Phase.ENTERING
         self._has_received = False
         self._asked_to_end: Denied | None = None  # the first end; one that came too late, too
-        self._app = Breakable()
+        self._app = Breakable() if app is None else app
         # The app's pending receives. One serves message after message; only who receives twice at
         # once needs another.
         self._waits: tuple[Breakable, ...] = ()
@@ -257,20 +259,25 @@ class Endable:
     # What differs between a socket and a stream.
 
     @property
+    @abstractmethod
     def _is_busy(self) -> bool:
         """Whether the end has to wait for something that the app does."""
-        return bool(self._waits)
+        ...
 
+    @abstractmethod
     async def _prepare_close(self) -> None:
-        """Do what the server needs before the end."""
+        """Do what a server needs before the end."""
+        ...
 
+    @abstractmethod
     async def _send_close(self, denied: Denied) -> None:
         """Tell the client."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def _disconnect(self) -> Message:
         """What the app receives after the end."""
-        raise NotImplementedError
+        ...
 
     def _settle(self) -> None:
         if self._settled is not None:

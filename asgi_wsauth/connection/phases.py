@@ -1,6 +1,9 @@
 """The phases of a guarded socket, and all that can happen to it. In any other phase than those it
 starts from, a step changes nothing.
 
+A stream over HTTP has the same: it is accepted when the response is known for one, and answered
+when that is complete.
+
     step     from                   to           what happened
     -------  ---------------------  -----------  ----------------------------------------
     start    ENTERING               HANDSHAKING  the app gets the handshake

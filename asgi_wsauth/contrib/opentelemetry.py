@@ -80,6 +80,7 @@ class OpenTelemetryObserver:
         )
         self._live = meter.create_up_down_counter("wsauth.live_sockets", "{socket}")
         self._closed = meter.create_counter("wsauth.sockets_closed", "{socket}")
+        self._ended = meter.create_counter("wsauth.streams_ended", "{stream}")
         self._refreshes = meter.create_counter("wsauth.refreshes", "{credential}")
         self._tickets = meter.create_counter("wsauth.tickets_issued", "{ticket}")
 
@@ -87,9 +88,12 @@ class OpenTelemetryObserver:
         if isinstance(event, (Admitted, Refused, Abandoned)):
             self._tell_verdict(event)
         elif isinstance(event, Closed):
-            self._live.add(-1)
             cause = event.reason.phrase if event.reason else "app_or_client"
-            self._closed.add(1, {"wsauth.cause": cause})
+            if event.protocol == "http":
+                self._ended.add(1, {"wsauth.cause": cause})
+            else:
+                self._live.add(-1)
+                self._closed.add(1, {"wsauth.cause": cause})
         elif isinstance(event, Refreshed):
             self._refreshes.add(1, {"wsauth.outcome": event.name})
         elif isinstance(event, TicketIssued):

@@ -4,6 +4,7 @@
     wsauth_handshake_duration_seconds{protocol, outcome}
     wsauth_live_sockets
     wsauth_sockets_closed_total{cause}
+    wsauth_streams_ended_total{cause}
     wsauth_refreshes_total{outcome, reason}
     wsauth_tickets_issued_total
     wsauth_jwks_fetches_total{url, outcome}
@@ -87,6 +88,7 @@ class PrometheusMetrics:
             registry=registry,
         )
         self._closed = counter("sockets_closed", "Admitted sockets that have ended", "cause")
+        self._ended = counter("streams_ended", "Streams over HTTP that were ended", "cause")
         self._refreshes = counter(
             "refreshes", "New credentials on open sockets", "outcome", "reason"
         )
@@ -97,8 +99,12 @@ class PrometheusMetrics:
         if isinstance(event, (Admitted, Refused, Abandoned)):
             self._count_verdict(event)
         elif isinstance(event, Closed):
-            self._live.dec()
-            self._closed.labels(event.reason.phrase if event.reason else "app_or_client").inc()
+            cause = event.reason.phrase if event.reason else "app_or_client"
+            if event.protocol == "http":
+                self._ended.labels(cause).inc()
+            else:
+                self._live.dec()
+                self._closed.labels(cause).inc()
         elif isinstance(event, Refreshed):
             self._refreshes.labels(event.name, "").inc()
         elif isinstance(event, TicketIssued):

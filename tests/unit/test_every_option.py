@@ -52,6 +52,7 @@ from asgi_wsauth import (
     Revocations,
     Session,
     SocketClosed,
+    StreamClosed,
     Subprotocol,
     TicketEndpoint,
     Tickets,
@@ -201,6 +202,9 @@ ROWS: dict[Any, dict[str, Row]] = {
         "only": Row([None, ["/api/*"]], "None"),
         "required_scopes": LIST_OF_SCOPES,
         "preflight": Row(["answer", "pass"]),
+        "enforce_expiry": BOOL,
+        "grace": SECONDS_OR_NONE_AT_ALL,
+        "max_age": SECONDS_OR_NONE,
         "allow_unguarded_websockets": BOOL,
     },
     TicketEndpoint: {
@@ -424,7 +428,7 @@ USUAL: dict[Any, dict[str, Any]] = {
 """Other arguments than the first good one of each that has no default."""
 
 OWN_ERRORS = {Denied: TypeError, Tickets.mint: (TypeError, ValueError)}
-EXEMPT = {Session, ConfigurationError, SocketClosed}
+EXEMPT = {Session, ConfigurationError, SocketClosed, StreamClosed}
 
 
 def arguments_of(built: Any) -> list[inspect.Parameter]:

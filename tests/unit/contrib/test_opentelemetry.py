@@ -353,6 +353,10 @@ COUNTED: list[tuple[Event, Any]] = [
             "wsauth.sockets_closed": [({"wsauth.cause": "token_expired"}, 1)],
         },
     ),
+    (
+        Closed(reason=Reason.EXPIRED, protocol="http"),
+        {"wsauth.streams_ended": [({"wsauth.cause": "token_expired"}, 1)]},
+    ),
     (Refreshed(), {"wsauth.refreshes": [({"wsauth.outcome": "refreshed"}, 1)]}),
     (
         Refused(reason=Reason.EXPIRED),

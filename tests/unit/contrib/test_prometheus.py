@@ -115,6 +115,10 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
         Closed(reason=Reason.EXPIRED, close_code=4001),
         {"wsauth_sockets_closed_total{cause=token_expired}": 1, LIVE: -1},
     ),
+    (
+        Closed(reason=Reason.EXPIRED, **HTTP),
+        {"wsauth_streams_ended_total{cause=token_expired}": 1},
+    ),
     (Refreshed(), {"wsauth_refreshes_total{outcome=refreshed}": 1}),
     (
         Refused(reason=Reason.FORBIDDEN, close_code=None),
