@@ -82,6 +82,7 @@ from asgi_wsauth.verifiers.introspection import TokenIntrospection
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.jwt import JWTVerifier
 from asgi_wsauth.verifiers.proxy_header import ProxyHeader
+from asgi_wsauth.verifiers.rechecking import Rechecks
 from asgi_wsauth.verifiers.tickets import Tickets
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
@@ -121,6 +122,7 @@ __all__ = [
     "ProxyHeader",
     "QueryParam",
     "Reason",
+    "Rechecks",
     "RedactCredentials",
     "Refreshed",
     "Refused",

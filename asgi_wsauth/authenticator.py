@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason, SaidNothing
-from asgi_wsauth.events import Observer, check_observers, log_event, logger
+from asgi_wsauth.events import Observer, check_observers, log_event
 from asgi_wsauth.loops.timers import within
 from asgi_wsauth.options import (
     ConfigurationError,
@@ -28,20 +28,15 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.policies.anonymous import AnonymousAccess, check_required
 from asgi_wsauth.policies.revocation import Revocations
-from asgi_wsauth.policies.throttle import FailureThrottle
+from asgi_wsauth.policies.throttle import FailureThrottle, throttle_for
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import Header, QueryParam, Source
-from asgi_wsauth.sources.findings import (
-    Finding,
-    check_sources,
-    choose,
-    collect,
-    is_ambient,
-)
-from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins, comes_from_elsewhere
+from asgi_wsauth.sources.findings import Finding, check_sources, choose, collect, is_ambient
+from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.chain import Misuse, awaitable, identify
 from asgi_wsauth.verifiers.proxy_header import check_proxies
+from asgi_wsauth.verifiers.rechecking import identify_again
 
 __all__ = ["Attempt", "Authentication", "Authenticator", "LoadUser", "OnWait"]
 
@@ -49,6 +44,7 @@ T = TypeVar("T")
 
 LoadUser: TypeAlias = Callable[[Principal, HTTPConnection], Awaitable[Any]]
 OnWait: TypeAlias = Callable[[Callable[[], None]], None]
+Part: TypeAlias = Literal["all", "before", "again"]
 
 
 class Authentication(NamedTuple):
@@ -204,7 +200,25 @@ class Authenticator:
         Raises:
             Denied: the client is refused, whatever it would send.
         """
-        return await self._decide(conn, attempt, precheck=True)
+        return await self._decide(conn, attempt, part="before")
+
+    async def recheck(self, conn: HTTPConnection, attempt: Attempt) -> Principal:
+        """Steps 5 to 7 of `authenticate` once more, for a login that is in force: 5 is for a
+        verifier that `Rechecks`, and what it calls INVALID by now is REVOKED.
+
+        Args:
+            conn: the connection.
+            attempt: what was admitted.
+
+        Returns:
+            whom the credential vouches for now.
+
+        Raises:
+            Denied: it is not good any more, or that can't be told.
+        """
+        again = await self._decide(conn, attempt, part="again")
+        assert again is not None
+        return again.principal
 
     async def _decide(
         self,
@@ -212,17 +226,18 @@ class Authenticator:
         attempt: Attempt | None,
         on_wait: OnWait | None = None,
         *,
-        precheck: bool = False,
+        part: Part = "all",
     ) -> Authentication | None:
-        """All steps, or those of a precheck; the numbers are those of `authenticate`."""
+        """All steps, or those of a part; the numbers are those of `authenticate`."""
         failed = False
         try:
             attempt = attempt or self.collect(conn)
-            if not self._is_required():  # 1
-                attempt.principal = self._anonymous_access.admit(conn)
-                return Authentication(attempt.principal, attempt.principal, None)
-            self._check_origin(conn, attempt)  # 2
-            return await self.within_timeout(self._judge(attempt, conn, precheck), on_wait)
+            if part != "again":
+                if not self._is_required():  # 1
+                    attempt.principal = self._anonymous_access.admit(conn)
+                    return Authentication(attempt.principal, attempt.principal, None)
+                self._check_origin(conn, attempt)  # 2
+            return await self.within_timeout(self._judge(attempt, conn, part), on_wait)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)
@@ -238,22 +253,28 @@ class Authenticator:
                 await throttle.settle(client, failed=failed, seconds=self.timeout)
 
     async def _judge(
-        self, attempt: Attempt, conn: HTTPConnection, precheck: bool
+        self, attempt: Attempt, conn: HTTPConnection, part: Part
     ) -> Authentication | None:
-        throttle = self._throttle_for(conn)  # 3
-        if throttle is not None and precheck:
-            await throttle.precheck(client_host(conn.scope))
-        elif throttle is not None:
-            await throttle.check(client_host(conn.scope))
-            attempt.throttle = throttle
-        if precheck:
-            return None
-        credential = choose(attempt.findings, self.sources, self.max_token_size)  # 4
-        attempt.credential = credential
-        principal, verifier = await identify(self.verifiers, credential, conn)  # 5
-        if has_expired(principal.expires_at, self.clock()):
-            raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
-        attempt.principal, attempt.verifier = principal, verifier
+        if part == "again":
+            credential, known = attempt.credential, attempt.principal
+            assert credential is not None and known is not None  # it was admitted
+            now = self.clock()
+            principal = await identify_again(attempt.verifier, credential, known, conn, now)  # 5
+        else:
+            throttle = throttle_for(conn, self.throttle, self.allowed_origins, self._hosts)  # 3
+            if throttle is not None and part == "before":
+                await throttle.precheck(client_host(conn.scope))
+            elif throttle is not None:
+                await throttle.check(client_host(conn.scope))
+                attempt.throttle = throttle
+            if part == "before":
+                return None
+            credential = choose(attempt.findings, self.sources, self.max_token_size)  # 4
+            attempt.credential = credential
+            principal, verifier = await identify(self.verifiers, credential, conn)  # 5
+            if has_expired(principal.expires_at, self.clock()):
+                raise Denied(Reason.EXPIRED, f"{verifier!r} vouched for what has expired")
+            attempt.principal, attempt.verifier = principal, verifier
         if self.revocations is not None:  # 6
             await self.revocations.check(principal)
             if credential.note is not None:
@@ -301,18 +322,6 @@ class Authenticator:
             return
         ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
         check_origin(conn, self.allowed_origins, ambient=ambient)
-
-    def _throttle_for(self, conn: HTTPConnection) -> FailureThrottle | None:
-        if self.throttle is None:
-            return None
-        elsewhere = comes_from_elsewhere(conn, self.allowed_origins)
-        if self.allowed_origins is None and self._hosts.notices(conn, elsewhere=elsewhere):
-            logger.warning(
-                "%r took every page so far for another site's: no Origin was that of the Host; "
-                "behind a proxy that changes Host, set allowed_origins",
-                self.throttle,
-            )
-        return self.throttle.elsewhere if elsewhere else self.throttle
 
 
 def _check(auth: Authenticator) -> None:

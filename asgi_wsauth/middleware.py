@@ -37,6 +37,7 @@ from asgi_wsauth.options import (
     shown,
 )
 from asgi_wsauth.policies.limits import ConnectionLimit
+from asgi_wsauth.policies.rechecks import Rechecks
 from asgi_wsauth.policies.subjects import all_subjects_of
 from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.sources.subprotocol import choose_subprotocol
@@ -108,6 +109,13 @@ class WebSocketAuthMiddleware:
             `Reason.ERROR`; so does what takes longer than the authenticator's `timeout`. A refused
             refresh by `refresh_message` closes the socket, and by `Session.refresh` raises there.
             It may also close the socket: `await session.close(Reason.FORBIDDEN)`.
+        recheck: seconds after which the login of an open socket is decided about again, a tenth
+            more or less, and so on: whether it was revoked, whether `load_user` still knows the
+            user, and whether whoever issued the credential still calls it active, where its
+            verifier can ask (`TokenIntrospection`, or one of your own with a method `recheck`).
+            What is REVOKED or FORBIDDEN by then, or EXPIRED, is closed. A store, a database or an
+            issuer that fails closes nothing, and is asked again, with growing pauses. At most 20
+            are asked about at once. None for never; and while login is off.
         allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
             no warning is due. Otherwise the first one that passes is logged, if the process has no
             `HTTPAuthMiddleware`.
@@ -132,6 +140,7 @@ class WebSocketAuthMiddleware:
         refresh_message: str | None = None,
         max_age: float | None = None,
         on_refresh: OnRefresh | None = None,
+        recheck: float | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
@@ -153,10 +162,9 @@ class WebSocketAuthMiddleware:
             sources=authenticator.sources,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
-        if on_refresh is not None:
-            example = "it is called with the session, the old principal and the new one"
-            check_async("on_refresh", on_refresh, takes=3, example=example)
-        self.on_refresh = on_refresh
+        self.on_refresh = _check_on_refresh(on_refresh)
+        recheck = check_seconds_or_none("recheck", recheck)
+        self._rechecks = None if recheck is None else Rechecks(recheck, authenticator.clock)
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         GUARDS.add("websocket", self)
 
@@ -231,7 +239,13 @@ class WebSocketAuthMiddleware:
             guarded |= terms.enforce_expiry and login.principal.expires_at is not None
             guarded |= terms.refresh is not None
             guarded |= terms.max_age is not None and is_somebody
-        return Guard(login, terms, admission.scope, handshake) if guarded else None
+            guarded |= self._rechecks is not None and is_somebody
+        if not guarded:
+            return None
+        guard = Guard(login, terms, admission.scope, handshake)
+        if self._rechecks is not None and is_somebody and not admission.is_inside:
+            self._rechecks.register(guard)
+        return guard
 
     async def _claim(self, guard: Guard, *, is_inside: bool) -> None:
         """Register, take a slot, and see once more whether the principal was revoked: before that,
@@ -250,6 +264,8 @@ class WebSocketAuthMiddleware:
             await revocations.check(guard.principal)
 
     async def _release(self, guard: Guard) -> None:
+        if self._rechecks is not None:
+            self._rechecks.unregister(guard)
         if self.authenticator.revocations is not None:
             self.authenticator.revocations.unregister(guard)
         if self.connection_limit is not None:
@@ -311,6 +327,11 @@ class WebSocketAuthMiddleware:
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
+
+
+def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:
+    example = "it is called with the session, the old principal and the new one"
+    return None if hook is None else check_async("on_refresh", hook, takes=3, example=example)
 
 
 def _refresh_messages(name: object, authenticator: Authenticator) -> RefreshMessages | None:

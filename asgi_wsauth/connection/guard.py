@@ -139,6 +139,18 @@ class Guard(Endable):
 
     # The end.
 
+    async def recheck(self) -> None:
+        """Decide about the login again. One that was revoked, and has time to renew, is left alone.
+
+        Raises:
+            Denied: it is good no more, or that can't be told.
+        """
+        try:
+            await self._login.recheck()
+        except Denied:
+            if self._refreshing is None or not self._refreshing.is_demanded:
+                raise
+
     @property
     def _is_busy(self) -> bool:
         return self._accepting or bool(self._waits)

@@ -306,6 +306,20 @@ class Login:
             raise denied from denied.__cause__
         report.tell(Refreshed, attempt, expires_at=self.session.expires_at)
 
+    async def recheck(self) -> None:
+        """Decide about it again, without a new credential.
+
+        Raises:
+            Denied: it is good no more, or that can't be told.
+        """
+        latest = self.latest
+        try:
+            conn = HTTPConnection(self.scope)
+            check_scopes(self.required_scopes, await self.authenticator.recheck(conn, latest))
+        except Denied:
+            if self.latest is latest:  # else another credential has taken over meanwhile
+                raise
+
     async def _renew(self, attempt: Attempt) -> None:
         new = await self.authenticator.authenticate(HTTPConnection(self.scope), attempt=attempt)
         check_same_login(attempt, self.attempt)

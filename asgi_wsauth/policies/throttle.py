@@ -14,6 +14,7 @@ from inspect import isawaitable
 from typing import Any
 
 import anyio
+from starlette.requests import HTTPConnection
 
 from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.events import log_failure, logger
@@ -21,8 +22,9 @@ from asgi_wsauth.loops.tasks import detached
 from asgi_wsauth.options import ConfigurationError, needs_extra, shown
 from asgi_wsauth.policies.local_counts import LocalCounts
 from asgi_wsauth.scope.addresses import share_of
+from asgi_wsauth.sources.origins import HostWatch, Origin, comes_from_elsewhere
 
-__all__ = ["FailureThrottle"]
+__all__ = ["FailureThrottle", "throttle_for"]
 
 _PAUSES = 0.01, 0.2  # seconds between two looks at what other processes are judging
 _PATIENCE = 10.0  # seconds for an answer of the storage; by then, no client may be waiting
@@ -206,6 +208,33 @@ class FailureThrottle:
 
     def __repr__(self) -> str:
         return f"<FailureThrottle at {self._rate}>"
+
+
+def throttle_for(
+    conn: HTTPConnection,
+    throttle: FailureThrottle | None,
+    allowed_origins: frozenset[Origin] | None,
+    hosts: HostWatch,
+) -> FailureThrottle | None:
+    """Which throttle counts a connection: what a browser sends on behalf of another site's page is
+    counted apart.
+
+    Args:
+        conn: the connection.
+        throttle: the one that is configured, if any.
+        allowed_origins: whose pages may connect, if that is known.
+        hosts: told of each connection.
+    """
+    if throttle is None:
+        return None
+    elsewhere = comes_from_elsewhere(conn, allowed_origins)
+    if allowed_origins is None and hosts.notices(conn, elsewhere=elsewhere):
+        logger.warning(
+            "%r took every page so far for another site's: no Origin was that of the Host; "
+            "behind a proxy that changes Host, set allowed_origins",
+            throttle,
+        )
+    return throttle.elsewhere if elsewhere else throttle
 
 
 class _Shared:

@@ -136,6 +136,15 @@ class TokenIntrospection:
             (json_object(token.partition(".")[0]) or {}).get("typ")
         ):
             raise Denied(Reason.INVALID, "its typ is not that of a login")
+        return await self.recheck(credential, conn)
+
+    async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal:
+        """Ask the issuer, whatever it said before; see `Rechecks`.
+
+        Raises:
+            Denied: the token is not active, or not for us, or the issuer can't be asked.
+        """
+        token = credential.value
         claims = await self._ask(token, share_of(client_host(conn.scope)))
         if credential.note is not None:
             credential.note("active", "its issuer says so")

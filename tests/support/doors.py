@@ -23,7 +23,14 @@ class Door:
     """A middleware with all of its parts, for principals by their credentials."""
 
     def __init__(
-        self, app: Any, auth: dict[str, Any] | None = None, /, *, known: Any = None, **options: Any
+        self,
+        app: Any,
+        auth: dict[str, Any] | None = None,
+        /,
+        *,
+        known: Any = None,
+        verifiers: Any = None,
+        **options: Any,
     ) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
@@ -31,7 +38,8 @@ class Door:
         self.revocations = Revocations(self.store, clock=self.clock)
         self.knows = Knows(**(known or {"a": alice()}))
         parts = {"revocations": self.revocations, "observers": [self.events.append]}
-        self.auth = authenticator(self.knows, clock=self.clock, **{**parts, **(auth or {})})
+        verifiers = verifiers or [self.knows]
+        self.auth = authenticator(*verifiers, clock=self.clock, **{**parts, **(auth or {})})
         self.middleware = WebSocketAuthMiddleware(app, self.auth, **options)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -319,6 +319,7 @@ wrapped = WebSocketAuthMiddleware(
     refresh_message="auth.refresh",
     max_age=3600,
     on_refresh=keeps_rooms,
+    recheck=1800,
 )
 guarded = HTTPAuthMiddleware(wrapped, auth, exclude=["/health"], required_scopes=["chat"])
 both: ASGIApp = HTTPAuthMiddleware(asgiref_app, auth)

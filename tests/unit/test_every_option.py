@@ -192,6 +192,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "connection_limit": Row([None, ConnectionLimit(1, STORE)], "None"),
         "refresh_message": Row([None, "auth.refresh"], "None"),
         "max_age": SECONDS_OR_NONE,
+        "recheck": SECONDS_OR_NONE,
         "on_refresh": Row([None, is_shown], "None"),
         "allow_unguarded_http": BOOL,
     },

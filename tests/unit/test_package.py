@@ -47,12 +47,13 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "verifiers": (
             "who a credential vouches for: a file for each kind; claims, keys, JWKS",
-            "__init__ chain compact keys static_keys claims verdicts outbound key_documents "
-            "internal proxy_header api_key introspection jwks trust event_tokens jwt tickets",
+            "__init__ chain rechecking compact keys static_keys claims verdicts outbound "
+            "key_documents internal proxy_header api_key introspection jwks trust event_tokens "
+            "jwt tickets",
         ),
         "policies": (
             "what ends or limits logins",
-            "subjects live_sockets revocation local_counts throttle limits anonymous",
+            "subjects live_sockets rechecks revocation local_counts throttle limits anonymous",
         ),
     },
     {"authenticator": ("the decision, once, in order", "")},

@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -30,14 +30,17 @@ from handshakes import (
 )
 from issuer import FAILURES, Issuer, issuing
 from servers import DEADLINE
+from sockets import Seat, pass_time, running, until
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
+    Authenticator,
     ConfigurationError,
     Credential,
     Denied,
     Principal,
     Reason,
+    Rechecks,
     TokenIntrospection,
     WebSocketAuthMiddleware,
 )
@@ -561,6 +564,47 @@ async def test_a_token_that_is_revoked_is_good_for_cache_ttl(issuer: Issuer) -> 
     assert await admits(verifier)
     clock.now += 0.5
     assert await judge(verifier) is INVALID
+
+
+async def test_a_recheck_asks_the_issuer_whatever_is_remembered(issuer: Issuer) -> None:
+    verifier = introspection(issuer, cache_ttl=3600)
+    assert isinstance(verifier, Rechecks)
+    assert await admits(verifier)
+    principal = await verifier.recheck(Credential(TOKEN), CONN)
+    assert principal.identity == "alice"
+    assert len(issuer.requests) == 2
+    issuer.tokens[TOKEN] = {"active": False}
+    with pytest.raises(Denied) as caught:
+        await verifier.recheck(Credential(TOKEN), CONN)
+    assert caught.value.reason is INVALID
+    issuer.behaviour["*"] = "fail"
+    with pytest.raises(Denied) as caught:
+        await verifier.recheck(Credential(TOKEN), CONN)
+    assert caught.value.reason is UNAVAILABLE
+
+
+async def test_a_socket_ends_when_its_issuer_calls_the_token_inactive(issuer: Issuer) -> None:
+    """And not while the issuer can't be asked."""
+    clock = Clock()
+    auth = Authenticator([introspection(issuer, cache_ttl=3600, clock=clock)], clock=clock)
+    app = Seat()
+    async with running(WebSocketAuthMiddleware(app, auth, recheck=60), f"token={TOKEN}") as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+
+        async def goes_on(until: Callable[[], Any]) -> None:
+            with anyio.fail_after(DEADLINE):
+                while not until():
+                    pass_time(clock, 67)
+                    await anyio.sleep(0.01)
+
+        await goes_on(lambda: len(issuer.requests) >= 3)
+        issuer.behaviour["*"] = "fail"
+        await goes_on(lambda: len(issuer.requests) >= 6)
+        assert wire.close is None
+        issuer.behaviour.clear()
+        issuer.tokens[TOKEN] = {"active": False}
+        await goes_on(lambda: wire.close)
+    assert wire.close == (4004, "token_revoked")
 
 
 async def test_what_is_remembered_serves_in_an_outage_and_no_longer(issuer: Issuer) -> None:
