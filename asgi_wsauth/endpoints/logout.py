@@ -65,7 +65,8 @@ class LogoutEndpoint:
       user. Subjects are those of RFC 9493. Other events are acknowledged, and end nothing. The
       answer is 202, or 400 with `{"err": "invalid_issuer", "description": "..."}`.
 
-    What ends, ends at the issuer that the token names. Where the store or the issuer's keys can't
+    What ends, ends at the issuer that the token names, and at once, whatever `renew_within` the
+    revocations have. Where the store or the issuer's keys can't
     be reached, nothing is acknowledged: 503, so that the provider tries again. Other methods are
     405, other types 415, bodies over 64 KB 413.
 
@@ -243,4 +244,5 @@ class _Delivery:
 
 async def _end(revocations: Revocations, ending: Ending) -> None:
     revoke = revocations.revoke_session if ending.kind == "session" else revocations.revoke_user
-    await revoke(ending.name, issuer=ending.issuer)
+    # At once: who has logged out is not to be asked for another credential.
+    await revoke(ending.name, issuer=ending.issuer, renew_within=0.0)

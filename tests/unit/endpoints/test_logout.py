@@ -31,6 +31,7 @@ from asgi_wsauth import (
     LoggedOut,
     LogoutEndpoint,
     MemoryStore,
+    Notice,
     Reason,
     Refused,
     Revocations,
@@ -88,6 +89,19 @@ async def test_where_logins_have_no_sid_it_may_end_all_of_the_user() -> None:
     assert await site.ended("alice")
     assert (await post(site.endpoint, logout_token(sid="s2", sub=None, jti="b"))).status == 200
     assert await site.ended("bob", "s2")
+
+
+@cases("sid", [None, "s1"])
+async def test_who_has_logged_out_is_not_asked_for_another_credential(sid: str | None) -> None:
+    class Keeps(MemoryStore):
+        async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
+            notices.append(notice)
+
+    notices: list[Notice] = []
+    revocations = Revocations(Keeps(), renew_within=30, clock=lambda: NOW)
+    endpoint = LogoutEndpoint(revocations, jwt_verifier(issuer=ISSUER, audience="chat"))
+    assert (await post(endpoint, logout_token(sid=sid))).status == 200
+    assert [notice.renew_by for notice in notices] == [None, None]
 
 
 async def test_an_open_socket_ends_with_4004() -> None:
