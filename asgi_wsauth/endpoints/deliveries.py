@@ -76,7 +76,7 @@ def kind_of(http: Request) -> Kind:
     if http.method != "POST":
         raise Unreadable(405, "only POST logs anybody out")
     given = http.headers.getlist("content-type")
-    media_type, *parameters = (part.strip().lower() for part in ";".join(given).split(";"))
+    media_type, *parameters = (part.strip().lower() for part in (given or [""])[0].split(";"))
     kind = _KINDS.get(media_type)
     if kind is None or len(given) != 1:
         raise Unreadable(415, f"the body is neither {' nor '.join(_KINDS)}")

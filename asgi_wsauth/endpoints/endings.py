@@ -73,9 +73,10 @@ class Named:
             Denied: he is named in no way that is known here (`Reason.INVALID`), or the hook fails
                 (`Reason.UNAVAILABLE`).
         """
-        at = subject["iss"] if subject["format"] == "iss_sub" else issuer
         if self._identity_of is not None:
+            at = subject["iss"] if subject["format"] == "iss_sub" else issuer
             return await self._asked(self._identity_of, subject, at)
+        at = subject.get("iss", issuer)  # whatever its format: it is somebody else's then
         if at != issuer and at not in (self._verifier.issuer or ()):
             raise Denied(Reason.INVALID, f"it speaks of a user of {cut(at)}")
         try:

@@ -286,6 +286,24 @@ async def test_a_bad_token_ends_nothing(claims: dict[str, Any]) -> None:
 
 
 @cases(
+    ("claims", "detail"),
+    [
+        ({"events": {"urn:other": {}}}, "its events have no back-channel logout"),
+        ({"nonce": "n"}, "it has a nonce, as ID tokens have"),
+        ({"exp": None}, "it has no exp"),
+        ({"sub": None}, "it has neither a sid nor a sub"),
+        ({"sid": ""}, "its sid is not a string, or empty"),
+    ],
+)
+async def test_the_log_is_told_why(claims: dict[str, Any], detail: str) -> None:
+    seen: list[Event] = []
+    await post(Site(observers=[seen.append]).endpoint, logout_token(**claims))
+    (event,) = seen
+    assert isinstance(event, Refused)
+    assert event.detail == detail
+
+
+@cases(
     "headers",
     [{"typ": "at+jwt"}, {"typ": "secevent+jwt"}, {"typ": "dpop+jwt"}, {"typ": "JOSE"}],
 )
@@ -472,9 +490,17 @@ async def test_a_hook_that_fails_acknowledges_nothing(hook: Any, status: int, er
             raise hook
         return hook
 
-    site = Site(identity_of=identity_of)
+    seen: list[Event] = []
+    site = Site(identity_of=identity_of, observers=[seen.append])
     answer = await post(site.endpoint, logout_token())
     assert (answer.status, answer.json) == (status, {"error": error})
+    (event,) = seen
+    assert isinstance(event, Refused)
+    if status == 503:
+        assert "identity_of" in event.detail
+    else:
+        told = f"identity_of must return an identity, a Principal or None, got {hook!r}"
+        assert told in str(event.traceback)
 
 
 # Requests
@@ -486,7 +512,8 @@ async def test_another_method_is_refused_unread(method: str) -> None:
     scope = request(method, f"a=1&logout_token={token}", headers=[FORM])
     answer = await call(Site().endpoint, scope)
     assert (answer.status, answer.header("allow"), answer.received) == (405, "POST", 0)
-    assert answer.json["error"] == "invalid_request"
+    told = {"error": "invalid_request", "error_description": "only POST logs anybody out"}
+    assert answer.json == told
     assert scope["query_string"] == b"a=1"
 
 
@@ -510,6 +537,7 @@ async def test_a_token_in_the_address_is_not_looked_at() -> None:
         [("content-type", "text/plain")],
         [FORM, FORM],
         [("content-type", "application/x-www-form-urlencoded; charset=utf-16")],
+        [("content-type", "application/x-www-form-urlencoded; charset=a=utf-8")],
         [FORM, ("content-encoding", "gzip")],
     ],
 )
@@ -517,6 +545,11 @@ async def test_another_type_is_refused_unread(headers: list[Any]) -> None:
     scope = request("POST", headers=headers)
     answer = await call(Site().endpoint, scope, b"logout_token=x")
     assert (answer.status, answer.json["error"], answer.received) == (415, "invalid_request", 0)
+    assert answer.json["error_description"] in (
+        "the body is neither application/x-www-form-urlencoded nor application/secevent+jwt",
+        "the body's charset is not UTF-8",
+        "the body is compressed",
+    )
 
 
 @cases(
@@ -537,6 +570,7 @@ async def test_the_type_as_clients_write_it(value: str) -> None:
     [
         (b"", "the form has no logout_token"),
         (b"token=x", "the form has no logout_token"),
+        (b"logout_token=", BAD["error_description"]),
         (b"logout_token=a&logout_token=a", "the form has two logout_token"),
         ("logout_token=ä".encode(), "the body is not ASCII"),
         (b"&".join([b"a=b"] * 101), "the form has too many parameters"),
