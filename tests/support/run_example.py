@@ -18,8 +18,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 # Settings of the examples that the developer's own shell may have.
 _SETTINGS = re.compile(
-    r"ACCOUNTS_URL|APP_AUTH_REQUIRED|AUDIENCE|CERTIFICATES_URL|DATABASE|FIREBASE_.*|ISSUER"
-    r"|PASSWORD|PORT|SECRET|UVICORN_.*"
+    r"ACCOUNTS_URL|APP_AUTH_REQUIRED|AUDIENCE|CERTIFICATES_URL|DATABASE|FIREBASE_.*|ISSUER|LIFETIME"
+    r"|PACE|PASSWORD|PORT|SECRET|UVICORN_.*"
     r"|(?i:(all|https?)_proxy)"  # which can't reach this machine
 )
 

@@ -1,0 +1,171 @@
+"""examples/model_stream.py, run as its first lines say, in a real browser: what an `EventSource`
+makes of a stream that ends with its login.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from browser import chromium
+from playwright.sync_api import Browser, Page, expect
+from run_example import EXAMPLES, Running, running
+from servers import DEADLINE
+
+pytestmark = pytest.mark.live
+
+EXAMPLE = EXAMPLES / "model_stream.py"
+PASSWORD = "a password of the test"
+LIFE = 2.0  # seconds
+
+# What Chromium itself writes on the console where a status is an error.
+ERROR_STATUS = re.compile(r"Failed to load resource: the server responded with a status of \d+")
+
+# What happens to an `EventSource` with this address, until the browser gives up.
+WATCH = """(address) => new Promise((resolve) => {
+  const seen = [];
+  const source = new EventSource(address);
+  source.onopen = () => seen.push("open");
+  source.onerror = () => {
+    seen.push(["CONNECTING", "OPEN", "CLOSED"][source.readyState]);
+    if (source.readyState === EventSource.CLOSED) resolve(seen);
+  };
+})"""
+
+
+# The answer is complete, or the page asks for the password.
+ENDED = """() => !document.getElementById("login").hidden
+  || document.getElementById("log").textContent.includes("complete")"""
+
+LONG = 3 * DEADLINE * 1000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def example(request: pytest.FixtureRequest) -> Iterator[Running]:
+    settings = {"LIFETIME": str(request.param), "PACE": "0.04"}
+    with running(str(EXAMPLE), PASSWORD=PASSWORD, **settings) as process:
+        yield process
+
+
+short = pytest.mark.parametrize("example", [LIFE], indirect=True)
+long = pytest.mark.parametrize("example", [3600], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, example: Running) -> Iterator[Page]:
+    """The example's page. Nothing may go wrong on it."""
+    with browser.new_context(viewport={"width": 1000, "height": 850}) as context:
+        page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.set_default_timeout(LONG)
+        page.goto(example.origin)
+        yield page
+        assert [problem for problem in problems if not ERROR_STATUS.match(problem)] == []
+
+
+def log_in(page: Page) -> None:
+    lines = page.get_by_role("log").get_by_text("logged in", exact=True)
+    count = lines.count()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(lines).to_have_count(count + 1, timeout=LONG)
+
+
+def said(page: Page) -> list[str]:
+    return page.get_by_role("log").get_by_role("listitem").all_inner_texts()
+
+
+@short
+def test_a_browser_asks_once_more_is_refused_and_gives_up(page: Page, example: Running) -> None:
+    address = f"{example.origin}/answer?after=0"
+    asked: list[str] = []
+    statuses: list[int] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda response: statuses.append(response.status))
+    seen = ["CLOSED"]
+    while seen == ["CLOSED"]:  # the login was over before the first try, on a busy machine
+        page.reload()
+        log_in(page)
+        seen = page.evaluate(WATCH, address)
+    assert seen == ["open", "CONNECTING", "CLOSED"]
+    assert statuses[-2:] == [200, 401]
+    assert asked[-2:] == [address, address]
+
+
+@pytest.mark.parametrize(("second", "sees"), [(200, 2), (401, 1), (403, 1), (429, 1), (503, 1)])
+def test_what_comes_of_the_second_answer(browser: Browser, second: int, sees: int) -> None:
+    asked: list[str | None] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_stream = self.path == "/stream"
+            if is_stream:
+                asked.append(self.headers["last-event-id"])
+            self.send_response([200, second, 401][len(asked) - 1] if is_stream else 200)
+            self.send_header("content-type", "text/event-stream" if is_stream else "text/html")
+            self.end_headers()
+            self.wfile.write(b"retry: 100\nid: 7\ndata: 1\n\n" if is_stream else b"")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server, browser.new_context() as context:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            page = context.new_page()
+            page.goto(f"http://127.0.0.1:{server.server_port}")
+            seen = page.evaluate(WATCH, "/stream")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert seen == [*["open", "CONNECTING"] * sees, "CLOSED"]
+    assert asked == [None, *["7"] * sees]
+
+
+@short
+def test_an_answer_goes_on_where_it_stopped_until_it_is_complete(page: Page) -> None:
+    log_in(page)
+    page.get_by_role("button", name="Ask the model").click()
+    done = page.get_by_text("the answer is complete")
+    logins = 1
+    while True:
+        page.wait_for_function(ENDED)
+        if done.is_visible():
+            break
+        assert said(page)[-1] == "refused: 401 token_expired"
+        log_in(page)
+        logins += 1
+    assert logins > 1
+    text = EXAMPLE.read_text(encoding="utf-8")
+    answer = "".join(re.findall(r'^    "(.*)"$', text, re.MULTILINE)).split()
+    assert page.locator("#answer").inner_text().split() == answer
+
+
+@long
+def test_a_logout_ends_the_stream_at_once(page: Page) -> None:
+    log_in(page)
+    page.get_by_role("button", name="Ask the model").click()
+    expect(page.locator("#answer")).to_contain_text("A stream")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+    if "the answer is complete" not in said(page):  # before the logout, on a busy machine
+        assert said(page)[-1] == "refused: 401 token_missing"  # the cookie is gone
+
+
+@long
+def test_no_width_scrolls_sideways(page: Page) -> None:
+    for width in (320, 600, 1000):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
