@@ -134,7 +134,7 @@ class HTTPAuthMiddleware:
             if not self._may_end(admission):
                 await self.app(app_scope, receive, send)
                 return
-            response = Response(admission.login, self._terms, receive, send)
+            response = Response(admission.login.session, self._terms, receive, send)
             try:
                 async with response:
                     await self.app(app_scope, response.receive, response.send)

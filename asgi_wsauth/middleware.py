@@ -242,7 +242,7 @@ class WebSocketAuthMiddleware:
             guarded |= self._rechecks is not None and is_somebody
         if not guarded:
             return None
-        guard = Guard(login, terms, admission.scope, handshake)
+        guard = Guard(login.session, terms, admission.scope, handshake)
         if self._rechecks is not None and is_somebody and not admission.is_inside:
             self._rechecks.register(guard)
         return guard

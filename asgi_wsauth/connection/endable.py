@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Send
 from asgi_wsauth.connection.closing import tells_of_end
 from asgi_wsauth.connection.phases import STEPS, Phase
 from asgi_wsauth.connection.refreshing import Refreshing
-from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.session import Session, login_of
 from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
@@ -43,7 +43,7 @@ class Endable(ABC):
     the server close by itself, with a code of its own).
 
     Args:
-        login: whose connection it is.
+        session: the login's, whose connection it is.
         terms: what ends it, and how.
         app: the app's run, if that has begun.
     """
@@ -54,11 +54,11 @@ class Endable(ABC):
         "_closed",
         "_first",
         "_has_received",
-        "_login",
         "_phase",
         "_receive",
         "_refreshing",
         "_send",
+        "_session",
         "_settled",
         "_terms",
         "_timer",
@@ -68,8 +68,8 @@ class Endable(ABC):
     _receive: Receive
     _send: Send
 
-    def __init__(self, login: Login, terms: EndTerms, app: Breakable | None = None) -> None:
-        self._login = login
+    def __init__(self, session: Session, terms: EndTerms, app: Breakable | None = None) -> None:
+        self._session = session
         self._terms = terms
         self._phase = Phase.ENTERING
         self._has_received = False
@@ -87,7 +87,7 @@ class Endable(ABC):
     @property
     def principal(self) -> Principal:
         """Whose connection it is."""
-        return self._login.principal
+        return self._session.principal
 
     @property
     def denied(self) -> Denied | None:
@@ -149,10 +149,11 @@ class Endable(ABC):
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
         self._clear_timers()
-        ends_at = self._login.ends_at(self._terms)
+        login = login_of(self._session)
+        ends_at = login.ends_at(self._terms)
         if ends_at is None:
             return
-        self._timer = timers(self._login.authenticator.clock).call_at(ends_at, self._expire)
+        self._timer = timers(login.authenticator.clock).call_at(ends_at, self._expire)
         if self._refreshing is not None and self._phase is Phase.OPEN:
             self._refreshing.schedule(ends_at)
 

@@ -14,7 +14,7 @@ from asgi_wsauth.connection.endable import Endable
 from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.phases import Phase
 from asgi_wsauth.connection.refreshing import Refreshing
-from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import Denied
 
@@ -27,7 +27,7 @@ class Guard(Endable):
     """One live socket that may be closed from outside.
 
     Args:
-        login: whose socket it is.
+        session: the login's, whose socket it is.
         terms: what the middleware has fixed.
         scope: the handshake, redacted.
         handshake: its messages so far.
@@ -37,20 +37,21 @@ class Guard(Endable):
 
     _terms: Terms
 
-    def __init__(self, login: Login, terms: Terms, scope: Scope, handshake: Handshake) -> None:
-        super().__init__(login, terms)
+    def __init__(self, session: Session, terms: Terms, scope: Scope, handshake: Handshake) -> None:
+        super().__init__(session, terms)
         self._scope = scope
         self._handshake = handshake
         self._accepting = False
         if terms.refresh is not None:
-            self._refreshing = Refreshing(terms.refresh, terms, login, self._tell)
+            self._refreshing = Refreshing(terms.refresh, terms, session, self._tell)
 
     def between(self, receive: Receive, send: Send) -> Guard:
         """`async with` this, the app runs with `receive` and `app_send` of this guard, which stands
         between it and these two."""
         self._receive, self._send = receive, send
-        if not isinstance(self._login.connection, Guard):  # else an instance further out has one
-            self._login.run_on(self)
+        login = login_of(self._session)
+        if not isinstance(login.connection, Guard):  # else an instance further out has one
+            login.run_on(self)
         return self
 
     # The app's side.
@@ -145,8 +146,10 @@ class Guard(Endable):
         Raises:
             Denied: it is good no more, or that can't be told.
         """
+        login = login_behind(self._session)
         try:
-            await self._login.recheck()
+            if login is not None:  # the app is still running
+                await login.recheck()
         except Denied:
             if self._refreshing is None or not self._refreshing.is_demanded:
                 raise

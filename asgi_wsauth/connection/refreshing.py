@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Message
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
-from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.loops.tasks import spawn
@@ -28,14 +28,14 @@ class Refreshing:
     Args:
         messages: what both of them say.
         terms: what the middleware has fixed.
-        login: what is to go on.
+        session: of the login that is to go on.
         tell: sends the client a message.
     """
 
     __slots__ = (
         "_demand",
-        "_login",
         "_reminder",
+        "_session",
         "_tell",
         "_terms",
         "_told_at",
@@ -47,12 +47,12 @@ class Refreshing:
         self,
         messages: RefreshMessages,
         terms: EndTerms,
-        login: Login,
+        session: Session,
         tell: Callable[[Message], Coroutine[Any, Any, None]],
     ) -> None:
         self.messages = messages
         self._terms = terms
-        self._login = login
+        self._session = session
         self._tell = tell
         self._reminder: Timer | None = None
         self._demand: Timer | None = None
@@ -60,11 +60,14 @@ class Refreshing:
 
     async def take(self, token: str) -> Denied | None:
         """Continue with a credential that the client sent; return why not, if it is refused."""
+        login = login_behind(self._session)
+        if login is None:  # the app is over
+            return None
         try:
-            await self._login.refresh(token)
+            await login.refresh(token)
         except Denied as denied:
             return denied
-        await self._tell(self.messages.ok(self._login.ends_at(self._terms)))
+        await self._tell(self.messages.ok(login.ends_at(self._terms)))
         return None
 
     def schedule(self, expires_at: float) -> None:
@@ -74,10 +77,12 @@ class Refreshing:
         Args:
             expires_at: Unix time in seconds when the credential ends.
         """
-        left = expires_at - self._login.session.authenticated_at
+        left = expires_at - self._session.authenticated_at
         when = max(expires_at - min(_NOTICE, left / 2), self._told_at + _PAUSE)
         if self._told_end < expires_at and when < expires_at:
-            self._reminder = timers(self._login.authenticator.clock).call_at(when, self._remind)
+            self._reminder = timers(login_of(self._session).authenticator.clock).call_at(
+                when, self._remind
+            )
 
     @property
     def is_demanded(self) -> bool:
@@ -95,7 +100,7 @@ class Refreshing:
         if self._demand is not None and self._told_end <= by:
             return
         self.cancel()
-        self._demand = timers(self._login.authenticator.clock).call_at(by, end)
+        self._demand = timers(login_of(self._session).authenticator.clock).call_at(by, end)
         self._say_due(by)
 
     def cancel(self) -> None:
@@ -108,10 +113,10 @@ class Refreshing:
             self._demand = None
 
     def _remind(self) -> None:
-        expires_at = self._login.ends_at(self._terms)
+        expires_at = login_of(self._session).ends_at(self._terms)
         assert expires_at is not None
         self._say_due(expires_at)
 
     def _say_due(self, by: float) -> None:
-        self._told_at, self._told_end = self._login.authenticator.clock(), by
+        self._told_at, self._told_end = login_of(self._session).authenticator.clock(), by
         spawn(partial(self._tell, self.messages.due(by)))

@@ -20,7 +20,7 @@ from asgi_wsauth.events import Refreshed
 from asgi_wsauth.sources import FirstMessage
 from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
-__all__ = ["LiveConnection", "Login", "OnRefresh", "Session", "login_behind"]
+__all__ = ["LiveConnection", "Login", "OnRefresh", "Session", "login_behind", "login_of"]
 
 
 class Session:
@@ -178,10 +178,18 @@ _logins: dict[Session, Login] = {}
 def login_behind(session: object) -> Login | None:
     """The login of a connection on which an app is running.
 
+    Whatever the app can reach, from its scope or through its `receive` and `send`, holds the
+    session and not the login, and finds the login by this.
+
     Args:
         session: what the scope has as `wsauth`, if anything.
     """
     return _logins.get(session) if isinstance(session, Session) else None
+
+
+def login_of(session: Session) -> Login:
+    """The same, where the app is known to be running."""
+    return _logins[session]
 
 
 class Login:

@@ -8,11 +8,12 @@ from types import TracebackType
 import anyio
 from starlette.types import Message, Receive, Send
 
+from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import PATIENCE, StreamClosed, try_send
 from asgi_wsauth.connection.endable import Endable
 from asgi_wsauth.connection.phases import Phase
-from asgi_wsauth.connection.session import Login
+from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied, http_refusal
 from asgi_wsauth.loops.tasks import Breakable
@@ -39,7 +40,7 @@ class Response:
     `async with` this, the app runs with its `receive` and `send`.
 
     Args:
-        login: whose request it is.
+        session: the login's, whose request it is.
         terms: what the middleware has fixed.
         receive: the server's.
         send: the server's.
@@ -49,15 +50,15 @@ class Response:
         "_app",
         "_guard",
         "_has_received",
-        "_login",
         "_receive",
         "_send",
+        "_session",
         "_start",
         "_terms",
     )
 
-    def __init__(self, login: Login, terms: EndTerms, receive: Receive, send: Send) -> None:
-        self._login = login
+    def __init__(self, session: Session, terms: EndTerms, receive: Receive, send: Send) -> None:
+        self._session = session
         self._terms = terms
         self._receive = receive
         self._send = send
@@ -121,7 +122,7 @@ class Response:
         return guard.begin(message, start)
 
     def _new_guard(self) -> StreamGuard:
-        return StreamGuard(self._login, self._terms, self._app, self._receive, self._send)
+        return StreamGuard(self._session, self._terms, self._app, self._receive, self._send)
 
 
 class StreamGuard(Endable):
@@ -131,7 +132,7 @@ class StreamGuard(Endable):
     ANSWERED once it is complete.
 
     Args:
-        login: whose request it is.
+        session: the login's, whose request it is.
         terms: what the middleware has fixed.
         app: the app, which runs.
         receive: the server's.
@@ -141,9 +142,9 @@ class StreamGuard(Endable):
     __slots__ = ("_is_registered", "_sending", "_start", "is_stream")
 
     def __init__(
-        self, login: Login, terms: EndTerms, app: Breakable, receive: Receive, send: Send
+        self, session: Session, terms: EndTerms, app: Breakable, receive: Receive, send: Send
     ) -> None:
-        super().__init__(login, terms, app)
+        super().__init__(session, terms, app)
         self._receive, self._send = receive, send
         self._start: Message | None = None  # as it was sent
         self._sending = 0
@@ -165,21 +166,22 @@ class StreamGuard(Endable):
         """
         self.is_stream = True
         self._start = start
-        if self._step("accept"):
+        login = login_behind(self._session)
+        if login is not None and self._step("accept"):
             self.reschedule()
-            if self._login.authenticator.revocations is not None:
-                await self._look_once_more(self._login.authenticator.revocations)
-            ends_at = self._login.ends_at(self._terms)
-            if ends_at is not None and self._login.authenticator.clock() >= ends_at:
+            if login.authenticator.revocations is not None:
+                await self._look_once_more(login.authenticator, login.authenticator.revocations)
+            ends_at = login.ends_at(self._terms)
+            if ends_at is not None and login.authenticator.clock() >= ends_at:
                 self._expire()
         await self.send(message)
 
-    async def _look_once_more(self, revocations: Revocations) -> None:
+    async def _look_once_more(self, authenticator: Authenticator, revocations: Revocations) -> None:
         """Until now, a revocation was found in the store; from now on it is heard of."""
         revocations.register(self)
         self._is_registered = True
         try:
-            await self._login.authenticator.within_timeout(revocations.check(self.principal))
+            await authenticator.within_timeout(revocations.check(self.principal))
         except Denied as denied:
             self.end(denied)
 
@@ -220,9 +222,10 @@ class StreamGuard(Endable):
         """Nothing may end it any more."""
         if self._asked_to_end is None:
             self._clear_timers()
-        revocations = self._login.authenticator.revocations
-        if self._is_registered and revocations is not None:
+        if self._is_registered:
             self._is_registered = False
+            revocations = login_of(self._session).authenticator.revocations
+            assert revocations is not None
             revocations.unregister(self)
 
     @property

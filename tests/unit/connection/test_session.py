@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from math import inf
-from types import FunctionType, ModuleType
+from types import CoroutineType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import anyio
@@ -2003,14 +2003,18 @@ async def test_the_app_finds_who_it_is_and_since_when() -> None:
         wire.put(LEFT)
 
 
+RUNNING = asyncio.Task, CoroutineType, FrameType, GeneratorType
+
+
 def reachable(start: Any) -> Iterator[Any]:
     """All that an app gets to from there: items, attributes, and what functions enclose or are
-    bound to. Not what a module or a class has, because that was not handed to the app."""
+    bound to. Not what a module or a class has, because that was not handed to the app; nor the
+    frames of what is running, which every function finds around itself."""
     seen: dict[int, Any] = {}
     todo = [start]
     while todo:
         thing = todo.pop()
-        if id(thing) in seen or isinstance(thing, (type, ModuleType)):
+        if id(thing) in seen or isinstance(thing, (type, ModuleType, *RUNNING)):
             continue
         seen[id(thing)] = thing
         yield thing
@@ -2023,7 +2027,9 @@ def reachable(start: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("inside", ["nothing", "the same authenticator", "another authenticator"])
 @pytest.mark.parametrize("protocol", ["websocket", "http"])
-async def test_a_walk_through_the_scope_finds_no_credential(protocol: str, inside: str) -> None:
+async def test_a_walk_through_what_an_app_is_given_finds_no_credential(
+    protocol: str, inside: str
+) -> None:
     """However deep the app looks into what it is given."""
     token, newer = mint(), mint(iat=NOW - 1)
     other = authenticator(jwt_verifier())
@@ -2039,18 +2045,23 @@ async def test_a_walk_through_the_scope_finds_no_credential(protocol: str, insid
         ]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert not found(scope)
+        given = [scope, receive, send]
+        assert not found(given)
         if protocol == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
             await scope["wsauth"].refresh(newer)
-            assert not found(scope)
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        assert not found(given)
         checked.append(scope["wsauth"])
 
     guard = {"websocket": WebSocketAuthMiddleware, "http": HTTPAuthMiddleware}[protocol]
     auth = authenticator(jwt_verifier())
     inner = {"the same authenticator": auth, "another authenticator": other}.get(inside)
-    door = guard(app if inner is None else guard(app, inner), auth)
+    told: dict[str, Any] = {"refresh_message": TELL} if protocol == "websocket" else {}
+    door = guard(app if inner is None else guard(app, inner), auth, **told)
     scope = websocket(f"token={token}")
     if protocol == "http":
         scope = {**scope, "type": "http", "method": "GET"}
