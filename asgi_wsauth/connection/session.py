@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from math import isfinite
-from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from starlette.requests import HTTPConnection
@@ -176,10 +175,8 @@ _logins: dict[Session, Login] = {}
 
 
 def login_behind(session: object) -> Login | None:
-    """The login of a connection on which an app is running.
-
-    Whatever the app can reach, from its scope or through its `receive` and `send`, holds the
-    session and not the login, and finds the login by this.
+    """The login of a connection on which an app is running. All else that the app can reach holds
+    the session, and finds the login by this.
 
     Args:
         session: what the scope has as `wsauth`, if anything.
@@ -248,12 +245,7 @@ class Login:
     def __enter__(self) -> None:
         _logins[self.session] = self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         del _logins[self.session]
         if self.connection is not None:
             self.session._denied = self.connection.denied

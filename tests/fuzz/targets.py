@@ -34,7 +34,7 @@ from asgi_wsauth import (
     RedactCredentials,
     Subprotocol,
 )
-from asgi_wsauth.endpoints import _path
+from asgi_wsauth.endpoints.tickets import _path
 from asgi_wsauth.events import escaped
 from asgi_wsauth.scope.paths import PathPatterns
 from asgi_wsauth.sources.dialects import without_token
