@@ -65,6 +65,7 @@ TESTS = {
     "connection.session": _SOCKET,
     "connection.endable": _SOCKET,
     "connection.guard": _SOCKET,
+    "connection.stream": "connection/stream http",
     "middleware": "middleware connection/session connection/handshake policies/limits",
 }
 """The modules, and the test files that each of them must satisfy."""
