@@ -66,9 +66,9 @@ class LogoutEndpoint:
       answer is 202, or 400 with `{"err": "invalid_issuer", "description": "..."}`.
 
     What ends, ends at the issuer that the token names, and at once, whatever `renew_within` the
-    revocations have. Where the store or the issuer's keys can't
-    be reached, nothing is acknowledged: 503, so that the provider tries again. Other methods are
-    405, other types 415, bodies over 64 KB 413.
+    revocations have. Where the store or the issuer's keys can't be reached, nothing is
+    acknowledged: 503, so that the provider tries again. Other methods are 405, other types 415,
+    bodies over 64 KB 413, and those that don't arrive within `timeout` 408.
 
     A `jti` counts once, in all processes that share the store: a logout token that comes again is
     400, a Security Event Token is acknowledged and ends nothing. It is remembered once its logout
@@ -89,7 +89,7 @@ class LogoutEndpoint:
             user is asked for as `{"format": "iss_sub", "iss": ..., "sub": ...}`.
         ends: what a logout token ends that names both, the `session`, or all logins of the `user`:
             for access tokens that have no `sid`.
-        timeout: seconds that a request may take.
+        timeout: seconds that a body may take to arrive, and then its logout to be stored.
         observers: callables that get every `LoggedOut` and `Refused`.
 
     Raises:
