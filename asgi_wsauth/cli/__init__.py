@@ -1,6 +1,7 @@
 """The command line: `python -m asgi_wsauth`, or `asgi-wsauth`.
 
-    probe        shows what clients get from a running endpoint, and what is wrong with it
+    probe        shows what clients get from a running endpoint, how their sockets end, and what is
+                 wrong with it
     check-token  says what an app makes of a token, check by check, and why
     explain      says what a close code means, and what a client should do
     key          makes an API key and its digest
@@ -22,6 +23,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, get_args
 
@@ -100,8 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     token = command("token", _token, "make a short-lived JWT for tests")
     secret_arguments(token, "key", "the key that signs it", required=True)
     _claims_arguments(token)
-    token.add_argument("--subject", default="alice", help="(default: alice)")
-    token.add_argument("--scope", action="append", default=[], help="may be given several times")
     token.add_argument("--seconds", type=float, default=300, help="until it expires (default: 300)")
     token.add_argument("--kid", help="the kid of the key, for the header")
     return parser
@@ -116,7 +116,7 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
     secret_arguments(
         probe, "token", "a valid token, for everything that can't be tested without one"
     )
-    secret_arguments(probe, "key", "the key that signs the endpoint's JWTs, to make an expired one")
+    secret_arguments(probe, "key", "the key of the endpoint's JWTs, to make some that expire")
     _claims_arguments(probe)
     where = probe.add_argument_group("where the token travels").add_mutually_exclusive_group()
     for kind, name, default, text in (
@@ -149,7 +149,35 @@ def _probe_arguments(probe: argparse.ArgumentParser) -> None:
         default=1,
         help="seconds after which a socket that is still open counts as admitted (default: 1)",
     )
+    _watch_arguments(probe)
     probe.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _watch_arguments(probe: argparse.ArgumentParser) -> None:
+    watch = probe.add_argument_group(
+        "how a socket ends",
+        "With the key, one is opened whose token expires after some seconds, and watched.",
+    )
+    watch.add_argument(
+        "--leeway",
+        type=float,
+        default=30,
+        help="seconds after exp for which the endpoint still takes a token (default: 30)",
+    )
+    watch.add_argument(
+        "--watch",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="for which a socket is watched after it should have been closed; 0 for none "
+        "(default: 10)",
+    )
+    watch.add_argument(
+        "--revoke-command",
+        metavar="CMD",
+        help="a line for the shell that revokes the token of another socket: of the user "
+        "WSAUTH_IDENTITY at WSAUTH_ISSUER, with the jti WSAUTH_JTI and the sid WSAUTH_SID",
+    )
 
 
 def _claims_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +191,8 @@ def _claims_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--audience", help="the aud of the token")
     parser.add_argument("--issuer", help="the iss of the token")
+    parser.add_argument("--subject", default="alice", help="its sub (default: alice)")
+    parser.add_argument("--scope", action="append", default=[], help="may be given several times")
 
 
 def _name(text: str) -> str:
@@ -199,9 +229,7 @@ def _token(args: argparse.Namespace) -> int:
         _signed(
             args,
             read_secret(args, "key"),
-            identity=args.subject,
             expires_in=check_seconds("--seconds", args.seconds, least=-1e9),
-            scopes=args.scope,
             key_id=args.kid,
         )
     )
@@ -213,20 +241,21 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value}
 
 
-def _signed(args: argparse.Namespace, key: Any, **more: Any) -> str:
-    """A JWT. PyJWT's warnings about the key go to stderr.
+def _signed(args: argparse.Namespace, key: Any, *, silent: bool = False, **more: Any) -> str:
+    """A JWT. PyJWT's warnings about the key go to stderr, unless `silent`.
 
     Raises:
         ConfigurationError: the key doesn't fit the algorithm.
     """
+    claims = {"identity": args.subject, "scopes": args.scope, **_claims(args), **more}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            token = make_jwt(key, algorithm=args.algorithm, **_claims(args), **more)
+            token = make_jwt(key, algorithm=args.algorithm, **claims)
         except CANNOT_LOAD as exc:
             why = why_unusable(exc)
             raise ConfigurationError(f"the key can't sign with {args.algorithm}: {why}") from exc
-    for warning in said:
+    for warning in () if silent else said:
         print(f"asgi-wsauth: {warning.message}", file=sys.stderr)
     return token
 
@@ -239,11 +268,35 @@ def _explain(args: argparse.Namespace) -> int:
 def _probe(args: argparse.Namespace) -> int:
     with needs_extra("probe", None, "cli"):
         from asgi_wsauth.cli.report import run
+        from asgi_wsauth.cli.watch import Watch
     if args.token_file == args.key_file == "-":
         raise ConfigurationError("--token-file and --key-file: only one can be stdin")
+    target = _target(args)
+    leeway = check_seconds("--leeway", args.leeway, least=0)
+    seconds = check_seconds("--watch", args.watch, least=0)
+    key, token = read_secret(args, "key"), read_secret(args, "token")
+    if args.revoke_command is not None:
+        _check_revocation(args, key or token)
+    return run(
+        target,
+        Watch(
+            partial(_signed, args, key, silent=True) if key else None,
+            token,
+            leeway,
+            seconds,
+            args.revoke_command,
+        ),
+        token=token,
+        expired=_signed(args, key, expires_in=-3600) if key else None,
+        claims=_claims(args),
+        as_json=args.json,
+    )
+
+
+def _target(args: argparse.Namespace) -> Target:
     given = {kind: getattr(args, kind) for kind in get_args(Kind)}
     carriers = [Carrier(kind, name) for kind, name in given.items() if name is not None]
-    target = Target(
+    return Target(
         args.url,
         carriers[0] if carriers else Carrier(),
         origin=args.origin,
@@ -251,11 +304,12 @@ def _probe(args: argparse.Namespace) -> int:
         timeout=check_seconds("--timeout", args.timeout),
         patience=check_seconds("--patience", args.patience),
     )
-    key = read_secret(args, "key")
-    return run(
-        target,
-        token=read_secret(args, "token"),
-        expired=_signed(args, key, expires_in=-3600) if key else None,
-        claims=_claims(args),
-        as_json=args.json,
-    )
+
+
+def _check_revocation(args: argparse.Namespace, secret: str | None) -> None:
+    if not args.revoke_command.strip():
+        raise ConfigurationError("--revoke-command is empty")
+    if secret is None:
+        raise ConfigurationError("--revoke-command needs a token to revoke: pass --key-env NAME")
+    if not args.watch:
+        raise ConfigurationError("--revoke-command needs some time: --watch must be above 0")

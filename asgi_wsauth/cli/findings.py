@@ -7,7 +7,7 @@ note      worth knowing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -15,7 +15,7 @@ from asgi_wsauth.cli.probe import Seen, Unreachable
 from asgi_wsauth.cli.target import Case, Target
 from asgi_wsauth.denial import Reason, advice
 
-__all__ = ["Finding", "Result", "close_text", "exit_code", "findings"]
+__all__ = ["Finding", "Level", "Result", "close_text", "exit_code", "findings", "worst_first"]
 
 Result: TypeAlias = tuple[Case, Seen]
 Level = Literal["admitted", "problem", "note"]
@@ -75,6 +75,11 @@ def findings(target: Target, results: Sequence[Result]) -> list[Finding]:
             grouped.setdefault(said, []).append(case.title)
     grouped |= {said: [] for said in _notes(target, [case for case, _ in results])}
     found = [Finding(level, tuple(c), what, fix) for (level, what, fix), c in grouped.items()]
+    return worst_first(found)
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    """Findings, in the order in which they are told."""
     return sorted(found, key=lambda one: get_args(Level).index(one.level))
 
 

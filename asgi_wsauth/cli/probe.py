@@ -6,8 +6,10 @@ findings.py judges what was `Seen`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -28,7 +30,7 @@ from asgi_wsauth.denial import Reason
 __all__ = ["Seen", "Unreachable", "connect_as"]
 
 _MOST = 200  # characters that are kept of an HTTP body, or of an odd header
-_MAX_MESSAGE = 65_536  # bytes; a client that gets more than that was admitted
+_MAX_MESSAGE = 65_536  # bytes; a client that gets more than that was admitted, and leaves
 
 
 class Unreachable(Exception):
@@ -48,6 +50,9 @@ class Seen:
         close: the close code and reason, 1006 if the connection was dropped; None if it stayed
             open.
         fault: what was wrong with the response, in words.
+        opened: Unix time when the handshake was accepted, or 0.
+        until: Unix time when it was closed, or when the client left.
+        left: whether the client left early, because a message was too large.
     """
 
     offered: tuple[str, ...] = ()
@@ -57,6 +62,9 @@ class Seen:
     spoke: bool = False
     close: tuple[int, str] | None = None
     fault: str = ""
+    opened: float = 0.0
+    until: float = 0.0
+    left: bool = False
 
     @property
     def outcome(self) -> Literal["refused", "admitted", "ended"]:
@@ -134,8 +142,16 @@ class _Connect(connect):
         return exc
 
 
-async def connect_as(target: Target, case: Case) -> Seen:
+async def connect_as(
+    target: Target, case: Case, enough: Callable[[], Awaitable[object]] | None = None
+) -> Seen:
     """Open a socket as `case` says, and record what happens.
+
+    Args:
+        target: what is probed.
+        case: the handshake.
+        enough: returns when it has been listened to for long enough; by default, after
+            `target.patience`. It is cancelled if the socket closes earlier.
 
     Raises:
         Unreachable: no connection could be made.
@@ -158,9 +174,12 @@ async def connect_as(target: Target, case: Case) -> Seen:
             open_timeout=target.timeout,
             close_timeout=target.patience,
             max_size=_MAX_MESSAGE,
+            ping_interval=None,
         ) as socket:
-            spoke, close = await _listen(socket, handshake.messages, target.patience)
-        return Seen(handshake.offered, 101, "", socket.subprotocol, spoke, close)
+            opened = time.time()
+            wait = enough or partial(anyio.sleep, target.patience)
+            heard = await _listen(socket, handshake.messages, wait)
+        return Seen(handshake.offered, 101, "", socket.subprotocol, **heard, opened=opened)
     except InvalidStatus as refused:
         body = bytes(refused.response.body or b"").decode(errors="replace")[:_MOST]
         return Seen(handshake.offered, refused.response.status_code, body)
@@ -187,19 +206,29 @@ def _misfit(connection: ClientConnection, handshake: _Handshake, exc: Exception)
 
 
 async def _listen(
-    socket: ClientConnection, messages: Sequence[str], patience: float
-) -> tuple[bool, tuple[int, str] | None]:
-    """Whether the server sent a message, and how it closed within the time."""
-    spoke = False
-    try:
-        with anyio.move_on_after(patience):
+    socket: ClientConnection, messages: Sequence[str], enough: Callable[[], Awaitable[object]]
+) -> dict[str, Any]:
+    """What is heard until that is enough: the attributes of `Seen`."""
+    heard: dict[str, Any] = {"spoke": False}
+
+    async def wait() -> None:
+        await enough()
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        try:
             for message in messages:
                 await socket.send(message)
             while True:
                 await socket.recv()
-                spoke = True
-    except ConnectionClosed as closed:
-        if closed.rcvd is None and closed.sent is not None and closed.sent.code == 1009:
-            return True, None  # it sent more than this end takes, so the socket was open
-        return spoke, (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
-    return spoke, None
+                heard["spoke"] = True
+        except ConnectionClosed as closed:
+            heard["until"] = time.time()
+            if closed.rcvd is None and closed.sent is not None and closed.sent.code == 1009:
+                heard |= {"spoke": True, "left": True}
+            else:
+                told = closed.rcvd
+                heard["close"] = (told.code, told.reason) if told else (1006, "")
+            tasks.cancel_scope.cancel()
+    return {"until": time.time(), **heard}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import anyio
 import jwt
 from fastapi import Depends, FastAPI, WebSocketException
 from handshakes import SECRET
@@ -18,9 +20,9 @@ from starlette.authentication import (
 )
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
@@ -30,7 +32,9 @@ from asgi_wsauth import (
     FirstMessage,
     Header,
     JWTVerifier,
+    MemoryStore,
     QueryParam,
+    Revocations,
     Subprotocol,
     WebSocketAuthMiddleware,
 )
@@ -127,7 +131,7 @@ async def hangs(websocket: WebSocket) -> None:
 async def breaks(websocket: WebSocket) -> None:
     """The connection goes, without a close."""
     await websocket.accept()
-    await websocket.send({"type": "websocket.close", "code": 1000, "reason": "x" * 200})
+    await websocket.close(*GONE)
 
 
 async def echoes_no_protocol(websocket: WebSocket) -> None:
@@ -163,6 +167,31 @@ def admits(*algorithms: str) -> Callable[[Any], Awaitable[None]]:
     return endpoint
 
 
+def ends(after: float, *close: Any) -> Callable[[Any], Awaitable[None]]:
+    """Ends good sockets so many seconds after their token's expiry."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        if verdict(websocket) != "good":
+            await closes(1008)(websocket)
+            return
+        token = websocket.query_params["token"]
+        claims = jwt.decode(token, options={"verify_signature": False})
+        await websocket.accept()
+        await anyio.sleep(claims["exp"] + after - time.time())
+        await websocket.close(*close)
+
+    return endpoint
+
+
+GONE = (1000, "x" * 200)  # too long: the connection goes, without a close
+
+
+async def sends_much(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("x" * 100_000)
+    await websocket.receive()
+
+
 async def ends_at_once(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text("bye")
@@ -171,12 +200,34 @@ async def ends_at_once(websocket: WebSocket) -> None:
 
 # Ours.
 
+revocations = Revocations(MemoryStore())
 
-def ours(path: str, *sources: Any, origins: Any = None, **options: Any) -> WebSocketRoute:
+
+async def revoke(request: Request) -> PlainTextResponse:
+    """Revokes, by one of the parameters `jti`, `sid` and `user`."""
+    ((what, value),) = request.query_params.items()
+    ways = {
+        "jti": revocations.revoke_token,
+        "sid": revocations.revoke_session,
+        "user": revocations.revoke_user,
+    }
+    await ways[what](value)
+    return PlainTextResponse("")
+
+
+def ours(
+    path: str,
+    *sources: Any,
+    origins: Any = None,
+    leeway: float = 30,
+    revocations: Any = None,
+    **options: Any,
+) -> WebSocketRoute:
     auth = Authenticator(
-        [JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")],
+        [JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", leeway=leeway)],
         sources=sources or (QueryParam(),),
         allowed_origins=origins,
+        revocations=revocations,
     )
     guard = Middleware(WebSocketAuthMiddleware, authenticator=auth, **options)
     return WebSocketRoute(path, echo, middleware=[guard])
@@ -192,6 +243,14 @@ app = Starlette(
         ours("/ours/cookie", Cookie("session"), origins=[PAGES]),
         ours("/ours/first-message", FirstMessage(subprotocol="chat.v1"), origins=[PAGES]),
         ours("/ours/origin", origins=[PAGES]),
+        ours("/ours/ends", leeway=0, revocations=revocations),
+        ours("/ours/ends/first", FirstMessage(), leeway=0),
+        Route("/revoke", revoke, methods=["POST"]),
+        WebSocketRoute("/ends/late", ends(4, 4001)),
+        WebSocketRoute("/ends/early", ends(-1.5, 1000, "idle")),
+        WebSocketRoute("/ends/1000", ends(0, 1000)),
+        WebSocketRoute("/ends/1006", ends(0, *GONE)),
+        WebSocketRoute("/ends/much", sends_much),
         Mount(
             "/starlette",
             routes=[WebSocketRoute("/", echo)],

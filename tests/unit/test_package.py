@@ -86,7 +86,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         ),
         "cli": (
             "the command line",
-            "secrets codes loading check_token target probe findings report __init__",
+            "secrets codes loading check_token target probe watch findings endings report __init__",
         ),
     },
     {"__main__": ("runs the command line", "")},

@@ -256,6 +256,14 @@ URL = "ws://127.0.0.1:1/"
         ([URL, "--timeout", "0"], "--timeout"),
         ([URL, "--patience", "nan"], "--patience"),
         ([URL, "--token-file", "-", "--key-file", "-"], "only one can be stdin"),
+        ([URL, "--leeway", "-1"], "--leeway"),
+        ([URL, "--watch", "inf"], "--watch"),
+        ([URL, "--revoke-command", "true"], "needs a token to revoke: pass --key-env NAME"),
+        ([URL, "--revoke-command", " ", "--key-env", "SPACED"], "--revoke-command is empty"),
+        (
+            [URL, "--revoke-command", "true", "--key-env", "SPACED", "--watch", "0"],
+            "--watch must be above 0",
+        ),
         ([], "URL"),
     ],
 )
@@ -278,7 +286,7 @@ def test_without_the_extra_probe_says_what_to_install(
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("probe", "findings", "report"):
+    for name in ("probe", "watch", "findings", "endings", "report"):
         monkeypatch.delitem(sys.modules, f"asgi_wsauth.cli.{name}", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     err = refused(capsys, "probe", URL)

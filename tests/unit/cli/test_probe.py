@@ -75,6 +75,7 @@ def probe(server: Server, capsys: pytest.CaptureFixture[str]) -> Any:
         given = ["--token-env", "TOKEN"] if good else []
         wait = patience or ("0.3" if good else str(DEADLINE))
         args = ["--key-env", "SECRET", "--audience", "chat", "--patience", wait, "--json"]
+        args += ["--watch", "0"]  # see test_endings.py
         exit_code = main(["probe", url, *args, *given, *options])
         out, err = capsys.readouterr()
         assert err == ""
@@ -138,7 +139,7 @@ def test_nothing_is_wrong_on_daphne_with_its_own_codes(capsys: pytest.CaptureFix
     with serving("daphne", "probed:app") as daphne:
         url = f"ws://127.0.0.1:{daphne.port}/ours/daphne"
         options = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat", "--json"]
-        options += ["--patience", "0.3"]
+        options += ["--patience", "0.3", "--watch", "0"]
         assert main(["probe", url, *options]) == 0
     cases = json.loads(capsys.readouterr().out)["cases"]
     codes = {case["name"]: case["browser"] and case["browser"]["code"] for case in cases}
@@ -609,7 +610,7 @@ def test_a_table_shows_what_a_browser_sees_and_what_a_program_does(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"ws://127.0.0.1:{server.port}"
-    given = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat"]
+    given = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat", "--watch", "0"]
     rows = {
         "/ours/origin": [
             r"no token +1008 token_missing +the same +refused",
