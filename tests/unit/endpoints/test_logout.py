@@ -54,6 +54,7 @@ async def test_a_sub_ends_all_logins_of_that_user() -> None:
     answer = await post(site.endpoint, logout_token())
     assert (answer.status, answer.body) == (200, b"")
     assert answer.header("cache-control") == "no-store"
+    assert answer.header("content-length") == "0"
     assert await site.ended("alice")
     assert await site.ended("alice", "another session")
     assert not await site.ended("alice", issued_at=NOW + 1)
@@ -441,6 +442,8 @@ async def test_where_the_store_fails_the_provider_may_try_again(
     first, _ = seen
     assert isinstance(first, Refused)
     assert first.reason is Reason.UNAVAILABLE
+    how = "no logout within 0.05 s" if hangs else "<MemoryStore with 0 tickets>: OSError"
+    assert first.detail == how
 
 
 async def test_a_logout_that_was_stored_but_not_that_it_was_may_come_again() -> None:
@@ -610,6 +613,7 @@ async def test_a_body_that_never_ends_is_given_up() -> None:
     scope = request("POST", headers=[FORM])
     answer = await call(site.endpoint, scope, receive=anyio.sleep_forever)
     assert (answer.status, answer.json["error"]) == (408, "invalid_request")
+    assert answer.json["error_description"] == "no whole body within 0.01 s"
     assert [event.name for event in seen] == ["refused"]
 
 
@@ -649,8 +653,12 @@ async def test_a_receive_that_raises_is_told_and_raises_nothing() -> None:
 async def test_a_scope_that_no_server_should_build_raises_nothing() -> None:
     scope = request("POST", headers=[FORM])
     del scope["method"]
-    answer = await call(Site().endpoint, scope, b"")
+    seen: list[Event] = []
+    answer = await call(Site(observers=[seen.append]).endpoint, scope, b"")
     assert (answer.status, answer.json) == (500, {"error": "internal_error"})
+    (event,) = seen
+    assert isinstance(event, Refused)
+    assert event.detail == "the logout: KeyError"
 
 
 async def test_a_socket_is_closed() -> None:
@@ -660,6 +668,7 @@ async def test_a_socket_is_closed() -> None:
     (event,) = seen
     assert isinstance(event, Refused)
     assert (event.close_code, event.protocol) == (1008, "websocket")
+    assert event.detail == "a socket can't log anybody out"
 
 
 async def test_a_lifespan_is_none_of_its_business() -> None:
