@@ -35,11 +35,13 @@ from asgi_wsauth import (
     Refreshed,
     Refused,
     Revocations,
+    Session,
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.connection import guard as guards
 from asgi_wsauth.connection import phases
 from asgi_wsauth.connection.session import login_behind
+from asgi_wsauth.policies import rechecks
 
 TELL = "auth.refresh"
 DUE = json.dumps({"type": f"{TELL}.due", "expires_at": 0})  # as no guard says it
@@ -52,14 +54,23 @@ TOKENS = {
     "a-long-9Wz": ("alice", 1000, "s2"),
     "a-later-4Jc": ("alice", 103, "s6"),
     "a-spent-3Kd": ("alice", -1, "s3"),
+    "a-fresh-6Yp": ("alice", 3000, "s7"),
     "b-short-5Tn": ("bob", 100, "s4"),
     "b-long-2Hx": ("bob", 2000, "s5"),
 }
+FRESH = {"a-fresh-6Yp"}  # issued later than whatever is revoked by its time
 RUBBISH = "rubbish-8Vb"
-GOOD = ["a-short-7Rq", "a-long-9Wz", "a-later-4Jc", "b-short-5Tn", "b-long-2Hx"]
+GOOD = ["a-short-7Rq", "a-long-9Wz", "a-later-4Jc", "a-fresh-6Yp", "b-short-5Tn", "b-long-2Hx"]
 PRESENTED = st.sampled_from([*GOOD, *GOOD, "a-spent-3Kd", RUBBISH])
 WHICH = st.integers(0, 5)
+NAMES = st.sampled_from(["alice", "bob"])
+OUTSIDE = st.sampled_from(["everybody", "blocked", "unblocked", "locked", "unlocked", "down", "up"])
+RECHECK = 60
 TURNS = st.sampled_from([0, 1, 2, 3, 4, 6, 9, 30])
+
+
+def issued_at(token: str) -> float:
+    return NOW + 1e6 if token in FRESH else NOW
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -243,9 +254,16 @@ class Sockets(RuleBasedStateMachine):
         self.events: list[Event] = []
         self.sockets: list[Socket] = []
         self.revoked: dict[tuple[str, str], float] = {}
+        self.ends_for_everybody: list[tuple[float, float]] = []  # for what was issued before; when
+        self.blocked: dict[str, float] = {}  # until when
+        self.locked: dict[str, float] = {}  # in the database, since when
+        self.excused: set[str] = set()  # who was blocked or locked at some time
+        self.down, self.up_since = False, NOW  # the database
+        self.hook = "passes"
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(rechecks, "uniform", lambda low, high: (low + high) / 2)
         self.steps = Steps()
         self.steps.watch(self.patch)
         self.listening = listening()
@@ -261,6 +279,9 @@ class Sockets(RuleBasedStateMachine):
         rejection=st.sampled_from(["accept_then_close", "http_response", "close"]),
         first=st.sampled_from(GOOD),
         reads=st.booleans(),
+        max_age=st.sampled_from([None, None, 150]),
+        rechecked=st.booleans(),
+        hooked=st.booleans(),
     )
     def begin(
         self,
@@ -273,7 +294,11 @@ class Sockets(RuleBasedStateMachine):
         rejection: Any,
         first: str,
         reads: bool,
+        max_age: float | None,
+        rechecked: bool,
+        hooked: bool,
     ) -> None:
+        self.max_age, self.rechecked, self.hooked = max_age, rechecked, hooked
         self.grace, self.slowness, self.waits = grace, slowness, waits
         self.refreshes, self.evicts = refreshes, overflow == "evict_oldest"
         self.store = MemoryStore(clock=self.clock)
@@ -282,6 +307,7 @@ class Sockets(RuleBasedStateMachine):
             self.verify,
             clock=self.clock,
             revocations=self.revocations,
+            load_user=self.load_user if rechecked else None,
             observers=[self.events.append],
         )
         self.door = WebSocketAuthMiddleware(
@@ -293,6 +319,9 @@ class Sockets(RuleBasedStateMachine):
             if limited
             else None,
             refresh_message=TELL if refreshes else None,
+            max_age=max_age,
+            recheck=RECHECK if rechecked else None,
+            on_refresh=self.on_refresh if hooked else None,
         )
         self.connects(first, 0, True, reads)
 
@@ -305,10 +334,26 @@ class Sockets(RuleBasedStateMachine):
         return Principal(
             identity,
             expires_at=NOW + lives,
-            issued_at=NOW,
+            issued_at=issued_at(credential.value),
             token_id=credential.value,
             session_id=session_id,
         )
+
+    async def load_user(self, principal: Principal, conn: Any) -> Any:
+        if self.down:
+            raise ConnectionError("the database")
+        return None if principal.identity in self.locked else principal
+
+    async def on_refresh(self, session: Session, old: Principal, new: Principal) -> None:
+        assert old.identity == new.identity
+        for _ in range(self.waits):
+            await asyncio.sleep(0)
+        if self.hook == "refuses":
+            raise Denied(Reason.FORBIDDEN, "by the hook")
+        if self.hook == "breaks":
+            raise Bug
+        if self.hook == "closes":
+            await session.close(Reason.FORBIDDEN)
 
     async def app_of(self, scope: Any, receive: Any, send: Any) -> None:
         found = next(s for s in self.sockets if s.path == scope["path"])
@@ -367,7 +412,7 @@ class Sockets(RuleBasedStateMachine):
             if shape:
                 socket.excuses.add(Reason.MALFORMED)
             socket.excuses |= {Reason.FORBIDDEN, Reason.INVALID, Reason.EXPIRED, Reason.REVOKED}
-            socket.excuses |= {Reason.MISSING, Reason.MALFORMED}
+            socket.excuses |= {Reason.MISSING, Reason.MALFORMED, Reason.ERROR}
             self.turn(turns, lambda: socket.server.put(text(json.dumps(message))))
 
     @precondition(lambda self: self.sockets)
@@ -442,6 +487,8 @@ class Sockets(RuleBasedStateMachine):
         socket = self.one(which)
         if socket:
             app = socket.app
+            if self.hooked:  # which may close it
+                socket.excuses.add(Reason.FORBIDDEN)
             self.turn(turns, lambda: app.does(app.refresh(token)))
 
     @precondition(some_app)
@@ -453,6 +500,11 @@ class Sockets(RuleBasedStateMachine):
             self.turn(turns, lambda: app.finish(raises=raises))
 
     # What else happens
+
+    @rule(seconds=st.sampled_from([1, 5, 60, 160, 190]), turns=TURNS)
+    def some_time_passes(self, seconds: float, turns: int) -> None:
+        """More often: there are several ends."""
+        self.time_passes(seconds, turns, True)
 
     @rule(seconds=st.sampled_from([1, 5, 60, 99, 100, 950]), turns=TURNS, settles=st.booleans())
     def time_passes(self, seconds: float, turns: int, settles: bool) -> None:
@@ -472,6 +524,36 @@ class Sockets(RuleBasedStateMachine):
         self.loop.run_until_complete(getattr(self.revocations, f"revoke_{kind}")(name))
         self.revoked[what] = self.clock()
         self.turn(turns)
+
+    @rule(what=OUTSIDE, name=NAMES, within=st.sampled_from([0, 5, 60, 200]), turns=TURNS)
+    def somebody_decides(self, what: str, name: str, within: float, turns: int) -> None:
+        now = self.clock()
+        if what == "everybody":
+            self.do(self.revocations.revoke_everybody(renew_within=within))
+            self.ends_for_everybody.append((now, now + within))
+        elif what == "blocked":
+            self.blocked[name] = now + 10 * within + 1
+            self.do(self.revocations.block_user(name, self.blocked[name]))
+            self.excused.add(name)
+        elif what == "unblocked":
+            self.do(self.revocations.unblock_user(name))
+            self.blocked.pop(name, None)
+        elif what == "locked":  # in the database
+            self.locked.setdefault(name, now)
+            self.excused.add(name)
+        elif what == "unlocked":
+            self.locked.pop(name, None)
+        else:
+            self.down, self.up_since = what == "down", now
+        self.turn(turns)
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.run_until_complete(work)
+
+    @precondition(lambda self: self.hooked)
+    @rule(hook=st.sampled_from(["passes", "refuses", "breaks", "closes"]))
+    def the_hook_changes_its_mind(self, hook: str) -> None:
+        self.hook = hook
 
     @precondition(lambda self: self.sockets)
     @rule(which=WHICH, turns=TURNS)
@@ -497,15 +579,46 @@ class Sockets(RuleBasedStateMachine):
         identity, lives, session_id = TOKENS[token]
         if self.clock() >= NOW + lives:
             return Reason.EXPIRED
-        names = [("user", identity), ("token", token), ("session", session_id)]
-        return Reason.REVOKED if any(name in self.revoked for name in names) else None
+        names = [("token", token), ("session", session_id)]
+        until = self.revoked.get(("user", identity), 0.0)
+        is_revoked = until >= issued_at(token) or any(name in self.revoked for name in names)
+        return Reason.REVOKED if is_revoked or self.is_blocked_now(identity) else None
+
+    def is_blocked_now(self, identity: str) -> bool:
+        return self.blocked.get(identity, 0.0) > self.clock()
+
+    def has_to_renew(self, token: str) -> float | None:
+        """The earliest time at which a socket with this token ends, because everybody's were
+        revoked."""
+        ends = [by for until, by in self.ends_for_everybody if until >= issued_at(token)]
+        return min(ends, default=None)
+
+    def is_too_old(self, socket: Socket) -> bool:
+        began = socket.app.session.authenticated_at
+        return self.max_age is not None and self.clock() >= began + self.max_age
+
+    def must_be_over(self, socket: Socket) -> str | None:
+        """Why a socket that is open can't be."""
+        token = self.current(socket)
+        by = self.has_to_renew(token)
+        if self.is_over_for(token) is not None:
+            return f"it outlives {token}"
+        if self.is_too_old(socket):
+            return "it is too old"
+        if by is not None and (not self.refreshes or self.clock() >= by):
+            return "it had to renew"
+        locked = self.locked.get(TOKENS[token][0])
+        if locked is not None and not self.down and by is None:
+            since = max(locked, self.up_since, socket.app.session.authenticated_at)
+            if self.clock() >= since + 3 * RECHECK:
+                return "its user is locked"
+        return None
 
     def check_end(self, socket: Socket) -> None:
         """All that had to happen has happened by now."""
-        current = self.current(socket)
         if socket.app.started and not socket.over:
-            if self.is_over_for(current) is not None:
-                assert socket.server.ended, f"it outlives {current}"
+            why = self.must_be_over(socket)
+            assert why is None or socket.server.ended, why
             if socket.server.ended and socket.ended_at is None:
                 socket.ended_at = self.loop.now
         forced = self.closed_for(socket) is not None or (
@@ -571,10 +684,17 @@ class Sockets(RuleBasedStateMachine):
             if self.evicts and self.door.connection_limit is not None:
                 known.add(Reason.TOO_MANY_CONNECTIONS)
             assert reason in known
+            token = self.current(socket)
+            has_expired = self.clock() >= NOW + TOKENS[token][1] or self.is_too_old(socket)
             if reason not in socket.excuses and reason is not Reason.TOO_MANY_CONNECTIONS:
-                assert self.is_over_for(self.current(socket)) is not None
+                assert (
+                    has_expired
+                    or self.is_over_for(token) is not None
+                    or self.has_to_renew(token) is not None
+                    or TOKENS[token][0] in self.excused
+                )
             if reason is Reason.EXPIRED and not socket.excuses:
-                assert self.clock() >= NOW + TOKENS[self.current(socket)][1]
+                assert has_expired
 
         self.check_dues(socket.server.dues)
 
@@ -582,10 +702,12 @@ class Sockets(RuleBasedStateMachine):
         """Once for an end, each later than the one before, with a pause, and not too early."""
         if not self.refreshes:
             assert dues == []
-        for (earlier, first), (later, second) in pairwise(dues):
+        demands = {by for _, by in self.ends_for_everybody}
+        reminders = [(when, end) for when, end in dues if end not in demands]
+        for (earlier, first), (later, second) in pairwise(reminders):
             assert (first < second, later - earlier >= 5) == (True, True)
-        for when, end in dues:
-            assert end in {NOW + lives for _, lives, _ in TOKENS.values()}
+        for when, end in reminders:
+            assert self.max_age or end in {NOW + lives for _, lives, _ in TOKENS.values()}
             assert when >= end - 60
 
     def check_app(self, socket: Socket) -> None:
@@ -693,3 +815,79 @@ def test_a_cancelled_handshake_leaves_nothing() -> None:
         return left_over(door, clock)
 
     assert [asyncio.run(cancelled_after(turns)) for turns in range(20)] == [[]] * 20
+
+
+def begun(**options: Any) -> Sockets:
+    """A machine with one socket of alice, whose app reads."""
+    usual: dict[str, Any] = {
+        **dict.fromkeys(["limited", "rechecked", "hooked"], False),
+        **dict.fromkeys(["waits", "slowness"], 0),
+        "grace": 5,
+        "refreshes": True,
+        "overflow": "reject",
+        "rejection": "close",
+        "first": "a-long-9Wz",
+        "reads": True,
+        "max_age": None,
+    }
+    machine = Sockets()
+    machine.begin(**{**usual, **options})
+    return machine
+
+
+def minutes(machine: Sockets, number: int) -> None:
+    for _ in range(number):
+        machine.time_passes(60, 9, True)
+        machine.each_socket_is_sound()
+
+
+PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[Sockets], Any], Reason | None]] = {
+    "it gets too old": ({"max_age": 150}, lambda m: minutes(m, 3), Reason.EXPIRED),
+    "it must renew": (
+        {},
+        lambda m: (m.somebody_decides("everybody", "alice", 60, 9), minutes(m, 1)),
+        Reason.REVOKED,
+    ),
+    "its user is blocked": (
+        {},
+        lambda m: (m.somebody_decides("blocked", "alice", 60, 9), m.all_settles()),
+        Reason.REVOKED,
+    ),
+    "its user is locked": (
+        {"rechecked": True},
+        lambda m: (m.somebody_decides("locked", "alice", 0, 9), minutes(m, 2)),
+        Reason.REVOKED,
+    ),
+    "its user is locked during an outage": (
+        {"rechecked": True},
+        lambda m: (
+            m.somebody_decides("down", "alice", 0, 9),
+            m.somebody_decides("locked", "alice", 0, 9),
+            minutes(m, 5),
+        ),
+        None,
+    ),
+    "its hook refuses what the client sends": (
+        {"hooked": True},
+        lambda m: (
+            m.the_hook_changes_its_mind("refuses"),
+            m.client_refreshes(0, "a-fresh-6Yp", 0, 30),
+            m.all_settles(),
+        ),
+        Reason.FORBIDDEN,
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_new_end_comes_about(program: str) -> None:
+    """Which random programs may come to only now and then."""
+    options, steps, ends = PROGRAMS[program]
+    machine = begun(**options)
+    try:
+        steps(machine)
+        machine.each_socket_is_sound()
+        sent = machine.sockets[0].server.sent[-1]
+        assert sent.get("reason") == (None if ends is None else ends.phrase)
+    finally:
+        machine.teardown()
