@@ -46,17 +46,17 @@ def read_compact(text: str) -> CompactJWT | None:
     Args:
         text: the token.
     """
-    parts = text.split(".", 3)
-    header = _header(parts[0]) if len(parts) == 3 else None
+    signed, _, last = text.rpartition(".")
+    first, _, second = signed.partition(".")
+    header = _header(first)
     if header is None:
         return None
     fault = _fault(header)
-    claims, signature = json_object(parts[1]), _bytes(parts[2])
+    claims, signature = json_object(second), _bytes(last)
     if claims is None or signature is None:
         if not _SHAPE.fullmatch(text):
             return None
         fault = "its signature is not base64url" if claims is not None else _NO_OBJECT
-    signed = text[: -len(parts[2]) - 1]
     return CompactJWT(header, claims or {}, signed.encode(), signature or b"", fault)
 
 
