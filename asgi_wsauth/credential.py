@@ -136,10 +136,8 @@ class Principal(BaseUser):
         check_text("identity", identity, "alice")
         check_text("method", method, "jwt")
         texts = issuer, token_id, session_id, display_name, login_method
-        for number, text in enumerate(texts):
-            if text is not None and not isinstance(text, str):
-                name = _TEXTS[number]
-                raise ConfigurationError(f"{name} must be a string or None, got {shown(text)}")
+        if not _TEXT_OR_NONE.issuperset(map(type, texts)):
+            _check_texts(texts)
         if claims is not None and type(claims) is not dict and not isinstance(claims, Mapping):
             raise ConfigurationError(f"claims must be a dict or None, got {shown(claims)}")
         self._identity = identity
@@ -172,6 +170,13 @@ class Principal(BaseUser):
 
 
 _TEXTS = "issuer", "token_id", "session_id", "display_name", "login_method"
+_TEXT_OR_NONE = frozenset({str, type(None)})
+
+
+def _check_texts(texts: Iterable[object]) -> None:
+    for name, text in zip(_TEXTS, texts, strict=True):
+        if text is not None and not isinstance(text, str):
+            raise ConfigurationError(f"{name} must be a string or None, got {shown(text)}")
 
 
 def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:

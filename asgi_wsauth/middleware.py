@@ -187,7 +187,7 @@ class WebSocketAuthMiddleware:
                 with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard)
         finally:
-            if guard is not None:
+            if guard is not None and self._asks_a_store:
                 await self._release(guard)
 
     def _passing(self, scope: Scope) -> Scope:
@@ -219,7 +219,7 @@ class WebSocketAuthMiddleware:
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
-            if guard is not None:
+            if guard is not None and self._asks_a_store:
                 await self._release(guard)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise

@@ -108,7 +108,8 @@ class Admission:
             raise Denied.because("the scope", exc, may_quote=False) from exc
         offered = list(self.scope.get("subprotocols") or ())
         redact(self.authenticator.sources, self.scope)
-        self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
+        if offered:
+            self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
 
     async def admit(
         self, on_wait: OnWait | None = None, first_message: FirstMessageReader | None = None
@@ -144,7 +145,9 @@ class Admission:
     ) -> Scope:
         scope = self.scope
         self.take_credential()
-        self.attempt = Attempt(self._findings(outer))
+        findings = self._findings(outer)
+        if findings is not self.attempt.findings:
+            self.attempt = Attempt(findings)
         authentication: Authentication | None = None
         if first_message is not None and not self.attempt.findings:
             scope, authentication = await self._ask_for_message(first_message)

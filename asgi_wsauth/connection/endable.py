@@ -92,6 +92,8 @@ class Endable(ABC):
     @property
     def denied(self) -> Denied | None:
         """Why it was ended here; None if it wasn't."""
+        if self._asked_to_end is None:  # as nearly always
+            return None
         is_here = self._phase is Phase.ENTERING or self._closed is not None
         return self._asked_to_end if is_here else None
 

@@ -101,7 +101,7 @@ def choose(findings: Sequence[Finding], sources: Iterable[Source], max_size: int
             raise found
         credentials.append(found)
     credential = credentials[0]
-    if any(found.value != credential.value for found in credentials[1:]):
+    if len(credentials) > 1 and any(found.value != credential.value for found in credentials):
         places = " and ".join(found.source for found in credentials)
         raise Denied(Reason.MALFORMED, f"different credentials in {places}")
     if len(credential.value) > max_size:

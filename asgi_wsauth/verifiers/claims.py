@@ -30,6 +30,7 @@ __all__ = [
     "read_time",
 ]
 
+_NUMBERS = (int, float)
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
 
@@ -298,7 +299,7 @@ def read_time(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LATEST:
+    if type(value) in _NUMBERS and abs(value) <= _LATEST:  # True is an int, too
         return float(value)
     raise Denied(Reason.INVALID, f"its {name} is not a time in seconds")
 

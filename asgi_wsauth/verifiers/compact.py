@@ -78,10 +78,14 @@ def json_object(segment: str) -> dict[str, Any] | None:
     """What a segment of a token says (RFC 7519 section 7.2); None where that is no JSON object in
     UTF-8, or is nested deeper than can be read."""
     try:
-        value = json.loads(decode_base64url(segment).decode())
+        text = decode_base64url(segment).decode().strip(" \t\r\n")
+        value, end = _decode_json(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if end == len(text) and isinstance(value, dict) else None
+
+
+_decode_json = json.JSONDecoder().raw_decode
 
 
 def _bytes(segment: str) -> bytes | None:
