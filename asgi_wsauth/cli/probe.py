@@ -210,10 +210,12 @@ async def _listen(
 ) -> dict[str, Any]:
     """What is heard until that is enough: the attributes of `Seen`."""
     heard: dict[str, Any] = {"spoke": False}
+    waiting = anyio.CancelScope()
 
     async def wait() -> None:
-        await enough()
-        tasks.cancel_scope.cancel()
+        with waiting:
+            await enough()
+            tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
@@ -230,5 +232,5 @@ async def _listen(
             else:
                 told = closed.rcvd
                 heard["close"] = (told.code, told.reason) if told else (1006, "")
-            tasks.cancel_scope.cancel()
+            waiting.cancel()
     return {"until": time.time(), **heard}

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -103,22 +103,24 @@ async def watch_ends(target: Target, watch: Watch) -> AsyncIterator[End]:
         Unreachable: no connection could be made.
     """
     if watch.sign is not None and watch.seconds > 0:
-        yield await _expiry(target, watch, watch.sign)
+        yield await _expiry(target, watch, watch.sign, watch.lifetimes)
     if watch.command is not None:
         yield await _revocation(target, watch, watch.command)
 
 
-async def _expiry(target: Target, watch: Watch, sign: Callable[..., str]) -> End:
-    for lifetime in watch.lifetimes:
-        expires = int(time.time()) + lifetime
-        last = expires + watch.leeway + watch.seconds
+async def _expiry(
+    target: Target, watch: Watch, sign: Callable[..., str], lifetimes: Sequence[int]
+) -> End:
+    lifetime, *longer = lifetimes
+    expires = int(time.time()) + lifetime
+    last = expires + watch.leeway + watch.seconds
 
-        async def enough(last: float = last) -> None:
-            await anyio.sleep(max(0.0, last - time.time()))
+    async def enough() -> None:
+        await anyio.sleep(max(0.0, last - time.time()))
 
-        seen = await connect_as(target, _case(target, sign(exp=expires, **_new())), enough)
-        if (seen.opened or time.time()) < expires - _SPARE:
-            break
+    seen = await connect_as(target, _case(target, sign(exp=expires, **_new())), enough)
+    if longer and (seen.opened or time.time()) >= expires - _SPARE:
+        return await _expiry(target, watch, sign, longer)
     return End("expiry", seen, expires, watch.leeway)
 
 
