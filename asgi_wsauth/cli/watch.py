@@ -137,7 +137,8 @@ async def _revocation(target: Target, watch: Watch, command: str) -> End:
         await anyio.sleep(watch.seconds)
 
     seen = await connect_as(target, _case(target, token), enough)
-    return End("revocation", seen, *((ran[0].ended, 0.0, ran[0]) if ran else (None,)))
+    done = ran[0] if ran else None
+    return End("revocation", seen, done.ended if done else None, command=done)
 
 
 def _new() -> dict[str, str]:
