@@ -248,7 +248,11 @@ _ENDS = (SocketClosed, WebSocketDisconnect, StreamClosed, ClientDisconnect)
 
 
 def tells_of_end(exc: BaseException) -> bool:
-    """Whether an app ended with `exc` because its socket did, or its stream."""
+    """Whether an app ended with `exc` because its socket did, or its stream. Litestar raises an
+    error of its own from the one of a stream."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(tells_of_end, exc.exceptions))
-    return isinstance(exc, _ENDS)
+    cause = exc.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        return all(isinstance(error, StreamClosed) for error in cause.exceptions)
+    return isinstance(exc, _ENDS) or isinstance(cause, StreamClosed)

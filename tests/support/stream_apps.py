@@ -85,6 +85,7 @@ async def revoke(request: Request) -> JSONResponse:
 
 
 async def ended(request: Request) -> JSONResponse:
+    gc.collect()  # who was about to send when the stream ended may have left its generator behind
     return JSONResponse(ENDED[request.query_params["user"]])
 
 

@@ -576,7 +576,23 @@ async def test_after_its_grace_an_app_that_still_runs_is_cancelled() -> None:
     assert 7 <= cancelled - began < 9
 
 
-@cases("error", [StreamClosed(), ClientDisconnect()], ids=["ours", "Starlette's"])
+def caused_by(*errors: Exception, group: bool = False) -> Exception:
+    """As Litestar raises it, whose streams run in task groups."""
+    error = RuntimeError("Exception caught after response started")
+    error.__cause__ = ExceptionGroup("of a task group", errors) if group else errors[0]
+    return error
+
+
+TELLING = {
+    "ours": StreamClosed(),
+    "Starlette's": ClientDisconnect(),
+    "a group": ExceptionGroup("", [StreamClosed(), ClientDisconnect()]),
+    "a cause": caused_by(StreamClosed()),
+    "Litestar's": caused_by(StreamClosed(), group=True),
+}
+
+
+@cases("error", TELLING.values(), ids=TELLING)
 @cases("ended", [True, False])
 async def test_an_error_that_only_tells_of_the_end_is_none(error: Exception, ended: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -600,6 +616,31 @@ async def test_an_error_that_only_tells_of_the_end_is_none(error: Exception, end
         await until(lambda: line.sent)
         await is_revoked(door)
     assert raised == ([] if ended else [error])
+
+
+@cases("error", [LookupError(), caused_by(StreamClosed(), LookupError(), group=True)])
+async def test_any_other_error_is_raised(error: Exception) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(dict(EVENTS))
+        while await receive() != GONE:
+            pass
+        raise error
+
+    door = Door(app)
+    line = Line()
+    raised: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await door(request(query="token=a"), line.receive, line.send)
+        except Exception as exc:
+            raised.append(exc)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await until(lambda: line.sent)
+        await is_revoked(door)
+    assert raised == [error]
 
 
 async def test_an_app_that_raises_before_it_streams_leaves_nothing() -> None:
