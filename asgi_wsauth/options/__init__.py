@@ -49,7 +49,6 @@ from asgi_wsauth.options.values import (
     check_seconds_or_none,
     check_store,
     check_text,
-    check_texts,
     check_time,
 )
 
@@ -84,7 +83,6 @@ __all__ = [
     "check_secret",
     "check_store",
     "check_text",
-    "check_texts",
     "check_time",
     "header_value",
     "kind_of",

@@ -22,7 +22,6 @@ __all__ = [
     "check_seconds_or_none",
     "check_store",
     "check_text",
-    "check_texts",
     "check_time",
 ]
 
@@ -124,18 +123,6 @@ def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise ConfigurationError(f"{option} must be a list, got {shown(given)}")
     return tuple(given)
-
-
-def check_texts(option: str, given: Iterable[str], example: str) -> tuple[str, ...]:
-    """Raises `ConfigurationError` unless it is a list of strings, none of them empty."""
-    members = check_list(option, given)
-    for member in members:
-        if not isinstance(member, str) or not member:
-            raise ConfigurationError(
-                f'{option} must be a list of strings, for example ["{example}"], '
-                f"got {shown(member)} in it"
-            )
-    return members
 
 
 def check_names(option: str, given: str | Iterable[str] | None) -> list[str] | None:

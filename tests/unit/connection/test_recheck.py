@@ -363,6 +363,18 @@ async def test_a_socket_that_is_not_accepted_yet_is_asked_about_too() -> None:
     assert wire.sent[0]["status"] == 401
 
 
+async def test_a_socket_that_is_over_is_not_asked_about() -> None:
+    app = Seat()
+    site = Site(app)
+    async with running(site) as wire:
+        await opened(wire)
+        guard = app.send.__self__
+        wire.put(LEFT)
+    looks = len(site.users.asked)
+    await guard.recheck()
+    assert len(site.users.asked) == looks
+
+
 # The decision
 
 

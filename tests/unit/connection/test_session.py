@@ -1203,10 +1203,11 @@ async def test_a_refresh_may_bring_the_end_nearer_or_take_it_away(sooner: Any, e
     assert door.left_over == []
 
 
-async def test_where_the_credential_never_expires_a_refresh_changes_nothing() -> None:
+@cases("auth", [{}, {"revocations": None}], ids=["guarded", "on the server's own send"])
+async def test_where_the_credential_never_expires_a_refresh_changes_nothing(auth: Any) -> None:
     """An API key is not made to expire by a token that its owner shows, too."""
     app = Seat()
-    door = Door(app, known={"a": alice(None), "b": alice(50)})
+    door = Door(app, auth, known={"a": alice(None), "b": alice(50)})
     async with running(door) as wire:
         await until(lambda: wire.waiting and wire.kinds)
         await app.session.refresh("b")
@@ -2068,6 +2069,18 @@ async def test_a_walk_through_what_an_app_is_given_finds_no_credential(
     await drive(door, scope)
     (session,) = checked
     assert repr(session) == "<Session of <Principal 'alice' by jwt>>"
+
+
+async def test_what_still_receives_after_the_app_refreshes_nothing() -> None:
+    app = Seat()
+    door = Door(app, refresh_message=TELL)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        wire.put(LEFT)
+    wire.put(asks("a"), LEFT)
+    assert await app.receive() == LEFT
+    assert wire.kinds == ["accept"]
+    assert door.told == ["admitted", "closed"]
 
 
 async def test_an_app_that_ends_by_itself_leaves_nothing() -> None:
