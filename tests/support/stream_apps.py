@@ -35,6 +35,9 @@ from asgi_wsauth import Authenticator, HTTPAuthMiddleware, MemoryStore, Principa
 ENDED: dict[str, list[str]] = defaultdict(list)
 """For each user, how the generators of the streams ended."""
 
+SENT: dict[str, int] = defaultdict(int)
+"""For each user, how many streams have sent two numbers."""
+
 revocations = Revocations(MemoryStore())
 
 
@@ -54,6 +57,7 @@ async def numbers(user: str, silent: bool) -> AsyncIterator[int]:
             if silent:
                 await anyio.sleep_forever()
             yield number
+            SENT[user] += number == 1
             await anyio.sleep(0.05)
     except BaseException as exc:
         ENDED[user].append(type(exc).__name__)
@@ -89,6 +93,10 @@ async def ended(request: Request) -> JSONResponse:
     return JSONResponse(ENDED[request.query_params["user"]])
 
 
+async def sent(request: Request) -> JSONResponse:
+    return JSONResponse(SENT[request.query_params["user"]])
+
+
 async def settle(request: Request) -> JSONResponse:
     gc.collect()
     return JSONResponse({})
@@ -100,6 +108,7 @@ own = Starlette(
         Route("/download", download),
         Route("/revoke", revoke),
         Route("/ended", ended),
+        Route("/sent", sent),
         Route("/settle", settle),
     ]
 )
@@ -144,7 +153,7 @@ async def all_of_them(scope: Any, receive: Any, send: Any) -> None:
 
 
 auth = Authenticator([lasting], revocations=revocations)
-guarded = HTTPAuthMiddleware(all_of_them, auth, exclude=["/revoke", "/ended", "/settle"])
+guarded = HTTPAuthMiddleware(all_of_them, auth, exclude=["/revoke", "/ended", "/sent", "/settle"])
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

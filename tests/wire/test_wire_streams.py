@@ -68,7 +68,7 @@ def test_streams_of_every_framework_end_at_expiry(server: Server) -> None:
         )
         numbers = numbers_in(seen.body)
         assert numbers == list(range(len(numbers)))
-        assert len(numbers) > 1
+        assert numbers
     assert len(wait_for_ends(server, user, len(FRAMEWORKS))) == len(FRAMEWORKS)
 
 
@@ -84,6 +84,10 @@ def test_streams_of_every_framework_end_when_they_are_revoked(server: Server) ->
     user = server.new_test()
     with ThreadPoolExecutor(1) as pool:
         four = pool.submit(lambda: [*streams(server, *FRAMEWORKS, life="for-ever", user=user)])
+        deadline = time.monotonic() + DEADLINE
+        while server.get("/sent", user=user) < len(FRAMEWORKS):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         other = server.ask("GET", "/starlette", token="s-0.5", user=f"{user}.other")
         assert other.status == 200
         assert not four.done()
@@ -100,14 +104,14 @@ def test_streams_of_every_framework_end_when_they_are_revoked(server: Server) ->
 @usual
 def test_a_download_that_said_how_long_it_is_is_cut(server: Server) -> None:
     with pytest.raises(http.client.IncompleteRead) as caught:
-        server.ask("GET", "/download", token="s-0.3", user=server.new_test())
-    assert len(numbers_in(caught.value.partial)) > 1
+        server.ask("GET", "/download", token=f"s-{LIFE}", user=server.new_test())
+    assert numbers_in(caught.value.partial)
 
 
 @pytest.mark.parametrize("process", ["hypercorn"], indirect=True)
 def test_over_http_2_the_stream_ends_properly(server: Server) -> None:
-    given = {"token": "s-0.5", "user": server.new_test()}
+    given = {"token": f"s-{LIFE}", "user": server.new_test()}
     with httpx2.Client(http1=False, http2=True, trust_env=False, timeout=DEADLINE) as client:
         answer = client.get(f"{server.origin}/starlette", params=given)
     assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
-    assert len(numbers_in(answer.content)) > 1
+    assert numbers_in(answer.content)
