@@ -73,7 +73,7 @@ def probe(server: Server, capsys: pytest.CaptureFixture[str]) -> Any:
         takes as long as the patience."""
         url = path if "://" in path else f"ws://127.0.0.1:{server.port}{path}"
         given = ["--token-env", "TOKEN"] if good else []
-        wait = patience or ("0.3" if good else str(DEADLINE))
+        wait = patience or ("0.6" if good else str(DEADLINE))
         args = ["--key-env", "SECRET", "--audience", "chat", "--patience", wait, "--json"]
         args += ["--watch", "0"]  # see test_endings.py
         exit_code = main(["probe", url, *args, *given, *options])
@@ -139,7 +139,7 @@ def test_nothing_is_wrong_on_daphne_with_its_own_codes(capsys: pytest.CaptureFix
     with serving("daphne", "probed:app") as daphne:
         url = f"ws://127.0.0.1:{daphne.port}/ours/daphne"
         options = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat", "--json"]
-        options += ["--patience", "0.3", "--watch", "0"]
+        options += ["--patience", "0.6", "--watch", "0"]
         assert main(["probe", url, *options]) == 0
     cases = json.loads(capsys.readouterr().out)["cases"]
     codes = {case["name"]: case["browser"] and case["browser"]["code"] for case in cases}
