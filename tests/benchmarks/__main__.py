@@ -29,6 +29,7 @@ GROUPS = {
     "memory": "memory and tasks for each of 10,000 live sockets",
     "live": "memory and closes of live sockets of a real uvicorn",
     "revoking": "how long it takes to revoke 10,000 live sockets",
+    "rechecking": "for how long rechecks of 10,000 live sockets hold up the loop",
     "growth_live": "how costs grow with live sockets and revocations",
 }
 

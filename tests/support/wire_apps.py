@@ -487,7 +487,25 @@ GRAPHQL = {"sources": [FirstMessage(timeout=0.3, dialect="graphql-transport-ws",
 HOME = {"sources": [FirstMessage(dialect="home-assistant")]}
 
 
+async def locked_later(principal: Principal, conn: Any) -> Any:
+    """Knows each user once, in the handshake."""
+    if principal.identity in _SEEN:
+        return None
+    _SEEN.add(principal.identity)
+    return principal
+
+
+_SEEN: set[str] = set()
+
+
+async def forbids(session: Any, old: Principal, new: Principal) -> None:
+    raise Denied(Reason.FORBIDDEN, "as told")
+
+
 WEBSOCKETS: dict[str, ASGIApp] = {
+    "/live/aged": live(waits, max_age=0.3),
+    "/live/locked": live(waits, {"load_user": locked_later}, recheck=0.3),
+    "/live/hooked": live(waits, refresh_message="auth.refresh", on_refresh=forbids),
     "/live/waits": live(waits, grace=60),
     "/live/sends": live(sends, grace=60),
     "/live/floods": live(floods),

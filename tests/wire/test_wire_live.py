@@ -505,6 +505,28 @@ def test_a_socket_that_was_refreshed_outlives_its_first_login(server: Server, te
     run(talk())
 
 
+def test_what_the_policy_ends_later_is_closed_with_its_code(server: Server, test: str) -> None:
+    """By its age, by a recheck, and by the hook of a refresh."""
+
+    async def ends(path: str, reason: Reason) -> None:
+        name = f"{test}.{path}"
+        client = await Wire.open(server, f"/live/{path}", token=f"until-ever-{name}", test=name)
+        if path == "hooked":
+            client.send(refresh(f"until-3600-{name}"))
+        assert await client.closes() == [close_for(server, reason)]
+        code = close_for(server, reason)[0]
+        assert f"websocket.disconnect {code}" in await notes(server, name, until="gone")
+
+    async def talk() -> None:
+        await asyncio.gather(
+            ends("aged", Reason.EXPIRED),
+            ends("locked", Reason.REVOKED),
+            ends("hooked", Reason.FORBIDDEN),
+        )
+
+    run(talk())
+
+
 REFUSED_REFRESHES = {
     "unknown": Reason.INVALID,
     "deny-EXPIRED": Reason.EXPIRED,
