@@ -109,6 +109,12 @@ class TestPrincipal:
         with pytest.raises(ValueError, match="issuer must be a string or None, got "):
             Principal("alice", issuer=issuer)
 
+    def test_a_text_may_be_of_a_class_of_ones_own(self) -> None:
+        class Issuer(str):
+            pass
+
+        assert Principal("alice", issuer=Issuer("https://id")).issuer == "https://id"
+
     def test_one_string_is_no_list_of_scopes(self) -> None:
         with pytest.raises(ValueError, match=r"^scopes must be a list, got one string"):
             Principal("alice", scopes="chat:read chat:write")
