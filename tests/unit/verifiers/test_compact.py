@@ -133,6 +133,9 @@ def test_what_nobody_here_understands(members: dict[str, Any], fault: str | None
         (b'"{}"', None),
         (b"{} {}", None),
         (b"{}\0", None),
+        (b"\x0b{}", None),  # Python's space, and not JSON's
+        ("{}\u2003".encode(), None),
+        (b"X{}", None),
         (b"{'a': 1}", None),
         (b'{"a": "\n"}', None),
         (b'{"a": "\xff"}', None),
