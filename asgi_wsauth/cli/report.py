@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -77,8 +78,9 @@ async def _probe_all(
     console = Console(stderr=True)
     results: list[Result] = []
     ends: list[End] = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("Probing", total=len(ways) + watch.ends)
+    progress = Progress(console=console, transient=True)
+    bar = progress.add_task("Probing", total=len(ways) + watch.ends)
+    with progress if console.is_terminal else nullcontext():
         for case in ways:
             results.append((case, await connect_as(target, case)))
             progress.advance(bar)

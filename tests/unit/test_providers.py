@@ -904,6 +904,13 @@ def padded(claims: dict[str, Any], key: Any = P256_KEY, **header: Any) -> str:
     return f"{signed}.{urlsafe_b64encode(signature).decode()}"
 
 
+# The load balancer's segments are padded, and PyJWT 2.15.0 reads no padding.
+reads_padding = pytest.mark.skipif(
+    jwt.__version__ == "2.15.0", reason="pip install 'pyjwt>=2.15.1', which reads padding"
+)
+
+
+@reads_padding
 @cases(
     ("claims", "header", "reason"),
     [
@@ -931,6 +938,7 @@ async def test_of_a_load_balancers_assertions_only_its_own_and_good_ones(
     assert refused.reason is reason
 
 
+@reads_padding
 async def test_a_load_balancers_user_is_admitted(built: Builder, web: Issuer) -> None:
     auth = built("aws_application_load_balancer")
     for _ in range(2):
