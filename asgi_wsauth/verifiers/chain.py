@@ -13,7 +13,7 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import kind_of
 from asgi_wsauth.verifiers import Verifier
 
-__all__ = ["Misuse", "awaitable", "identify"]
+__all__ = ["Misuse", "awaitable", "identify", "no_principal"]
 
 T = TypeVar("T")
 
@@ -41,13 +41,17 @@ async def identify(
                 note("not mine", "")
             continue
         if not isinstance(principal, Principal):
-            kind = kind_of(principal)
-            raise Misuse(f"{verifier!r} must return a Principal or None, got {kind}")
+            raise no_principal(f"{verifier!r}", principal)
         return principal, verifier
     detail = "no verifier recognised the credential"
     if credential.hints:
         detail += f": {'; '.join(dict.fromkeys(credential.hints))}"
     raise Denied(Reason.INVALID, detail)
+
+
+def no_principal(function: str, given: object) -> Misuse:
+    """What to raise where a function of the app's returned neither a principal nor None."""
+    return Misuse(f"{function} must return a Principal or None, got {kind_of(given)}")
 
 
 def awaitable(function: object, result: Awaitable[T]) -> Awaitable[T]:
@@ -58,5 +62,4 @@ def awaitable(function: object, result: Awaitable[T]) -> Awaitable[T]:
     """
     if hasattr(result, "__await__") or isawaitable(result):
         return result
-    kind = kind_of(result)
-    raise Misuse(f"{function} must be an async function, got one that returns {kind}")
+    raise Misuse(f"{function} must be an async function, got one that returns {kind_of(result)}")

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth.credential import Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.verifiers import Verifier
-from asgi_wsauth.verifiers.chain import Misuse, awaitable
+from asgi_wsauth.verifiers.chain import awaitable, no_principal
 
 __all__ = ["Rechecks", "identify_again"]
 
@@ -63,8 +63,7 @@ async def identify_again(
     if principal is None:
         raise Denied(Reason.REVOKED, f"{verifier!r} does not know it any more")
     if not isinstance(principal, Principal):
-        kind = type(principal).__qualname__
-        raise Misuse(f"{verifier!r}.recheck must return a Principal or None, got a {kind}")
+        raise no_principal(f"{verifier!r}.recheck", principal)
     if (principal.issuer, principal.identity) != (known.issuer, known.identity):
         raise Denied(Reason.REVOKED, "it is somebody else's now")
     return principal
