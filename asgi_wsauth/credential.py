@@ -23,6 +23,7 @@ from asgi_wsauth.options import (
 __all__ = [
     "API_KEY",
     "INTERNAL",
+    "OWN_KINDS",
     "TICKET",
     "Credential",
     "Note",
@@ -34,7 +35,7 @@ __all__ = [
     "new_secret",
 ]
 
-TICKET, INTERNAL, API_KEY = "wst_", "wsi_", "wsk_"
+TICKET, INTERNAL, API_KEY = OWN_KINDS = "wst_", "wsi_", "wsk_"
 """Prefixes of the credentials that this package makes, which tell them apart."""
 
 

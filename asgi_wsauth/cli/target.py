@@ -11,10 +11,9 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from asgi_wsauth.denial import Reason
-from asgi_wsauth.options import VISIBLE, ConfigurationError
+from asgi_wsauth.options import HTTP_TOKEN, VISIBLE, ConfigurationError
 from asgi_wsauth.sources import Cookie, Header, QueryParam, Subprotocol
 from asgi_wsauth.sources.origins import parse_origin
-from asgi_wsauth.sources.source import HTTP_TOKEN
 from asgi_wsauth.testing import make_jwt
 
 __all__ = ["Carrier", "Case", "Kind", "Target", "cases"]

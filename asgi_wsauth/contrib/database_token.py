@@ -23,10 +23,12 @@ from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
+from asgi_wsauth.credential import OWN_KINDS, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import ConfigurationError, check_async, check_callable, kind_of, shown
 from asgi_wsauth.verifiers.chain import Misuse, awaitable
+from asgi_wsauth.verifiers.claims import as_identity
+from asgi_wsauth.verifiers.compact import looks_like_jwt
 
 __all__ = ["DatabaseToken", "Digest", "Lookup"]
 
@@ -34,7 +36,6 @@ Row: TypeAlias = "Mapping[str, Any]"
 Lookup: TypeAlias = Callable[[str], Awaitable["Principal | Row | None"]]
 Digest: TypeAlias = "Literal['sha256', 'sha512'] | Callable[[str], str] | None"
 
-_JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
 _DIGESTS: Mapping[str, Callable[[str], str]] = {
     "sha256": lambda token: sha256(token.encode()).hexdigest(),
     "sha512": lambda token: sha512(token.encode()).hexdigest(),
@@ -116,7 +117,7 @@ class DatabaseToken:
     def _is_mine(self, token: str) -> bool:
         if self._pattern is not None:
             return self._pattern.fullmatch(token) is not None
-        return not (token.startswith((TICKET, INTERNAL, API_KEY)) or _JWT.fullmatch(token))
+        return not (token.startswith(OWN_KINDS) or looks_like_jwt(token))
 
     def __repr__(self) -> str:
         return "<DatabaseToken>"
@@ -150,11 +151,10 @@ def _principal(row: Row, wanted: str, token_id: str) -> Principal:
 
 
 def _identity(value: object) -> str:
-    """An identity as text. A bool is no number, and nothing else has a text that is its own."""
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, (int, UUID)) and not isinstance(value, bool):
-        return str(value)
+    """An identity as text. Nothing else has a text that is its own."""
+    identity = as_identity(str(value) if isinstance(value, UUID) else value)
+    if identity is not None:
+        return identity
     raise Misuse(
         "DatabaseToken: lookup returned a mapping whose identity must be a string, a whole number "
         f"or a UUID, got {'an empty one' if value == '' else kind_of(value)}"

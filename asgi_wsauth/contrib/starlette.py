@@ -26,16 +26,16 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
     ClaimName,
     ClaimPath,
-    ConfigurationError,
     check_claim,
     check_clock,
     check_seconds,
     check_secret,
     needs_extra,
+    one_or_more,
 )
 from asgi_wsauth.sources import Cookie
 from asgi_wsauth.sources.source import check_token
-from asgi_wsauth.verifiers.claims import at_spaces
+from asgi_wsauth.verifiers.claims import as_identity, as_scopes, at
 
 __all__ = ["StarletteSession"]
 
@@ -118,14 +118,15 @@ class StarletteSession:
         if has_expired(expires_at, now):
             raise Denied(Reason.EXPIRED, f"the session is older than {self._max_age:g} s")
         session = _session(data)
-        identity = _at(session, self._identity)
-        if identity is None or identity == "":
+        given = at(session, self._identity)
+        if given is None or given == "":
             raise Denied(Reason.MISSING, "nobody is logged in to the session")
-        if not isinstance(identity, (str, int)) or isinstance(identity, bool):
+        identity = as_identity(given)
+        if identity is None:
             raise Denied(Reason.INVALID, "the identity is neither a string nor a whole number")
         named = self._identity, self._session_id, self._scopes
         return Principal(
-            str(identity),
+            identity,
             scopes=_read_scopes(session, self._scopes),
             claims={path[0]: session[path[0]] for path in named if path and path[0] in session},
             issued_at=issued_at,
@@ -140,14 +141,9 @@ class StarletteSession:
 
 def _keys(given: str | Secret | Iterable[str | Secret]) -> list[bytes]:
     option = "StarletteSession: secret_key"
-    keys: list[tuple[str, object]] = [(option, given)]
-    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)):
-        keys = [(f"{option} number {number}", one) for number, one in enumerate(given, 1)]
-    if not keys:
-        raise ConfigurationError(f"{option} must be a string or a list of them, got an empty list")
     return [
         check_secret(name, str(key) if isinstance(key, Secret) else key, minimum=16)
-        for name, key in keys
+        for name, key in one_or_more(option, given)
     ]
 
 
@@ -165,28 +161,20 @@ def _session(data: bytes) -> dict[str, Any]:
     return session
 
 
-def _at(session: Mapping[str, Any], path: ClaimPath) -> Any:
-    value: Any = session
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
 def _read_scopes(session: Mapping[str, Any], path: ClaimPath | None) -> Sequence[str]:
-    scopes = None if path is None else _at(session, path)
-    if scopes is None:
+    given = None if path is None else at(session, path)
+    if given is None:
         return ()
-    if isinstance(scopes, str):
-        return at_spaces(scopes)
-    if isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes):
-        return scopes
-    raise Denied(Reason.INVALID, "the scopes are neither a string nor a list of strings")
+    scopes = as_scopes(given)
+    if scopes is None:
+        raise Denied(Reason.INVALID, "the scopes are neither a string nor a list of strings")
+    return scopes
 
 
 def _read_session_id(session: Mapping[str, Any], path: ClaimPath | None) -> str | None:
     if path is None:
         return None
-    session_id = _at(session, path)
+    session_id = at(session, path)
     if session_id is None:  # a login from before there were any, which nothing could end
         raise Denied(Reason.REVOKED, "the session has no id")
     if not isinstance(session_id, str) or not session_id:

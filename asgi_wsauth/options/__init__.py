@@ -28,13 +28,20 @@ from asgi_wsauth.options.functions import (
     check_callable,
     check_clock,
 )
-from asgi_wsauth.options.headers import HeaderValue, check_headers, header_value
+from asgi_wsauth.options.headers import (
+    HTTP_TOKEN,
+    TOKEN_CHARACTER,
+    HeaderValue,
+    check_headers,
+    header_value,
+)
 from asgi_wsauth.options.secrets import (
     VISIBLE,
     check_issued_secret,
     check_key,
     check_secret,
     not_given,
+    one_or_more,
 )
 from asgi_wsauth.options.values import (
     check_bool,
@@ -53,6 +60,8 @@ from asgi_wsauth.options.values import (
 )
 
 __all__ = [
+    "HTTP_TOKEN",
+    "TOKEN_CHARACTER",
     "VISIBLE",
     "ClaimName",
     "ClaimPath",
@@ -88,5 +97,6 @@ __all__ = [
     "kind_of",
     "needs_extra",
     "not_given",
+    "one_or_more",
     "shown",
 ]

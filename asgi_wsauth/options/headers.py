@@ -9,12 +9,15 @@ from typing import TypeAlias
 from asgi_wsauth.options.error import ConfigurationError, kind_of, shown
 from asgi_wsauth.options.functions import check_callable
 
-__all__ = ["HeaderValue", "check_headers", "header_value"]
+__all__ = ["HTTP_TOKEN", "TOKEN_CHARACTER", "HeaderValue", "check_headers", "header_value"]
 
 HeaderValue: TypeAlias = "str | Callable[[], str]"
 """A value, or a function that returns the current one."""
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
+TOKEN_CHARACTER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
+HTTP_TOKEN = re.compile(f"{TOKEN_CHARACTER}+")
+"""The name of a header, a cookie, a scheme or a subprotocol."""
+
 _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")  # section 5.5
 
 
@@ -30,7 +33,7 @@ def check_headers(option: str, headers: Mapping[str, HeaderValue]) -> dict[str, 
             f'{{"authorization": "Bearer ..."}}, got {kind_of(headers)}'
         )
     for name, value in headers.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not HTTP_TOKEN.fullmatch(name):
             raise ConfigurationError(f"{option} must be named as headers are, got {shown(name)}")
         if callable(value):
             check_callable(f"{option}: {name}", value, takes=0, is_async=False)

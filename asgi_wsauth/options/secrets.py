@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from os import PathLike
 
 from asgi_wsauth.options.error import ConfigurationError, kind_of
 
-__all__ = ["VISIBLE", "check_issued_secret", "check_key", "check_secret", "not_given"]
+__all__ = [
+    "VISIBLE",
+    "check_issued_secret",
+    "check_key",
+    "check_secret",
+    "not_given",
+    "one_or_more",
+]
 
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 """What a credential may be made of. RFC 6750 section 2.1 allows less, an API key may want more."""
@@ -65,6 +73,20 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
     if len(set(raw)) < 5 or _is_placeholder(raw, minimum):
         raise ConfigurationError(f"{option} must be random, got a placeholder; {_MAKE}")
     return raw
+
+
+def one_or_more(option: str, given: object) -> list[tuple[str, object]]:
+    """One secret, or each of a list while one replaces the other, by its name for an error.
+
+    Raises:
+        ConfigurationError: it is an empty list.
+    """
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        return [(option, given)]
+    numbered = [(f"{option} number {number}", one) for number, one in enumerate(given, 1)]
+    if not numbered:
+        raise ConfigurationError(f"{option} must be a string or a list of them, got an empty list")
+    return numbered
 
 
 def check_issued_secret(option: str, secret: str) -> str:

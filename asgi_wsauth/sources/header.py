@@ -8,8 +8,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.options import ConfigurationError, shown
-from asgi_wsauth.sources.source import TOKEN_CHARACTER, check_token, edit_header
+from asgi_wsauth.options import TOKEN_CHARACTER, ConfigurationError, shown
+from asgi_wsauth.sources.source import check_token, edit_header
 
 __all__ = ["Header"]
 

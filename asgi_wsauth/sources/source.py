@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from asgi_wsauth.options import ConfigurationError, shown
+from asgi_wsauth.options import HTTP_TOKEN, ConfigurationError, shown
 
 __all__ = [
-    "HTTP_TOKEN",
-    "TOKEN_CHARACTER",
     "Source",
     "check_token",
     "edit_header",
     "replace_list",
     "stripped",
 ]
-
-TOKEN_CHARACTER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"  # RFC 9110 section 5.6.2
-HTTP_TOKEN = re.compile(f"{TOKEN_CHARACTER}+")
-"""The name of a header, a cookie, a scheme or a subprotocol."""
 
 
 class Source(Protocol):

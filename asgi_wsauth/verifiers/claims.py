@@ -22,7 +22,9 @@ from asgi_wsauth.options import (
 
 __all__ = [
     "ClaimRules",
-    "at_spaces",
+    "as_identity",
+    "as_scopes",
+    "at",
     "audience_fault",
     "cut",
     "is_no_login",
@@ -143,10 +145,10 @@ class ClaimRules:
     def _check(self, claims: Mapping[str, Any]) -> None:
         """Raises `Denied` unless all that is asked for is there."""
         for path in self._required:
-            if _at(claims, path) is None:
+            if at(claims, path) is None:
                 raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
         for path, allowed, told in self._wanted:
-            value = _at(claims, path)
+            value = at(claims, path)
             if value is None:
                 raise Denied(
                     Reason.INVALID, f"it has no {_shown(path)}, and claims= asks for {told}"
@@ -162,7 +164,7 @@ class ClaimRules:
     def _checked(self, claims: Mapping[str, Any]) -> str:
         """What `_check` found to be right."""
         there = [f"it has {_shown(path)}" for path in self._required]
-        right = [f"its {_shown(path)} is {cut(_at(claims, path))}" for path, *_ in self._wanted]
+        right = [f"its {_shown(path)} is {cut(at(claims, path))}" for path, *_ in self._wanted]
         return "; ".join(there + right) or "none is asked for"
 
     def _scopes_of(self, claims: Mapping[str, Any]) -> Sequence[str]:
@@ -172,17 +174,16 @@ class ClaimRules:
         return list(dict.fromkeys(merged))
 
     def _read_scopes(self, claims: Mapping[str, Any], path: ClaimPath) -> Sequence[str]:
-        value = _at(claims, path)
+        value = at(claims, path)
         if value is None:
             self._tell_of(path)
             return ()
-        if isinstance(value, str):
-            return at_spaces(value)
-        if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
-            return value
-        raise Denied(
-            Reason.INVALID, f"its {_shown(path)} is neither a string nor a list of strings"
-        )
+        scopes = as_scopes(value)
+        if scopes is None:
+            raise Denied(
+                Reason.INVALID, f"its {_shown(path)} is neither a string nor a list of strings"
+            )
+        return scopes
 
     def _tell_of(self, path: ClaimPath) -> None:
         """Say once that a claim with scopes is missing: it may be misspelt. Not of `scope`, which
@@ -196,7 +197,7 @@ class ClaimRules:
             )
 
 
-def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
+def at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     """The claim; None where it is missing, or null."""
     value: Any = claims.get(path[0])
     for name in path[1:]:
@@ -223,20 +224,32 @@ def _ages(claims: Mapping[str, Any], now: float) -> str:
 
 
 def _identity(claims: Mapping[str, Any], path: ClaimPath) -> str:
-    value = _at(claims, path)
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    value = at(claims, path)
+    identity = as_identity(value)
+    if identity is not None:
+        return identity
     if value is None or value == "":
         raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
     raise Denied(Reason.INVALID, f"its {_shown(path)} is neither a string nor a whole number")
 
 
-def at_spaces(text: str) -> list[str]:
-    """The words of a text, between spaces only: in another kind of space, which an issuer may let
-    users have in names of theirs, no scope ends (RFC 6749 section 3.3)."""
-    return [word for word in text.split(" ") if word]
+def as_identity(value: object) -> str | None:
+    """An identity as text: a string that is not empty, or the digits of a whole number, which a
+    bool is not. None for anything else."""
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_scopes(value: object) -> list[str] | None:
+    """The scopes in a string or a list of strings; None for anything else. A string is split at
+    spaces only: in another kind of space, which an issuer may let users have in names of theirs, no
+    scope ends (RFC 6749 section 3.3)."""
+    if isinstance(value, str):
+        return [word for word in value.split(" ") if word]
+    if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
+        return value
+    return None
 
 
 _NO_LOGINS = frozenset({"logout+jwt", "secevent+jwt", "dpop+jwt"})

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 from asgi_wsauth.credential import decode_base64url
 
-__all__ = ["CompactJWT", "json_object", "read_compact"]
+__all__ = ["CompactJWT", "json_object", "looks_like_jwt", "read_compact"]
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+
+_LIKE_ONE = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
 
 _NO_OBJECT = "its payload is no JSON object"
 
@@ -72,6 +74,11 @@ def _fault(header: Mapping[str, Any]) -> str | None:
     if header.get("b64", True) is not True:
         return "its header has b64, and a payload is base64url here"
     return None
+
+
+def looks_like_jwt(text: str) -> bool:
+    """Whether a credential has the shape of a JWT, good or bad."""
+    return _LIKE_ONE.fullmatch(text) is not None
 
 
 def json_object(segment: str) -> dict[str, Any] | None:

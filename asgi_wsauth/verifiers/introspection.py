@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from base64 import b64encode
@@ -13,15 +12,7 @@ from urllib.parse import quote_plus
 
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth.credential import (
-    API_KEY,
-    INTERNAL,
-    TICKET,
-    Credential,
-    Note,
-    Principal,
-    has_expired,
-)
+from asgi_wsauth.credential import OWN_KINDS, Credential, Note, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import (
     ClaimName,
@@ -36,13 +27,12 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.scope.addresses import client_host, share_of
 from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, cut, is_no_login
-from asgi_wsauth.verifiers.compact import json_object
+from asgi_wsauth.verifiers.compact import json_object, looks_like_jwt
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
 __all__ = ["TokenIntrospection"]
 
-_JWT = re.compile(r"e[w-z][A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")  # e[w-z]: a "{"
 _EARLY = 30.0  # seconds by which the issuer's clock may be ahead
 
 
@@ -125,14 +115,12 @@ class TokenIntrospection:
 
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
         token = credential.value
-        if token.startswith((TICKET, INTERNAL, API_KEY)) or (
-            not self._include_jwts and _JWT.fullmatch(token)
-        ):
+        if token.startswith(OWN_KINDS) or (not self._include_jwts and looks_like_jwt(token)):
             return None
         remembered = self._remembered(token)
         if remembered is not None:
             return self._principal(remembered, credential.note)
-        if _JWT.fullmatch(token) and is_no_login(
+        if looks_like_jwt(token) and is_no_login(
             (json_object(token.partition(".")[0]) or {}).get("typ")
         ):
             raise Denied(Reason.INVALID, "its typ is not that of a login")

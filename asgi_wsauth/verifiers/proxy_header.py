@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from hmac import compare_digest, digest
 from urllib.parse import quote_from_bytes, unquote
@@ -14,7 +14,7 @@ from starlette.types import Scope
 from asgi_wsauth.credential import INTERNAL, Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
-from asgi_wsauth.options import ConfigurationError, check_clock, check_key
+from asgi_wsauth.options import ConfigurationError, check_clock, check_key, one_or_more
 from asgi_wsauth.sources.source import check_token, edit_header
 
 __all__ = ["ProxyHeader", "check_proxies"]
@@ -164,13 +164,8 @@ def _header(option: str, given: str, example: str) -> str:
 
 def _secrets(secret: str | Iterable[str]) -> list[bytes]:
     option = "ProxyHeader: secret"
-    given: list[tuple[str, object]] = [(option, secret)]
-    if isinstance(secret, Iterable) and not isinstance(secret, (str, bytes, Mapping)):
-        given = [(f"{option} number {number}", one) for number, one in enumerate(secret, 1)]
-    if not given:
-        raise ConfigurationError(f"{option} must be a string or a list of them, got an empty list")
     secrets = []
-    for name, one in given:
+    for name, one in one_or_more(option, secret):
         key = check_key(name, one)
         if b"," in key:
             raise ConfigurationError(
