@@ -1,4 +1,4 @@
-"""A middleware with all of its parts, and a clock that is moved: for tests of live sockets."""
+"""A middleware with all of its parts, or revocations alone, and a clock that is moved."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from typing import Any
 from handshakes import NOW, Clock, Knows, authenticator
 from sockets import left_over, pass_time
 
-from asgi_wsauth import Closed, Event, MemoryStore, Principal, Revocations, WebSocketAuthMiddleware
+from asgi_wsauth import (
+    Closed,
+    Denied,
+    Event,
+    MemoryStore,
+    Principal,
+    Reason,
+    Revocations,
+    WebSocketAuthMiddleware,
+)
 
-__all__ = ["EXPIRED", "REVOKED", "Door", "alice"]
+__all__ = ["EXPIRED", "REVOKED", "Door", "Here", "alice"]
 
 EXPIRED = (4001, "token_expired")
 REVOKED = (4004, "token_revoked")
@@ -62,3 +71,20 @@ class Door:
     @property
     def left_over(self) -> list[str]:
         return left_over(self.middleware, self.clock)
+
+
+class Here:
+    """Revocations at NOW, in a store of their own."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(clock=self.clock)
+        self.revocations = Revocations(self.store, clock=self.clock, **options)
+
+    async def refuses(self, principal: Principal) -> bool:
+        try:
+            await self.revocations.check(principal)
+        except Denied as denied:
+            assert denied.reason is Reason.REVOKED
+            return True
+        return False

@@ -592,15 +592,8 @@ TELLING = {
 }
 
 
-@cases("error", TELLING.values(), ids=TELLING)
-@cases("ended", [True, False])
-async def test_an_error_that_only_tells_of_the_end_is_none(error: Exception, ended: bool) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send(dict(EVENTS))
-        while ended and await receive() != GONE:
-            pass
-        raise error
-
+async def raised_by(app: Any) -> list[Exception]:
+    """What comes out of the middleware from an app whose stream is revoked."""
     door = Door(app)
     line = Line()
     raised: list[Exception] = []
@@ -615,7 +608,19 @@ async def test_an_error_that_only_tells_of_the_end_is_none(error: Exception, end
         group.start_soon(run)
         await until(lambda: line.sent)
         await is_revoked(door)
-    assert raised == ([] if ended else [error])
+    return raised
+
+
+@cases("error", TELLING.values(), ids=TELLING)
+@cases("ended", [True, False])
+async def test_an_error_that_only_tells_of_the_end_is_none(error: Exception, ended: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(dict(EVENTS))
+        while ended and await receive() != GONE:
+            pass
+        raise error
+
+    assert await raised_by(app) == ([] if ended else [error])
 
 
 @cases("error", [LookupError(), caused_by(StreamClosed(), LookupError(), group=True)])
@@ -626,21 +631,7 @@ async def test_any_other_error_is_raised(error: Exception) -> None:
             pass
         raise error
 
-    door = Door(app)
-    line = Line()
-    raised: list[Exception] = []
-
-    async def run() -> None:
-        try:
-            await door(request(query="token=a"), line.receive, line.send)
-        except Exception as exc:
-            raised.append(exc)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        await until(lambda: line.sent)
-        await is_revoked(door)
-    assert raised == [error]
+    assert await raised_by(app) == [error]
 
 
 async def test_an_app_that_raises_before_it_streams_leaves_nothing() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cases import cases
-from doors import EXPIRED, REVOKED, Door, alice
+from doors import EXPIRED, REVOKED, Door, Here, alice
 from handshakes import NOW, Clock, drive, websocket
 from insides import sockets_of
 from sockets import LEFT, Seat, Wire, running, settled, text, until
@@ -33,23 +33,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 A, B = "https://a.example", "https://b.example"
 DAY = 86400.0
 TELL = "auth.refresh"
-
-
-class Here:
-    """Revocations at NOW, in a store of their own."""
-
-    def __init__(self, **options: Any) -> None:
-        self.clock = Clock()
-        self.store = MemoryStore(clock=self.clock)
-        self.revocations = Revocations(self.store, clock=self.clock, **options)
-
-    async def refuses(self, principal: Principal) -> bool:
-        try:
-            await self.revocations.check(principal)
-        except Denied as denied:
-            assert denied.reason is Reason.REVOKED
-            return True
-        return False
 
 
 # Everybody

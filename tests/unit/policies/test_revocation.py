@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from cases import cases
-from handshakes import NOW, Clock
+from doors import Here
+from handshakes import NOW
 from sockets import settled, until
 
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Revocations
@@ -35,23 +36,6 @@ class Socket:
 
     def end(self, denied: Denied, /) -> None:
         self.ends.append(denied.reason)
-
-
-class Here:
-    """Revocations at NOW, in a store of their own."""
-
-    def __init__(self, **options: Any) -> None:
-        self.clock = Clock()
-        self.store = MemoryStore(clock=self.clock)
-        self.revocations = Revocations(self.store, clock=self.clock, **options)
-
-    async def refuses(self, principal: Principal) -> bool:
-        try:
-            await self.revocations.check(principal)
-        except Denied as denied:
-            assert denied.reason is Reason.REVOKED
-            return True
-        return False
 
 
 # Who is refused
