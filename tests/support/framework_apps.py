@@ -315,12 +315,16 @@ def quart_app(check: Any = None, **options: Any) -> quart.Quart:
     return app
 
 
+# What Quart's `send` raises then; from 0.23 on, it makes an error of its own of each OSError.
+SEND_AFTER_THE_END = OSError, getattr(quart.wrappers, "ClientDisconnectedError", OSError)
+
+
 async def quart_chat() -> None:
     websocket = quart.websocket
     await websocket.send_json(
         {**found(websocket.scope), "query": websocket.args, "headers": dict(websocket.headers)}
     )
-    with suppress(OSError):  # of a send after the end of the login; Quart would log it as an error
+    with suppress(*SEND_AFTER_THE_END):  # Quart would log it as an error
         while True:
             await websocket.send(await websocket.receive())
 
