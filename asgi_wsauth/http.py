@@ -147,10 +147,8 @@ class HTTPAuthMiddleware:
         login = admission.login
         if admission.is_inside or login.is_anonymous:  # else an instance further out does
             return False
-        return (
-            self.authenticator.revocations is not None
-            or self._terms.max_age is not None
-            or (self._terms.enforce_expiry and login.principal.expires_at is not None)
+        return self.authenticator.revocations is not None or self._terms.end(
+            login.principal, is_anonymous=False
         )
 
     def _warn_of(self, scope: Scope) -> None:

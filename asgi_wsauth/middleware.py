@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast, get_args
 
-import anyio
 from starlette.types import ASGIApp, Message, Scope
 
 from asgi_wsauth.authenticator import Authenticator
@@ -17,6 +16,7 @@ from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
 from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.handshake import Handshake
+from asgi_wsauth.connection.holdings import Holdings
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
@@ -38,7 +38,6 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.policies.rechecks import Rechecks
-from asgi_wsauth.policies.subjects import all_subjects_of
 from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
@@ -46,8 +45,6 @@ __all__ = ["WebSocketAuthMiddleware"]
 
 # For a client that is gone. Without any answer, uvicorn would log an error.
 _GIVE_UP: Message = {"type": "websocket.close"}
-
-_PATIENCE = 1.0  # seconds that a store may take to get a slot back
 
 _MESSAGE_TYPE = re.compile(r"[\w.:/-]+", re.ASCII)
 
@@ -147,11 +144,7 @@ class WebSocketAuthMiddleware:
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
-        if connection_limit is not None:
-            example = "ConnectionLimit(3, MemoryStore())"
-            check_instance("connection_limit", connection_limit, ConnectionLimit, example)
-        self.connection_limit = connection_limit
-        self._asks_a_store = connection_limit is not None or authenticator.revocations is not None
+        self.connection_limit = _check_connection_limit(connection_limit)
         self._terms = Terms(
             close_codes=check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
@@ -164,7 +157,11 @@ class WebSocketAuthMiddleware:
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
         self.on_refresh = _check_on_refresh(on_refresh)
         recheck = check_seconds_or_none("recheck", recheck)
-        self._rechecks = None if recheck is None else Rechecks(recheck, authenticator.clock)
+        self._holdings = Holdings(
+            revocations=authenticator.revocations,
+            rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
+            limit=connection_limit,
+        )
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         GUARDS.add("websocket", self)
 
@@ -187,8 +184,8 @@ class WebSocketAuthMiddleware:
                 with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard)
         finally:
-            if guard is not None and self._asks_a_store:
-                await self._release(guard)
+            if guard is not None:
+                await self._holdings.release(guard)
 
     def _passing(self, scope: Scope) -> Scope:
         """The scope with which the app is called for what is not guarded here."""
@@ -211,66 +208,34 @@ class WebSocketAuthMiddleware:
             try:
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
                 guard = self._guard(admission, handshake)
-                if guard is not None and self._asks_a_store and not admission.login.is_anonymous:
-                    claim = self._claim(guard, is_inside=admission.is_inside)
-                    await self.authenticator.within_timeout(claim, handshake.watch)
+                if guard is not None and not admission.login.is_anonymous:
+                    taking = self._holdings.take(guard, is_inside=admission.is_inside)
+                    if taking is not None:
+                        await self.authenticator.within_timeout(taking, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
                 await handshake.stop_watching()
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
-            if guard is not None and self._asks_a_store:
-                await self._release(guard)
+            if guard is not None:
+                await self._holdings.release(guard)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise
             raise Denied.because("the entry", exc) from exc
         return app_scope, guard
 
-    # What a guarded socket holds while it is open.
-
     def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
-        login, terms = admission.login, self._terms
-        is_somebody = not login.is_anonymous
-        guarded = self.connection_limit is not None and is_somebody
-        if admission.is_inside:  # all else is the outer instance's
-            terms = self._inner_terms
-        else:
-            guarded |= self.authenticator.revocations is not None and is_somebody
-            guarded |= terms.enforce_expiry and login.principal.expires_at is not None
-            guarded |= terms.refresh is not None
-            guarded |= terms.max_age is not None and is_somebody
-            guarded |= self._rechecks is not None and is_somebody
-        if not guarded:
+        """A guard, if something may end the socket here: inside an instance that has one, only
+        what that one doesn't know of."""
+        login, is_inside = admission.login, admission.is_inside
+        terms = self._inner_terms if is_inside else self._terms
+        if (
+            terms.refresh is None
+            and not terms.end(login.principal, is_anonymous=login.is_anonymous)
+            and not self._holdings.are_for(login, is_inside=is_inside)
+        ):
             return None
-        guard = Guard(login.session, terms, admission.scope, handshake)
-        if self._rechecks is not None and is_somebody and not admission.is_inside:
-            self._rechecks.register(guard)
-        return guard
-
-    async def _claim(self, guard: Guard, *, is_inside: bool) -> None:
-        """Register, take a slot, and see once more whether the principal was revoked: before that,
-        a revocation is found in the store, and afterwards it is heard of."""
-        revocations = None if is_inside else self.authenticator.revocations
-        limit = self.connection_limit
-        if revocations is not None:
-            revocations.register(guard)
-        if revocations is not None and limit is not None and limit.counts_in(revocations.store):
-            found = await limit.take_slot(guard, all_subjects_of(guard.principal))
-            revocations.judge(guard.principal, found)
-            return
-        if limit is not None:
-            await limit.take_slot(guard)
-        if revocations is not None:
-            await revocations.check(guard.principal)
-
-    async def _release(self, guard: Guard) -> None:
-        if self._rechecks is not None:
-            self._rechecks.unregister(guard)
-        if self.authenticator.revocations is not None:
-            self.authenticator.revocations.unregister(guard)
-        if self.connection_limit is not None:
-            with anyio.move_on_after(_PATIENCE, shield=True):
-                await self.connection_limit.release_slot(guard)
+        return Guard(login.session, terms, admission.scope, handshake)
 
     # What the app gets, and what a refused client gets.
 
@@ -327,6 +292,13 @@ class WebSocketAuthMiddleware:
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
+
+
+def _check_connection_limit(limit: ConnectionLimit | None) -> ConnectionLimit | None:
+    example = "ConnectionLimit(3, MemoryStore())"
+    if limit is None:
+        return None
+    return check_instance("connection_limit", limit, ConnectionLimit, example)
 
 
 def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:

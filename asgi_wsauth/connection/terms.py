@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 from asgi_wsauth.connection.rejection import Rejections
+from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Reason, SaidNothing
 from asgi_wsauth.sources import Source
 
@@ -26,6 +27,12 @@ class EndTerms:
     grace: float
     enforce_expiry: bool
     max_age: float | None = None
+
+    def end(self, principal: Principal, *, is_anonymous: bool) -> bool:
+        """Whether a connection of this principal has an end, as far as time goes."""
+        if self.max_age is not None and not is_anonymous:
+            return True
+        return self.enforce_expiry and principal.expires_at is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "connection": (
             "one connection, from its scope to its last message",
             "rejection valve closing budget answers handshake refresh_messages terms "
-            "report renewal session refreshing phases endable guard stream passthrough admission",
+            "report renewal session refreshing phases endable guard holdings stream passthrough "
+            "admission",
         ),
     },
     {

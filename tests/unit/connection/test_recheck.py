@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -323,6 +325,19 @@ async def test_nobody_is_asked_about_while_login_is_off() -> None:
         await opened(wire)
         assert app.receive.__self__ is wire, "it is not guarded"
         wire.put(LEFT)
+
+
+async def test_a_socket_that_is_gone_is_forgotten_without_any_store_too() -> None:
+    app = Seat()
+    door = WebSocketAuthMiddleware(app, authenticator(Opaque(a=alice(None))), recheck=60)
+    async with running(door, "token=a") as wire:
+        await opened(wire)
+        session = weakref.ref(app.scope["wsauth"])
+        wire.put(LEFT)
+    vars(app).clear()
+    del wire
+    gc.collect()
+    assert session() is None
 
 
 async def test_inside_it_is_the_outer_instance_that_asks() -> None:

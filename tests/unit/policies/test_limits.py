@@ -203,9 +203,9 @@ async def test_a_slot_that_can_not_be_given_back_holds_up_nobody(
 async def test_a_store_that_hangs_holds_up_nobody_for_long(
     hangs_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asgi_wsauth import middleware
+    from asgi_wsauth.connection import holdings
 
-    monkeypatch.setattr(middleware, "_PATIENCE", 0.01)
+    monkeypatch.setattr(holdings, "_PATIENCE", 0.01)
 
     async def hang(*_: Any, **__: Any) -> Any:
         await anyio.sleep_forever()

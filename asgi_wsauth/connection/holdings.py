@@ -1,0 +1,83 @@
+"""What a guarded socket holds while it is open: `Holdings`."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from asgi_wsauth.connection.guard import Guard
+from asgi_wsauth.connection.session import Login
+from asgi_wsauth.policies.limits import ConnectionLimit
+from asgi_wsauth.policies.rechecks import Rechecks
+from asgi_wsauth.policies.revocation import Revocations
+from asgi_wsauth.policies.subjects import all_subjects_of
+
+__all__ = ["Holdings"]
+
+_PATIENCE = 1.0  # seconds that a store may take to get a slot back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """What a middleware's guarded sockets hold while they are open, and give back: a registration
+    for revocations, one for rechecks, a slot. A socket without a login holds nothing; one whose
+    login an instance further out has decided, only a slot.
+
+    Attributes:
+        revocations: what closes them when it revokes them, or None.
+        rechecks: what decides about them again, or None.
+        limit: what counts them, or None.
+    """
+
+    revocations: Revocations | None
+    rechecks: Rechecks | None
+    limit: ConnectionLimit | None
+
+    def are_for(self, login: Login, *, is_inside: bool) -> bool:
+        """Whether a socket with this login holds anything."""
+        if login.is_anonymous:
+            return False
+        if self.limit is not None:
+            return True
+        return not is_inside and (self.revocations is not None or self.rechecks is not None)
+
+    def take(self, guard: Guard, *, is_inside: bool) -> Coroutine[Any, Any, None] | None:
+        """Take all that `guard` holds; what has to be waited for, if anything.
+
+        Raises:
+            Denied: when waited for: there is no slot, it was revoked, or a store fails.
+        """
+        if self.rechecks is not None and not is_inside:
+            self.rechecks.register(guard)
+        revocations = None if is_inside else self.revocations
+        if revocations is None and self.limit is None:
+            return None
+        return self._claim(guard, revocations)
+
+    async def _claim(self, guard: Guard, revocations: Revocations | None) -> None:
+        """Register, take a slot, and see once more whether the principal was revoked: before that,
+        a revocation is found in the store, and afterwards it is heard of."""
+        limit = self.limit
+        if revocations is not None:
+            revocations.register(guard)
+        if revocations is not None and limit is not None and limit.counts_in(revocations.store):
+            found = await limit.take_slot(guard, all_subjects_of(guard.principal))
+            revocations.judge(guard.principal, found)
+            return
+        if limit is not None:
+            await limit.take_slot(guard)
+        if revocations is not None:
+            await revocations.check(guard.principal)
+
+    async def release(self, guard: Guard) -> None:
+        """Give back whatever it holds."""
+        if self.rechecks is not None:
+            self.rechecks.unregister(guard)
+        if self.revocations is not None:
+            self.revocations.unregister(guard)
+        if self.limit is not None:
+            with anyio.move_on_after(_PATIENCE, shield=True):
+                await self.limit.release_slot(guard)
