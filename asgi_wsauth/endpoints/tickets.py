@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 from math import floor
-from typing import Any
 
-import anyio
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
 
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.connection.admission import Admission, check_authenticator
-from asgi_wsauth.connection.answers import http_answer
-from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.admission import Admission
 from asgi_wsauth.connection.session import Login
-from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
+from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, json_answer
+from asgi_wsauth.endpoints.admitting import AdmittingEndpoint
 from asgi_wsauth.endpoints.bodies import Unreadable, read_body
 from asgi_wsauth.events import TicketIssued
-from asgi_wsauth.options import (
-    ConfigurationError,
-    check_bool,
-    check_instance,
-)
+from asgi_wsauth.options import ConfigurationError, check_bool, check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.verifiers.tickets import Tickets, new_ticket
 
@@ -31,7 +23,7 @@ __all__ = ["TicketEndpoint"]
 _MAX_BODY = 4096  # bytes
 
 
-class TicketEndpoint:
+class TicketEndpoint(AdmittingEndpoint):
     """An ASGI app that hands out tickets to who is logged in. Mount it at any path of any router:
 
         Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])
@@ -57,11 +49,14 @@ class TicketEndpoint:
         ConfigurationError: an option can't work.
     """
 
+    methods = ("POST",)
+    purpose = "a ticket"
+
     def __init__(
         self, tickets: Tickets, authenticator: Authenticator, *, bind_client: bool = False
     ) -> None:
         self.tickets = check_instance("tickets", tickets, Tickets, "Tickets(MemoryStore())")
-        self.authenticator = check_authenticator(authenticator)
+        super().__init__(authenticator)
         verifiers = self.authenticator.verifiers
         if verifiers and all(isinstance(verifier, Tickets) for verifier in verifiers):
             raise ConfigurationError(
@@ -70,56 +65,15 @@ class TicketEndpoint:
             )
         self.bind_client = check_bool("bind_client", bind_client)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        elif scope["type"] == "websocket":
-            admission = Admission(scope, self.authenticator)
-            try:
-                admission.take_credential()
-                raise Denied(Reason.MALFORMED, "a socket can't ask for a ticket")
-            except Denied as denied:
-                code = denied.reason.close_code
-                admission.tell_refusal(denied, close_code=code)
-                await try_send(send, {"type": "websocket.close", "code": code})
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        admission = Admission(scope, self.authenticator)
-        try:
-            answer = await self._issue(admission, receive)
-        except Denied as denied:
-            answer = self._refusal(admission, denied)
-        except Exception as exc:  # claims that no JSON can hold, for example
-            answer = self._refusal(admission, Denied.because("the ticket", exc))
-        else:
-            admission.tell(TicketIssued)
-        await try_send(send, *http_answer(answer))
-
-    def _refusal(self, admission: Admission, denied: Denied) -> HTTPAnswer:
-        admission.tell_refusal(denied)
-        status, headers, body = http_refusal(denied)
-        if isinstance(denied, Unreadable):
-            status = denied.status
-        if status == 405:
-            headers.append((b"allow", b"POST"))
-        return status, headers, body
-
-    async def _issue(self, admission: Admission, receive: Receive) -> HTTPAnswer:
-        request = Request(admission.scope, receive)
-        if admission.scope.get("method") != "POST":
-            admission.take_credential()
-            raise Unreadable(405, "only POST asks for a ticket")
-        await admission.admit()
+    async def answer(self, admission: Admission, request: Request) -> HTTPAnswer:
         login = admission.login
         if login.principal.method == "ticket":
             raise Denied(Reason.FORBIDDEN, "a ticket buys no ticket")
-        with anyio.move_on_after(self.authenticator.timeout):
-            path = _path(await read_body(request, _MAX_BODY))
-            ticket, expires_in = await self._ticket(login, request, path)
-            return json_answer(
-                201, {"ticket": ticket, "expires_in": floor(expires_in), "path": path}
-            )
-        raise Denied(Reason.UNAVAILABLE, f"no ticket within {self.authenticator.timeout:g} s")
+        path = _path(await read_body(request, _MAX_BODY))
+        ticket, expires_in = await self._ticket(login, request, path)
+        answer = json_answer(201, {"ticket": ticket, "expires_in": floor(expires_in), "path": path})
+        admission.tell(TicketIssued)
+        return answer
 
     async def _ticket(self, login: Login, request: Request, path: str | None) -> tuple[str, float]:
         """A ticket, and the seconds for which it works."""

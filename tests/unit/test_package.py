@@ -74,7 +74,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "http": ("HTTPAuthMiddleware", ""),
         "endpoints": (
             "the ASGI apps to mount: TicketEndpoint, LogoutEndpoint",
-            "bodies tickets deliveries endings logout __init__",
+            "bodies admitting tickets deliveries endings logout __init__",
         ),
         "access": ("what an app asks: current_session, current_principal", ""),
     },
