@@ -25,10 +25,14 @@ const ADVICE = new Map([
 export { ADVICE };
 export const advice = (code, reason) => ADVICE.get(reason) ?? ADVICE.get(code) ?? "stop";
 
+const GAP = 3000; // ms between two fresh credentials, at least
+const LONGEST = 3_600_000; // ms that a server may ask for
+
 const DEFAULTS = {
   // One of these two: an async function of the page, called before each attempt. It returns the
   // credential, or null if the user has to log in. It gets { fresh, signal }: `fresh` is true if
-  // the last credential can't be used again, `signal` aborts what takes too long.
+  // the last credential can't be used again, `signal` aborts what takes too long. What it throws
+  // may have a `reason`, a phrase of the table, and a `retryAfter`, seconds to wait at least.
   ticket: null, // for the URL, for Tickets and QueryParam
   token: null, // for a subprotocol, for Subprotocol
   param: "token", // the name of the ticket's query parameter
@@ -37,6 +41,7 @@ const DEFAULTS = {
   heartbeat: 0, // seconds after which a silent peer counts as dead; 0: never
   ping: null, // what to send that often, for your app to answer with anything
   base: 1000, // ms: bound of the first delay, doubled for each next one
+  spread: 10_000, // ms: the same, where the server says "later", as it does to all clients at once
   cap: 30_000, // ms: the largest bound
   steady: 5000, // ms: a socket that was open this long resets the backoff
   timeout: 20_000, // ms for a credential, and for a handshake; what follows is for tests
@@ -46,11 +51,13 @@ const DEFAULTS = {
 export class AuthSocket extends EventTarget {
   #url; #options;
   #socket = null;
+  #life = new AbortController(); // until the page closes it
   #current = new AbortController(); // of this attempt, or wait; once aborted, results are ignored
   #delays = 0; // since a socket was last steady
   #followed = new Set(); // advice, since then
   #fresh = false; // whether the next credential must be a new one
-  #asked = -Infinity; // when a message had the page asked for one; Infinity while it is
+  #asking = null; // the credential that the page is being asked for
+  #asked = -Infinity; // when it was last asked for a fresh one
   #looks; // the timer that sees whether anything was heard
 
   constructor(url, options) {
@@ -79,6 +86,8 @@ export class AuthSocket extends EventTarget {
   // Closes it for good, without an event.
   close(code = 1000, reason = "") {
     this.#socket?.close(code, reason);
+    this.#life.abort();
+    [this.#life, this.#asking] = [new AbortController(), null];
     this.#next();
   }
 
@@ -88,22 +97,29 @@ export class AuthSocket extends EventTarget {
     return (this.#current = new AbortController()).signal;
   }
 
-  // A signal for what must not outlast this attempt, nor take too long.
-  #limit() {
-    return AbortSignal.any([this.#current.signal, AbortSignal.timeout(this.#options.timeout)]);
+  // What must not outlast `signal`, nor take too long.
+  #limit(signal) {
+    return AbortSignal.any([signal, AbortSignal.timeout(this.#options.timeout)]);
   }
 
-  async #credential(fresh) {
-    const signal = this.#limit();
-    const asked = (this.#options.ticket ?? this.#options.token)({ fresh, signal });
+  // Asks the page for one credential at a time. One that is on its way when the socket ends is for
+  // the next socket: where logins are renewed by a token that works once, two requests end them.
+  #credential(fresh) {
+    if (this.#asking) return this.#asking;
+    if (fresh) this.#asked = this.#options.now();
+    const signal = this.#limit(this.#life.signal);
+    const ask = async () => (this.#options.ticket ?? this.#options.token)({ fresh, signal });
     const late = new Promise((_, no) => signal.addEventListener("abort", () => no(signal.reason)));
-    return Promise.race([asked, late]);
+    const asking = Promise.race([ask(), late]).finally(() => {
+      if (this.#asking === asking) this.#asking = null;
+    });
+    return (this.#asking = asking);
   }
 
-  async #try() {
+  async #try(asking) {
     const current = this.#next();
     try {
-      const credential = await this.#credential(this.#fresh);
+      const credential = await (asking ?? this.#credential(this.#fresh));
       if (current.aborted) return;
       this.#fresh = false;
       credential ? this.#open(credential, current) : this.#end("login");
@@ -124,7 +140,7 @@ export class AuthSocket extends EventTarget {
       return this.#end("stop", { reason: error.name }); // its message contains the credential
     }
     this.#socket = socket;
-    this.#limit().addEventListener("abort", () => {
+    this.#limit(current).addEventListener("abort", () => {
       if (socket.readyState === WebSocket.CONNECTING) socket.close(); // which makes a 1006
     });
     const closed = ({ code, reason }) => {
@@ -152,14 +168,21 @@ export class AuthSocket extends EventTarget {
     if (advice === "stop") return this.#end("stop", told);
     if (advice === "log in again") return this.#end("login", told);
     this.#fresh ||= advice.startsWith("refresh") && (first || !advice.includes("once"));
-    const { base, cap, random } = this.#options;
+    const { base, spread, cap, random, now, setTimeout } = this.#options;
     // Full jitter: anything below a bound that doubles, so that not all clients come at once.
-    const wait = () => random() * Math.min(cap, base * 2 ** this.#delays++);
-    const delay = advice === "refresh" && first ? 0 : navigator.onLine ? wait() : cap;
+    const bound = advice === "retry later" && told.code ? spread : base;
+    const wait = () => random() * Math.min(cap, bound * 2 ** this.#delays++);
+    const soon = advice === "refresh" && first ? 0 : navigator.onLine ? wait() : cap;
+    const asking = this.#fresh && !soon ? this.#asking : null;
+    const least = this.#fresh && !asking ? Math.max(0, this.#asked + GAP - now()) : 0;
+    const wanted = Math.min(LONGEST, told.error?.retryAfter * 1000 || 0);
+    const delay = wanted + Math.max(soon, least);
     const signal = this.#end("waiting", { delay, ...told });
-    const go = () => signal.aborted || this.#try();
-    this.#options.setTimeout(go, delay);
-    addEventListener("online", go, { signal });
+    const go = () => signal.aborted || this.#try(asking);
+    const from = now() + wanted + least; // which even a network that returns doesn't cut short
+    const online = () => (now() < from ? setTimeout(go, from - now()) : go());
+    setTimeout(go, delay);
+    addEventListener("online", online, { signal });
   }
 
   #end(type, told) {
@@ -169,16 +192,15 @@ export class AuthSocket extends EventTarget {
   }
   #tell = (type, told) => this.dispatchEvent(Object.assign(new Event(type), told));
 
-  // Whether a message is the middleware's. A refresh is requested at most every three seconds.
+  // Whether a message is the middleware's. Where it may not be asked for now, a 4001 will come.
   #took(data) {
     const form = /^\{"type": "([\w.:/-]+)\.(due|ok)", "expires_at": (?:null|[\d.e+-]+)\}$/;
     const [, type, word] = form.exec(data) ?? [];
     const { refreshMessage, now } = this.#options;
     if (!type || type !== refreshMessage) return false;
-    if (word === "ok" || now() - this.#asked < 3000) return true;
-    this.#asked = Infinity; // until there is one, or none; then a 4001 will come
+    if (word === "ok" || this.#asking || now() - this.#asked < GAP) return true;
     const bring = (token) => token && this.send(JSON.stringify({ type, token }));
-    this.#credential(true).then(bring, () => {}).then(() => (this.#asked = now()));
+    this.#credential(true).then(bring, () => {});
     return true;
   }
 }
@@ -194,6 +216,8 @@ export function ticketFrom(url, init = {}) {
     if (ticket) return ticket;
     const isLogin = got.ok || got.type === "opaqueredirect" || got.status === 403;
     if (got.status === 401 || (isLogin && !ADVICE.has(error))) return null;
-    throw Object.assign(new Error(`${url}: ${got.status}`), { reason: error });
+    const after = got.headers.get("retry-after"); // seconds, a date, or null
+    const retryAfter = Math.max(0, Number(after) || (Date.parse(after) - Date.now()) / 1000 || 0);
+    throw Object.assign(new Error(`${url}: ${got.status}`), { reason: error, retryAfter });
   };
 }

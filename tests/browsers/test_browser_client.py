@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import signal
@@ -10,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -22,6 +20,7 @@ from playwright.sync_api import Page, Route, expect
 from redis_servers import Proxy
 from run_example import EXAMPLES, running
 from servers import Server, attempts, pooled, serving
+from wsauth_page import HARNESS, SOURCE, Seen, module
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 from asgi_wsauth.denial import ADVICE_BY_CODE, advice
@@ -31,102 +30,10 @@ pytestmark = pytest.mark.live
 __all__ = ["attempts"]  # the fixture
 
 FOLDER = EXAMPLES / "browser"
-MODULE = browser_table.MODULE.read_text(encoding="utf-8")
 
 # All that may stand on the console: what Chromium itself writes there.
 CHROMIUM = re.compile(r"WebSocket connection to '[^']*' failed: |Failed to load resource: ")
 SECRET = re.compile(r"deny-|opaque-|until-|wst_")
-
-# Starts a client and notes what happens to it. `credentials` are given one after the other, the
-# last one again and again; an object among them is thrown. The first `tries` delays end at once,
-# and the next one never; without `tries` they take their time. `random` gives the first numbers.
-HARNESS = """
-// What each socket heard and said, as it came.
-globalThis.heard = [];
-globalThis.spoken = [];
-globalThis.WebSocket = class extends WebSocket {
-  constructor(...given) {
-    super(...given);
-    this.addEventListener("message", ({ data }) => heard.push(data));
-  }
-  send(data) { spoken.push(data); super.send(data); }
-};
-// What was asked for over HTTP.
-globalThis.fetched = [];
-const fetchIt = fetch;
-globalThis.fetch = (url, how) => { fetched.push([url, how]); return fetchIt(url, how); };
-const sockets = [];
-globalThis.endAll = () => { clock = 0; sockets.splice(0).forEach((socket) => socket.close()); };
-globalThis.clock = 0;
-globalThis.start = async ([module, url, settings]) => {
-  const { carrier, credentials, tries, random, say, reconnectAt, from, ticks, ...given } = settings;
-  const { AuthSocket, ticketFrom } = await import(module);
-  const asked = [], delays = [], events = [], waiters = new Set();
-  const numbers = [...(random ?? [])];
-  const note = (...what) => { events.push(what); waiters.forEach((waiter) => waiter()); };
-  const give = async ({ fresh, signal }) => {
-    asked.push(fresh);
-    globalThis.lastSignal = signal;
-    const one = credentials[Math.min(asked.length, credentials.length) - 1];
-    if (one === "never") return new Promise(() => {});
-    if (one === "close") { socket.close(); note("closed"); return "opaque-1"; }
-    if (one?.message) throw Object.assign(new Error(one.message), one);
-    return one;
-  };
-  const options = { [carrier]: credentials ? give : ticketFrom(from ?? "/ticket"), ...given };
-  if (random !== null) options.random = () => numbers.shift() ?? 0.5;
-  if (tries !== undefined) options.setTimeout = (run, ms) => {
-    delays.push(ms);
-    delays.length <= tries ? setTimeout(run) : note("held");
-  };
-  if (!ticks) options.now = () => clock;
-  const socket = new AuthSocket(url, options);
-  sockets.push(socket);
-  socket.addEventListener("open", () => { note("open"); if (say) socket.send(say); });
-  socket.addEventListener("message", ({ data }) => note("message", data));
-  for (const type of ["waiting", "login", "stop"]) {
-    socket.addEventListener(type, ({ code, reason, delay, error }) => {
-      if (tries === undefined && type === "waiting") delays.push(delay);
-      note(type, code ?? null, reason ?? null, error?.name ?? null);
-      if (type === reconnectAt) socket.connect();
-    });
-  }
-  const until = (type, n) => new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error(`no ${type}: ${JSON.stringify(events)}`)), 20_000);
-    const look = () => {
-      if (events.filter((event) => event[0] === type).length < n) return;
-      waiters.delete(look);
-      resolve(structuredClone({ asked, delays, events }));
-    };
-    waiters.add(look);
-    look();
-  });
-  return { socket, until };
-};
-"""
-
-
-@dataclass
-class Seen:
-    """What happened to a client.
-
-    Attributes:
-        asked: for each credential that the page was asked for, whether it had to be a fresh one.
-        delays: milliseconds that it wanted to wait.
-        events: type, code, reason, and the error's name.
-    """
-
-    asked: list[bool]
-    delays: list[float]
-    events: list[list[Any]]
-
-    @property
-    def kinds(self) -> list[str]:
-        return [event[0] for event in self.events]
-
-    def of(self, kind: str) -> list[tuple[Any, ...]]:
-        """Code and reason of these events, or what the messages say."""
-        return [tuple(event[1:3]) for event in self.events if event[0] == kind]
 
 
 class Client:
@@ -134,12 +41,7 @@ class Client:
 
     def __init__(self, page: Page, url: str, options: dict[str, Any]) -> None:
         self._page = page
-        self._client = page.evaluate_handle("start", [self.module(), url, options])
-
-    @staticmethod
-    def module() -> str:
-        """The address of the module."""
-        return f"data:text/javascript;base64,{base64.b64encode(MODULE.encode()).decode()}"
+        self._client = page.evaluate_handle("start", [module(), url, options])
 
     def until(self, kind: str, times: int = 1) -> Seen:
         """What happened, once there were so many events of this kind."""
@@ -232,7 +134,7 @@ def test_a_changed_table_is_noticed_and_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "wsauth.js"
-    copy.write_text(MODULE, encoding="utf-8")
+    copy.write_text(SOURCE, encoding="utf-8")
     monkeypatch.setattr(browser_table, "MODULE", copy)
     monkeypatch.setattr(browser_table, "ADVICE_BY_CODE", {**ADVICE_BY_CODE, 1014: "retry later"})
     assert browser_table.module_table() != browser_table.table()
@@ -250,7 +152,7 @@ def test_its_advice_is_there_for_other_clients(page: Page, server: Server) -> No
           const all = codes.map((code) => phrases.map((phrase) => advice(code, phrase)));
           return [all, [...ADVICE]];
         }""",
-        [Client.module(), codes, phrases],
+        [module(), codes, phrases],
     )
     assert told[0] == [[advice(code, phrase) for phrase in phrases] for code in codes]
     assert dict(map(tuple, told[1])) == {**map_of_phrases(), **ADVICE_BY_CODE}
@@ -260,10 +162,10 @@ def map_of_phrases() -> dict[str, str]:
     return {reason.phrase: reason.advice for reason in Reason}
 
 
-def test_it_is_one_file_under_200_lines_that_imports_nothing() -> None:
-    assert MODULE.count("\n") < 200
-    assert max(map(len, MODULE.splitlines())) <= 100
-    assert not re.search(r"^import|import\(|console\.\w", MODULE, re.MULTILINE)
+def test_it_is_one_file_under_230_lines_that_imports_nothing() -> None:
+    assert SOURCE.count("\n") < 230
+    assert max(map(len, SOURCE.splitlines())) <= 100
+    assert not re.search(r"^import|import\(|console\.\w", SOURCE, re.MULTILINE)
 
 
 # What it does about each reason.
@@ -305,7 +207,7 @@ def test_a_token_that_is_always_expired_is_no_loop(
     start: Start, attempts: Callable[[], int]
 ) -> None:
     seen = start("/guarded", "deny-EXPIRED", tries=4).until("held")
-    assert seen.delays == [0, 500, 1000, 2000, 4000]
+    assert seen.delays == [0, 3000, 3000, 3000, 4000]  # where the clock stands
     assert (seen.asked, attempts()) == ([False, True, True, True, True], 5)
 
 
@@ -316,7 +218,7 @@ def test_without_keys_a_fresh_token_is_asked_for_after_a_delay(
     refused = f"deny-{reason.name}"
     seen = start("/guarded", refused, refused, "opaque-1", tries=2).until("message")
     assert seen.of("waiting") == [(4001, reason.phrase)] * 2
-    assert (seen.asked, seen.delays, attempts()) == ([False, True, True], [500, 1000], 3)
+    assert (seen.asked, seen.delays, attempts()) == ([False, True, True], [500, 3000], 3)
 
 
 @carriers
@@ -341,7 +243,7 @@ def test_what_may_pass_is_waited_for_ever_longer(
     client = start("/guarded", refused, refused, refused, "opaque-1", carrier=carrier, tries=3)
     seen = client.until("message")
     assert seen.of("waiting") == [(reason.close_code, reason.phrase)] * 3
-    assert (seen.asked, seen.delays, attempts()) == ([False] * 4, [500, 1000, 2000], 4)
+    assert (seen.asked, seen.delays, attempts()) == ([False] * 4, [5000, 10_000, 15_000], 4)
 
 
 @pytest.mark.parametrize("path", ["/close", "/http"])
@@ -390,29 +292,34 @@ def test_from_daphne_the_code_alone_says_it(
     client = Client(page, f"ws://127.0.0.1:{server.port}/daphne", options)
     seen = client.until("held" if kind == "waiting" else kind)
     assert seen.of(kind) == [(code, "")]
-    assert seen.delays == {"stop": [], "login": [], "waiting": [0 if code == 4001 else 500]}[kind]
+    delay = 500 if reason is Reason.KEYS_UNAVAILABLE else 5000
+    assert seen.delays == ([0 if code == 4001 else delay] if kind == "waiting" else [])
 
 
 # Delays.
 
 
 @pytest.mark.parametrize(
-    ("number", "delays"),
+    ("path", "number", "delays"),
     [
-        (0, [0] * 7),
-        (0.25, [250, 500, 1000, 2000, 4000, 7500, 7500]),
-        (1, [1000, 2000, 4000, 8000, 16000, 30000, 30000]),
+        ("/close", 0, [0] * 7),
+        ("/close", 0.25, [250, 500, 1000, 2000, 4000, 7500, 7500]),
+        ("/close", 1, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]),
+        ("/guarded", 0, [0] * 7),
+        ("/guarded", 0.25, [2500, 5000, *[7500] * 5]),
+        ("/guarded", 1, [10_000, 20_000, *[30_000] * 5]),
     ],
 )
 def test_a_delay_is_a_random_part_of_a_bound_that_doubles(
-    start: Start, number: float, delays: list[float]
+    start: Start, path: str, number: float, delays: list[float]
 ) -> None:
-    client = start("/guarded", "deny-UNAVAILABLE", tries=6, random=[number] * 7)
+    """Which is higher where the server itself says "later"."""
+    client = start(path, "deny-UNAVAILABLE", tries=6, random=[number] * 7)
     assert client.until("held").delays == delays
 
 
 def test_by_itself_it_takes_random_numbers_and_real_timers(start: Start) -> None:
-    client = start("/guarded", "deny-UNAVAILABLE", random=None, base=16, cap=64)
+    client = start("/guarded", "deny-UNAVAILABLE", random=None, spread=16, cap=64)
     seen = client.until("waiting", 8)
     client.run("socket.close()")
     bounds = [16, 32, *[64] * 6]
@@ -427,7 +334,9 @@ def test_only_a_socket_that_stayed_open_counts_as_a_good_one(
 ) -> None:
     """Neither that it opened nor that the app said something proves it."""
     refused = ["deny-UNAVAILABLE"] * 3
-    client = start("/live/obeys", *refused, "until-ever-eve", tries=3, say="until-ever-eve")
+    client = start(
+        *("/live/obeys", *refused, "until-ever-eve"), tries=3, say="until-ever-eve", spread=1000
+    )
     client.until("message")
     page.evaluate(f"clock = {open_for}")
     client.run("socket.send('close UNAVAILABLE')")
@@ -457,7 +366,76 @@ def test_a_token_that_ran_out_while_the_network_was_away_is_replaced_at_once(
         seen = client.until("message", 2)
         client.run("socket.close()")
     assert seen.of("waiting") == [(1006, ""), (4001, "token_expired")]
-    assert (seen.asked, seen.delays) == ([False, True, True], [500, 0])
+    # At once, but three seconds after the other, which in this test are not over.
+    assert (seen.asked, seen.delays) == ([False, True, True], [500, 3000])
+
+
+def test_all_clients_of_a_server_that_restarts_come_back_spread_over_seconds(start: Start) -> None:
+    restarting = "/bare/accept_then_close?code=1012"
+    clients = [start(restarting, "opaque-1", tries=0, random=None) for _ in range(20)]
+    delays = sorted(client.until("held").delays[0] for client in clients)
+    assert len(set(delays)) == 20
+    assert 0 <= delays[0] < delays[-1] < 10_000
+    assert delays[-1] - delays[0] > 2500  # or less once in 10^9 times
+
+
+# Refreshes, at most one at a time, and none within three seconds of the last.
+
+
+@pytest.mark.parametrize(("asked_for", "delay"), [(0, 3000), (1000, 2000), (3000, 500)])
+def test_a_fresh_credential_is_asked_for_three_seconds_after_the_last_at_the_soonest(
+    page: Page, start: Start, asked_for: int, delay: int
+) -> None:
+    client = start(
+        *("/live/obeys", "deny-EXPIRED", "until-ever-eve"), tries=1, say="until-ever-eve"
+    )
+    client.until("message")
+    page.evaluate(f"clock = {asked_for}")
+    client.run("socket.send('close EXPIRED')")
+    assert client.until("held").delays == [0, delay]
+
+
+def test_what_is_asked_for_when_the_socket_ends_is_for_the_next_one(
+    page: Page, start: Start, server: Server, attempts: Callable[[], int]
+) -> None:
+    """A page that renews a login by a token that works once has no second one to ask with."""
+    token = f"until-1-{server.new_test()}"
+    client = start(
+        *("/live/refresh", token, "later"), refreshMessage="auth.refresh", say="hello", tries=1
+    )
+    client.until("waiting")
+    assert client.until("waiting").asked == [False, True]
+    assert page.evaluate("lastSignal.aborted") is False
+    page.evaluate("bring('opaque-1')")
+    seen = client.until("message", 2)
+    assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
+
+
+def test_one_that_comes_between_two_sockets_is_not_asked_for_again(
+    page: Page, start: Start, server: Server
+) -> None:
+    token = f"until-1-{server.new_test()}"
+    client = start(
+        *("/live/refresh", token, "later"), refreshMessage="auth.refresh", say="hello", tries=0
+    )
+    client.until("held")
+    page.evaluate("bring('opaque-1')")
+    client.network_is_back()
+    assert client.until("message", 2).asked == [False, True]
+
+
+def test_a_page_that_connects_anew_no_longer_waits_for_what_was_asked_for(
+    page: Page, start: Start, attempts: Callable[[], int]
+) -> None:
+    client = start("/guarded", "later", "opaque-1", tries=0)
+    client.until("open", 0)
+    client.run("socket.connect()")
+    seen = client.until("message")
+    page.evaluate("bring('opaque-2')")
+    page.evaluate("fetch('/settle')")
+    assert (seen.asked, attempts()) == ([False, False], 1)
+    client.run("socket.send('hello')")
+    assert client.until("message", 2).kinds == ["open", "message", "message"]
 
 
 # Live sockets.
@@ -711,7 +689,7 @@ def test_a_socket_for_which_there_is_no_new_token_ends_in_time(start: Start, fai
     )
     seen = client.until("message", 2)
     assert seen.of("waiting") == [(4001, "token_expired")]
-    assert (seen.asked, seen.delays) == ([False, True, True], [0])
+    assert (seen.asked, seen.delays) == ([False, True, True], [3000])  # where the clock stands
 
 
 def test_a_user_with_too_many_sockets_waits_for_a_place(
@@ -740,7 +718,7 @@ def test_an_address_that_is_locked_out_waits(
         assert seen.of("stop") == [(1008, "token_invalid")]
     seen = start(path, "opaque-1", carrier="ticket", tries=3).until("held")
     assert seen.of("waiting") == [(1013, "too_many_failures")] * 4
-    assert seen.delays == [500, 1000, 2000, 4000]
+    assert seen.delays == [5000, 10_000, 15_000, 15_000]
     assert attempts() == 2 + 4
 
 
@@ -847,11 +825,12 @@ def test_a_page_may_close_it_while_it_is_asked(
 
 
 def test_connecting_anew_begins_with_the_first_delay_and_the_token_that_there_is(
-    start: Start,
+    page: Page, start: Start
 ) -> None:
     client = start("/guarded", "deny-EXPIRED", "deny-UNAVAILABLE", "deny-EXPIRED", tries=2)
     seen = client.until("held")
-    assert (seen.asked, seen.delays) == ([False, True, False], [0, 500, 1000])
+    assert (seen.asked, seen.delays) == ([False, True, False], [0, 5000, 3000])
+    page.evaluate("clock = 3000")
     client.run("socket.connect()")
     seen = client.until("held", 2)
     assert (seen.asked[3:], seen.delays[3:]) == ([False], [0])
@@ -911,7 +890,7 @@ def test_a_page_that_can_not_get_a_credential_waits(start: Start) -> None:
 def test_a_fresh_credential_is_asked_for_until_there_is_one(start: Start) -> None:
     failing = [{"message": "no network"}] * 2
     seen = start("/guarded", "deny-EXPIRED", *failing, "opaque-1", tries=3).until("message")
-    assert (seen.asked, seen.delays) == ([False, True, True, True], [0, 500, 1000])
+    assert (seen.asked, seen.delays) == ([False, True, True, True], [0, 3000, 3000])
 
 
 def test_an_error_with_a_phrase_of_the_table_counts_as_that(start: Start) -> None:
@@ -1003,6 +982,52 @@ def in_its_place(**told: Any) -> str:
     return f"/in-its-place?{urlencode(told)}"
 
 
+@pytest.mark.parametrize(
+    ("after", "delay"),
+    [
+        ("7", 7500),
+        ("0", 500),
+        ("1.5", 2000),
+        ("99999999999", 3_600_500),  # an hour at most
+        *((text, 500) for text in ("-7", "", "soon", "Fri, 01 Jan 2021 00:00:00 GMT")),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 3_600_500),
+        (None, 500),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_endpoint_may_say_how_long_to_wait(
+    start: Start, status: int, after: str | None, delay: float
+) -> None:
+    told = {} if after is None else {"retry-after": after}
+    address = in_its_place(status=status, type=JSON, body="{}", **told)
+    client = start("/guarded", carrier="ticket", tries=0, **{"from": address})
+    assert client.until("held").delays == [delay]
+
+
+def test_a_network_that_returns_does_not_cut_that_short(start: Start) -> None:
+    address = in_its_place(status=503, **{"retry-after": "7"})
+    client = start("/guarded", carrier="ticket", tries=0, **{"from": address})
+    client.until("held")
+    client.network_is_back()
+    assert client.until("held", 2).delays == [7500, 7000]
+
+
+def test_the_ticket_endpoint_says_how_long_an_address_is_locked_out(
+    page: Page, start: Start, server: Server
+) -> None:
+    page.goto(f"{server.origin}/page")
+    page.evaluate("document.cookie = 'session=deny-THROTTLED'")
+    seen = start("/guarded", carrier="ticket", tries=0).until("held")
+    assert seen.events == [["waiting", None, "too_many_failures", "Error"], ["held"]]
+    assert seen.delays == [7500]
+
+
+def test_a_page_may_say_how_long_to_wait(start: Start) -> None:
+    busy = {"message": "busy", "retryAfter": 2}
+    client = start("/guarded", busy, "opaque-1", tries=1)
+    assert client.until("message").delays == [2500]
+
+
 def test_an_answer_that_breaks_off_is_no_login_page(page: Page, start: Start) -> None:
     """The network's doing."""
 
@@ -1037,7 +1062,7 @@ def test_a_page_may_say_how_it_asks_and_proxies_learn_that_it_is_no_navigation(
           }
           return said;
         }""",
-        Client.module(),
+        module(),
     )
     accept = {"accept": "application/json"}
     assert headers == [

@@ -600,9 +600,10 @@ async def settle(request: Request) -> JSONResponse:
 
 
 async def in_its_place(request: Request) -> Response:
-    """What a proxy may answer in another's place: as `?status=&type=&body=&location=` say."""
+    """What a proxy may answer in another's place: as `?status=&type=&body=&location=&retry-after=`
+    say."""
     told = request.query_params
-    headers = {name: told[name] for name in ("location",) if name in told}
+    headers = {name: told[name] for name in ("location", "retry-after") if name in told}
     return Response(told.get("body"), int(told["status"]), headers, told.get("type"))
 
 
