@@ -136,11 +136,18 @@ class HTTPAuthMiddleware:
                 return
             response = Response(admission.login.session, self._terms, receive, send)
             try:
-                async with response:
+                with response:
                     await self.app(app_scope, response.receive, response.send)
             finally:
-                if response.denied is not None:
-                    admission.tell_of_login(Closed, reason=response.denied.reason)
+                if response.has_guard:
+                    await self._finish(response, admission)
+
+    async def _finish(self, response: Response, admission: Admission) -> None:
+        try:
+            await response.finish()
+        finally:
+            if response.denied is not None:
+                admission.tell_of_login(Closed, reason=response.denied.reason)
 
     def _may_end(self, admission: Admission) -> bool:
         """Whether anything may end the response here, if it is a stream."""

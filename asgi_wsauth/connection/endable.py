@@ -125,19 +125,33 @@ class Endable(ABC):
         traceback: TracebackType | None,
     ) -> bool:
         try:
+            return self.leave(kind, exc, traceback)
+        finally:
+            await self.finish()
+
+    def leave(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """The app is done. Whether it raised because its connection was ended here."""
+        try:
             is_over = self._app.__exit__(kind, exc, traceback)
             return is_over or (exc is not None and self._is_the_end(exc))
         except Exception as rest:  # of a group, from which trio took what it cancelled
             if not self._is_the_end(rest):
                 raise
             return True
+
+    async def finish(self) -> None:
+        """After `leave`: nothing happens any more, once the client was told."""
+        self._clear_timers()
+        try:
+            if self._closed is not None:  # a server whose app returns closes by itself
+                await self._closed.wait()
         finally:
-            self._clear_timers()
-            try:
-                if self._closed is not None:  # a server whose app returns closes by itself
-                    await self._closed.wait()
-            finally:
-                self._step("finish")
+            self._step("finish")
 
     def _is_the_end(self, exc: BaseException) -> bool:
         """Whether the app raised because its connection was ended here."""

@@ -37,7 +37,8 @@ class Response:
     body, or if it says that it is one of server-sent events. That is known when it is sent; for any
     other response, nothing is set up.
 
-    `async with` this, the app runs with its `receive` and `send`.
+    `with` this, the app runs with its `receive` and `send`; and if it `has_guard` then, `finish` is
+    the end.
 
     Args:
         session: the login's, whose request it is.
@@ -67,24 +68,35 @@ class Response:
         self._has_received = False
         self._guard: StreamGuard | None = None
 
-    @property
-    def denied(self) -> Denied | None:
-        """Why it was ended here; None if it wasn't."""
-        return None if self._guard is None else self._guard.denied
+    # Not one coroutine that isn't needed: most responses have no guard.
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self._app.__enter__()
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if self._guard is None:
-            return self._app.__exit__(kind, exc, traceback)
+        leave = self._app.__exit__ if self._guard is None else self._guard.leave
+        return leave(kind, exc, traceback)
+
+    @property
+    def has_guard(self) -> bool:
+        """Whether it is a stream, or the app has asked whether the client is there still."""
+        return self._guard is not None
+
+    @property
+    def denied(self) -> Denied | None:
+        """Why it was ended here; None if it wasn't."""
+        return None if self._guard is None else self._guard.denied
+
+    async def finish(self) -> None:
+        """Nothing may end it any more."""
+        assert self._guard is not None
         try:
-            return await self._guard.__aexit__(kind, exc, traceback)
+            await self._guard.finish()
         finally:
             self._guard.release()
 

@@ -22,6 +22,7 @@ from .measure import Row, figure
 GROUPS = {
     "handshake": "what an admitted handshake costs, in process",
     "refusal": "what a refused one costs",
+    "streams": "what a request over HTTP costs, and a stream",
     "growth": "how an admission grows with the verifiers",
     "storm": "5,000 handshakes at once while the keys are not there yet",
     "connections": "connections per second, through uvicorn",
