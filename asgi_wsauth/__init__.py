@@ -57,6 +57,7 @@ from asgi_wsauth.events import (
 from asgi_wsauth.http import HTTPAuthMiddleware
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
+from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit, Overflow
 from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.throttle import FailureThrottle
@@ -108,6 +109,7 @@ __all__ = [
     "FailureThrottle",
     "FirstMessage",
     "HTTPAuthMiddleware",
+    "HandshakeLimit",
     "Header",
     "InternalCredential",
     "JWTVerifier",

@@ -14,6 +14,7 @@ from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authen
 from asgi_wsauth.connection.answers import refuse
 from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.gate import Gate
 from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.holdings import Holdings
@@ -30,12 +31,12 @@ from asgi_wsauth.options import (
     check_async,
     check_bool,
     check_choice,
-    check_instance,
     check_scopes,
     check_seconds,
     check_seconds_or_none,
     shown,
 )
+from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.policies.rechecks import Rechecks
 from asgi_wsauth.scope.paths import GuardedPaths
@@ -86,7 +87,8 @@ class WebSocketAuthMiddleware:
             expires.
         grace: seconds that an app has to end after its socket was closed here, because it expired,
             was revoked or had to go for a newer one; then it is cancelled.
-        connection_limit: how many sockets a user may have. There is no limit while login is off.
+        connection_limit: how many sockets a user may have, this process, or both.
+        handshake_limit: how often one credential may come back; None for as often as it likes.
         refresh_message: the `type` of a message with which a client renews its credential, as
             text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
             with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
@@ -134,6 +136,7 @@ class WebSocketAuthMiddleware:
         enforce_expiry: bool = True,
         grace: float = 10.0,
         connection_limit: ConnectionLimit | None = None,
+        handshake_limit: HandshakeLimit | None = None,
         refresh_message: str | None = None,
         max_age: float | None = None,
         on_refresh: OnRefresh | None = None,
@@ -144,7 +147,8 @@ class WebSocketAuthMiddleware:
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
-        self.connection_limit = _check_connection_limit(connection_limit)
+        self._gate = Gate(connection_limit, handshake_limit)
+        self.connection_limit = connection_limit
         self._terms = Terms(
             close_codes=check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
@@ -160,7 +164,7 @@ class WebSocketAuthMiddleware:
         self._holdings = Holdings(
             revocations=authenticator.revocations,
             rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
-            limit=connection_limit,
+            limit=self._gate.user_limit,
         )
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         GUARDS.add("websocket", self)
@@ -169,7 +173,9 @@ class WebSocketAuthMiddleware:
         if scope["type"] != "websocket" or not self._paths.guards(scope):
             await self.app(self._passing(scope), receive, send)
             return
-        admission = Admission(scope, self.authenticator, self.required_scopes, self.on_refresh)
+        admission = Admission(
+            scope, self.authenticator, self.required_scopes, self.on_refresh, self._gate
+        )
         handshake = Handshake(receive, send, self._terms.close_codes)
         try:
             app_scope, guard = await self._enter(admission, handshake)
@@ -184,6 +190,7 @@ class WebSocketAuthMiddleware:
                 with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard)
         finally:
+            self._gate.leave(admission)
             if guard is not None:
                 await self._holdings.release(guard)
 
@@ -207,6 +214,7 @@ class WebSocketAuthMiddleware:
         try:
             try:
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
+                self._gate.enter(admission, admission.login.principal)
                 guard = self._guard(admission, handshake)
                 if guard is not None and not admission.login.is_anonymous:
                     taking = self._holdings.take(guard, is_inside=admission.is_inside)
@@ -217,6 +225,7 @@ class WebSocketAuthMiddleware:
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
+            self._gate.leave(admission)
             if guard is not None:
                 await self._holdings.release(guard)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
@@ -292,13 +301,6 @@ class WebSocketAuthMiddleware:
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
-
-
-def _check_connection_limit(limit: ConnectionLimit | None) -> ConnectionLimit | None:
-    example = "ConnectionLimit(3, MemoryStore())"
-    if limit is None:
-        return None
-    return check_instance("connection_limit", limit, ConnectionLimit, example)
 
 
 def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator, OnWait
+from asgi_wsauth.connection.gate import Gate
 from asgi_wsauth.connection.handshake import accepted_scope
 from asgi_wsauth.connection.passthrough import found_before, handed_on
 from asgi_wsauth.connection.renewal import check_scopes
@@ -48,6 +49,7 @@ class Admission:
         authenticator: who decides.
         required_scopes: what the principal must have, all of it.
         on_refresh: asked about each new credential of a socket, or None.
+        gate: what it passes before it is decided about; None over HTTP.
 
     Attributes:
         attempt: what the sources found, once they were asked.
@@ -60,6 +62,7 @@ class Admission:
     login: Login
 
     __slots__ = (
+        "_gate",
         "_report",
         "attempt",
         "authenticator",
@@ -77,8 +80,10 @@ class Admission:
         authenticator: Authenticator,
         required_scopes: Iterable[str] = (),
         on_refresh: OnRefresh | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.scope = scope
+        self._gate = gate
         self.authenticator = authenticator
         self.required_scopes = frozenset(required_scopes)
         self.on_refresh = on_refresh
@@ -128,6 +133,7 @@ class Admission:
             outer = login_behind(self.scope.get("wsauth"))
             if outer is not None and outer.authenticator is self.authenticator:
                 self.attempt = outer.attempt
+                self._pass_gate()
                 outer.require(self.required_scopes)
                 self.login, self.is_inside = outer, True
                 return self.scope
@@ -148,6 +154,7 @@ class Admission:
         findings = self._findings(outer)
         if findings is not self.attempt.findings:
             self.attempt = Attempt(findings)
+        self._pass_gate()
         authentication: Authentication | None = None
         if first_message is not None and not self.attempt.findings:
             scope, authentication = await self._ask_for_message(first_message)
@@ -172,6 +179,10 @@ class Admission:
             "auth": AuthCredentials(["authenticated", *principal.scopes]),
             "wsauth": login.session,
         }
+
+    def _pass_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.check(self.attempt.presented)
 
     def _findings(self, outer: Login | None) -> Sequence[Finding]:
         """What the sources found, or what an instance further out has set aside."""
@@ -203,6 +214,7 @@ class Admission:
         except Denied as denied:  # to be judged when its turn comes
             found = denied
         self.attempt = Attempt([(source, found)])
+        self._pass_gate()
         return accepted_scope(self.scope, protocols), None
 
     def tell(self, kind: type[Event], **more: Any) -> None:

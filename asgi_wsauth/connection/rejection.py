@@ -9,12 +9,10 @@ until it has been quiet for a while.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
-from secrets import token_bytes
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from asgi_wsauth.policies.recent import Recent
 from asgi_wsauth.scope.addresses import client_host, share_of
 from asgi_wsauth.sources.origins import origin_of
 
@@ -54,8 +52,7 @@ class Rejections:
     def __init__(self, rejection: Rejection, clock: Callable[[], float] = time.monotonic) -> None:
         self.rejection = rejection
         self._clock = clock
-        self._key = token_bytes(16)
-        self._streaks: OrderedDict[bytes, _Streak] = OrderedDict()  # the latest one last
+        self._streaks: Recent[_Streak] = Recent(_MOST)
 
     def choose(self, scope: Any, presented: Iterable[str] | None = None) -> ChosenRejection:
         """How to refuse a handshake that hasn't been answered.
@@ -80,15 +77,12 @@ class Rejections:
 
     def _count(self, share: str, presented: Iterable[str]) -> int:
         """How often the same was refused before."""
-        text = "\0".join([share, *presented]).encode(errors="surrogatepass")
-        digest = blake2b(text, digest_size=16, key=self._key).digest()
         now = self._clock()
-        streak = self._streaks.pop(digest, None)
-        if streak is None or streak.is_over(now):
-            streak = _Streak(now)
-        self._streaks[digest] = streak
-        if len(self._streaks) > _MOST:
-            self._streaks.popitem(last=False)
+
+        def renew(streak: _Streak | None) -> _Streak:
+            return _Streak(now) if streak is None or streak.is_over(now) else streak
+
+        streak = self._streaks.came([share, *presented], renew)
         repeated = streak.times
         streak.times += 1
         streak.latest = now

@@ -17,6 +17,7 @@ __all__ = [
     "check_issuer",
     "check_list",
     "check_names",
+    "check_rate",
     "check_scopes",
     "check_seconds",
     "check_seconds_or_none",
@@ -89,6 +90,29 @@ def check_time(option: str, given: float | None) -> float | None:
         return given
     mend = "; write .timestamp()" if callable(getattr(given, "timestamp", None)) else ""
     raise ConfigurationError(f"{option} must be Unix time in seconds, got {shown(given)}{mend}")
+
+
+_RATE = re.compile(
+    r"([0-9]{1,9}) *(?:/|per) *([0-9]{1,9})? *(second|minute|hour|day)s?", re.ASCII | re.IGNORECASE
+)
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+def check_rate(option: str, given: str) -> tuple[int, float]:
+    """How many there may be of something, and within how many seconds.
+
+    Raises:
+        ConfigurationError: it is no rate such as "10/minute" or "100 per 2 hours".
+    """
+    found = _RATE.fullmatch(given.strip()) if isinstance(given, str) else None
+    most, times, unit = found.groups() if found is not None else ("0", "0", "day")
+    seconds = int(times or 1) * _UNITS[unit.lower()]
+    if int(most) < 1 or seconds < 1:
+        raise ConfigurationError(
+            f'{option} must be a rate, for example "60/minute" or "100 per 2 hours", got '
+            f"{shown(given)}"
+        )
+    return int(most), seconds
 
 
 def check_text(option: str, given: str, example: str) -> str:

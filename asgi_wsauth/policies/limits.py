@@ -1,10 +1,10 @@
-"""How many sockets a user may have: `ConnectionLimit`."""
+"""How many sockets a user may have, and how many a process may: `ConnectionLimit`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from secrets import token_hex
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args, overload
 
 import anyio
 
@@ -15,6 +15,7 @@ from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
 from asgi_wsauth.policies.live_sockets import LiveSocket
+from asgi_wsauth.policies.total import Total
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
 
@@ -24,32 +25,68 @@ Overflow: TypeAlias = Literal["reject", "evict_oldest"]
 
 
 class ConnectionLimit:
-    """How many sockets each user may have open at once, in all processes that share the store. The
-    same identity at two issuers is two users.
+    """How many sockets there may be: of each user in all processes that share the store, in this
+    process in all, or both: `ConnectionLimit(3, store, total=5000)`.
+
+    For the limit of each user, the same identity at two issuers is two users, and there is no such
+    limit while login is off. `total` counts whoever was admitted, also then, by all middlewares
+    that have this object, on all threads and event loops of the process. Where that many are open,
+    handshakes are refused before their credentials are looked at. A place is taken only by what was
+    admitted, so strangers can't use the places up; clients that were refused are on a budget of
+    their own.
 
     Args:
-        limit: the maximum number of open sockets per user.
-        store: where they are counted: `MemoryStore()`, or a store that several processes share.
-        overflow: what happens to one more: `reject` refuses it, `evict_oldest` closes the user's
-            oldest one; the reason is TOO_MANY_CONNECTIONS either way.
+        limit: the maximum number of open sockets per user; None for any.
+        store: where those are counted: `MemoryStore()`, or a store that several processes share.
+        total: the maximum number of open sockets in this process; None for any. To be below what
+            the process has file descriptors and memory for.
+        overflow: what happens to a user's one more: `reject` refuses it, `evict_oldest` closes the
+            user's oldest one; the reason is TOO_MANY_CONNECTIONS either way. Above `total`, a new
+            one is always refused.
         name: limits that count separately in one store have different names.
 
     Raises:
         ConfigurationError: an option can't work.
     """
 
+    @overload
     def __init__(
-        self, limit: int, store: SlotStore, *, overflow: Overflow = "reject", name: str = ""
+        self,
+        limit: int,
+        store: SlotStore,
+        *,
+        total: int | None = None,
+        overflow: Overflow = "reject",
+        name: str = "",
+    ) -> None: ...
+    @overload
+    def __init__(self, *, total: int) -> None: ...
+    def __init__(
+        self,
+        limit: int | None = None,
+        store: SlotStore | None = None,
+        *,
+        total: int | None = None,
+        overflow: Overflow = "reject",
+        name: str = "",
     ) -> None:
-        methods = ("take_slot", "renew_slots", "release_slot", "watch")
-        check_store("ConnectionLimit: store", store, *methods)
-        self.limit = check_count("ConnectionLimit: limit", limit)
-        self.store = store
         self.overflow: Overflow = check_choice(
             "ConnectionLimit: overflow", overflow, get_args(Overflow)
         )
         if not isinstance(name, str):
             raise ConfigurationError(f"ConnectionLimit: name must be a string, got {shown(name)}")
+        if limit is None and store is None:
+            _check_total_alone(total, overflow=overflow, name=name)
+        else:
+            methods = ("take_slot", "renew_slots", "release_slot", "watch")
+            check_store("ConnectionLimit: store", store, *methods)
+            check_count("ConnectionLimit: limit", cast(int, limit))
+        if total is not None:
+            check_count("ConnectionLimit: total", total)
+        self.limit = limit
+        self.store = store
+        self.total = total
+        self.in_process = None if total is None else Total(total)
         self._name = name
         self._here: PerLoop[_Here] = PerLoop()
 
@@ -73,6 +110,7 @@ class ConnectionLimit:
             Denied: there is none left (`Reason.TOO_MANY_CONNECTIONS`), or the store fails
                 (`Reason.UNAVAILABLE`).
         """
+        assert self.limit is not None and self.store is not None
         here = self._slots_here()
         here.names[socket] = token_hex(8)
         slot = here.slot(socket)
@@ -90,17 +128,35 @@ class ConnectionLimit:
         """Release the slot of `socket`, if it has one."""
         slot = self._slots_here().remove(socket)
         if slot is not None:
+            assert self.store is not None
             try:
                 await self.store.release_slot(slot)
             except Exception as exc:  # it will end with its lease
                 logger.warning("a slot in %r stays: %s", self.store, type(exc).__qualname__)
 
     def _slots_here(self) -> _Here:
-        listens = self.overflow == "evict_oldest"
-        return self._here.get_or_make(lambda: _Here(self.store, self._name, listens=listens))
+        store, listens = self.store, self.overflow == "evict_oldest"
+        assert store is not None
+        return self._here.get_or_make(lambda: _Here(store, self._name, listens=listens))
 
     def __repr__(self) -> str:
-        return f"<ConnectionLimit of {self.limit} in {self.store!r}>"
+        parts = [] if self.store is None else [f"{self.limit} in {self.store!r}"]
+        parts += [] if self.total is None else [f"{self.total} in all"]
+        return f"<ConnectionLimit of {', '.join(parts)}>"
+
+
+def _check_total_alone(total: int | None, **options: str) -> None:
+    """Raises `ConfigurationError` unless that is enough."""
+    if total is None:
+        raise ConfigurationError(
+            "ConnectionLimit: limit or total must be given; write for example "
+            "ConnectionLimit(3, MemoryStore()) or ConnectionLimit(total=5000)"
+        )
+    if options != {"overflow": "reject", "name": ""}:
+        raise ConfigurationError(
+            "ConnectionLimit: limit must be given with overflow and name, which are about the "
+            "sockets of each user, got None"
+        )
 
 
 class _Here:

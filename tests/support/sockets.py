@@ -180,7 +180,9 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
     if revocations is not None and sockets_of(revocations):
         found.append("registered socket")
     limit = middleware.connection_limit
-    if limit is not None:
+    if limit is not None and limit.in_process:
+        found.append("place in the process")
+    if limit is not None and limit.store is not None:
         if has_slots_here(limit):
             found.append("slot here")
         if slots_of(limit.store):

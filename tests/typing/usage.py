@@ -36,6 +36,7 @@ from asgi_wsauth import (
     Event,
     FailureThrottle,
     FirstMessage,
+    HandshakeLimit,
     Header,
     HTTPAuthMiddleware,
     InternalCredential,
@@ -199,6 +200,9 @@ names: list[str] = ["scope", "permissions"]
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
 revocations = Revocations(RedisStore(Redis()), max_token_age=3600, renew_within=60)
 limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
+beside = ConnectionLimit(3, MemoryStore(), total=5000)
+total = ConnectionLimit(total=5000)
+often = HandshakeLimit("20/minute")
 
 auth = Authenticator(
     [
@@ -316,6 +320,7 @@ wrapped = WebSocketAuthMiddleware(
     enforce_expiry=True,
     grace=5,
     connection_limit=limit,
+    handshake_limit=often,
     refresh_message="auth.refresh",
     max_age=3600,
     on_refresh=keeps_rooms,

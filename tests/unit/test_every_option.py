@@ -38,6 +38,7 @@ from asgi_wsauth import (
     Event,
     FailureThrottle,
     FirstMessage,
+    HandshakeLimit,
     Header,
     HTTPAuthMiddleware,
     InternalCredential,
@@ -190,6 +191,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "enforce_expiry": BOOL,
         "grace": SECONDS_OR_NONE_AT_ALL,
         "connection_limit": Row([None, ConnectionLimit(1, STORE)], "None"),
+        "handshake_limit": Row([None, HandshakeLimit()], "None"),
         "refresh_message": Row([None, "auth.refresh"], "None"),
         "max_age": SECONDS_OR_NONE,
         "recheck": SECONDS_OR_NONE,
@@ -293,9 +295,11 @@ ROWS: dict[Any, dict[str, Row]] = {
     ConnectionLimit: {
         "limit": COUNT,
         "store": Row([STORE]),
+        "total": Row([None, 1, 10_000], "None"),
         "overflow": Row(["reject", "evict_oldest"]),
         "name": Row(["", "a"], "'',text"),
     },
+    HandshakeLimit: {"rate": Row(["60/minute", "1 per 2 hours"]), "clock": CLOCK},
     FailureThrottle: {
         "rate": Row(["10/minute", "100 per 2 hours"]),
         "storage": Row([None, limits.aio.storage.MemoryStorage()], "None"),
@@ -417,6 +421,7 @@ ROWS: dict[Any, dict[str, Row]] = {
 USUAL: dict[Any, dict[str, Any]] = {
     JWTVerifier: {"algorithms": ["HS256"]},
     APIKeyVerifier: {},
+    ConnectionLimit: {"limit": 3, "store": STORE},
     PrometheusMetrics: {},
     Revocations.revoke_user: {"self": Revocations(STORE)},
     Revocations.revoke_token: {"self": Revocations(STORE)},

@@ -53,7 +53,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         ),
         "policies": (
             "what ends or limits logins",
-            "subjects live_sockets rechecks revocation local_counts throttle limits anonymous",
+            "subjects live_sockets rechecks revocation local_counts throttle total limits recent "
+            "comebacks anonymous",
         ),
     },
     {"authenticator": ("the decision, once, in order", "")},
@@ -64,7 +65,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "connection": (
             "one connection, from its scope to its last message",
-            "rejection valve closing budget answers handshake refresh_messages terms "
+            "rejection valve closing budget answers gate handshake refresh_messages terms "
             "report renewal session refreshing phases endable guard holdings stream passthrough "
             "admission",
         ),

@@ -1,0 +1,74 @@
+"""What refuses a handshake whatever its credential is worth: `Gate`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.options import check_instance
+from asgi_wsauth.policies.comebacks import HandshakeLimit
+from asgi_wsauth.policies.limits import ConnectionLimit
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """What each handshake of a middleware passes twice: before its credential is looked at, so that
+    a refusal costs next to nothing; and when it is admitted, which is when it takes a place. So
+    nobody can fill the house without a login.
+
+    Args:
+        limit: how many sockets there may be, or None.
+        handshakes: how often a credential may come, or None.
+
+    Attributes:
+        user_limit: the limit, if it counts the sockets of each user.
+
+    Raises:
+        ConfigurationError: one of them is none.
+    """
+
+    def __init__(self, limit: ConnectionLimit | None, handshakes: HandshakeLimit | None) -> None:
+        if limit is not None:
+            example = "ConnectionLimit(3, MemoryStore())"
+            check_instance("connection_limit", limit, ConnectionLimit, example)
+        if handshakes is not None:
+            example = 'HandshakeLimit("60/minute")'
+            check_instance("handshake_limit", handshakes, HandshakeLimit, example)
+        self._total = None if limit is None else limit.in_process
+        self._handshakes = handshakes
+        self.user_limit = None if limit is None or limit.store is None else limit
+
+    def check(self, presented: Sequence[str]) -> None:
+        """A handshake has come, or the first message of one.
+
+        Args:
+            presented: the credentials that came with it.
+
+        Raises:
+            Denied: there is no room, or they came too often (`Reason.TOO_MANY_CONNECTIONS`).
+        """
+        if self._total is not None:
+            self._total.check()
+        if self._handshakes is not None:
+            self._handshakes.count(presented)
+
+    def enter(self, socket: Hashable, principal: Principal) -> None:
+        """Let one through that was admitted; it is to `leave`, in any case.
+
+        Args:
+            socket: what it becomes.
+            principal: whose it is.
+
+        Raises:
+            Denied: as above.
+        """
+        if self._handshakes is not None:
+            self._handshakes.count_login(principal)
+        if self._total is not None:
+            self._total.take(socket)
+
+    def leave(self, socket: Hashable) -> None:
+        """It is over, or was never let through."""
+        if self._total is not None:
+            self._total.release(socket)
