@@ -111,7 +111,8 @@ class WebSocketAuthMiddleware:
         recheck: seconds after which the login of an open socket is decided about again, a tenth
             more or less, and so on: whether it was revoked, whether `load_user` still knows the
             user, and whether whoever issued the credential still calls it active, where its
-            verifier can ask (`TokenIntrospection`, or one of your own with a method `recheck`).
+            verifier can ask (`TokenIntrospection`, `DjangoSession`, `DatabaseToken`,
+            `APIKeyVerifier(lookup=...)`, or one of your own with a method `recheck`).
             What is REVOKED or FORBIDDEN by then, or EXPIRED, is closed. A store, a database or an
             issuer that fails closes nothing, and is asked again, with growing pauses. At most 20
             are asked about at once. None for never; and while login is off.

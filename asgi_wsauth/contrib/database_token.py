@@ -67,6 +67,9 @@ class DatabaseToken:
     Without a `pattern`, it claims all that doesn't look like a JWT or a credential of this
     package's, so it stands last among the verifiers.
 
+    With `WebSocketAuthMiddleware(recheck=...)`, the tokens of open sockets are looked up again from
+    time to time.
+
     Args:
         lookup: an async function from the digest of a token, or the token, to what there is.
         digest: how the database has tokens: as `sha256` or `sha512` in hex, as what a function
@@ -108,6 +111,10 @@ class DatabaseToken:
         if isinstance(found, Principal):
             return found
         return _principal(found, wanted, self.token_id(token))
+
+    async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        """Look it up again; see `Rechecks`."""
+        return await self(credential, conn)
 
     def token_id(self, token: str) -> str:
         """The `Principal.token_id` of a token, where the lookup names no other: its digest, or the

@@ -64,7 +64,8 @@ class DjangoSession:
     its `expires_at` the end of the session, as it is at this moment, and its `method` `django`. Its
     `session_id` is a digest of the session's key: see `session_id`. The database is asked anew for
     each connection, so `issued_at` is that moment: `Revocations.revoke_user` closes the user's open
-    sockets, and who may open new ones is up to the database.
+    sockets, and who may open new ones is up to the database. With
+    `WebSocketAuthMiddleware(recheck=...)`, it is also asked about open sockets from time to time.
 
     Args:
         scopes: a function from the user to a list of scopes; it may ask the database. For example
@@ -106,6 +107,10 @@ class DjangoSession:
         if isinstance(found, Denied):
             raise found
         return found
+
+    async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        """Ask the database again; see `Rechecks`."""
+        return await self(credential, conn)
 
     def _judge(self, key: str, now: float) -> Principal | Denied:
         """The verdict, in the thread in which Django does what is not asynchronous."""

@@ -32,8 +32,9 @@ def revoke_at_logout(revocations: Revocations) -> Callable[[], None]:
     that they share.
 
     It listens to Django's signals, which `QuerySet.update` and raw SQL don't send: call
-    `Revocations.revoke_user` after those. If the store fails, the sockets stay open, the log has an
-    error, and the logout goes on: the database refuses new ones.
+    `Revocations.revoke_user` after those, or have `WebSocketAuthMiddleware(recheck=...)` find out.
+    If the store fails, the sockets stay open, the log has an error, and the logout goes on: the
+    database refuses new ones.
 
     Args:
         revocations: those of the authenticators.

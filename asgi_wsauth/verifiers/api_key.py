@@ -37,7 +37,8 @@ class APIKeyVerifier:
             digest. The id becomes the principal's identity.
         lookup: instead of `keys`, for keys in a database: an async function that takes the hex
             SHA-256 of what was presented and returns its principal, or None for an unknown key.
-            It is asked about every credential that no earlier verifier of the chain claimed.
+            It is asked about every credential that no earlier verifier of the chain claimed, and
+            with `WebSocketAuthMiddleware(recheck=...)` about those of open sockets again.
         scopes: what the principals of `keys` may do.
 
     Raises:
@@ -105,6 +106,10 @@ class APIKeyVerifier:
         if identity is None:
             return None
         return Principal(identity, scopes=self._scopes, method="api_key")
+
+    async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
+        """Look it up again; see `Rechecks`."""
+        return await self(credential, conn)
 
     def __repr__(self) -> str:
         return f"<APIKeyVerifier {sorted({name for _, name in self._digests}) or 'by lookup'}>"

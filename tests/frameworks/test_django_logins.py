@@ -11,6 +11,8 @@ from typing import Any
 
 import django_site
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from servers import DEADLINE, Server, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -46,6 +48,10 @@ class Browser:
             cookie = SimpleCookie(seen.headers["set-cookie"])["sessionid"]
             self.cookies = f"theme=dark; sessionid={cookie.value}" if cookie.value else ""
         return seen.status
+
+    @property
+    def session_key(self) -> str:
+        return self.cookies.rpartition("sessionid=")[2]
 
     @property
     def handshake(self) -> list[tuple[str, str]]:
@@ -128,6 +134,17 @@ def test_a_locked_user_has_no_sockets(server: Server) -> None:
         assert closed(ws) == REVOKED
     seen = page.close_code()
     assert seen is not None and seen[0] == 4004
+
+
+def test_what_no_signal_tells_of_ends_at_the_next_recheck(server: Server) -> None:
+    name = user_of(server, "gina")
+    page, forgotten = browser(server, name), browser(server, user_of(server, "frank"))
+    with page.socket() as (ws, _), forgotten.socket() as (other, _):
+        User.objects.filter(username=name).update(is_active=False)
+        assert closed(ws) == REVOKED
+        assert is_open(other)
+        Session.objects.filter(session_key=forgotten.session_key).delete()
+        assert closed(other) == REVOKED
 
 
 def test_a_visitor_and_another_sites_page_have_none(server: Server) -> None:

@@ -166,5 +166,6 @@ if "SITE_DATABASE" in os.environ:
             revocations=revocations,
         ),
         close_codes=DAPHNE_CLOSE_CODES if "SITE_ON_DAPHNE" in os.environ else {},
+        recheck=1,
         allow_unguarded_http=True,
     )

@@ -14,7 +14,15 @@ from cases import cases
 from handshakes import NOW, authenticator, judge, mint, websocket
 from starlette.requests import HTTPConnection
 
-from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Revocations
+from asgi_wsauth import (
+    ConfigurationError,
+    Credential,
+    Denied,
+    MemoryStore,
+    Principal,
+    Reason,
+    Revocations,
+)
 from asgi_wsauth.contrib.database_token import DatabaseToken
 from asgi_wsauth.verifiers.chain import Misuse
 
@@ -67,6 +75,17 @@ class TestLookup:
         assert isinstance(principal, Principal)
         assert table.asked == [TOKEN]
         assert principal.token_id == DIGEST
+
+    async def test_is_asked_again_in_a_recheck(self) -> None:
+        table = Table({"identity": "alice"})
+        verifier = DatabaseToken(table)
+        conn = HTTPConnection(websocket())
+        principal = await verifier.recheck(Credential(TOKEN), conn)
+        assert principal is not None
+        assert principal.identity == "alice"
+        table.rows.clear()
+        with pytest.raises(Denied, match="no such token"):
+            await verifier.recheck(Credential(TOKEN), conn)
 
     async def test_its_principal_is_the_principal(self) -> None:
         alice = Principal("alice", method="knox")

@@ -39,6 +39,7 @@ from asgi_wsauth import (
     Revocations,
 )
 from asgi_wsauth.contrib.django import DjangoSession, revoke_at_logout, session_id
+from asgi_wsauth.verifiers.rechecking import identify_again
 
 ORIGINS = ["https://site.example"]
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -487,6 +488,35 @@ class TestRevocation:
         assert record.levelno == logging.ERROR
         assert "stay open: verifier_unavailable" in record.getMessage()
         assert key not in caplog.text
+
+
+class TestRecheck:
+    @cases(
+        "end",
+        [
+            lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+            lambda user: User.objects.filter(pk=user.pk).update(password="another"),
+            lambda user: Session.objects.all().delete(),
+        ],
+    )
+    def test_finds_what_no_signal_tells_of(self, end: Callable[[User], None]) -> None:
+        user = new_user()
+        key = key_of(logged_in(user))
+        principal = admitted(key)
+        assert rechecked(key, principal) == "good"
+        end(user)
+        assert rechecked(key, principal) is Reason.REVOKED
+
+
+def rechecked(key: str, principal: Principal) -> Reason | str:
+    sessions = DjangoSession()
+    credential = Credential(key, repr(sessions.cookie))
+    ask = identify_again, sessions, credential, principal, HTTPConnection(websocket()), time.time()
+    try:
+        assert anyio.run(*ask).identity == principal.identity
+        return "good"
+    except Denied as denied:
+        return denied.reason
 
 
 class TestConfiguration:

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth import (
     APIKeyVerifier,
     ConfigurationError,
+    Credential,
     Denied,
     InternalCredential,
     Principal,
@@ -170,6 +171,17 @@ class TestLookup:
         assert asked == [DIGEST, sha256(OTHER.encode()).hexdigest()]
         assert not holds(verifier, KEY)
         assert repr(verifier) == "<APIKeyVerifier by lookup>"
+
+    async def test_is_asked_again_in_a_recheck(self) -> None:
+        known = {DIGEST: Principal("billing")}
+
+        async def lookup(digest: str) -> Principal | None:
+            return known.get(digest)
+
+        verifier, conn = APIKeyVerifier(lookup=lookup), HTTPConnection(websocket())
+        assert await verifier.recheck(Credential(KEY), conn) is known[DIGEST]
+        known.clear()
+        assert await verifier.recheck(Credential(KEY), conn) is None
 
     async def test_what_it_raises_is_passed_on(self) -> None:
         async def lookup(digest: str) -> Principal | None:
