@@ -71,6 +71,7 @@ class Reason(Enum):
     THROTTLED = "too_many_failures", 1013, 429, "retry later"
     TOO_MANY_CONNECTIONS = "too_many_connections", 1013, 429, "retry later"
     UNAVAILABLE = "verifier_unavailable", 1013, 503, "retry later"
+    RESTARTING = "server_restarting", 1012, 503, "retry later"
     ERROR = "internal_error", 1011, 500, "retry later"
 
     def __new__(cls, phrase: str, close_code: int, http_status: int, advice: str) -> Reason:
@@ -96,6 +97,7 @@ DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
     Reason.THROTTLED: 4013,
     Reason.TOO_MANY_CONNECTIONS: 4013,
     Reason.UNAVAILABLE: 4013,
+    Reason.RESTARTING: 4012,
     Reason.ERROR: 4011,
 }
 """`close_codes` for Daphne, which can only send 1000 and 3000 to 4999, and turns every other code
@@ -106,9 +108,8 @@ ADVICE_BY_CODE: Mapping[int, str] = {
     # The first row of a code counts: EXPIRED says more of 4001 than KEYS_UNAVAILABLE does.
     **{reason.close_code: reason.advice for reason in reversed(Reason)},
     **{code: reason.advice for reason, code in DAPHNE_CLOSE_CODES.items()},
-    # Not ours: a server that shuts down or restarts, and a socket that broke or never opened.
+    # Not ours: a server that shuts down, and a socket that broke or never opened.
     1001: "retry later",
-    1012: "retry later",
     1006: "refresh once, then retry later",
 }
 """What a client should do after each close code, if there is no known phrase."""
@@ -246,7 +247,8 @@ GRAPHQL_CLOSE_CODES: Mapping[Reason | type[SaidNothing], int] = {
 }
 """`close_codes` for `graphql-transport-ws`: its own ones for a bad request, for who is unauthorized
 or forbidden, and for who is too late with `connection_init`. The table's other codes mean to its
-clients what they should: come again with new parameters (4001), later (1013), or not (4004)."""
+clients what they should: come again with new parameters (4001), later (1012, 1013), or not
+(4004)."""
 
 
 def json_answer(status: int, content: Any) -> HTTPAnswer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast, get_args
@@ -14,19 +13,19 @@ from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authen
 from asgi_wsauth.connection.answers import refuse
 from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
+from asgi_wsauth.connection.draining import Crowd, Draining
 from asgi_wsauth.connection.gate import Gate
 from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.holdings import Holdings
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
-from asgi_wsauth.connection.refresh_messages import RefreshMessages
+from asgi_wsauth.connection.refresh_messages import check_refresh_message
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
 from asgi_wsauth.connection.session import OnRefresh
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import CloseCodes, Denied, check_close_codes, close_code
-from asgi_wsauth.events import Abandoned, Admitted, Closed
+from asgi_wsauth.events import Abandoned, Admitted
 from asgi_wsauth.options import (
-    ConfigurationError,
     check_app,
     check_async,
     check_bool,
@@ -34,7 +33,6 @@ from asgi_wsauth.options import (
     check_scopes,
     check_seconds,
     check_seconds_or_none,
-    shown,
 )
 from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
@@ -46,8 +44,6 @@ __all__ = ["WebSocketAuthMiddleware"]
 
 # For a client that is gone. Without any answer, uvicorn would log an error.
 _GIVE_UP: Message = {"type": "websocket.close"}
-
-_MESSAGE_TYPE = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
 class WebSocketAuthMiddleware:
@@ -155,19 +151,19 @@ class WebSocketAuthMiddleware:
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
             max_age=check_seconds_or_none("max_age", max_age),
-            refresh=_refresh_messages(refresh_message, authenticator),
+            refresh=check_refresh_message(refresh_message, authenticator.max_token_size),
             rejections=Rejections(check_choice("rejection", rejection, get_args(Rejection))),
             sources=authenticator.sources,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
         self.on_refresh = _check_on_refresh(on_refresh)
-        recheck = check_seconds_or_none("recheck", recheck)
         self._holdings = Holdings(
             revocations=authenticator.revocations,
-            rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
+            rechecks=_rechecks(recheck, authenticator),
             limit=self._gate.user_limit,
         )
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
+        self._draining = Draining()
         GUARDS.add("websocket", self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -178,22 +174,53 @@ class WebSocketAuthMiddleware:
             scope, self.authenticator, self.required_scopes, self.on_refresh, self._gate
         )
         handshake = Handshake(receive, send, self._terms.close_codes)
+        crowd = self._draining.crowd()
+        crowd.open[handshake] = guard = None
         try:
-            app_scope, guard = await self._enter(admission, handshake)
-        except Denied as denied:
-            await self._refuse(admission, handshake, denied)
-            return
-        try:
+            try:
+                app_scope, guard = await self._enter(admission, handshake)
+            except Denied as denied:
+                await self._refuse(admission, handshake, denied)
+                return
             denied_since = None if guard is None else guard.denied
+            if denied_since is None and self._draining.has_begun:
+                denied_since = self._draining.refusal()
             if handshake.client_left or denied_since is not None:
                 await self._refuse(admission, handshake, denied_since)
             else:
                 with admission.in_force:
-                    await self._run_app(admission, handshake, app_scope, guard)
+                    await self._run_app(admission, handshake, app_scope, guard, crowd)
         finally:
             self._gate.leave(admission)
+            crowd.leave(handshake)
             if guard is not None:
                 await self._holdings.release(guard)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` was called: what a health check may ask."""
+        return self._draining.has_begun
+
+    async def drain(self, *, over: float = 30.0) -> None:
+        """Close all sockets before the process ends, so that their clients don't come back all at
+        once.
+
+        From now on every handshake on a guarded path is refused with `Reason.RESTARTING`, before
+        anything is verified; over HTTP with `Retry-After`. Each open socket is closed with that
+        reason at a random moment within `over` seconds, and its app has `grace` seconds then. This
+        returns when all clients are gone or were sent their code. There is no way back.
+
+        Another call closes what is still open within its own time: at once, with `over=0`. Sockets
+        of other event loops are closed there. A socket that nothing else could end, and that its
+        app hasn't accepted yet, gets an HTTP 403.
+
+        Args:
+            over: seconds; 0 to close all at once.
+
+        Raises:
+            ConfigurationError: `over` is no number of seconds.
+        """
+        await self._draining.drain(check_seconds("over", over, least=0))
 
     def _passing(self, scope: Scope) -> Scope:
         """The scope with which the app is called for what is not guarded here."""
@@ -214,6 +241,9 @@ class WebSocketAuthMiddleware:
         guard: Guard | None = None
         try:
             try:
+                if self._draining.has_begun:
+                    admission.take_credential()
+                    raise self._draining.refusal()
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
                 self._gate.enter(admission, admission.login.principal)
                 guard = self._guard(admission, handshake)
@@ -250,7 +280,12 @@ class WebSocketAuthMiddleware:
     # What the app gets, and what a refused client gets.
 
     async def _run_app(
-        self, admission: Admission, handshake: Handshake, scope: Scope, guard: Guard | None
+        self,
+        admission: Admission,
+        handshake: Handshake,
+        scope: Scope,
+        guard: Guard | None,
+        crowd: Crowd,
     ) -> None:
         is_outermost = not admission.is_inside  # which is the one that tells of this socket
         marker = (
@@ -262,23 +297,17 @@ class WebSocketAuthMiddleware:
         try:
             if guard is not None:
                 async with guard.between(receive, send):
+                    crowd.open[handshake] = admission.login
                     await self.app(scope, guard.receive, guard.app_send)
             else:
                 if is_outermost:
                     admission.login.run_on(handshake)
+                crowd.open[handshake] = admission.login
                 await self.app(scope, receive, send)
             await handshake.read_on()
         finally:
             if is_outermost:
-                self._tell_closed(admission, guard)
-
-    def _tell_closed(self, admission: Admission, guard: Guard | None) -> None:
-        denied = None if guard is None else guard.denied
-        if denied is None:
-            admission.tell_of_login(Closed)
-        else:
-            code = self._terms.close_codes[denied.reason]
-            admission.tell_of_login(Closed, reason=denied.reason, close_code=code)
+                admission.tell_closed()
 
     async def _refuse(
         self, admission: Admission, handshake: Handshake, denied: Denied | None
@@ -304,16 +333,11 @@ class WebSocketAuthMiddleware:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
 
 
+def _rechecks(seconds: float | None, authenticator: Authenticator) -> Rechecks | None:
+    seconds = check_seconds_or_none("recheck", seconds)
+    return None if seconds is None else Rechecks(seconds, authenticator.clock)
+
+
 def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:
     example = "it is called with the session, the old principal and the new one"
     return None if hook is None else check_async("on_refresh", hook, takes=3, example=example)
-
-
-def _refresh_messages(name: object, authenticator: Authenticator) -> RefreshMessages | None:
-    if name is None:
-        return None
-    if not (isinstance(name, str) and _MESSAGE_TYPE.fullmatch(name)):
-        raise ConfigurationError(
-            f'refresh_message must be a name, for example "auth.refresh", got {shown(name)}'
-        )
-    return RefreshMessages(name, authenticator.max_token_size)

@@ -25,7 +25,7 @@ from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.session import Login, OnRefresh, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import Event
+from asgi_wsauth.events import Closed, Event
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
@@ -224,6 +224,15 @@ class Admission:
     def tell_of_login(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is in force by now, after any refresh."""
         self._report.tell(kind, self.login.latest, **more)
+
+    def tell_closed(self) -> None:
+        """Tell them that it is over; if it was closed here, why."""
+        connection = self.login.connection
+        denied = None if connection is None else connection.denied
+        if connection is None or denied is None:
+            self.tell_of_login(Closed)
+        else:
+            self.tell_of_login(Closed, reason=denied.reason, close_code=connection.close_code)
 
     def tell_refusal(
         self, denied: Denied, *, close_code: int | None = None, repeated: int = 0

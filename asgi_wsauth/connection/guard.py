@@ -140,6 +140,12 @@ class Guard(Endable):
 
     # The end.
 
+    @property
+    def close_code(self) -> int | None:
+        """See `LiveConnection`."""
+        denied = self.denied
+        return None if denied is None else self._terms.close_codes[denied.reason]
+
     async def recheck(self) -> None:
         """Decide about the login again. One that was revoked, and has time to renew, is left alone.
 

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asgi_wsauth.connection.closing import PATIENCE, read_on, send_close, try_send
 from asgi_wsauth.denial import Denied, Reason, SaidNothing
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.tasks import spawn
+from asgi_wsauth.loops.tasks import Breakable, spawn
 from asgi_wsauth.sources import FirstMessage
 from asgi_wsauth.sources.dialects import without_token
 
@@ -34,7 +34,7 @@ class Handshake:
         send: the server's.
         accepted: whether it was accepted, here or by the app, as far as that was seen here.
         client_left: whether the client is known to be gone.
-        denied: why it was closed here; None if it wasn't.
+        denied: why it was closed here, or is about to be refused; None if neither.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Handshake:
         "_first",
         "_read_until",
         "_taken",
+        "_wait",
         "_watch",
         "accepted",
         "client_left",
@@ -65,6 +66,7 @@ class Handshake:
         self.denied: Denied | None = None
         self._taken: list[Message] = []
         self._first: FirstMessage | None = None  # what it was accepted for
+        self._wait: Breakable | None = None  # for that
         self._watch: tuple[anyio.CancelScope, anyio.Event] | None = None
         self._cancel: Callable[[], None] | None = None
         self._read_until: float | None = None
@@ -142,9 +144,13 @@ class Handshake:
                 hello = _said(source.dialect.hello)
                 self.client_left = await try_send(self.send, accept, *hello) is not None
             if not self.client_left and not wait.broken:
+                self._wait = wait
                 with wait, anyio.move_on_after(source.timeout):
                     await self._take()
                     message = None if self.client_left else self._taken.pop()
+                self._wait = None
+        if self.denied is not None:
+            raise self.denied
         if message is not None:
             return self._read(source, message)
         if wait.broken:
@@ -153,6 +159,12 @@ class Handshake:
             )
         why = f"no {source} within {source.timeout:g} s"
         raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
+
+    def interrupt(self, denied: Denied) -> None:
+        """Refuse it for this, if it still waits for its first message."""
+        if self._wait is not None and self.denied is None:
+            self.denied = denied
+            self._wait.break_off()
 
     def _read(self, source: FirstMessage, message: Message) -> str:
         """The credential in the first message, which the app gets without it if it is to."""
@@ -217,6 +229,10 @@ class Handshake:
 
     # The end of a socket that has no guard.
 
+    def end(self, denied: Denied, /) -> None:
+        """`close`, soon."""
+        spawn(partial(self.close, denied))
+
     async def close(self, denied: Denied, /) -> None:
         """Close it, unless that was done, and have `read_on` do its work: the app may be receiving
         still."""
@@ -226,6 +242,11 @@ class Handshake:
         self._read_until = anyio.current_time() + PATIENCE
         with anyio.CancelScope(deadline=self._read_until):
             await send_close(self.send, denied, self._close_codes[denied.reason])
+
+    @property
+    def close_code(self) -> int | None:
+        """See `LiveConnection`."""
+        return None if self.denied is None else self._close_codes[self.denied.reason]
 
     @property
     def needs_refresh(self) -> bool:

@@ -17,11 +17,14 @@ from starlette.types import Message
 
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.events import logger
+from asgi_wsauth.options import ConfigurationError, shown
 from asgi_wsauth.sources.first_message import token_in
 
-__all__ = ["RefreshMessages"]
+__all__ = ["RefreshMessages", "check_refresh_message"]
 
 _WORDS = ("due", "ok")
+
+_TYPE = re.compile(r"[\w.:/-]+", re.ASCII)
 
 _SPACE = r"[ \t\n\r]*"  # RFC 8259 section 2
 _ESCAPED = "\\u00"  # what every escape of an ASCII character begins with (section 7), but for "\/"
@@ -141,3 +144,18 @@ def _in_any_writing(text: str) -> str:
         return rf"(?:{plain}|\\u00(?i:{ord(char):02x}))"
 
     return "".join(map(pattern, text))
+
+
+def check_refresh_message(name: object, max_token_size: int) -> RefreshMessages | None:
+    """The messages whose name this is, if it is one.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if name is None:
+        return None
+    if not (isinstance(name, str) and _TYPE.fullmatch(name)):
+        raise ConfigurationError(
+            f'refresh_message must be a name, for example "auth.refresh", got {shown(name)}'
+        )
+    return RefreshMessages(name, max_token_size)

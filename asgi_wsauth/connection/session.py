@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from math import isfinite
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
+from asgi_wsauth.connection.live import LiveConnection
 from asgi_wsauth.connection.renewal import check_not_revoked, check_same_login, check_scopes
 from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.terms import EndTerms
@@ -19,7 +20,7 @@ from asgi_wsauth.events import Refreshed
 from asgi_wsauth.sources import FirstMessage
 from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
-__all__ = ["LiveConnection", "Login", "OnRefresh", "Session", "login_behind", "login_of"]
+__all__ = ["Login", "OnRefresh", "Session", "login_behind", "login_of"]
 
 
 class Session:
@@ -147,28 +148,6 @@ class Session:
 
 
 OnRefresh: TypeAlias = Callable[[Session, Principal, Principal], Awaitable[None]]
-
-
-class LiveConnection(Protocol):
-    """A socket that the app is running on."""
-
-    @property
-    def denied(self) -> Denied | None:
-        """Why it was ended here; None if it wasn't."""
-        ...
-
-    @property
-    def needs_refresh(self) -> bool:
-        """Whether it ends without a new credential, even if the present one never expires."""
-        ...
-
-    async def close(self, denied: Denied, /) -> None:
-        """End it, and wait until the client has been sent the code."""
-        ...
-
-    def reschedule(self) -> None:
-        """Set the timers anew: the login's end has moved."""
-        ...
 
 
 _logins: dict[Session, Login] = {}

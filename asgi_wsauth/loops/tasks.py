@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -131,8 +132,8 @@ def from_any_thread() -> Callable[[Callable[[], None]], object]:
     """What calls a function on the running event loop, soon, and may itself be called from any
     thread. It raises a RuntimeError once the loop has ended."""
     loop = running_loop()
-    if loop is not None:
-        return loop.call_soon_threadsafe
+    if loop is not None:  # the caller's context would say that trio runs, where it does there
+        return lambda call: loop.call_soon_threadsafe(call, context=Context())
     import trio
 
     return trio.lowlevel.current_trio_token().run_sync_soon

@@ -17,10 +17,11 @@ const ADVICE = new Map([
   ["token_expired", "refresh"], ["keys_unavailable", "refresh, with backoff"],
   ["token_revoked", "log in again"], ["forbidden", "stop"], ["origin_not_allowed", "stop"],
   ["too_many_failures", "retry later"], ["too_many_connections", "retry later"],
-  ["verifier_unavailable", "retry later"], ["internal_error", "retry later"], [1001, "retry later"],
+  ["verifier_unavailable", "retry later"], ["server_restarting", "retry later"],
+  ["internal_error", "retry later"], [1001, "retry later"],
   [1006, "refresh once, then retry later"], [1008, "stop"], [1011, "retry later"],
   [1012, "retry later"], [1013, "retry later"], [3000, "stop"], [3003, "stop"], [4001, "refresh"],
-  [4004, "log in again"], [4011, "retry later"], [4013, "retry later"],
+  [4004, "log in again"], [4011, "retry later"], [4012, "retry later"], [4013, "retry later"],
 ]);
 export { ADVICE };
 export const advice = (code, reason) => ADVICE.get(reason) ?? ADVICE.get(code) ?? "stop";

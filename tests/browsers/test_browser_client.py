@@ -269,7 +269,7 @@ def test_where_nothing_ever_says_why_it_is_no_loop(
     [
         *((code, "stop") for code in (1000, 1003, 3999, 4000)),
         *((code, "stop") for code in (1008, 3000, 3003)),
-        *((code, "waiting") for code in (1001, 1011, 1012, 1013, 4011, 4013, 4001)),
+        *((code, "waiting") for code in (1001, 1011, 1012, 1013, 4011, 4012, 4013, 4001)),
         (4004, "login"),
     ],
 )

@@ -7,12 +7,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from asgi_wsauth import ConnectionLimit, FailureThrottle, MemoryStore, Revocations
+from asgi_wsauth import (
+    ConnectionLimit,
+    FailureThrottle,
+    MemoryStore,
+    Revocations,
+    WebSocketAuthMiddleware,
+)
 
 __all__ = [
     "counts_of",
     "has_slots_here",
     "is_renewing",
+    "open_in",
     "slots_here",
     "slots_of",
     "sockets_of",
@@ -57,3 +64,8 @@ def is_renewing(limit: ConnectionLimit) -> bool:
     """Whether slots of this event loop are renewed."""
     here: Any = limit._here.get()
     return here is not None and bool(here._renews)
+
+
+def open_in(middleware: WebSocketAuthMiddleware) -> list[Any]:
+    """The sockets and handshakes of this event loop that `drain` would end."""
+    return list(middleware._draining.crowd().open)

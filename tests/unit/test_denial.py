@@ -39,6 +39,7 @@ TABLE = {
     Reason.THROTTLED: ("too_many_failures", 1013, 429, "retry later"),
     Reason.TOO_MANY_CONNECTIONS: ("too_many_connections", 1013, 429, "retry later"),
     Reason.UNAVAILABLE: ("verifier_unavailable", 1013, 503, "retry later"),
+    Reason.RESTARTING: ("server_restarting", 1012, 503, "retry later"),
     Reason.ERROR: ("internal_error", 1011, 500, "retry later"),
 }
 
@@ -51,6 +52,7 @@ DAPHNE = {
     Reason.THROTTLED: 4013,
     Reason.TOO_MANY_CONNECTIONS: 4013,
     Reason.UNAVAILABLE: 4013,
+    Reason.RESTARTING: 4012,
     Reason.ERROR: 4011,
 }
 
@@ -102,6 +104,7 @@ class TestAdvice:
             (1013, "retry later"),
             (1011, "retry later"),
             (4013, "retry later"),
+            (4012, "retry later"),
             (4011, "retry later"),
             (1001, "retry later"),
             (1012, "retry later"),

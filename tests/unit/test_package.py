@@ -66,8 +66,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "connection": (
             "one connection, from its scope to its last message",
             "rejection valve closing budget answers gate handshake refresh_messages terms "
-            "report renewal session refreshing phases endable guard holdings stream passthrough "
-            "admission",
+            "report live renewal session refreshing phases endable guard holdings draining stream "
+            "passthrough admission",
         ),
     },
     {
