@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from asgi_wsauth.contrib import BUCKETS
+from asgi_wsauth.contrib import BUCKETS, check_total
 from asgi_wsauth.denial import Reason
 from asgi_wsauth.events import (
     Abandoned,
@@ -17,6 +17,7 @@ from asgi_wsauth.events import (
     Closed,
     Event,
     KeysFetched,
+    LoggedOut,
     Refreshed,
     Refused,
     TicketIssued,
@@ -24,6 +25,7 @@ from asgi_wsauth.events import (
     printable,
 )
 from asgi_wsauth.options import check_bool, check_store, needs_extra
+from asgi_wsauth.policies.limits import ConnectionLimit
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -46,6 +48,8 @@ class OpenTelemetryObserver:
         tracer_provider: makes the spans; None for the global one.
         meter_provider: makes the metrics; None for the global one.
         identities: whether spans have `enduser.id`, which is personal data.
+        connection_limit: the middleware's, if it has a `total`, which is then told beside the live
+            sockets.
 
     Raises:
         ConfigurationError: an option is invalid, or opentelemetry-api is not installed.
@@ -57,6 +61,7 @@ class OpenTelemetryObserver:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         identities: bool = False,
+        connection_limit: ConnectionLimit | None = None,
     ) -> None:
         with needs_extra("OpenTelemetryObserver", "opentelemetry-api", "opentelemetry"):
             from opentelemetry import metrics, trace
@@ -79,10 +84,17 @@ class OpenTelemetryObserver:
             for name in ("handshake", "jwks.fetch")
         )
         self._live = meter.create_up_down_counter("wsauth.live_sockets", "{socket}")
+        total = check_total("OpenTelemetryObserver", connection_limit)
+        if total is not None:
+            told = (metrics.Observation(total),)
+            meter.create_observable_up_down_counter(
+                "wsauth.live_sockets.max", [lambda _: told], "{socket}"
+            )
         self._closed = meter.create_counter("wsauth.sockets_closed", "{socket}")
         self._ended = meter.create_counter("wsauth.streams_ended", "{stream}")
         self._refreshes = meter.create_counter("wsauth.refreshes", "{credential}")
         self._tickets = meter.create_counter("wsauth.tickets_issued", "{ticket}")
+        self._logouts = meter.create_counter("wsauth.logouts", "{logout}")
 
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, (Admitted, Refused, Abandoned)):
@@ -98,6 +110,9 @@ class OpenTelemetryObserver:
             self._refreshes.add(1, {"wsauth.outcome": event.name})
         elif isinstance(event, TicketIssued):
             self._tickets.add(1)
+        elif isinstance(event, LoggedOut):
+            known = {"wsauth.subject": event.subject, "wsauth.told_by": event.told_by}
+            self._logouts.add(1, known)
         elif isinstance(event, KeysFetched):
             outcome = "failed" if event.failure else "fetched"
             self._fetches.record(event.duration, {"url.full": event.url, "wsauth.outcome": outcome})

@@ -331,11 +331,15 @@ ROWS: dict[Any, dict[str, Row]] = {
         "prefix": WORD,
         "lease": Row([1, 15.0], "1.5"),
     },
-    PrometheusMetrics: {"registry": Row([prometheus_client.CollectorRegistry()], "None")},
+    PrometheusMetrics: {
+        "registry": Row([prometheus_client.CollectorRegistry()], "None"),
+        "connection_limit": Row([ConnectionLimit(total=5)], "None"),
+    },
     OpenTelemetryObserver: {
         "tracer_provider": Row([None], "None"),
         "meter_provider": Row([None], "None"),
         "identities": BOOL,
+        "connection_limit": Row([None, ConnectionLimit(total=5)], "None"),
     },
     DjangoSession: {"scopes": Row([None, lambda user: ["chat"]], "None"), "clock": CLOCK},
     StarletteSession: {
@@ -464,8 +468,10 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY_OF_TESTS", SECRET)
+    registry = prometheus_client.CollectorRegistry()
+    monkeypatch.setattr(prometheus_client, "REGISTRY", registry)
 
 
 GOOD = [(b, n, v) for b, rows in ROWS.items() for n, row in rows.items() for v in row.good]

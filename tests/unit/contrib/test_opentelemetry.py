@@ -29,11 +29,14 @@ from asgi_wsauth import (
     Admitted,
     Closed,
     ConfigurationError,
+    ConnectionLimit,
     Credential,
     Denied,
     Event,
     HTTPAuthMiddleware,
     KeysFetched,
+    LoggedOut,
+    MemoryStore,
     Principal,
     Reason,
     Refreshed,
@@ -368,6 +371,10 @@ COUNTED: list[tuple[Event, Any]] = [
     ),
     (TicketIssued(protocol="http"), {"wsauth.tickets_issued": [({}, 1)]}),
     (
+        LoggedOut(subject="session", told_by="logout_token"),
+        {"wsauth.logouts": [({"wsauth.subject": "session", "wsauth.told_by": "logout_token"}, 1)]},
+    ),
+    (
         KeysFetched(url=URL, keys=2),
         {"wsauth.jwks.fetch.duration": [({"url.full": URL, "wsauth.outcome": "fetched"}, 1)]},
     ),
@@ -398,6 +405,16 @@ async def test_a_socket_is_live_until_its_app_has_ended() -> None:
     async with open_socket(guarded(Seat(), telemetry), QUERY):
         assert telemetry.metrics["wsauth.live_sockets"] == [({}, 1)]
     assert telemetry.metrics["wsauth.live_sockets"] == [({}, 0)]
+
+
+@pytest.mark.anyio
+async def test_live_sockets_are_told_beside_how_many_there_may_be() -> None:
+    telemetry = Telemetry(connection_limit=ConnectionLimit(3, MemoryStore(), total=5))
+    most = {"wsauth.live_sockets.max": [({}, 5)]}
+    assert telemetry.metrics == most
+    async with open_socket(guarded(Seat(), telemetry), QUERY):
+        assert most.items() < telemetry.metrics.items()
+    assert most.items() < telemetry.metrics.items()
 
 
 def test_the_buckets_are_seconds() -> None:
@@ -446,12 +463,18 @@ def test_metrics_have_nothing_that_a_client_sends() -> None:
 # Configuration
 
 
+@cases("limit", [ConnectionLimit(3, MemoryStore()), 5000])
+def test_a_limit_without_a_total_has_nothing_to_tell(limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OpenTelemetryObserver: connection_limit must "):
+        OpenTelemetryObserver(connection_limit=limit)
+
+
 @pytest.mark.live
 def test_the_providers_are_the_global_ones_by_default() -> None:
     """In a fresh interpreter, because they can be set only once; and set after the observer is
     built, which is allowed."""
     code = """
-from asgi_wsauth import Admitted
+from asgi_wsauth import Admitted, ConnectionLimit
 from asgi_wsauth.contrib.opentelemetry import OpenTelemetryObserver
 from opentelemetry import trace, metrics
 from opentelemetry.sdk.trace import TracerProvider
@@ -459,7 +482,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-observer = OpenTelemetryObserver()
+observer = OpenTelemetryObserver(connection_limit=ConnectionLimit(total=5))
 observer(Admitted())  # there is nothing yet that could export it
 spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
 tracers = TracerProvider()
@@ -468,7 +491,9 @@ trace.set_tracer_provider(tracers)
 metrics.set_meter_provider(MeterProvider([reader]))
 observer(Admitted())
 assert len(spans.get_finished_spans()) == 1
-assert "wsauth.live_sockets" in reader.get_metrics_data().to_json()
+told = reader.get_metrics_data().to_json()
+assert "wsauth.live_sockets" in told
+assert "wsauth.live_sockets.max" in told
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 

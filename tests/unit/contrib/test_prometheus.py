@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cases import cases
-from handshakes import Knows, authenticator, mint, websocket
+from handshakes import Knows, authenticator, drive, mint, websocket
 from issuer import issuing, jwk
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
@@ -30,11 +30,14 @@ from asgi_wsauth import (
     Admitted,
     Closed,
     ConfigurationError,
+    ConnectionLimit,
     Denied,
     Event,
     HTTPAuthMiddleware,
     JWTVerifier,
     KeysFetched,
+    LoggedOut,
+    MemoryStore,
     Principal,
     Reason,
     Refreshed,
@@ -52,9 +55,9 @@ HTTP = {"protocol": "http"}
 class Metrics:
     """An observer with a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.registry = CollectorRegistry()
-        self.observer = PrometheusMetrics(self.registry)
+        self.observer = PrometheusMetrics(self.registry, **options)
 
     @property
     def exposition(self) -> str:
@@ -125,6 +128,13 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
         {"wsauth_refreshes_total{outcome=refused,reason=forbidden}": 1},
     ),
     (TicketIssued(), {"wsauth_tickets_issued_total{}": 1}),
+    *(
+        (
+            LoggedOut(subject=subject, told_by=told_by),
+            {f"wsauth_logouts_total{{subject={subject},told_by={told_by}}}": 1},
+        )
+        for subject, told_by in [("session", "logout_token"), ("user", "security_event")]
+    ),
     (
         KeysFetched(url="https://id.example/keys", keys=2),
         {"wsauth_jwks_fetches_total{outcome=fetched,url=https://id.example/keys}": 1},
@@ -170,7 +180,8 @@ def test_no_label_has_what_a_client_sends() -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels == set("protocol outcome method reason cause url le".split())
+    known = "protocol outcome method reason cause url le subject told_by"
+    assert labels == set(known.split())
 
 
 # Through the middlewares
@@ -189,6 +200,32 @@ async def test_a_socket_is_live_until_its_app_has_ended() -> None:
         assert metrics.counts[LIVE] == 1
     assert LIVE not in metrics.counts
     assert metrics.counts["wsauth_sockets_closed_total{cause=app_or_client}"] == 1
+
+
+MOST = "wsauth_live_sockets_max{}"
+
+
+@pytest.mark.anyio
+async def test_live_sockets_are_told_beside_how_many_there_may_be() -> None:
+    limit = ConnectionLimit(total=2)
+    metrics = Metrics(connection_limit=limit)
+    assert metrics.counts == {MOST: 2}
+    app = guarded(Seat(), metrics, connection_limit=limit)
+    async with open_socket(app), open_socket(app):
+        await drive(app, websocket("token=a"))
+        assert {name: metrics.counts[name] for name in (LIVE, MOST)} == {LIVE: 2, MOST: 2}
+    refused = "wsauth_handshakes_total{outcome=refused,protocol=websocket,reason=%s}"
+    assert metrics.counts[refused % "too_many_connections"] == 1
+    assert LIVE not in metrics.counts
+
+
+def test_a_worker_that_was_forked_tells_it_with_its_first_socket() -> None:
+    metrics = Metrics(connection_limit=ConnectionLimit(3, MemoryStore(), total=2))
+    metrics.observer._live_max.set(0)  # type: ignore[union-attr]
+    metrics.observer(Admitted(protocol="http"))
+    assert MOST not in metrics.counts
+    metrics.observer(Admitted())
+    assert metrics.counts[MOST] == 2
 
 
 @pytest.mark.anyio
@@ -252,6 +289,14 @@ def test_two_on_one_registry_are_an_error_that_says_what_to_do() -> None:
     PrometheusMetrics(registry)
     with pytest.raises(ConfigurationError, match="give the one that is there to all"):
         PrometheusMetrics(registry)
+
+
+@cases("limit", [ConnectionLimit(3, MemoryStore()), 5000])
+def test_a_limit_without_a_total_has_nothing_to_tell(limit: Any) -> None:
+    registry = CollectorRegistry()
+    with pytest.raises(ConfigurationError, match=r"^PrometheusMetrics: connection_limit must "):
+        PrometheusMetrics(registry, connection_limit=limit)
+    assert generate_latest(registry) == b""
 
 
 @pytest.mark.live
@@ -369,7 +414,7 @@ def queries() -> list[str]:
 
 def exposed() -> dict[str, set[str]]:
     """The labels of each sample that there can be."""
-    metrics = Metrics()
+    metrics = Metrics(connection_limit=ConnectionLimit(total=5))
     for event, _ in COUNTED:
         metrics.observer(event)
     return {
