@@ -117,9 +117,8 @@ class _Here:
         for _ in range(min(_AT_ONCE - self._workers, len(self._queue))):
             self._workers += 1
             spawn(self._work)
-        following = min(self._due.values(), default=inf)
-        if following < inf:
-            self._wake(max(following, now + min(_FINEST, self._seconds / 20)))
+        following = min(self._due.values())  # there are some, or there would be no timer
+        self._wake(max(following, now + min(_FINEST, self._seconds / 20)))
 
     async def _work(self) -> None:
         try:

@@ -2,11 +2,11 @@
 
     python -m tests.mutation [--work FOLDER] [MODULE ...]
 
-Needs mutmut (https://mutmut.readthedocs.io), which changes one place of the library at a time and
-runs the tests that pass through it. A module is, for example, `denial` or `verifiers.jwt`; without
-one, all of them are mutated. Prints a line for each, then every survivor that `survivors.txt`
-doesn't list, as a patch, and every entry of it that matches no survivor. Exits with 1 if there are
-any.
+Needs mutmut (https://mutmut.readthedocs.io), which changes one place of the library at a time;
+`forks.py` then runs the tests that pass through it. A module is, for example, `denial` or
+`verifiers.jwt`; without one, all of them are mutated. Prints a line for each, then every survivor
+that `survivors.txt` doesn't list, as a patch, and every entry of it that matches no survivor. Exits
+with 1 if there are any.
 
 When a function is renamed, moved or rewritten, its entries no longer match: run its module, and
 renew them. Entries of modules that no longer exist are ignored.
@@ -18,6 +18,7 @@ under a decorator such as `@property`.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ PROJECT = Path(__file__).parents[2]
 _JWT = "verifiers/jwt verifiers/verdicts verifiers/jwks"
 _LOGOUT = "endpoints/logout endpoints/security_events"
 _SOCKET = "connection/session connection/session_states"
+_LIVE = f"{_SOCKET} connection/on_refresh connection/max_age connection/recheck policies/blocking"
 TESTS = {
     "denial": "denial",
     "credential": "credential verifiers/api_key verifiers/internal",
@@ -62,10 +64,24 @@ TESTS = {
     "endpoints.deliveries": _LOGOUT,
     "endpoints.endings": _LOGOUT,
     "endpoints.logout": _LOGOUT,
+    "endpoints.bodies": _LOGOUT,
+    "policies.rechecks": "policies/rechecks connection/recheck",
+    "policies.revocation": "policies/revocation policies/blocking identity",
+    "policies.live_sockets": "policies/revocation policies/blocking identity",
+    "policies.subjects": "policies/revocation policies/blocking identity",
+    "verifiers.rechecking": "connection/recheck",
     "connection.session": _SOCKET,
-    "connection.endable": _SOCKET,
+    "connection.closing": "connection/closing connection/session connection/stream",
+    "connection.endable": f"{_LIVE} connection/stream",
     "connection.guard": _SOCKET,
+    "connection.holdings": _LIVE,
+    "connection.refresh_messages": "connection/refresh_messages connection/on_refresh",
+    "connection.refreshing": f"{_LIVE} connection/refresh_messages identity",
+    "connection.renewal": f"{_LIVE} connection/refresh_messages",
+    "connection.terms": f"{_LIVE} connection/stream middleware http",
     "connection.stream": "connection/stream http",
+    "cli.endings": "cli/endings cli/probe",
+    "cli.watch": "cli/endings cli/probe",
     "middleware": "middleware connection/session connection/handshake policies/limits",
 }
 """The modules, and the test files that each of them must satisfy."""
@@ -74,17 +90,12 @@ SETTINGS = """\
 [mutmut]
 source_paths = asgi_wsauth
 only_mutate = asgi_wsauth/{path}.py
-pytest_add_cli_args =
-    {quick}
-pytest_add_cli_args_test_selection =
-    {tests}
-timeout_multiplier = 5
 use_git_change_detection = false
 """
 
 PYTEST = ["-p", "no:cacheprovider", "-p", "anyio.pytest_plugin"]
 ENVIRONMENT = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # for speed
-QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal"
+QUICK = "not trio and not cluster and not thousand and not 100_000 and not without_a_refusal"
 """At first, each mutant is tested on one event loop, and without what takes seconds."""
 
 
@@ -96,28 +107,28 @@ def copy_tree(folder: Path) -> None:
         shutil.copy(PROJECT / name, folder)
 
 
-def mutmut(folder: Path, *commands: list[str]) -> str:
-    """What mutmut prints; one process for all commands, since it takes long to start."""
-    code = (
-        f"from mutmut.__main__ import cli\nfor c in {list(commands)}: cli(c, standalone_mode=False)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
-    )
+def called(folder: Path, *arguments: str) -> str:
+    """What a Python process prints that must not fail."""
+    command = [sys.executable, *arguments]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"mutmut failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
+        sys.exit(f"{arguments} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
     return done.stdout
 
 
-def outcome(module: str, folder: Path) -> tuple[Counter[str], list[Mutant]]:
-    """The number of mutants of each status, and those that live."""
-    listed = mutmut(folder, ["results", "--all", "true"]).splitlines()
-    statuses = dict(line.strip().split(": ") for line in listed)
-    alive = [name for name, status in statuses.items() if status not in ("killed", "timeout")]
-    shown = mutmut(folder, *(["show", name] for name in alive))
+def outcome(module: str, folder: Path, *arguments: str) -> tuple[Counter[str], list[Mutant]]:
+    """The number of mutants of each outcome, and those that live."""
+    listed = folder / "outcomes.json"
+    forks = str(Path(__file__).with_name("forks.py"))
+    called(folder, forks, module, listed.name, *arguments)
+    outcomes: dict[str, str] = json.loads(listed.read_text())
+    alive = [name for name, outcome in outcomes.items() if outcome == "survived"]
+    show = "from mutmut.__main__ import cli\nfor n in {}: cli(['show', n], standalone_mode=False)"
+    shown = called(folder, "-c", show.format(alive))
     patches = re.split(r"^# .*__mutmut_.*\n", shown, flags=re.MULTILINE)[1:]
     mutants = [Mutant.parse(module, *pair) for pair in zip(alive, patches, strict=True)]
-    return Counter(statuses.values()), mutants
+    return Counter(outcomes.values()), mutants
 
 
 def passes(tests: list[str], folder: Path, mutant: str = "") -> bool:
@@ -146,23 +157,17 @@ def run(module: str, folder: Path) -> bool:
     the list says the same."""
     tests = [test_file(name) for name in TESTS[module].split()]
     path = module.replace(".", "/")
-    options = {"path": path, "quick": "\n    ".join([*PYTEST, "-k", QUICK])}
-    settings = SETTINGS.format(**options, tests="\n    ".join(tests))
-    (folder / "setup.cfg").write_text(settings)
+    (folder / "setup.cfg").write_text(SETTINGS.format(path=path))
     shutil.rmtree(folder / "mutants", ignore_errors=True)
-    # By name, so that mutmut runs the tests once by their own names without a mutant. It would take
-    # one that it can't find for a mutant that was killed: pytest escapes an id twice that is not
-    # ASCII, or has a backslash, and was given by a function.
-    mutmut(folder, ["run", "--max-children", "1", f"asgi_wsauth.{module}.*"])
-    counts, alive = outcome(module, folder)
+    counts, alive = outcome(module, folder, "-q", *PYTEST, "-k", QUICK, *tests)
     entries = [entry for entry in read_entries() if entry.module == module]
     unlisted, stale = explained(alive, entries)
     if unlisted and not passes(tests, folder):
         sys.exit(f"{module}: its tests fail without a mutant, too")
     unlisted = [mutant for mutant in unlisted if passes(tests, folder, mutant.name)]
-    left = sum(counts.values()) - counts["killed"] - counts["timeout"]
     told = (
-        f"{counts['killed']} killed, {counts['timeout']} timed out, {left} neither by quick tests"
+        f"{counts['killed']} killed, {counts['timed out']} timed out, "
+        f"{counts['survived']} neither by quick tests"
     )
     print(f"{module}: {sum(counts.values())} mutants: {told}, {len(unlisted)} unexplained")
     for mutant in unlisted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from secrets import token_hex
@@ -24,6 +25,7 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
     APIKeyVerifier,
+    ConfigurationError,
     ConnectionLimit,
     Credential,
     Denied,
@@ -224,12 +226,13 @@ async def test_what_is_revoked_at_an_unknown_issuer_is_nobodys(kind: str, name: 
 
 
 @cases("issuer", ["", 5, b"https://a.example", [A], True])
-@cases("kind", ["user", "token", "session"])
-async def test_an_issuer_that_can_be_none_is_an_error(kind: str, issuer: Any) -> None:
+@cases("method", ["revoke_user", "revoke_token", "revoke_session", "block_user", "unblock_user"])
+async def test_an_issuer_that_can_be_none_is_an_error(method: str, issuer: Any) -> None:
     """An empty one, above all: from a setting that is missing, it would revoke nobody."""
     revocations = Revocations(MemoryStore())
-    with pytest.raises(ValueError, match=f"^revoke_{kind}: issuer must be a string"):
-        await getattr(revocations, f"revoke_{kind}")("501", issuer=issuer)
+    until = [math.inf] if method == "block_user" else []
+    with pytest.raises(ConfigurationError, match=f"^{method}: issuer must be a string"):
+        await getattr(revocations, method)("501", *until, issuer=issuer)
 
 
 async def test_a_ticket_is_its_logins_issuers(store: Any) -> None:
@@ -279,6 +282,21 @@ async def test_whatever_is_in_them_no_pair_is_taken_for_another() -> None:
             assert pair not in revoked
         except Denied:
             assert pair in revoked
+
+
+@cases("verb", ["revoke_user", "block_user"])
+@cases("name", [name for name in ODD if name])
+async def test_whatever_is_in_it_a_name_without_an_issuer_is_meant_at_each(
+    verb: str, name: str
+) -> None:
+    revocations = Revocations(MemoryStore(), clock=lambda: NOW)
+    await getattr(revocations, verb)(name, *([math.inf] if verb == "block_user" else []))
+    for identity, issuer in itertools.product(ODD, [None, *ODD[2:], "a"]):
+        try:
+            await revocations.check(Principal(identity or "x", issuer=issuer))
+            assert identity != name
+        except Denied:
+            assert identity == name
 
 
 # One name, several kinds of login

@@ -41,9 +41,9 @@ class Socket:
 class Here:
     """Rechecks each 60 seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: float = 60) -> None:
         self.clock = Clock()
-        self.rechecks = Rechecks(60, self.clock)
+        self.rechecks = Rechecks(each, self.clock)
 
     def socket(self, *outcomes: Exception | None) -> Socket:
         socket = Socket(self.clock, *outcomes)
@@ -104,6 +104,30 @@ async def test_one_that_left_is_looked_at_no_more() -> None:
     assert len(other.looks) == 1
 
 
+async def test_one_that_comes_when_all_have_left_is_looked_at() -> None:
+    here = Here()
+    here.rechecks.unregister(here.socket())
+    socket = here.socket()
+    await here.passes(70)
+    assert len(socket.looks) == 1
+
+
+@cases(("each", "late"), [(60, 0.5), (2, 0.1)])
+async def test_those_due_one_soon_after_the_other_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, each: float, late: float
+) -> None:
+    here, spread, size = Here(each), 0.2 * each, 300
+    dues = [0.9 * each + spread * number / size for number in range(size)]
+    left = iter(dues)
+    monkeypatch.setattr(rechecks, "uniform", lambda low, high: next(left, each) / each)
+    sockets = [here.socket() for _ in dues]
+    await here.passes(0.9 * each, step=0.9 * each)
+    await here.passes(spread + late, step=late / 10)
+    looks = [socket.looks[0] for socket in sockets]
+    assert all(-0.01 < look - due <= 1.2 * late for look, due in zip(looks, dues, strict=True))
+    assert len(set(looks)) <= spread / late + 2, "each look takes them all up"
+
+
 async def test_one_that_comes_between_two_looks_is_not_late(even: None) -> None:
     here = Here()
     here.socket()
@@ -161,9 +185,11 @@ async def test_after_an_outage_a_locked_user_is_ended_within_one_time() -> None:
     assert here.clock() - NOW - over <= 61
 
 
-async def test_one_after_the_other_s_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+@cases("failure", [Denied.because("load_user", LookupError("secret")), LookupError("secret")])
+async def test_one_after_the_other_s_outage_is_told_once(
+    caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
     here = Here()
-    failure = Denied.because("load_user", LookupError("secret"))
     for _ in range(3):
         here.socket(failure, failure)
     await here.passes(80)
@@ -185,6 +211,10 @@ async def test_of_an_outage_that_ends_with_its_socket_nobody_is_told(
     here.socket()
     await here.passes(70)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+    here.socket(Denied(Reason.UNAVAILABLE))
+    await here.passes(70)
+    told = [record.getMessage()[:28] for record in caplog.records[1:]]
+    assert told == ["a login can't be rechecked (", "all logins can be rechecked "], "the next one"
 
 
 class Slow(Socket):
@@ -194,13 +224,13 @@ class Slow(Socket):
 
     def __init__(self, clock: Clock, go_on: anyio.Event, *outcomes: Exception | None) -> None:
         super().__init__(clock, *outcomes)
-        self._go_on = go_on
+        self.go_on = go_on
 
     async def recheck(self) -> None:
         Slow.going += 1
         Slow.most = max(Slow.most, Slow.going)
         try:
-            await self._go_on.wait()
+            await self.go_on.wait()
             await super().recheck()
         finally:
             Slow.going -= 1
@@ -220,6 +250,14 @@ async def test_no_more_than_twenty_are_asked_about_at_once() -> None:
     await until(lambda: all(socket.looks for socket in sockets))
     assert Slow.most == 20
     assert all(len(socket.looks) == 1 for socket in sockets), "one was in the queue twice"
+    for socket in sockets:
+        socket.go_on = anyio.Event()
+    await here.passes(70)
+    assert Slow.going == 20, "the next time"
+    for socket in sockets:
+        here.rechecks.unregister(socket)
+        socket.go_on.set()
+    await settled()
 
 
 @cases("outcome", [None, Denied(Reason.UNAVAILABLE), Denied(Reason.REVOKED)])

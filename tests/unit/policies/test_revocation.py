@@ -81,6 +81,15 @@ async def test_a_token_and_a_session_are_refused_whenever_they_were_issued(
     assert not await here.refuses(Principal("x", issued_at=issued_at))
 
 
+@cases("kind", ["user", "token", "session"])
+async def test_what_is_revoked_at_an_issuer_is_revoked_at_no_other(kind: str) -> None:
+    here = Here()
+    await getattr(here.revocations, f"revoke_{kind}")("x", issuer="https://a.example")
+    for issuer in ("https://a.example", "https://b.example", None):
+        principal = Principal("x", issuer=issuer, token_id="x", session_id="x")
+        assert await here.refuses(principal) is (issuer == "https://a.example")
+
+
 async def test_a_user_who_is_revoked_again_is_revoked_until_the_later_time() -> None:
     here = Here()
     await here.revocations.revoke_user("alice")
@@ -127,10 +136,38 @@ async def test_how_long_it_is_kept_is_an_option(kind: str) -> None:
 
 
 @cases("name", ["", None, 5, b"alice"])
-@cases("kind", ["user", "token", "session"])
-async def test_a_name_that_can_name_nobody_is_an_error(kind: str, name: Any) -> None:
-    with pytest.raises(ValueError, match=f"^revoke_{kind}: .* must be a string"):
-        await getattr(Here().revocations, f"revoke_{kind}")(name)
+@cases(
+    ("method", "option"),
+    [
+        ("revoke_user", "identity"),
+        ("revoke_token", "token_id"),
+        ("revoke_session", "session_id"),
+        ("block_user", "identity"),
+        ("unblock_user", "identity"),
+    ],
+)
+async def test_a_name_that_can_name_nobody_is_an_error(name: Any, method: str, option: str) -> None:
+    until = [inf] if method == "block_user" else []
+    with pytest.raises(ConfigurationError, match=f"^{method}: {option} must be a string"):
+        await getattr(Here().revocations, method)(name, *until)
+
+
+@cases(
+    ("revoke", "words"),
+    [
+        (lambda r: r.revoke_user("alice"), "the user was revoked"),
+        (lambda r: r.revoke_token("t"), "the token was revoked"),
+        (lambda r: r.revoke_session("s"), "the session was revoked"),
+        (lambda r: r.revoke_everybody(), "everybody was revoked"),
+        (lambda r: r.block_user("alice", inf), "the user is blocked"),
+    ],
+)
+async def test_a_refusal_says_what_was_revoked(revoke: Any, words: str) -> None:
+    here = Here()
+    await revoke(here.revocations)
+    with pytest.raises(Denied) as caught:
+        await here.revocations.check(alice(token_id="t", session_id="s"))
+    assert (caught.value.reason, caught.value.detail) == (Reason.REVOKED, words)
 
 
 class Down(MemoryStore):

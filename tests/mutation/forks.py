@@ -1,0 +1,148 @@
+"""Tests one mutant after the other, each in a fork of a process that has collected the tests:
+
+    python -m tests.mutation.forks MODULE OUTCOMES [PYTEST_ARGUMENT ...]
+
+where mutmut has put the mutants of a module of the library into `mutants`, below the current
+folder. Writes into the file OUTCOMES, as JSON, what became of each: killed, timed out, survived.
+
+mutmut itself would start pytest, and collect, for each mutant; that takes ten times as long as the
+few tests that pass through a function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_CPU, _WALL = 20, 60  # seconds that the tests of a mutant may take, at least; most take a tenth
+_AT_ONCE = 6  # mutants: a test that fails has often waited for what doesn't come
+_KILLED, _SURVIVED = 17, 0
+
+
+class Forks:
+    """A plugin of pytest that runs its tests without a mutant, and then with each in turn.
+
+    Args:
+        mutants: their names.
+        outcomes: the file.
+    """
+
+    def __init__(self, mutants: list[str], outcomes: Path) -> None:
+        self._mutants = mutants
+        self._outcomes = outcomes
+        self._tests: dict[str, list[tuple[float, int]]] = defaultdict(list)  # by function
+        self._failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._failed |= report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        took = self._run_once(session)
+        told: dict[str, str] = {}
+        running: dict[int, str] = {}
+        for mutant in self._mutants:
+            tests = self._tests[mutant.rpartition("__mutmut_")[0]]
+            items = [session.items[number] for _, number in sorted(tests)]
+            if len(running) == _AT_ONCE:
+                self._wait(running, told)
+            running[self._fork(mutant, items, took)] = mutant
+        while running:
+            self._wait(running, told)
+        self._outcomes.write_text(json.dumps({mutant: told[mutant] for mutant in self._mutants}))
+        return True
+
+    def _run_once(self, session: pytest.Session) -> float:
+        """See which tests pass through which function; the seconds that all of them take."""
+        from mutmut.state import state
+
+        began_at = time.monotonic()
+        with _under("stats"):
+            for number, item in enumerate(session.items):
+                passed: set[str] = state()._stats
+                passed.clear()
+                began = time.process_time()
+                self._run(item, session.items[number + 1 : number + 2])
+                for function in passed:
+                    self._tests[function].append((time.process_time() - began, number))
+                if self._failed:
+                    raise pytest.UsageError(f"{item.nodeid} fails without a mutant, too")
+        return time.monotonic() - began_at
+
+    def _run(self, item: pytest.Item, following: list[pytest.Item]) -> None:
+        nextitem = following[0] if following else None
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+
+    def _fork(self, mutant: str, items: list[pytest.Item], took: float) -> int:
+        child = os.fork()
+        if not child:
+            self._be(mutant, items, took)
+        return child
+
+    def _wait(self, running: dict[int, str], told: dict[str, str]) -> None:
+        child, status = os.wait()
+        if os.WIFEXITED(status):
+            outcome = "survived" if os.WEXITSTATUS(status) == _SURVIVED else "killed"
+        else:
+            stopped = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGXCPU)
+            outcome = "timed out" if stopped else "killed"
+        told[running.pop(child)] = outcome
+
+    def _be(self, mutant: str, items: list[pytest.Item], took: float) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        most = int(_CPU + 5 * took)
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
+        signal.alarm(int(_WALL + 10 * took))
+        status = _KILLED
+        try:
+            with _under(mutant):
+                for number, item in enumerate(items):
+                    self._run(item, items[number + 1 : number + 2])
+                    if self._failed:
+                        break
+                else:
+                    status = _SURVIVED
+        finally:
+            os._exit(status)
+
+
+@contextmanager
+def _under(mutant: str) -> Iterator[None]:
+    os.environ["MUTANT_UNDER_TEST"] = mutant
+    try:
+        yield
+    finally:
+        os.environ["MUTANT_UNDER_TEST"] = ""
+
+
+def main(module: str, outcomes: str, *arguments: str) -> int:
+    from mutmut.__main__ import copy_also_copy_files, copy_src_dir, create_mutants
+    from mutmut.utils.file_utils import setup_source_paths
+
+    path = f"asgi_wsauth/{module.replace('.', '/')}.py"
+    target = Path(outcomes).absolute()
+    with _under("mutant_generation"):
+        Path("mutants").mkdir(exist_ok=True)
+        copy_src_dir()
+        copy_also_copy_files()
+        setup_source_paths()
+        create_mutants(1)
+    found: dict[str, Any] = json.loads(Path(f"mutants/{path}.meta").read_text())
+    os.chdir("mutants")
+    return int(pytest.main([*arguments], plugins=[Forks([*found["exit_code_by_key"]], target)]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
