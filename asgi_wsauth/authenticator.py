@@ -236,7 +236,9 @@ class Authenticator:
                 if not self._is_required():  # 1
                     attempt.principal = self._anonymous_access.admit(conn)
                     return Authentication(attempt.principal, attempt.principal, None)
-                self._check_origin(conn, attempt)  # 2
+                if self.allowed_origins is not None:  # 2
+                    ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
+                    check_origin(conn, self.allowed_origins, ambient=ambient)
             return await self.within_timeout(self._judge(attempt, conn, part), on_wait)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
@@ -261,12 +263,8 @@ class Authenticator:
             now = self.clock()
             principal = await identify_again(attempt.verifier, credential, known, conn, now)  # 5
         else:
-            throttle = throttle_for(conn, self.throttle, self.allowed_origins, self._hosts)  # 3
-            if throttle is not None and part == "before":
-                await throttle.precheck(client_host(conn.scope))
-            elif throttle is not None:
-                await throttle.check(client_host(conn.scope))
-                attempt.throttle = throttle
+            if self.throttle is not None:  # 3
+                await self._throttle(self.throttle, attempt, conn, part)
             if part == "before":
                 return None
             credential = choose(attempt.findings, self.sources, self.max_token_size)  # 4
@@ -287,6 +285,16 @@ class Authenticator:
         if credential.note is not None:
             credential.note("load_user", kind_of(user))
         return Authentication(principal, user, credential)
+
+    async def _throttle(
+        self, throttle: FailureThrottle, attempt: Attempt, conn: HTTPConnection, part: Part
+    ) -> None:
+        throttle = throttle_for(conn, throttle, self.allowed_origins, self._hosts)
+        if part == "before":
+            await throttle.precheck(client_host(conn.scope))
+        else:
+            await throttle.check(client_host(conn.scope))
+            attempt.throttle = throttle
 
     def within_timeout(
         self, work: Coroutine[Any, Any, T], on_wait: OnWait | None = None
@@ -316,12 +324,6 @@ class Authenticator:
         if required:
             self._anonymous_access.warn_again()
         return required
-
-    def _check_origin(self, conn: HTTPConnection, attempt: Attempt) -> None:
-        if self.allowed_origins is None:
-            return
-        ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
-        check_origin(conn, self.allowed_origins, ambient=ambient)
 
 
 def _check(auth: Authenticator) -> None:

@@ -7,7 +7,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ from asgi_wsauth.events import Closed, Event
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
-from asgi_wsauth.sources.findings import Finding, redact
+from asgi_wsauth.sources.findings import redact
 
 __all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
 
@@ -137,31 +137,35 @@ class Admission:
                 outer.require(self.required_scopes)
                 self.login, self.is_inside = outer, True
                 return self.scope
-            return await self._admit(outer, on_wait, first_message)
+            self.take_credential()
+            self._take_over(outer)
+            self._pass_gate()
+            scope, authentication = self.scope, None
+            if first_message is not None and not self.attempt.findings:
+                scope, authentication = await self._ask_for_message(first_message)
+            if authentication is None:
+                authentication = await self.authenticator.authenticate(
+                    HTTPConnection(self.scope), attempt=self.attempt, on_wait=on_wait
+                )
+            return self._log_in(scope, authentication)
         except Denied:
             raise
         except Exception as exc:  # a scope that no server should build, or a clock that fails
             raise Denied.because("the handshake", exc) from exc
 
-    async def _admit(
-        self,
-        outer: Login | None,
-        on_wait: OnWait | None,
-        first_message: FirstMessageReader | None,
-    ) -> Scope:
-        scope = self.scope
-        self.take_credential()
-        findings = self._findings(outer)
+    def _take_over(self, outer: Login | None) -> None:
+        """What an instance further out has set aside was found, too."""
+        findings = found_before(self.scope, self.authenticator, self.attempt.findings)
+        if outer is not None and not findings:
+            # Where its login is off, it has judged no origin.
+            judged = not outer.is_anonymous
+            found = outer.attempt.findings
+            findings = found if judged else handed_on(found, self.authenticator)
         if findings is not self.attempt.findings:
             self.attempt = Attempt(findings)
-        self._pass_gate()
-        authentication: Authentication | None = None
-        if first_message is not None and not self.attempt.findings:
-            scope, authentication = await self._ask_for_message(first_message)
-        if authentication is None:
-            authentication = await self.authenticator.authenticate(
-                HTTPConnection(self.scope), attempt=self.attempt, on_wait=on_wait
-            )
+
+    def _log_in(self, scope: Scope, authentication: Authentication) -> Scope:
+        """`scope`, with what the app is told of the login."""
         principal = authentication.principal
         check_scopes(self.required_scopes, principal)
         self.login = login = Login(
@@ -183,16 +187,6 @@ class Admission:
     def _pass_gate(self) -> None:
         if self._gate is not None:
             self._gate.check(self.attempt.presented)
-
-    def _findings(self, outer: Login | None) -> Sequence[Finding]:
-        """What the sources found, or what an instance further out has set aside."""
-        findings = found_before(self.scope, self.authenticator, self.attempt.findings)
-        if outer is None or findings:
-            return findings
-        # Where its login is off, it has judged no origin.
-        judged = not outer.is_anonymous
-        found = outer.attempt.findings
-        return found if judged else handed_on(found, self.authenticator)
 
     async def _ask_for_message(
         self, first_message: FirstMessageReader

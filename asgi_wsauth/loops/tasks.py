@@ -22,6 +22,7 @@ __all__ = [
     "Breakable",
     "Gate",
     "call_on_first_wait",
+    "carry_on",
     "detached",
     "from_any_thread",
     "running_loop",
@@ -45,7 +46,20 @@ def call_on_first_wait(
     """
     try:
         waited_for = work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    try:
         on_first_wait()
+        return (yield from carry_on(work, waited_for))
+    finally:
+        work.close()
+
+
+@coroutine
+def carry_on(work: Coroutine[Any, Any, T], waited_for: object) -> Generator[Any, Any, T]:
+    """Await the rest of `work`, which was begun by `send(None)` and waits for this."""
+    try:
         while True:
             try:
                 answer = yield waited_for

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from math import inf
+from types import coroutine
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -14,7 +15,13 @@ import anyio.lowlevel
 
 from asgi_wsauth.events import log_failure
 from asgi_wsauth.loops.per_loop import PerLoop
-from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait, running_loop, spawn
+from asgi_wsauth.loops.tasks import (
+    Breakable,
+    call_on_first_wait,
+    carry_on,
+    running_loop,
+    spawn,
+)
 
 __all__ = ["Deadline", "Timer", "Timers", "timers", "within"]
 
@@ -169,13 +176,14 @@ class Deadline:
         self._timer.cancel()
 
 
-async def within(
+@coroutine
+def within(
     seconds: float,
     work: Coroutine[Any, Any, T],
     on_wait: Callable[[Callable[[], None]], None] | None = None,
     *,
     late: Callable[[], Exception],
-) -> T:
+) -> Generator[Any, Any, T]:
     """The result of `work`, which has `seconds` from the moment when it first waits.
 
     Args:
@@ -184,6 +192,23 @@ async def within(
         on_wait: called once, with a function that cancels the work, when it first has to wait.
         late: makes what is raised where it takes longer, or is cancelled by that function.
     """
+    if running_loop() is not None:  # trio wants its scope around those of the work
+        try:
+            waited_for = work.send(None)
+        except StopIteration as done:  # as nearly always
+            result: T = done.value
+            return result
+        work = carry_on(work, waited_for)
+    return (yield from _watched(seconds, work, on_wait, late))
+
+
+@coroutine
+def _watched(
+    seconds: float,
+    work: Coroutine[Any, Any, T],
+    on_wait: Callable[[Callable[[], None]], None] | None,
+    late: Callable[[], Exception],
+) -> Generator[Any, Any, T]:
     deadline: Deadline | None = None
 
     def on_first_wait() -> None:
@@ -194,7 +219,7 @@ async def within(
 
     try:
         with Breakable() as stretch:
-            return await call_on_first_wait(work, on_first_wait)
+            return (yield from call_on_first_wait(work, on_first_wait))
     finally:
         if deadline is not None:
             deadline.cancel()

@@ -212,21 +212,19 @@ class FailureThrottle:
 
 def throttle_for(
     conn: HTTPConnection,
-    throttle: FailureThrottle | None,
+    throttle: FailureThrottle,
     allowed_origins: frozenset[Origin] | None,
     hosts: HostWatch,
-) -> FailureThrottle | None:
+) -> FailureThrottle:
     """Which throttle counts a connection: what a browser sends on behalf of another site's page is
     counted apart.
 
     Args:
         conn: the connection.
-        throttle: the one that is configured, if any.
+        throttle: the one that is configured.
         allowed_origins: whose pages may connect, if that is known.
         hosts: told of each connection.
     """
-    if throttle is None:
-        return None
     elsewhere = comes_from_elsewhere(conn, allowed_origins)
     if allowed_origins is None and hosts.notices(conn, elsewhere=elsewhere):
         logger.warning(

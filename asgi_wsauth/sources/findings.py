@@ -44,18 +44,14 @@ def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
         try:
             value = source.extract(conn)
             if value:
-                findings.append((source, Credential(_checked_str(value), repr(source))))
+                if not isinstance(value, str):
+                    raise TypeError(f"a source found {kind_of(value)}; it must be a str")
+                findings.append((source, Credential(value, repr(source))))
         except Denied as denied:
             findings.append((source, denied))
         except Exception as exc:
             findings.append((source, Denied.because(source, exc, may_quote=False)))
     return findings
-
-
-def _checked_str(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a source found {kind_of(value)}; it must be a str")
-    return value
 
 
 def redact(sources: Iterable[Source], scope: Any) -> None:
@@ -72,12 +68,19 @@ def redact(sources: Iterable[Source], scope: Any) -> None:
             source.redact(scope)
         except Exception as exc:
             failure = Denied.because(source, exc, may_quote=False)
-    for key, given in (("headers", headers), ("subprotocols", subprotocols)):
-        if isinstance(given, list) and scope.get(key) is not given:
-            given[:] = scope.get(key) or ()
-            scope[key] = given
+    if scope.get("headers") is not headers:
+        _keep_list(scope, "headers", headers)
+    if scope.get("subprotocols") is not subprotocols:
+        _keep_list(scope, "subprotocols", subprotocols)
     if failure is not None:
         raise failure
+
+
+def _keep_list(scope: Any, key: str, given: object) -> None:
+    """Have the list that was given say what a source has put in its place."""
+    if isinstance(given, list):
+        given[:] = scope.get(key) or ()
+        scope[key] = given
 
 
 def choose(findings: Sequence[Finding], sources: Iterable[Source], max_size: int) -> Credential:
@@ -93,17 +96,9 @@ def choose(findings: Sequence[Finding], sources: Iterable[Source], max_size: int
     """
     if not findings:
         raise Denied(Reason.MISSING, f"looked in {', '.join(map(repr, sources))}")
-    if len(findings) > 1:
-        findings = [f for f in findings if not is_ambient(f)] or findings
-    credentials = []
-    for _, found in findings:
-        if isinstance(found, Denied):
-            raise found
-        credentials.append(found)
-    credential = credentials[0]
-    if len(credentials) > 1 and any(found.value != credential.value for found in credentials):
-        places = " and ".join(found.source for found in credentials)
-        raise Denied(Reason.MALFORMED, f"different credentials in {places}")
+    credential = findings[0][1] if len(findings) == 1 else _common(findings)
+    if isinstance(credential, Denied):
+        raise credential
     if len(credential.value) > max_size:
         raise Denied(Reason.MALFORMED, f"too long: {len(credential.value)} characters")
     if not credential.value:  # of a message, where a source finds nothing
@@ -111,6 +106,20 @@ def choose(findings: Sequence[Finding], sources: Iterable[Source], max_size: int
     if not VISIBLE.fullmatch(credential.value):
         raise Denied(Reason.MALFORMED, "it has characters that no credential has")
     return credential
+
+
+def _common(findings: Sequence[Finding]) -> Credential | Denied:
+    """What several sources have found, if that is one credential."""
+    explicit = [finding for finding in findings if not is_ambient(finding)]
+    credentials = []
+    for _, found in explicit or findings:
+        if isinstance(found, Denied):
+            return found
+        credentials.append(found)
+    if any(one.value != credentials[0].value for one in credentials):
+        places = " and ".join(one.source for one in credentials)
+        return Denied(Reason.MALFORMED, f"different credentials in {places}")
+    return credentials[0]
 
 
 def is_ambient(finding: Finding) -> bool:

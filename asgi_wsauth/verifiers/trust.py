@@ -185,4 +185,7 @@ def _key_source(key: Key | Sequence[Key] | JWKS, algorithms: Mapping[str, Algori
 
 def _signer(token: CompactJWT, candidates: Iterable[PreparedKey]) -> PreparedKey | None:
     """The first of these keys that has signed it."""
-    return next((key for key in candidates if key.verifies(token)), None)
+    for key in candidates:
+        if key.verifies(token):
+            return key
+    return None
