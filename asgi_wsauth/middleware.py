@@ -252,7 +252,8 @@ class WebSocketAuthMiddleware:
                     if taking is not None:
                         await self.authenticator.within_timeout(taking, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
-                await handshake.stop_watching()
+                if handshake.is_watched:
+                    await handshake.stop_watching()
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
@@ -304,7 +305,8 @@ class WebSocketAuthMiddleware:
                     admission.login.run_on(handshake)
                 crowd.open[handshake] = admission.login
                 await self.app(scope, receive, send)
-            await handshake.read_on()
+            if handshake.denied is not None:
+                await handshake.read_on()
         finally:
             if is_outermost:
                 admission.tell_closed()

@@ -111,9 +111,10 @@ class Admission:
             self.attempt = self.authenticator.collect(HTTPConnection(self.scope))
         except Exception as exc:  # a scope that no server should build
             raise Denied.because("the scope", exc, may_quote=False) from exc
-        offered = list(self.scope.get("subprotocols") or ())
+        offered = self.scope.get("subprotocols")
+        offered = list(offered) if offered else None
         redact(self.authenticator.sources, self.scope)
-        if offered:
+        if offered is not None:
             self.offer_redacted = list(self.scope.get("subprotocols") or ()) != offered
 
     async def admit(
@@ -186,7 +187,7 @@ class Admission:
 
     def _pass_gate(self) -> None:
         if self._gate is not None:
-            self._gate.check(self.attempt.presented)
+            self._gate.check(self.attempt)
 
     async def _ask_for_message(
         self, first_message: FirstMessageReader

@@ -164,7 +164,8 @@ class Endable(ABC):
         """Set the timers to the login's end."""
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
-        self._clear_timers()
+        if self._timer is not None or self._refreshing is not None:
+            self._clear_timers()
         login = login_of(self._session)
         ends_at = login.ends_at(self._terms)
         if ends_at is None:
@@ -188,8 +189,8 @@ class Endable(ABC):
     async def receive(self) -> Message:
         """The next message for the app."""
         while self._phase is not _CLOSING and self._phase is not _CLOSED:
-            wait = self._first[0]
-            if self._waits or wait.broken:
+            (wait,) = self._first
+            if self._waits or wait.breaks:
                 wait = Breakable()
                 self._waits = (*self._waits, wait)
             else:
@@ -205,9 +206,12 @@ class Endable(ABC):
                             message = None
                             refused = await self._refreshing.take(token)
             finally:
-                waits = self._waits
-                self._waits = () if len(waits) == 1 else tuple(w for w in waits if w is not wait)
-                self._settle()
+                if self._waits is self._first:
+                    self._waits = ()
+                else:
+                    self._waits = tuple(other for other in self._waits if other is not wait)
+                if self._settled is not None:
+                    self._settled.set()
             if refused is not None:
                 self.end(refused)
             elif message is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
+from asgi_wsauth.authenticator import Attempt
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.policies.comebacks import HandshakeLimit
@@ -39,11 +40,11 @@ class Gate:
         self._handshakes = handshakes
         self.user_limit = None if limit is None or limit.store is None else limit
 
-    def check(self, presented: Sequence[str]) -> None:
+    def check(self, attempt: Attempt) -> None:
         """A handshake has come, or the first message of one.
 
         Args:
-            presented: the credentials that came with it.
+            attempt: what came with it.
 
         Raises:
             Denied: there is no room, or they came too often (`Reason.TOO_MANY_CONNECTIONS`).
@@ -51,7 +52,7 @@ class Gate:
         if self._total is not None:
             self._total.check()
         if self._handshakes is not None:
-            self._handshakes.count(presented)
+            self._handshakes.count(attempt.presented)
 
     def enter(self, socket: Hashable, principal: Principal) -> None:
         """Let one through that was admitted; it is to `leave`, in any case.

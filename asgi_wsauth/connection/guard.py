@@ -50,7 +50,8 @@ class Guard(Endable):
         between it and these two."""
         self._receive, self._send = receive, send
         login = login_of(self._session)
-        if not isinstance(login.connection, Guard):  # else an instance further out has one
+        # Else an instance further out has one.
+        if login.connection is None or not isinstance(login.connection, Guard):
             login.run_on(self)
         return self
 
@@ -69,16 +70,19 @@ class Guard(Endable):
             "reason": reason.phrase,
         }
 
-    async def send(self, message: Message) -> None:
-        """Send a message of the app's.
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message of the app's. Of nearly all there ever is, the server's own `send` makes
+        what is awaited.
 
         Raises:
             SocketClosed: it was closed before.
         """
+        if message["type"] == "websocket.send" and self._phase is _OPEN:
+            return self._send(message)
+        return self._send_any(message)
+
+    async def _send_any(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "websocket.send" and self._phase is _OPEN:  # as nearly all there ever is
-            await self._send(message)
-            return
         is_http = kind.startswith("websocket.http.response")
         denied = self.denied
         if denied is not None or (self._phase is Phase.ANSWERED and not is_http):

@@ -93,13 +93,18 @@ class Handshake:
         if self.client_left and self._cancel is not None:
             self._cancel()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether `watch` was called."""
+        return self._watch is not None
+
     async def stop_watching(self) -> None:
         """End the watch, so that only the app waits for messages."""
-        if self._watch is not None:
-            scope, ended = self._watch
-            scope.cancel()
-            with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
-                await ended.wait()
+        assert self._watch is not None
+        scope, ended = self._watch
+        scope.cancel()
+        with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
+            await ended.wait()
         self._watch = self._cancel = None  # they would live as long as the socket
 
     async def take_connect(self) -> None:

@@ -173,24 +173,25 @@ class Breakable:
     1.2 kB on asyncio, this one 0.5 µs and 60 bytes.
 
     Attributes:
-        broken: whether it was broken off. What was awaited may have ended well all the same.
+        breaks: how often it was broken off. What was awaited may have ended well all the same.
     """
 
-    __slots__ = ("_breaks", "_scope", "_task")
+    __slots__ = ("_scope", "_task", "breaks")
 
     def __init__(self) -> None:
-        self._breaks = 0
+        self.breaks = 0
         self._scope: trio.CancelScope | None = None
         self._task: asyncio.Task[Any] | None = None
 
     @property
     def broken(self) -> bool:
-        return self._breaks > 0
+        """Whether it was."""
+        return self.breaks > 0
 
     def break_off(self) -> None:
         """Cancel what is awaited. To be called from another task, or from a callback; once more if
         what is awaited would not end."""
-        self._breaks += 1
+        self.breaks += 1
         if self._task is not None:
             self._task.cancel()
         elif self._scope is not None:
@@ -215,10 +216,10 @@ class Breakable:
         task, self._task = self._task, None
         if self._scope is not None:
             return bool(self._scope.__exit__(kind, exc, traceback))
-        if not self._breaks:
+        if not self.breaks:
             return False
         others = 0
-        for _ in range(self._breaks):
+        for _ in range(self.breaks):
             others = task.uncancel() if task is not None else 0
         # Whoever else cancelled the task is to see that it was.
         return self.broken and isinstance(exc, asyncio.CancelledError) and not others

@@ -93,7 +93,10 @@ class Timers:
 
     def _one_was_cancelled(self) -> None:
         self._cancelled += 1
-        if not len(self) or (self._cancelled > 100 and self._cancelled > len(self._heap) // 2):
+        if self._cancelled == len(self._heap):
+            self._heap.clear()
+            self._cancelled = 0
+        elif self._cancelled > 100 and self._cancelled > len(self._heap) // 2:
             self._heap = [entry for entry in self._heap if entry[2].call is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
