@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,32 @@ def test_the_dashboard_is_one_that_grafana_knows() -> None:
         assert all(t["datasource"]["uid"] == "${datasource}" for t in panel["targets"])
 
 
+def test_grafanas_own_models_know_each_field_of_the_dashboard() -> None:
+    """They drop what they don't know, and have a default for what is missing."""
+    sdk = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+
+    register_default_plugins()  # for the fields of panels and queries
+    read = json.dumps(sdk.Dashboard.from_json(deepcopy(DASHBOARD)), cls=JSONEncoder)
+    assert list(lost(DASHBOARD, json.loads(read))) == []
+    misspelled = {**DASHBOARD, "panels": [{**DASHBOARD["panels"][0], "titel": "a"}]}
+    read = json.dumps(sdk.Dashboard.from_json(misspelled), cls=JSONEncoder)
+    assert ".panels.0.titel" in lost(misspelled, json.loads(read))
+
+
+def lost(written: Any, read: Any, at: str = "") -> Iterator[str]:
+    """Where something was written that was not read as that."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for name, value in written.items():
+            yield from lost(value, read.get(name, KeyError), f"{at}.{name}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for place, pair in enumerate(zip(written, read, strict=True)):
+            yield from lost(*pair, f"{at}.{place}")
+    elif written != read:
+        yield at
+
+
 def test_the_panels_stand_beside_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
@@ -468,6 +495,21 @@ def test_a_query_of_the_dashboard_names_labels_that_exist(query: str) -> None:
     grouped = {label for group in re.findall(r"by \((.*?)\)", query) for label in group.split(", ")}
     assert selected | grouped <= labels
     assert query.count("(") == query.count(")")
+
+
+def test_what_a_query_selects_is_what_there_can_be() -> None:
+    phrases = {reason.phrase for reason in Reason}
+    there = {
+        "protocol": {"websocket", "http"},
+        "outcome": {"admitted", "refused", "abandoned"},
+        "method": {"ticket"},
+        "reason": phrases,
+        "cause": phrases,
+        "job": {"$job"},
+    }
+    for query in queries():
+        for label, value in re.findall(r'(\w+) *!?=~?"(.*?)"', query):
+            assert value in there[label], query
 
 
 def test_a_legend_names_labels_that_its_query_keeps() -> None:
