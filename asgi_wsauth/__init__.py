@@ -14,7 +14,7 @@ The package, from the bottom up; each module imports only from the rows above it
      2  events         events, observers, the log
      3  loops/         event loops: tasks, timers, places
      4  sources/       where a credential travels, and its removal from the scope
-        stores/        where tickets, revocations and slots are kept: MemoryStore, Redis scripts
+        stores/        what is kept: tickets, revocations, slots, sessions; MemoryStore, Lua scripts
      5  verifiers/     who a credential vouches for: a file for each kind; claims, keys, JWKS
         policies/      what ends or limits logins
      6  authenticator  the decision, once, in order
@@ -58,8 +58,10 @@ from asgi_wsauth.http import HTTPAuthMiddleware
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.policies.comebacks import HandshakeLimit
+from asgi_wsauth.policies.entries import SessionEntry
 from asgi_wsauth.policies.limits import ConnectionLimit, Overflow
 from asgi_wsauth.policies.revocation import Revocations
+from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.policies.throttle import FailureThrottle
 from asgi_wsauth.redaction import RedactCredentials
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
@@ -68,7 +70,10 @@ from asgi_wsauth.stores.protocols import (
     BlockStore,
     Notice,
     RenewalNotice,
+    RenewedSessions,
     RevocationStore,
+    SessionKey,
+    SessionStore,
     Slot,
     SlotStore,
     Subject,
@@ -130,9 +135,14 @@ __all__ = [
     "Refused",
     "Rejection",
     "RenewalNotice",
+    "RenewedSessions",
     "RevocationStore",
     "Revocations",
     "Session",
+    "SessionEntry",
+    "SessionKey",
+    "SessionStore",
+    "Sessions",
     "Slot",
     "SlotStore",
     "SocketClosed",

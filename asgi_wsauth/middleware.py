@@ -36,7 +36,7 @@ from asgi_wsauth.options import (
 )
 from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
-from asgi_wsauth.policies.rechecks import Rechecks
+from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.scope.paths import GuardedPaths
 from asgi_wsauth.sources.subprotocol import choose_subprotocol
 
@@ -112,6 +112,9 @@ class WebSocketAuthMiddleware:
             What is REVOKED or FORBIDDEN by then, or EXPIRED, is closed. A store, a database or an
             issuer that fails closes nothing, and is asked again, with growing pauses. At most 20
             are asked about at once. None for never; and while login is off.
+        sessions: where open sockets are listed, and from where each can be ended. Inside another
+            instance that has the same authenticator, a socket is listed once: by the outer one, or
+            if that has no sessions, by this one. None are listed while login is off.
         allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
             no warning is due. Otherwise the first one that passes is logged, if the process has no
             `HTTPAuthMiddleware`.
@@ -138,6 +141,7 @@ class WebSocketAuthMiddleware:
         max_age: float | None = None,
         on_refresh: OnRefresh | None = None,
         recheck: float | None = None,
+        sessions: Sessions | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
         self.app = cast(ASGIApp, check_app(app))
@@ -157,11 +161,8 @@ class WebSocketAuthMiddleware:
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
         self.on_refresh = _check_on_refresh(on_refresh)
-        self._holdings = Holdings(
-            revocations=authenticator.revocations,
-            rechecks=_rechecks(recheck, authenticator),
-            limit=self._gate.user_limit,
-        )
+        self._holdings = Holdings.of(authenticator, recheck, self._gate.user_limit, sessions)
+        self.sessions = sessions
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         self._draining = Draining()
         GUARDS.add("websocket", self)
@@ -194,7 +195,7 @@ class WebSocketAuthMiddleware:
             self._gate.leave(admission)
             crowd.leave(handshake)
             if guard is not None:
-                await self._holdings.release(guard)
+                await self._holdings.release(guard, admission.login)
 
     @property
     def is_draining(self) -> bool:
@@ -248,7 +249,7 @@ class WebSocketAuthMiddleware:
                 self._gate.enter(admission, admission.login.principal)
                 guard = self._guard(admission, handshake)
                 if guard is not None and not admission.login.is_anonymous:
-                    taking = self._holdings.take(guard, is_inside=admission.is_inside)
+                    taking = self._holdings.take(guard, admission.login, admission.is_inside)
                     if taking is not None:
                         await self.authenticator.within_timeout(taking, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
@@ -259,7 +260,7 @@ class WebSocketAuthMiddleware:
         except BaseException as exc:
             self._gate.leave(admission)
             if guard is not None:
-                await self._holdings.release(guard)
+                await self._holdings.release(guard, admission.login)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise
             raise Denied.because("the entry", exc) from exc
@@ -333,11 +334,6 @@ class WebSocketAuthMiddleware:
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
-
-
-def _rechecks(seconds: float | None, authenticator: Authenticator) -> Rechecks | None:
-    seconds = check_seconds_or_none("recheck", seconds)
-    return None if seconds is None else Rechecks(seconds, authenticator.clock)
 
 
 def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:

@@ -173,6 +173,12 @@ class Guard(Endable):
             with suppress(Exception):
                 await self._receive()
 
+    async def _close(self, denied: Denied) -> None:
+        await super()._close(denied)
+        login = login_behind(self._session)
+        if login is not None:  # the app may run on for a while
+            await login.unlist()
+
     async def _send_close(self, denied: Denied) -> None:
         terms, scope, code = self._terms, self._scope, self._terms.close_codes[denied.reason]
         if self._handshake.accepted or self._accepting:

@@ -8,44 +8,82 @@ from typing import Any
 
 import anyio
 
+from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.guard import Guard
+from asgi_wsauth.connection.listing import Listing
 from asgi_wsauth.connection.session import Login
+from asgi_wsauth.options import check_instance, check_seconds_or_none
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.policies.rechecks import Rechecks
 from asgi_wsauth.policies.revocation import Revocations
+from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.policies.subjects import all_subjects_of
 
 __all__ = ["Holdings"]
 
-_PATIENCE = 1.0  # seconds that a store may take to get a slot back
+_PATIENCE = 1.0  # seconds that a store may take to get back what it gave
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holdings:
     """What a middleware's guarded sockets hold while they are open, and give back: a registration
-    for revocations, one for rechecks, a slot. A socket without a login holds nothing; one whose
-    login an instance further out has decided, only a slot.
+    for revocations, one for rechecks, a slot, a place on the list. A socket without a login holds
+    nothing; one whose login an instance further out has decided, only a slot, and its place on the
+    list if that instance hasn't given it one.
 
     Attributes:
         revocations: what closes them when it revokes them, or None.
         rechecks: what decides about them again, or None.
         limit: what counts them, or None.
+        sessions: what lists them, or None.
     """
 
     revocations: Revocations | None
     rechecks: Rechecks | None
     limit: ConnectionLimit | None
+    sessions: Sessions | None
+
+    @classmethod
+    def of(
+        cls,
+        authenticator: Authenticator,
+        recheck: float | None,
+        limit: ConnectionLimit | None,
+        sessions: Sessions | None,
+    ) -> Holdings:
+        """What these options of a middleware say.
+
+        Raises:
+            ConfigurationError: one of them can't work.
+        """
+        recheck = check_seconds_or_none("recheck", recheck)
+        if sessions is not None:
+            check_instance("sessions", sessions, Sessions, "Sessions(MemoryStore())")
+        return cls(
+            revocations=authenticator.revocations,
+            rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
+            limit=limit,
+            sessions=sessions,
+        )
 
     def are_for(self, login: Login, *, is_inside: bool) -> bool:
         """Whether a socket with this login holds anything."""
         if login.is_anonymous:
             return False
-        if self.limit is not None:
+        if self.limit is not None or self._lists(login):
             return True
         return not is_inside and (self.revocations is not None or self.rechecks is not None)
 
-    def take(self, guard: Guard, *, is_inside: bool) -> Coroutine[Any, Any, None] | None:
+    def _lists(self, login: Login) -> bool:
+        return self.sessions is not None and login.listing is None
+
+    def take(self, guard: Guard, login: Login, is_inside: bool) -> Coroutine[Any, Any, None] | None:
         """Take all that `guard` holds; what has to be waited for, if anything.
+
+        Args:
+            guard: who holds it.
+            login: what is in force on it.
+            is_inside: whether an instance further out has decided.
 
         Raises:
             Denied: when waited for: there is no slot, it was revoked, or a store fails.
@@ -53,9 +91,19 @@ class Holdings:
         if self.rechecks is not None and not is_inside:
             self.rechecks.register(guard)
         revocations = None if is_inside else self.revocations
+        if self.sessions is not None and self._lists(login):
+            listing = Listing(self.sessions, guard, login)
+            login.list_as(listing)
+            return self._claim_and_list(guard, revocations, listing)
         if revocations is None and self.limit is None:
             return None
         return self._claim(guard, revocations)
+
+    async def _claim_and_list(
+        self, guard: Guard, revocations: Revocations | None, listing: Listing
+    ) -> None:
+        await self._claim(guard, revocations)
+        await listing.add()  # at last, so that nobody is listed who is refused
 
     async def _claim(self, guard: Guard, revocations: Revocations | None) -> None:
         """Register, take a slot, and see once more whether the principal was revoked: before that,
@@ -72,12 +120,17 @@ class Holdings:
         if revocations is not None:
             await revocations.check(guard.principal)
 
-    async def release(self, guard: Guard) -> None:
+    async def release(self, guard: Guard, login: Login) -> None:
         """Give back whatever it holds."""
         if self.rechecks is not None:
             self.rechecks.unregister(guard)
         if self.revocations is not None:
             self.revocations.unregister(guard)
-        if self.limit is not None:
-            with anyio.move_on_after(_PATIENCE, shield=True):
+        is_listed = login.listing is not None and login.listing.is_of(guard)
+        if self.limit is None and not is_listed:
+            return
+        with anyio.move_on_after(_PATIENCE, shield=True):
+            if self.limit is not None:
                 await self.limit.release_slot(guard)
+            if is_listed:
+                await login.unlist()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from asgi_wsauth.denial import Denied
 
-__all__ = ["LiveConnection"]
+__all__ = ["Listed", "LiveConnection"]
 
 
 class LiveConnection(Protocol):
@@ -37,4 +37,20 @@ class LiveConnection(Protocol):
 
     def reschedule(self) -> None:
         """Set the timers anew: the login's end has moved."""
+        ...
+
+
+class Listed(Protocol):
+    """A socket's entry in `Sessions`."""
+
+    def is_of(self, connection: object, /) -> bool:
+        """Whether this connection had it listed."""
+        ...
+
+    def note_refresh(self) -> None:
+        """A new credential has taken over."""
+        ...
+
+    async def remove(self) -> None:
+        """Take it off the list."""
         ...

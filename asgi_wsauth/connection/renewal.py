@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
+from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
-__all__ = ["check_not_revoked", "check_same_login", "check_scopes"]
+__all__ = ["ask", "check_not_revoked", "check_same_login", "check_scopes"]
+
+S = TypeVar("S")
 
 
 def check_scopes(required: frozenset[str], principal: Principal) -> None:
@@ -37,6 +43,27 @@ def check_same_login(new: Attempt, old: Attempt) -> None:
         same = (one.login_method or one.method) == (other.login_method or other.method)
     if not same:
         raise Denied(Reason.FORBIDDEN, "a refresh by another kind of login")
+
+
+async def ask(
+    on_refresh: Callable[[S, Principal, Principal], Awaitable[None]],
+    session: S,
+    old: Principal,
+    new: Principal,
+) -> None:
+    """Ask the hook whether the new principal may take over.
+
+    Raises:
+        Denied: it may not, or the hook failed (`Reason.ERROR`).
+    """
+    try:
+        await awaitable("on_refresh", on_refresh(session, old, new))
+    except Denied:
+        raise
+    except Misuse as exc:
+        raise Denied(Reason.ERROR, str(exc)) from exc
+    except Exception as exc:
+        raise Denied.because("on_refresh", exc) from exc
 
 
 async def check_not_revoked(principal: Principal, authenticator: Authenticator) -> None:

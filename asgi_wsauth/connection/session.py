@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from math import isfinite
+from secrets import token_urlsafe
 from typing import Any, TypeAlias
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator
-from asgi_wsauth.connection.live import LiveConnection
-from asgi_wsauth.connection.renewal import check_not_revoked, check_same_login, check_scopes
+from asgi_wsauth.connection.live import Listed, LiveConnection
+from asgi_wsauth.connection.renewal import ask, check_not_revoked, check_same_login, check_scopes
 from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import Refreshed
 from asgi_wsauth.sources import FirstMessage
-from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
 __all__ = ["Login", "OnRefresh", "Session", "login_behind", "login_of"]
 
@@ -35,6 +35,7 @@ class Session:
         "_client",
         "_denied",
         "_fingerprint",
+        "_id",
         "_is_socket",
         "_principal",
         "_user",
@@ -49,6 +50,7 @@ class Session:
         is_socket: bool,
     ) -> None:
         self._client = client
+        self._id: str | None = None
         self._is_socket = is_socket
         self._denied: Denied | None = None  # why the socket was closed here, once it is over
         self._set(authentication, authenticated_at)
@@ -59,6 +61,13 @@ class Session:
         self._user = authentication.user
         self._authenticated_at = authenticated_at
         self._fingerprint = None if credential is None else credential.fingerprint
+
+    @property
+    def id(self) -> str:
+        """A random text of its own, which no refresh changes. `Sessions` lists a socket by it."""
+        if self._id is None:  # as long as nobody asks, it costs nothing
+            self._id = token_urlsafe(16)
+        return self._id
 
     @property
     def principal(self) -> Principal:
@@ -184,6 +193,7 @@ class Login:
         session: what the app sees of it.
         latest: the credential that is in force: what the handshake presented, or the last refresh.
         connection: what the app runs on; None over HTTP, and before and after the app's run.
+        listing: its entry in `Sessions`, or None.
     """
 
     __slots__ = (
@@ -191,6 +201,7 @@ class Login:
         "authenticator",
         "connection",
         "latest",
+        "listing",
         "on_refresh",
         "required_scopes",
         "scope",
@@ -214,6 +225,7 @@ class Login:
         self.required_scopes = required_scopes
         self.on_refresh = on_refresh
         self.connection: LiveConnection | None = None
+        self.listing: Listed | None = None
         self.session = Session(
             authentication,
             authenticator.clock(),
@@ -260,6 +272,16 @@ class Login:
     def run_on(self, connection: LiveConnection) -> None:
         """The app runs on this from now on."""
         self.connection = connection
+
+    def list_as(self, listing: Listed) -> None:
+        """It has this entry in `Sessions` from now on."""
+        self.listing = listing
+
+    async def unlist(self) -> None:
+        """It has none any more."""
+        listing, self.listing = self.listing, None
+        if listing is not None:
+            await listing.remove()
 
     def require(self, scopes: frozenset[str]) -> None:
         """An instance further in requires these scopes too.
@@ -308,21 +330,14 @@ class Login:
         if self.principal.expires_at is None and not needs_it and self.on_refresh is None:
             return
         if self.on_refresh is not None:
-            await self.authenticator.within_timeout(self._ask(self.on_refresh, new.principal))
+            asking = ask(self.on_refresh, self.session, self.principal, new.principal)
+            await self.authenticator.within_timeout(asking)
         await check_not_revoked(new.principal, self.authenticator)
         if connection is not None and connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
         self.latest = attempt
         self.session._set(new, self.authenticator.clock())
+        if self.listing is not None:
+            self.listing.note_refresh()
         if connection is not None:
             connection.reschedule()
-
-    async def _ask(self, on_refresh: OnRefresh, new: Principal) -> None:
-        try:
-            await awaitable("on_refresh", on_refresh(self.session, self.principal, new))
-        except Denied:
-            raise
-        except Misuse as exc:
-            raise Denied(Reason.ERROR, str(exc)) from exc
-        except Exception as exc:
-            raise Denied.because("on_refresh", exc) from exc

@@ -19,6 +19,8 @@ __all__ = ["LiveSocket", "LiveSockets"]
 # Sockets that are looked at, ended, or asked about between two turns of the event loop.
 _LOOKED_AT, _ENDED, _ASKED_ABOUT = 500, 5, 100
 
+_OF_ONE_SOCKET = frozenset({"slot", "ended"})  # notices that say nothing of a principal
+
 
 class LiveSocket(Protocol):
     """An open socket, to whatever may have to close it."""
@@ -73,6 +75,8 @@ class LiveSockets:
     async def _hear(self, notices: Sequence[Notice]) -> None:
         by_time: dict[float | None, dict[Subject, float]] = {}
         for notice in notices:
+            if notice.subject[0] in _OF_ONE_SOCKET:
+                continue
             revoked = by_time.setdefault(notice.renew_by, {})
             revoked[notice.subject] = max(notice.until, revoked.get(notice.subject, notice.until))
         for renew_by, revoked in by_time.items():

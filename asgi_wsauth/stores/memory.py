@@ -12,7 +12,14 @@ import anyio
 
 from asgi_wsauth.loops.tasks import from_any_thread
 from asgi_wsauth.options import check_clock, check_count
-from asgi_wsauth.stores.protocols import Notice, Slot, Subject, TakenSlot
+from asgi_wsauth.stores.protocols import (
+    Notice,
+    RenewedSessions,
+    SessionKey,
+    Slot,
+    Subject,
+    TakenSlot,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -24,8 +31,8 @@ class _Entry(NamedTuple):
 
 
 class MemoryStore:
-    """A store in the memory of this process, for tasks and threads alike: tickets, revocations and
-    connections. Several processes need a store that they share.
+    """A store in the memory of this process, for tasks and threads alike: tickets, revocations,
+    connections and what is told of them. Several processes need a store that they share.
 
     Its memory is bounded: past `max_tickets` the oldest tickets go, and those whose time has passed
     go whenever the store is used. That a ticket was there is remembered until its time has passed,
@@ -54,6 +61,9 @@ class MemoryStore:
         self._revocations: dict[Subject, _Revocation] = {}
         self._room = 1000  # how many of them there may be before those that are over are looked for
         self._slots: dict[str, list[str]] = {}  # by owner, the oldest first
+        self._sessions: dict[str, str] = {}  # by id, what was put
+        self._owned: dict[str, str | dict[str, None]] = {}  # by owner, the id, or several of them
+        self._ended: dict[str, str] = {}  # by id, how, until it is dropped
         self._watches: list[_Watch] = []
 
     async def put_ticket(
@@ -189,6 +199,57 @@ class MemoryStore:
                 held.remove(name)
             if not held:
                 self._slots.pop(owner, None)
+
+    async def put_sessions(self, sessions: Sequence[tuple[SessionKey, str]], /) -> None:
+        """See `SessionStore`."""
+        with self._lock:
+            for (owner, name), record in sessions:
+                if name in self._ended:
+                    continue
+                self._sessions[name] = record
+                owned = self._owned.get(owner)
+                if isinstance(owned, dict):
+                    owned[name] = None
+                elif owned is None:
+                    self._owned[owner] = name  # as most users have it, in a tenth of a dict's room
+                elif owned != name:
+                    self._owned[owner] = {owned: None, name: None}
+
+    async def renew_sessions(self, keys: Sequence[SessionKey], /) -> RenewedSessions:
+        """See `SessionStore`."""
+        with self._lock:
+            ended = [(name, self._ended[name]) for _, name in keys if name in self._ended]
+            unknown = [
+                key for key in keys if key[1] not in self._sessions and key[1] not in self._ended
+            ]
+            return RenewedSessions(unknown, ended)
+
+    async def get_sessions(self, owner: str, /) -> Sequence[tuple[str, str]]:
+        """See `SessionStore`."""
+        with self._lock:
+            owned = self._owned.get(owner, {})
+            names = owned if isinstance(owned, dict) else (owned,)
+            return [(name, self._sessions[name]) for name in names if name in self._sessions]
+
+    async def drop_session(self, key: SessionKey, /) -> None:
+        """See `SessionStore`."""
+        owner, name = key
+        with self._lock:
+            self._sessions.pop(name, None)
+            self._ended.pop(name, None)
+            owned = self._owned.get(owner)
+            if isinstance(owned, dict):
+                owned.pop(name, None)
+            if owned == name or owned == {}:
+                del self._owned[owner]
+
+    async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
+        """See `SessionStore`."""
+        with self._lock:
+            for name in ids:
+                if self._sessions.pop(name, None) is not None:
+                    self._ended[name] = how
+                    self._tell(Notice(("ended", name), 0.0))
 
     async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         """See `RevocationStore`."""

@@ -13,7 +13,10 @@ __all__ = [
     "BlockStore",
     "Notice",
     "RenewalNotice",
+    "RenewedSessions",
     "RevocationStore",
+    "SessionKey",
+    "SessionStore",
     "Slot",
     "SlotStore",
     "Subject",
@@ -23,14 +26,18 @@ __all__ = [
 ]
 
 Subject: TypeAlias = (
-    "tuple[Literal['user', 'token', 'session', 'everybody', 'blocked', 'slot'], str]"
+    "tuple[Literal['user', 'token', 'session', 'everybody', 'blocked', 'slot', 'ended'], str]"
 )
 """What can be revoked: a user by his identity, a token by its id, a session by its id, everybody at
-once, and a user for a time; and a slot for a connection, which is lost to a newer one. The second
-text is the name at every issuer, or the name and its issuer; to a store it may be any text."""
+once, and a user for a time; a slot for a connection, which is lost to a newer one; and a single
+connection that is ended, by its own id. The second text is the name at every issuer, or the name
+and its issuer; to a store it may be any text."""
 
 Slot: TypeAlias = "tuple[str, str]"
 """A place for one connection: whose it is, and its own name, which no other slot ever has."""
+
+SessionKey: TypeAlias = "tuple[str, str]"
+"""A connection that is listed: whose it is, and its own id, which no other one ever has."""
 
 
 class Notice(NamedTuple):
@@ -80,6 +87,18 @@ class TakenSlot(NamedTuple):
 
     taken: bool
     revoked: Sequence[float | None]
+
+
+class RenewedSessions(NamedTuple):
+    """What came of renewing sessions.
+
+    Attributes:
+        unknown: those that the store has not, because they lapsed, or it lost them.
+        ended: the ids of those that were ended, each with how.
+    """
+
+    unknown: Sequence[SessionKey]
+    ended: Sequence[tuple[str, str]]
 
 
 class TicketStore(Protocol):
@@ -185,6 +204,48 @@ class SlotStore(Protocol):
 
     async def release_slot(self, slot: Slot, /) -> None:
         """Release it."""
+        ...
+
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+        """See `RevocationStore`."""
+        ...
+
+
+@runtime_checkable
+class SessionStore(Protocol):
+    """Keeps a list of connections, and which of them were ended."""
+
+    @property
+    def lease(self) -> float | None:
+        """Seconds for which one is listed unless it is renewed; None for as long as it is not
+        dropped."""
+        ...
+
+    async def put_sessions(self, sessions: Sequence[tuple[SessionKey, str]], /) -> None:
+        """List these, each with what is to be kept of it, in the place of what is known of it."""
+        ...
+
+    async def renew_sessions(self, keys: Sequence[SessionKey], /) -> RenewedSessions:
+        """List these for another lease, as far as they are known and were not ended."""
+        ...
+
+    async def get_sessions(self, owner: str, /) -> Sequence[tuple[str, str]]:
+        """All that this owner has, but for those that were ended: their ids, and what was kept."""
+        ...
+
+    async def drop_session(self, key: SessionKey, /) -> None:
+        """Take it off the list. One that isn't there is no error."""
+        ...
+
+    async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
+        """Note that these are ended, and tell of each, as `("ended", id)`. There may be none of
+        that id.
+
+        Args:
+            ids: which.
+            how: what `renew_sessions` is to say of it.
+            ttl: seconds after which that may be forgotten; and once it was dropped.
+        """
         ...
 
     def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:

@@ -55,7 +55,7 @@ _IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis 
 FAILOVERS = 3  # times that an exchange begins anew because it met a replica
 _QUIET = 5.0  # seconds without a notice, after which the connection is tested
 _ANSWER = 3.0  # seconds that it has to answer
-_KINDS = ("user", "token", "session", "everybody", "blocked", "slot")
+_KINDS = ("user", "token", "session", "everybody", "blocked", "slot", "ended")
 _DRAINED = 1000  # messages that are read before the event loop has its turn
 
 

@@ -12,6 +12,7 @@ from asgi_wsauth import (
     FailureThrottle,
     MemoryStore,
     Revocations,
+    Sessions,
     WebSocketAuthMiddleware,
 )
 
@@ -19,7 +20,9 @@ __all__ = [
     "counts_of",
     "has_slots_here",
     "is_renewing",
+    "listed_here",
     "open_in",
+    "sessions_of",
     "slots_here",
     "slots_of",
     "sockets_of",
@@ -69,3 +72,15 @@ def is_renewing(limit: ConnectionLimit) -> bool:
 def open_in(middleware: WebSocketAuthMiddleware) -> list[Any]:
     """The sockets and handshakes of this event loop that `drain` would end."""
     return list(middleware._draining.crowd().open)
+
+
+def listed_here(sessions: Sessions) -> list[str]:
+    """The ids of the sockets of this event loop that are listed."""
+    here: Any = sessions._here.get()
+    return [] if here is None else list(here.sockets)
+
+
+def sessions_of(store: Any) -> list[Any]:
+    """All that a store keeps of sessions."""
+    assert isinstance(store, MemoryStore)
+    return [*store._sessions, *store._owned, *store._ended]

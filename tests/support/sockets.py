@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 from handshakes import ANSWER, CONNECT, Clock, websocket
-from insides import has_slots_here, slots_of, sockets_of
+from insides import has_slots_here, listed_here, sessions_of, slots_of, sockets_of
 
 from asgi_wsauth import Session, WebSocketAuthMiddleware
 from asgi_wsauth.loops.timers import timers
@@ -187,4 +187,10 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
             found.append("slot here")
         if slots_of(limit.store):
             found.append("slot in the store")
+    sessions = middleware.sessions
+    if sessions is not None:
+        if listed_here(sessions):
+            found.append("session here")
+        if sessions_of(sessions.store):
+            found.append("session in the store")
     return found

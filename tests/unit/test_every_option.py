@@ -52,6 +52,8 @@ from asgi_wsauth import (
     RedactCredentials,
     Revocations,
     Session,
+    SessionEntry,
+    Sessions,
     SocketClosed,
     StreamClosed,
     Subprotocol,
@@ -196,6 +198,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "max_age": SECONDS_OR_NONE,
         "recheck": SECONDS_OR_NONE,
         "on_refresh": Row([None, is_shown], "None"),
+        "sessions": Row([None, Sessions(STORE)], "None"),
         "allow_unguarded_http": BOOL,
     },
     HTTPAuthMiddleware: {
@@ -300,6 +303,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "name": Row(["", "a"], "'',text"),
     },
     HandshakeLimit: {"rate": Row(["60/minute", "1 per 2 hours"]), "clock": CLOCK},
+    Sessions: {"store": Row([STORE]), "user_agent": BOOL, "clock": CLOCK},
     FailureThrottle: {
         "rate": Row(["10/minute", "100 per 2 hours"]),
         "storage": Row([None, limits.aio.storage.MemoryStorage()], "None"),
@@ -400,6 +404,14 @@ ROWS: dict[Any, dict[str, Row]] = {
         "issuer": ISSUER_OR_NONE,
     },
     Revocations.unblock_user: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
+    Sessions.list: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
+    Sessions.end: {"id": TEXT, "reason": Row([Reason.EXPIRED])},
+    Sessions.end_others: {
+        "identity": TEXT,
+        "keep": TEXT,
+        "issuer": ISSUER_OR_NONE,
+        "reason": Row([Reason.EXPIRED]),
+    },
     Tickets.mint: {
         "principal": Row([ALICE]),
         "path": Row([None, "/ws"], "None"),
@@ -433,12 +445,15 @@ USUAL: dict[Any, dict[str, Any]] = {
     Revocations.revoke_everybody: {"self": Revocations(STORE)},
     Revocations.block_user: {"self": Revocations(STORE)},
     Revocations.unblock_user: {"self": Revocations(STORE)},
+    Sessions.list: {"self": Sessions(STORE)},
+    Sessions.end: {"self": Sessions(STORE)},
+    Sessions.end_others: {"self": Sessions(STORE)},
     Tickets.mint: {"self": Tickets(STORE)},
 }
 """Other arguments than the first good one of each that has no default."""
 
 OWN_ERRORS = {Denied: TypeError, Tickets.mint: (TypeError, ValueError)}
-EXEMPT = {Session, ConfigurationError, SocketClosed, StreamClosed}
+EXEMPT = {Session, SessionEntry, ConfigurationError, SocketClosed, StreamClosed}
 
 
 def arguments_of(built: Any) -> list[inspect.Parameter]:

@@ -40,7 +40,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
             "origins findings",
         ),
         "stores": (
-            "where tickets, revocations and slots are kept: MemoryStore, Redis scripts",
+            "what is kept: tickets, revocations, slots, sessions; MemoryStore, Lua scripts",
             "protocols memory listener redis_client",
         ),
     },
@@ -54,7 +54,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "policies": (
             "what ends or limits logins",
             "subjects live_sockets rechecks revocation local_counts throttle total limits recent "
-            "comebacks anonymous",
+            "comebacks entries sessions anonymous",
         ),
     },
     {"authenticator": ("the decision, once, in order", "")},
@@ -66,8 +66,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "connection": (
             "one connection, from its scope to its last message",
             "rejection valve closing budget answers gate handshake refresh_messages terms "
-            "report live renewal session refreshing phases endable guard holdings draining stream "
-            "passthrough admission",
+            "report live renewal session refreshing phases endable guard listing holdings draining "
+            "stream passthrough admission",
         ),
     },
     {

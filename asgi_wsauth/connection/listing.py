@@ -1,0 +1,99 @@
+"""What `Sessions` are told of an open socket: `Listing`."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from asgi_wsauth.connection.guard import Guard
+from asgi_wsauth.connection.session import Login
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied
+from asgi_wsauth.events import escaped
+from asgi_wsauth.policies.entries import SessionEntry
+from asgi_wsauth.policies.sessions import Sessions
+from asgi_wsauth.redaction import scrubbed
+
+__all__ = ["Listing"]
+
+# Characters that are told of what a client may have made as long as it likes.
+_LONGEST_PATH, _LONGEST_AGENT, _LONGEST_CLIENT = 500, 200, 100
+
+
+class Listing:
+    """The entry of one socket in `Sessions`.
+
+    Args:
+        sessions: where it is listed.
+        guard: what ends it.
+        login: what is in force on it.
+    """
+
+    __slots__ = ("_guard", "_login", "_refreshed_at", "_sessions", "_since")
+
+    def __init__(self, sessions: Sessions, guard: Guard, login: Login) -> None:
+        self._sessions = sessions
+        self._guard = guard
+        self._login = login
+        self._since = sessions.clock()
+        self._refreshed_at: float | None = None
+
+    async def add(self) -> None:
+        """Put it on the list, from which it must be removed in any case.
+
+        Raises:
+            Denied: with `Reason.UNAVAILABLE`, where the store fails.
+        """
+        await self._sessions.register(self)
+
+    def is_of(self, connection: object, /) -> bool:
+        """See `Listed`."""
+        return self._guard is connection
+
+    def note_refresh(self) -> None:
+        """See `Listed`."""
+        self._refreshed_at = self._sessions.clock()
+        self._sessions.update(self)
+
+    async def remove(self) -> None:
+        """See `Listed`."""
+        await self._sessions.unregister(self)
+
+    # What `Sessions` ask for.
+
+    @property
+    def id(self) -> str:
+        return self._login.session.id
+
+    @property
+    def principal(self) -> Principal:
+        return self._login.principal
+
+    def entry(self, *, user_agent: bool) -> SessionEntry:
+        session, scope = self._login.session, self._login.scope
+        return SessionEntry(
+            id=session.id,
+            since=self._since,
+            refreshed_at=self._refreshed_at,
+            client=self._told(session.client, _LONGEST_CLIENT),
+            path=self._told(scope.get("path"), _LONGEST_PATH) or "",
+            method=session.method,
+            fingerprint=session.fingerprint,
+            user_agent=self._told(_agent(scope), _LONGEST_AGENT) if user_agent else None,
+            issuer=session.principal.issuer,
+        )
+
+    def _told(self, text: object, longest: int) -> str | None:
+        """What may be told of a text that the client has chosen, or its server."""
+        if not isinstance(text, str):
+            return None
+        login = self._login
+        text = scrubbed(text, {*login.attempt.presented, *login.latest.presented})
+        return escaped(text[:longest])
+
+    def end(self, denied: Denied, /) -> None:
+        self._guard.end(denied)
+
+
+def _agent(scope: Scope) -> str | None:
+    return Headers(scope=scope).get("user-agent")

@@ -1,0 +1,67 @@
+"""What is told of an open socket, `SessionEntry`, and how a store keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+__all__ = ["SessionEntry", "read", "written"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionEntry:
+    """What is told of one open socket. No credential is in it.
+
+    Attributes:
+        id: its `Session.id`.
+        since: Unix time in seconds when it was opened.
+        refreshed_at: Unix time in seconds of the last refresh, or None.
+        client: the peer's address, or None where the server knows none.
+        path: the path that it was opened at, decoded, without its query.
+        method: how it was proved who that is, for example `jwt`.
+        fingerprint: the first 16 hex digits of the SHA-256 of the credential that is in force.
+        user_agent: the `User-Agent` header, if `Sessions` was asked for it and there was one.
+        issuer: as in `Principal.issuer`. Where it is None, `list` can't leave out the users of that
+            name whom an issuer has; this tells them apart.
+    """
+
+    id: str
+    since: float
+    refreshed_at: float | None
+    client: str | None
+    path: str
+    method: str
+    fingerprint: str | None
+    user_agent: str | None
+    issuer: str | None = None
+
+
+def written(entry: SessionEntry) -> str:
+    """What is kept of it, but for its id: a list, because names would make it twice as long."""
+    told = [
+        entry.issuer,
+        entry.since,
+        entry.refreshed_at,
+        entry.client,
+        entry.path,
+        entry.method,
+        entry.fingerprint,
+        entry.user_agent,
+    ]
+    return json.dumps(told, separators=(",", ":"))
+
+
+def read(id: str, kept: str) -> SessionEntry:
+    """The entry of which that was kept. Another version may have written more."""
+    issuer, since, refreshed_at, client, path, method, fingerprint, agent, *_ = json.loads(kept)
+    return SessionEntry(
+        id=id,
+        since=since,
+        refreshed_at=refreshed_at,
+        client=client,
+        path=path,
+        method=method,
+        fingerprint=fingerprint,
+        user_agent=agent,
+        issuer=issuer,
+    )

@@ -1,0 +1,291 @@
+"""Open sockets that are listed, and ended, in whichever process: `Sessions`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, FailsClosed, Reason
+from asgi_wsauth.events import logger
+from asgi_wsauth.loops.per_loop import PerLoop
+from asgi_wsauth.loops.tasks import spawn
+from asgi_wsauth.options import (
+    check_bool,
+    check_clock,
+    check_instance,
+    check_store,
+    check_text,
+)
+from asgi_wsauth.policies.entries import SessionEntry, read, written
+from asgi_wsauth.stores.listener import Listener
+from asgi_wsauth.stores.protocols import Notice, SessionKey, SessionStore
+
+__all__ = ["ListedSocket", "Sessions"]
+
+T = TypeVar("T")
+
+_REMEMBERED = 86400.0  # seconds for which a process that is cut off can still learn of an end
+_BATCH = 500  # sessions that are renewed or put in one exchange
+_ENDED = 5  # sockets that are ended between two turns of the event loop
+
+
+_Entries: TypeAlias = "list[SessionEntry]"  # in the class, that is its method
+
+
+class ListedSocket(Protocol):
+    """An open socket, to what lists it."""
+
+    @property
+    def id(self) -> str:
+        """Its own name, which no other one ever has."""
+        ...
+
+    @property
+    def principal(self) -> Principal:
+        """Whose it is."""
+        ...
+
+    def entry(self, *, user_agent: bool) -> SessionEntry:
+        """What is told of it, as it is now."""
+        ...
+
+    def end(self, denied: Denied, /) -> None:
+        """Close it, soon."""
+        ...
+
+
+class Sessions:
+    """The open sockets of each user, in all processes that share the store: which there are, and
+    their end.
+
+    A socket of a `WebSocketAuthMiddleware` that has these sessions is listed before its app runs,
+    and until it is closed; in a store that processes share, for as long as its process goes on
+    renewing it, so that those of a process that was killed vanish after the store's `lease`. A
+    store that fails refuses new sockets, with `Reason.UNAVAILABLE`; those that are open stay so,
+    and are listed again once it works. No credential is in the store.
+
+    Who it is, is the pair of issuer and identity. Without an issuer, an identity is meant at every
+    issuer, and without any.
+
+    To end a session closes its socket, within a second. The credential stays valid: revoke that,
+    too, where its client must not come back with it (see `Revocations`).
+
+    Args:
+        store: where they are listed: `MemoryStore()`, or one that several processes share.
+        user_agent: whether the `User-Agent` header is told, too: the first 200 characters of it.
+        clock: gives Unix time in seconds.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        user_agent: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        methods = "put_sessions", "renew_sessions", "get_sessions", "drop_session", "end_sessions"
+        check_store("Sessions: store", store, *methods, "watch")
+        self.store = store
+        self.user_agent = check_bool("Sessions: user_agent", user_agent)
+        self.clock = check_clock("Sessions: clock", clock)
+        self._here: PerLoop[_Here] = PerLoop()
+
+    async def list(self, identity: str, issuer: str | None = None) -> _Entries:
+        """A user's open sockets, the oldest first.
+
+        Args:
+            identity: as in `Principal.identity`: a JWT's `sub`, for example.
+            issuer: as in `Principal.issuer`; None for that identity at every issuer, and without
+                any.
+
+        Raises:
+            Denied: with `Reason.UNAVAILABLE`, where the store fails.
+            ConfigurationError: a `ValueError`: an argument can't be one.
+        """
+        return await self._list("list", identity, issuer)
+
+    async def end(self, id: str, reason: Reason = Reason.REVOKED) -> None:
+        """Close a socket, in whichever process it is. One that isn't there is no error.
+
+        Args:
+            id: as in `SessionEntry.id`. Whose it is isn't asked: where users end their own, look
+                whether `list` has it.
+            reason: what the client is told.
+
+        Raises:
+            Denied: as in `list`: it may not have been ended.
+            ConfigurationError: as in `list`.
+        """
+        check_text("end: id", id, _ID)
+        await self._end("end", [id], reason)
+
+    async def end_others(
+        self,
+        identity: str,
+        keep: str,
+        issuer: str | None = None,
+        reason: Reason = Reason.REVOKED,
+    ) -> None:
+        """Close all of a user's sockets but one.
+
+        Args:
+            identity: as in `list`.
+            keep: the id of the one that stays. It need not be there.
+            issuer: as in `list`.
+            reason: what the clients are told.
+
+        Raises:
+            Denied: as in `list`: some of them may not have been ended.
+            ConfigurationError: as in `list`.
+        """
+        check_text("end_others: keep", keep, _ID)
+        entries = await self._list("end_others", identity, issuer)
+        await self._end("end_others", [e.id for e in entries if e.id != keep], reason)
+
+    async def _list(self, method: str, identity: str, issuer: str | None) -> _Entries:
+        check_text(f"{method}: identity", identity, "alice")
+        if issuer is not None:
+            check_text(f"{method}: issuer", issuer, "https://id.example")
+        with FailsClosed(self.store):
+            found = [read(*kept) for kept in await self.store.get_sessions(identity)]
+        entries = [entry for entry in found if issuer is None or entry.issuer == issuer]
+        return sorted(entries, key=lambda entry: (entry.since, entry.id))
+
+    async def _end(self, method: str, ids: Sequence[str], reason: Reason) -> None:
+        check_instance(f"{method}: reason", reason, Reason, "Reason.REVOKED")
+        with FailsClosed(self.store):
+            for part in _parts(ids):
+                await self.store.end_sessions(part, reason.phrase, ttl=_REMEMBERED)
+
+    async def register(self, socket: ListedSocket) -> None:
+        """List `socket` from now on, until it is unregistered, which must be done in any case.
+
+        Raises:
+            Denied: with `Reason.UNAVAILABLE`, where the store fails.
+        """
+        here = self._sockets_here()
+        here.sockets[socket.id] = socket
+        with FailsClosed(self.store):
+            await here.put([socket])
+        here.keep_renewing()
+
+    def update(self, socket: ListedSocket) -> None:
+        """What is told of `socket` has changed. It is told soon."""
+        spawn(partial(self._sockets_here().update, socket))
+
+    async def unregister(self, socket: ListedSocket) -> None:
+        """`socket` has closed: take it off the list. One that isn't on it is no error."""
+        if self._sockets_here().sockets.pop(socket.id, None) is None:
+            return
+        try:
+            await self.store.drop_session(_key(socket))
+        except Exception as exc:  # it will end with its lease
+            logger.warning("a session in %r stays: %s", self.store, type(exc).__qualname__)
+
+    def _sockets_here(self) -> _Here:
+        return self._here.get_or_make(lambda: _Here(self.store, user_agent=self.user_agent))
+
+    def __repr__(self) -> str:
+        return f"<Sessions in {self.store!r}>"
+
+
+class _Here:
+    """The sessions of one event loop."""
+
+    def __init__(self, store: SessionStore, *, user_agent: bool) -> None:
+        self.sockets: dict[str, ListedSocket] = {}  # by their ids
+        self._store = store
+        self._user_agent = user_agent
+        self._stale: set[str] = set()  # of which the store has not heard the latest
+        self._renews = self._fails = False
+        Listener(store, self._hear, self._renew)
+
+    async def put(self, sockets: Iterable[ListedSocket]) -> None:
+        """Tell the store of these, until it has what is true of them by then."""
+        rest = list(sockets)
+        while rest:
+            told = [(socket, written(socket.entry(user_agent=self._user_agent))) for socket in rest]
+            for part in _parts(told):
+                await self._store.put_sessions([(_key(socket), text) for socket, text in part])
+            rest = []
+            for socket, text in told:
+                if socket.id not in self.sockets:  # it left meanwhile
+                    await self._store.drop_session(_key(socket))
+                elif text != written(socket.entry(user_agent=self._user_agent)):
+                    rest.append(socket)
+                else:
+                    self._stale.discard(socket.id)
+
+    async def update(self, socket: ListedSocket) -> None:
+        """Tell the store of what has changed; if it fails, when it is renewed."""
+        self._stale.add(socket.id)
+        try:
+            await self.put([socket])
+        except Exception as exc:
+            logger.warning("a session in %r is stale: %s", self._store, type(exc).__qualname__)
+
+    async def _hear(self, notices: Sequence[Notice]) -> None:
+        ids = [name for (kind, name), _ in notices if kind == "ended" and name in self.sockets]
+        if ids:
+            await self._renew_these(ids)  # which says how they were ended
+
+    async def _renew(self) -> None:
+        self._stale.intersection_update(self.sockets)
+        for ids in _parts(list(self.sockets)):
+            await self._renew_these(ids)
+            await anyio.lowlevel.checkpoint()
+
+    async def _renew_these(self, ids: Iterable[str]) -> None:
+        sockets = [self.sockets[id] for id in ids if id in self.sockets]
+        unknown, ended = await self._store.renew_sessions(list(map(_key, sockets)))
+        how = dict(ended)
+        over = [socket for socket in sockets if socket.id in how]
+        for number, socket in enumerate(over, 1):
+            reason = _REASONS.get(how[socket.id], Reason.REVOKED)  # that of another version
+            socket.end(Denied(reason, "its session was ended"))
+            if number % _ENDED == 0:
+                await anyio.lowlevel.checkpoint()
+        missing = {id for _, id in unknown} | self._stale.intersection(ids)
+        await self.put([self.sockets[id] for id in missing if id in self.sockets])
+
+    def keep_renewing(self) -> None:
+        """Renew them for as long as there are any, if the store needs that."""
+        if self._store.lease is not None and not self._renews:
+            self._renews = True
+            spawn(self._keep_renewing)
+
+    async def _keep_renewing(self) -> None:
+        try:
+            while self.sockets:
+                pause = (self._store.lease or 0.0) / 3
+                try:
+                    await self._renew()
+                except Exception as exc:
+                    logger.warning("%r can't be renewed: %s", self._store, type(exc).__qualname__)
+                    pause = min(1.0, pause)
+                await anyio.sleep(pause)
+        finally:
+            self._renews = False
+
+
+_ID = "an id that list() told"
+_REASONS = {reason.phrase: reason for reason in Reason}
+
+
+def _key(socket: ListedSocket) -> SessionKey:
+    # By the identity alone, so that it can be listed at every issuer.
+    return socket.principal.identity, socket.id
+
+
+def _parts(of: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(of), _BATCH):
+        yield of[start : start + _BATCH]
