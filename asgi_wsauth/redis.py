@@ -1,5 +1,5 @@
-"""Tickets, revocations and slots in Redis, for any number of processes. Needs the extra `redis`,
-Redis 6.2 or newer, or Valkey, one server or a cluster, and asyncio.
+"""Tickets, revocations, slots and sessions in Redis, for any number of processes. Needs the extra
+`redis`, Redis 6.2 or newer, or Valkey, one server or a cluster, and asyncio.
 
 Whatever has to happen at once is a Lua script in `stores/lua/`. All keys of one script
 are in one hash slot of a cluster, because the owner's digest is in braces:
@@ -8,6 +8,8 @@ are in one hash slot of a cluster, because the owner's digest is in braces:
     <prefix>:tickets:{<owner>}:...      which tickets an owner has, and when each is gone
     <prefix>:revoked:<digest>           until when a subject is revoked
     <prefix>:slots:{<owner>}:...        which slots an owner has, when each lapses, which were lost
+    <prefix>:sessions:{<owner>}:...     which sessions an owner has, and when each lapses
+    <prefix>:ended:<digest>             how a session was ended
     <prefix>:notices:<database>         the channel, because channels know no databases
 
 Every key has a time to live. Identities are in none of them: a digest has any identity's place.
@@ -17,23 +19,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
-from hashlib import sha256
-from math import ceil
-from re import fullmatch
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from asgi_wsauth.loops.per_loop import PerLoop
-from asgi_wsauth.options import (
-    ConfigurationError,
-    check_bool,
-    check_issued_secret,
-    check_seconds,
-    shown,
+from asgi_wsauth.options import check_bool, check_issued_secret, check_seconds
+from asgi_wsauth.stores.protocols import (
+    Notice,
+    RenewedSessions,
+    SessionKey,
+    Slot,
+    Subject,
+    TakenSlot,
 )
-from asgi_wsauth.stores.protocols import Notice, Slot, Subject, TakenSlot
 from asgi_wsauth.stores.redis_client import (
     DEADLINE,
     FAILOVERS,
@@ -42,21 +42,24 @@ from asgi_wsauth.stores.redis_client import (
     check_client,
     check_installed,
     check_loop,
+    check_prefix,
     connector,
+    digest_of,
     execute,
     hear,
     is_from_a_replica,
+    ms,
     script,
     subscriber,
+    untils,
     written,
 )
+from asgi_wsauth.stores.redis_sessions import SessionCommands, listed, renewed
 
 if TYPE_CHECKING:
     from asgi_wsauth.stores.redis_client import Client
 
-
 __all__ = ["RedisStore"]
-
 
 _BATCH = 500  # slots that are renewed in one exchange
 _REMEMBERED = 10  # leases for which it is known that a slot was lost
@@ -70,18 +73,18 @@ class RedisStore:
     process meanwhile. One that a failover has made a replica is left: all connections to it are
     dropped, and the exchange begins anew with whatever is at its address now.
 
-    What Redis loses is lost: a ticket is then unknown, a slot is taken again when it is renewed,
-    but a revocation is forgotten. Where that matters, have Redis write its append-only file, and
-    evict no keys (`maxmemory-policy noeviction`). Whoever may publish on its channel,
-    `<prefix>:notices:<database>`, can close anybody's socket.
+    What Redis loses is lost: a ticket is then unknown, slots and sessions are there again once
+    they are renewed, but a revocation is forgotten. Where that matters, have Redis write its
+    append-only file, and evict no keys (`maxmemory-policy noeviction`). Whoever may publish on its
+    channel, `<prefix>:notices:<database>`, can close anybody's socket.
 
     Args:
         client: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`. Its settings are yours:
             those that `from_url` makes try again once, and at once. It stays open.
         prefix: what every key begins with, and the channel. Applications that share a Redis need
             one each.
-        lease: seconds after which a slot is free again that nobody has renewed, because its process
-            is gone. See `SlotStore`.
+        lease: seconds after which a slot is free again, and a session not listed any more, that
+            nobody has renewed, because its process is gone. See `SlotStore` and `SessionStore`.
 
     Raises:
         ConfigurationError: an option can't work, redis-py is not installed, or this is trio.
@@ -92,13 +95,9 @@ class RedisStore:
     def __init__(self, client: Client, *, prefix: str = "wsauth", lease: float = 15.0) -> None:
         check_loop()
         self._is_cluster = check_client(client)
-        if not isinstance(prefix, str) or not fullmatch(r"[!-z|~]+", prefix):
-            raise ConfigurationError(
-                "RedisStore: prefix must be a word of printable ASCII without spaces and braces, "
-                f'for example "chat", got {shown(prefix)}'
-            )
-        self._prefix = prefix
+        self._prefix = check_prefix(prefix)
         self.lease = check_seconds("RedisStore: lease", lease, least=1.0)
+        self._sessions = SessionCommands(prefix, self.lease)
         self._connect: Callable[[], Client] = lambda: client
         self._is_own = False
         self._opened: PerLoop[OpenClient] = PerLoop()
@@ -135,7 +134,7 @@ class RedisStore:
         self, digest: str, record: str, /, *, owner: str, limit: int, ttl: float
     ) -> None:
         """See `TicketStore`. The digest is one that was never put before."""
-        ticket, owned, left = self._key("ticket", digest), _digest(owner), _ms(ttl)
+        ticket, owned, left = self._key("ticket", digest), digest_of(owner), ms(ttl)
         # JSON, because text of any kind survives in it, whatever the client decodes.
         kept = json.dumps([owned, record])
         _, past = await self._send(
@@ -147,7 +146,7 @@ class RedisStore:
     async def take_ticket(self, digest: str, /) -> str | None:
         """See `TicketStore`."""
         ticket = self._key("ticket", digest)
-        call, memory = token_hex(16), _ms(2 * DEADLINE)
+        call, memory = token_hex(16), ms(2 * DEADLINE)
         (kept,) = await self._send(script("take_ticket", [ticket], call, memory))
         if kept is None:
             return None
@@ -177,20 +176,20 @@ class RedisStore:
 
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """See `RevocationStore`."""
-        await self._put_revocation("put_revocation", notice, _ms(ttl))
+        await self._put_revocation("put_revocation", notice, ms(ttl))
 
     async def replace_revocation(self, notice: Notice, /, *, ttl: float) -> None:
         """See `BlockStore`."""
-        await self._put_revocation("replace_revocation", notice, _ms(ttl) if ttl > 0 else 0)
+        await self._put_revocation("replace_revocation", notice, ms(ttl) if ttl > 0 else 0)
 
-    async def _put_revocation(self, name: str, notice: Notice, ms: int) -> None:
+    async def _put_revocation(self, name: str, notice: Notice, left: int) -> None:
         keys = [self._revoked_key(notice.subject)]
         channel = self._channel((await self._connection()).client)
-        await self._send(script(name, keys, repr(notice.until), ms, channel, written(notice)))
+        await self._send(script(name, keys, repr(notice.until), left, channel, written(notice)))
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
         """See `RevocationStore`."""
-        return _untils(await self._send(*self._lookups(subjects)))
+        return untils(await self._send(*self._lookups(subjects)))
 
     def _lookups(self, subjects: Sequence[Subject]) -> list[Command]:
         keys = [self._revoked_key(subject) for subject in subjects]
@@ -208,14 +207,14 @@ class RedisStore:
     ) -> TakenSlot:
         """See `SlotStore`. A slot that is held already is taken, whatever the limit."""
         owner, name = slot
-        lease, memory = _ms(self.lease), _ms(_REMEMBERED * self.lease)
+        lease, memory = ms(self.lease), ms(_REMEMBERED * self.lease)
         channel = self._channel((await self._connection()).client)
         options = (limit, int(evict), lease, memory, channel)
         taken, *revoked = await self._send(
             script("take_slot", self._slot_keys(owner), json.dumps(name), *options),
             *self._lookups(subjects),
         )
-        return TakenSlot(taken == 1, _untils(revoked))
+        return TakenSlot(taken == 1, untils(revoked))
 
     async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
         """See `SlotStore`."""
@@ -224,7 +223,7 @@ class RedisStore:
             batch = slots[start : start + _BATCH]
             answers = await self._send(
                 *[
-                    script("renew_slot", self._slot_keys(owner), json.dumps(name), _ms(self.lease))
+                    script("renew_slot", self._slot_keys(owner), json.dumps(name), ms(self.lease))
                     for owner, name in batch
                 ]
             )
@@ -238,8 +237,34 @@ class RedisStore:
         await self._send(*[("ZREM", key, json.dumps(name)) for key in self._slot_keys(owner)])
 
     def _slot_keys(self, owner: str) -> list[str]:
-        owned = _digest(owner)
+        owned = digest_of(owner)
         return [f"{self._prefix}:slots:{{{owned}}}:{part}" for part in ("order", "lapse", "lost")]
+
+    # Sessions
+
+    async def put_sessions(self, sessions: Sequence[tuple[SessionKey, str]], /) -> None:
+        """See `SessionStore`."""
+        await self._send(*self._sessions.put(sessions))
+
+    async def renew_sessions(self, keys: Sequence[SessionKey], /) -> RenewedSessions:
+        """See `SessionStore`."""
+        return renewed(keys, await self._send(*self._sessions.renew(keys)))
+
+    async def get_sessions(self, owner: str, /) -> Sequence[tuple[str, str]]:
+        """See `SessionStore`."""
+        found = listed(await self._send(self._sessions.get(owner)))
+        # A second exchange, because other nodes may know which of them were ended.
+        ended = await self._send(*self._sessions.ended([id for id, _ in found]))
+        return [session for session, how in zip(found, ended, strict=True) if how is None]
+
+    async def drop_session(self, key: SessionKey, /) -> None:
+        """See `SessionStore`."""
+        await self._send(self._sessions.drop(key))
+
+    async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
+        """See `SessionStore`."""
+        channel = self._channel((await self._connection()).client)
+        await self._send(*self._sessions.end(ids, how, ttl, channel))
 
     # Notices
 
@@ -271,7 +296,7 @@ class RedisStore:
     # Redis
 
     def _key(self, kind: str, name: str) -> str:
-        return f"{self._prefix}:{kind}:{_digest(name)}"
+        return f"{self._prefix}:{kind}:{digest_of(name)}"
 
     async def _send(self, *commands: Command) -> list[Any]:
         """The answers to commands, all of them in one exchange. All are such that they may be sent
@@ -313,21 +338,3 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._prefix!r}>"
-
-
-# Configuration
-
-
-def _digest(name: str) -> str:
-    return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _ms(seconds: float) -> int:
-    """Whole milliseconds, at least one, and at most 300 years: Redis knows no infinity."""
-    return ceil(max(1, min(1e13, seconds * 1000)))
-
-
-def _untils(answers: Sequence[Any]) -> list[float | None]:
-    """What was looked up, by several commands or by one."""
-    found = answers[0] if answers and isinstance(answers[0], list) else answers
-    return [None if until is None else float(until) for until in found]

@@ -9,8 +9,10 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
-from hashlib import sha1
+from hashlib import sha1, sha256
+from math import ceil
 from pathlib import Path
+from re import fullmatch
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +21,7 @@ import anyio
 from asgi_wsauth.options import (
     ConfigurationError,
     needs_extra,
+    shown,
 )
 from asgi_wsauth.stores.protocols import Notice, RenewalNotice
 
@@ -36,12 +39,16 @@ __all__ = [
     "check_client",
     "check_installed",
     "check_loop",
+    "check_prefix",
     "connector",
+    "digest_of",
     "execute",
     "hear",
     "is_from_a_replica",
+    "ms",
     "script",
     "subscriber",
+    "untils",
     "written",
 ]
 
@@ -139,6 +146,15 @@ def check_client(client: object) -> bool:
     )
 
 
+def check_prefix(prefix: str) -> str:
+    if not isinstance(prefix, str) or not fullmatch(r"[!-z|~]+", prefix):
+        raise ConfigurationError(
+            "RedisStore: prefix must be a word of printable ASCII without spaces and braces, "
+            f'for example "chat", got {shown(prefix)}'
+        )
+    return prefix
+
+
 def connector(url: str, cluster: bool) -> Callable[[], Client]:
     """What makes a client, without a connection yet."""
     from redis.asyncio import Redis, RedisCluster
@@ -215,6 +231,22 @@ async def _exchange(client: Client, commands: Iterable[Command]) -> list[Any]:
     for command in commands:
         pipeline.execute_command(*command)
     return list(await pipeline.execute())
+
+
+def digest_of(name: str) -> str:
+    """What stands for a name in a key."""
+    return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def ms(seconds: float) -> int:
+    """Whole milliseconds, at least one, and at most 300 years: Redis knows no infinity."""
+    return ceil(max(1, min(1e13, seconds * 1000)))
+
+
+def untils(answers: Sequence[Any]) -> list[float | None]:
+    """Revocations that were looked up, by several commands or by one."""
+    found = answers[0] if answers and isinstance(answers[0], list) else answers
+    return [None if until is None else float(until) for until in found]
 
 
 # Failover

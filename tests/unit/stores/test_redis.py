@@ -121,6 +121,24 @@ async def take(store: Any, names: str, limit: int, *, evict: bool = False) -> st
     return "".join(n for n, answer in zip(names, took, strict=True) if answer.taken)
 
 
+async def list_sessions(store: Any, ids: str, owner: str = "alice") -> None:
+    await store.put_sessions([((owner, id), f"record {id}") for id in ids])
+
+
+async def listed(store: Any, owner: str = "alice") -> str:
+    """The ids (letters) of an owner's sessions."""
+    found = dict(await store.get_sessions(owner))
+    assert all(record == f"record {id}" for id, record in found.items())
+    return "".join(sorted(found))
+
+
+async def renewed(store: Any, ids: str) -> tuple[str, str]:
+    """Those of alice's sessions (letters) that are unknown when they are renewed, and those that
+    were ended."""
+    unknown, ended = await store.renew_sessions([("alice", id) for id in ids])
+    return "".join(id for _, id in unknown), "".join(id for id, _ in ended)
+
+
 async def lost(store: Any, names: str) -> str:
     """Those of alice's slots (letters) that are lost when they are renewed."""
     return "".join(name for _, name in await store.renew_slots([("alice", n) for n in names]))
@@ -378,6 +396,49 @@ async def test_of_many_at_once_as_many_as_the_limit_keep_their_slot(either: Any)
 # What only a store that is shared promises
 
 
+async def test_sessions_are_listed_for_their_owner_until_they_are_dropped(either: Any) -> None:
+    assert await listed(either) == ""
+    await list_sessions(either, "abc")
+    await list_sessions(either, "d", "bob")
+    assert (await listed(either), await listed(either, "bob")) == ("abc", "d")
+    await either.drop_session(("alice", "b"))
+    await either.drop_session(("alice", "b"))
+    await either.drop_session(("nobody", "x"))
+    assert (await listed(either), await listed(either, "bob")) == ("ac", "d")
+    await either.drop_session(("bob", "d"))
+    assert await listed(either, "bob") == ""
+
+
+async def test_what_is_kept_of_a_session_is_replaced(either: Any) -> None:
+    for record in ("old", "", 'n\u00e4w"\x00\ud800'):
+        await either.put_sessions([(("alice", "a"), record)])
+        assert list(await either.get_sessions("alice")) == [("a", record)]
+    await either.put_sessions([])
+
+
+async def test_sessions_that_were_ended_are_told_and_not_listed(either: Any) -> None:
+    await list_sessions(either, "abc")
+    async with watching(either) as watch:
+        await either.end_sessions(["a", "c"], "how", ttl=60)
+        assert await heard(watch, 2) == [Notice(("ended", "a"), 0.0), Notice(("ended", "c"), 0.0)]
+    assert await listed(either) == "b"
+    assert await either.renew_sessions([("alice", id) for id in "abcd"]) == (
+        [("alice", "d")],
+        [("a", "how"), ("c", "how")],
+    )
+    await list_sessions(either, "a")  # by a process that has not heard of it
+    assert await listed(either) == "b"
+    assert await renewed(either, "ab") == ("", "a")
+    await either.end_sessions([], "how", ttl=60)
+    assert await either.renew_sessions([]) == ([], [])
+
+
+async def test_sessions_that_are_not_there_can_be_ended(either: Any) -> None:
+    await either.end_sessions(["x", "y"], "how", ttl=60)
+    await list_sessions(either, "a")
+    assert await renewed(either, "a") == ("", "")
+
+
 async def test_what_is_gone_is_not_counted(store: RedisStore) -> None:
     await put(store, "a", limit=2)
     await put(store, "b", limit=2, ttl=0.01)
@@ -532,6 +593,60 @@ async def test_that_a_slot_was_lost_is_forgotten_in_time(
         assert set(await client.zrange(key, 0, -1)) == {b'"a"', b'"c"'}
 
 
+async def test_sessions_of_a_process_that_is_gone_vanish_with_their_lease(
+    target: Target, prefix: str
+) -> None:
+    killed, lives = (store_at(target, prefix, lease=1.0) for _ in range(2))
+    await list_sessions(killed, "ab")
+    await list_sessions(lives, "c")
+    assert await listed(lives) == "abc"
+
+    async def vanished() -> bool:
+        assert await renewed(lives, "c") == ("", "")
+        return await listed(lives) == "c"
+
+    await until(vanished)
+    unknown, _ = await renewed(killed, "ab")  # it was cut off only
+    await list_sessions(killed, unknown)
+    assert await listed(lives) == "abc"
+
+
+async def test_sessions_that_lapsed_leave_nothing(own: Target, prefix: str) -> None:
+    short, long = store_at(own, prefix, lease=1.0), store_at(own, prefix, lease=60.0)
+    await list_sessions(short, "ab")
+    await list_sessions(long, "c")
+
+    async def lapsed() -> bool:
+        return await listed(long) == "c"
+
+    await until(lapsed)
+    await list_sessions(long, "d")  # the next one clears away
+    (kept,) = [key for key in await keys_of(own, prefix) if key.endswith(b":kept")]
+    async with client_of(own) as client:
+        assert set(await client.hkeys(kept)) == {b'"c"', b'"d"'}
+    await list_sessions(short, "e")
+    assert await renewed(short, "c") == ("", "")
+    assert all(50_000 < left <= 60_000 for left in (await keys_of(own, prefix)).values())
+
+
+async def test_that_a_session_was_ended_is_forgotten_in_time(store: RedisStore) -> None:
+    await list_sessions(store, "a")
+    await store.end_sessions(["a"], "how", ttl=0.001)
+
+    async def forgotten() -> bool:
+        return await renewed(store, "a") == ("", "")
+
+    await until(forgotten)
+
+
+async def test_thousands_of_sessions_are_listed_renewed_and_ended(store: RedisStore) -> None:
+    ids = [str(number) for number in range(2_000)]
+    await store.put_sessions([(("alice", id), "record") for id in ids])
+    assert await store.renew_sessions([("alice", id) for id in ids]) == ([], [])
+    await store.end_sessions(ids[1:], "how", ttl=60)
+    assert list(await store.get_sessions("alice")) == [("0", "record")]
+
+
 # What is in Redis
 
 
@@ -548,10 +663,20 @@ async def test_each_key_has_the_prefix_and_a_time_to_live(own: Target, prefix: s
     await put(store, "a", "b", "c", limit=2, owner="who", ttl=30)
     await store.put_revocation(Notice(ALICE, 1.0), ttl=20)
     await take(store, "def", 2, evict=True)
+    await list_sessions(store, "ab", "who")
+    await store.renew_sessions([("who", "a")])
+    await store.end_sessions(["a"], "how", ttl=20)
     keys = await keys_of(own, "")
     parts = Counter(key.decode().removeprefix(f"{prefix}:").partition(":")[0] for key in keys)
-    assert parts == {"ticket": 3, "tickets": 2, "revoked": 1, "slots": 3}
-    limits = {"ticket": 30, "tickets": 30, "revoked": 20, "slots": 150}
+    assert parts == {
+        "ticket": 3,
+        "tickets": 2,
+        "revoked": 1,
+        "slots": 3,
+        "sessions": 2,
+        "ended": 1,
+    }
+    limits = {"ticket": 30, "tickets": 30, "revoked": 20, "slots": 150, "sessions": 15, "ended": 20}
     for key, left in keys.items():
         assert 0 < left <= 1000 * limits[key.decode().split(":")[1]]
         assert b"who" not in key and b"alice" not in key
@@ -574,6 +699,9 @@ async def test_nothing_remains_of_what_was_taken_or_given_back(own: Target, pref
     await take(store, "def", 2, evict=True)
     for name in "def":
         await store.release_slot(("alice", name))
+    await list_sessions(store, "ab")
+    for id in "ab":
+        await store.drop_session(("alice", id))
     left = await keys_of(own, prefix)
     assert len(left) == 3  # that there were three tickets, for as long as they might have come
     for key, ms in left.items():
@@ -602,6 +730,10 @@ async def test_any_identity_will_do(store: RedisStore) -> None:
         assert await store.take_ticket(str(number)) == await store.take_ticket(name) == "record"
         await store.release_slot((name, "new"))
         assert (await store.take_slot((name, "newer"), limit=1, evict=False)).taken
+        await store.put_sessions([((name, name), name)])
+        assert list(await store.get_sessions(name)) == [(name, name)]
+        await store.end_sessions([name], name, ttl=60)
+        assert await store.renew_sessions([(name, name)]) == ([], [(name, name)])
 
 
 async def test_a_server_that_has_not_seen_the_scripts_is_given_them(
@@ -614,6 +746,11 @@ async def test_a_server_that_has_not_seen_the_scripts_is_given_them(
         lambda: store.put_revocation(Notice(ALICE, 1.0), ttl=60),
         lambda: take(store, "abc", 2, evict=True),
         lambda: lost(store, "abc"),
+        lambda: list_sessions(store, "ab"),
+        lambda: renewed(store, "ab"),
+        lambda: listed(store),
+        lambda: store.end_sessions(["a"], "how", ttl=60),
+        lambda: store.drop_session(("alice", "b")),
     ):
         await at_each_node(own, "SCRIPT", "FLUSH")
         await use()
@@ -662,6 +799,12 @@ async def test_a_restart_loses_scripts_but_nothing_else(kind: str, prefix: str) 
         (lambda store: lost(store, "xyzxy"), 1),
         (lambda store: lost(store, "xyzxyz"), 2),  # five at a time, for this test
         (lambda store: store.release_slot(("alice", "x")), 1),
+        (lambda store: list_sessions(store, "abc"), 1),
+        (lambda store: renewed(store, "abcxyz"), 1),
+        (lambda store: listed(store), 2),  # which there are, and which of them were ended
+        (lambda store: listed(store, "nobody"), 1),
+        (lambda store: store.drop_session(("alice", "x")), 1),
+        (lambda store: store.end_sessions(["x", "y"], "how", ttl=60), 1),
     ],
 )
 async def test_round_trips(
@@ -673,6 +816,11 @@ async def test_round_trips(
     await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
     assert await take(store, "xyz", 3) == "xyz"
     assert await lost(store, "xyz") == ""
+    await list_sessions(store, "xyz")
+    await renewed(store, "x")
+    await listed(store)
+    await store.drop_session(("alice", "z"))
+    await store.end_sessions(["z"], "how", ttl=60)
     before, made = link.turns, link.made
     await use(store)
     assert (link.turns - before, link.made) == (expected, made)
@@ -707,6 +855,11 @@ USES: dict[str, Callable[[RedisStore], Any]] = {
     "take_slot": lambda store: take(store, "a", 1),
     "renew_slots": lambda store: lost(store, "a"),
     "release_slot": lambda store: store.release_slot(("alice", "a")),
+    "put_sessions": lambda store: list_sessions(store, "a"),
+    "renew_sessions": lambda store: renewed(store, "a"),
+    "get_sessions": lambda store: listed(store),
+    "drop_session": lambda store: store.drop_session(("alice", "a")),
+    "end_sessions": lambda store: store.end_sessions(["a"], "how", ttl=60),
     "watch": lambda store: anext(store.watch()),
 }
 
@@ -797,7 +950,7 @@ async def test_where_an_answer_is_lost_it_is_asked_for_again(
 
 async def test_an_error_of_the_server_raises(store: RedisStore, target: Target) -> None:
     async with client_of(target) as client:
-        owner = asgi_wsauth.redis._digest("alice")
+        owner = redis_client.digest_of("alice")
         for kind in ("tickets", "slots"):
             await client.set(f"{store._prefix}:{kind}:{{{owner}}}:order", "no sorted set", px=60000)
     for use in ("put_ticket", "take_slot", "renew_slots", "release_slot"):
@@ -1232,7 +1385,13 @@ async def test_it_works_with_no_more_rights_than_the_readme_says(prefix: str) ->
                 await store.release_slot(("alice", "y"))
                 await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
                 assert await store.get_revocations([ALICE]) == [1.0]
-                await heard(watch, 2)
+                await store.replace_revocation(Notice(ALICE, 1.0), ttl=0)
+                await list_sessions(store, "abc")
+                await store.drop_session(("alice", "a"))
+                await store.end_sessions(["b"], "how", ttl=60)
+                assert await renewed(store, "bc") == ("", "b")
+                assert await listed(store) == "c"
+                await heard(watch, 3)
             async with client_of(target) as client:
                 with pytest.raises(sync_redis.ResponseError, match=r"(?i)permission"):
                     await client.get("another's")

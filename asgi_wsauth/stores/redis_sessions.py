@@ -1,0 +1,86 @@
+"""What Redis is asked about sessions, and what it answers. The exchanges are `RedisStore`'s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from asgi_wsauth.stores.protocols import Notice, RenewedSessions, SessionKey
+from asgi_wsauth.stores.redis_client import Command, digest_of, ms, script, written
+
+__all__ = ["SessionCommands", "listed", "renewed"]
+
+
+class SessionCommands:
+    """The commands for sessions. All are such that they may be sent twice.
+
+    Args:
+        prefix: what each key begins with.
+        lease: seconds for which a session is listed.
+    """
+
+    def __init__(self, prefix: str, lease: float) -> None:
+        self._prefix = prefix
+        self._lease = ms(lease)
+
+    def put(self, sessions: Sequence[tuple[SessionKey, str]]) -> list[Command]:
+        """List them."""
+        return [
+            script("put_session", self._keys(owner), _json(id), _json(record), self._lease)
+            for (owner, id), record in sessions
+        ]
+
+    def renew(self, keys: Sequence[SessionKey]) -> list[Command]:
+        """List them for another lease, as far as they are known, and look which of them were
+        ended. See `renewed`."""
+        renewals = [
+            script("renew_session", self._keys(owner), _json(id), self._lease) for owner, id in keys
+        ]
+        return [*renewals, *self.ended([id for _, id in keys])]
+
+    def get(self, owner: str) -> Command:
+        """All that an owner has. See `listed`."""
+        return script("get_sessions", self._keys(owner))
+
+    def drop(self, key: SessionKey) -> Command:
+        """Take it off the list."""
+        owner, id = key
+        return script("drop_session", self._keys(owner), _json(id))
+
+    def end(self, ids: Sequence[str], how: str, ttl: float, channel: str) -> list[Command]:
+        """Note that they are ended, and tell of it."""
+        said, left = _json(how), ms(ttl)
+        told = [(self._ended_key(id), written(Notice(("ended", id), 0.0))) for id in ids]
+        return [script("end_session", [key], said, left, channel, text) for key, text in told]
+
+    def ended(self, ids: Sequence[str]) -> list[Command]:
+        """How each was ended; None of one that wasn't."""
+        return [("GET", self._ended_key(id)) for id in ids]
+
+    def _ended_key(self, id: str) -> str:
+        return f"{self._prefix}:ended:{digest_of(id)}"
+
+    def _keys(self, owner: str) -> list[str]:
+        owned = digest_of(owner)
+        return [f"{self._prefix}:sessions:{{{owned}}}:{part}" for part in ("kept", "lapse")]
+
+
+def renewed(keys: Sequence[SessionKey], answers: Sequence[Any]) -> RenewedSessions:
+    """What Redis has said to `SessionCommands.renew`."""
+    known, ended = answers[: len(keys)], answers[len(keys) :]
+    found = list(zip(keys, known, ended, strict=True))
+    return RenewedSessions(
+        [key for key, is_known, how in found if how is None and not is_known],
+        [(key[1], json.loads(how)) for key, _, how in found if how is not None],
+    )
+
+
+def listed(answers: Sequence[Any]) -> list[tuple[str, str]]:
+    """What Redis has said to `SessionCommands.get`: ids, and what was kept."""
+    ((ids, records),) = answers
+    return [(json.loads(id), json.loads(kept)) for id, kept in zip(ids, records, strict=True)]
+
+
+def _json(text: str) -> str:
+    return json.dumps(text)  # text of any kind survives in it, whatever the client decodes
