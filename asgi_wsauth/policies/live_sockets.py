@@ -69,7 +69,10 @@ class LiveSockets:
 
     def may_renew(self, socket: LiveSocket) -> bool:
         """Whether it has time to bring a new credential."""
-        principal, by = self.sockets.get(socket) or (None, 0.0)
+        renewal = self.sockets.get(socket)
+        if renewal is None:
+            return False
+        principal, by = renewal
         return self._clock() < by and socket.principal is principal
 
     async def _hear(self, notices: Sequence[Notice]) -> None:
@@ -105,10 +108,11 @@ class LiveSockets:
 
     async def _catch_up(self) -> None:
         for sockets in _parts(self.sockets, _ASKED_ABOUT):
-            principals = [socket.principal for socket in sockets]
-            subjects = [all_subjects_of(principal) for principal in principals]
-            found = iter(await self._store.get_revocations(list(chain.from_iterable(subjects))))
-            for socket, principal, names in zip(sockets, principals, subjects, strict=True):
+            pairs = [(socket, socket.principal) for socket in sockets]
+            asked = [(*pair, all_subjects_of(pair[1])) for pair in pairs]
+            subjects = chain.from_iterable(subjects for _, _, subjects in asked)
+            found = iter(await self._store.get_revocations(list(subjects)))
+            for socket, principal, names in asked:
                 denied = self._denied(principal, list(islice(found, len(names))))
                 if denied is not None and not self.may_renew(socket):
                     socket.end(denied)

@@ -110,8 +110,7 @@ def copy_tree(folder: Path) -> None:
 def called(folder: Path, *arguments: str) -> str:
     """What a Python process prints that must not fail."""
     command = [sys.executable, *arguments]
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{arguments} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
     return done.stdout
@@ -120,8 +119,7 @@ def called(folder: Path, *arguments: str) -> str:
 def outcome(module: str, folder: Path, *arguments: str) -> tuple[Counter[str], list[Mutant]]:
     """The number of mutants of each outcome, and those that live."""
     listed = folder / "outcomes.json"
-    forks = str(Path(__file__).with_name("forks.py"))
-    called(folder, forks, module, listed.name, *arguments)
+    called(folder, "-m", "tests.mutation.forks", module, listed.name, *arguments)
     outcomes: dict[str, str] = json.loads(listed.read_text())
     alive = [name for name, outcome in outcomes.items() if outcome == "survived"]
     show = "from mutmut.__main__ import cli\nfor n in {}: cli(['show', n], standalone_mode=False)"
@@ -167,7 +165,7 @@ def run(module: str, folder: Path) -> bool:
     unlisted = [mutant for mutant in unlisted if passes(tests, folder, mutant.name)]
     told = (
         f"{counts['killed']} killed, {counts['timed out']} timed out, "
-        f"{counts['survived']} neither by quick tests"
+        f"{counts['words']} of words, {counts['survived']} left by quick tests"
     )
     print(f"{module}: {sum(counts.values())} mutants: {told}, {len(unlisted)} unexplained")
     for mutant in unlisted:

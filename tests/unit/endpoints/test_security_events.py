@@ -217,6 +217,21 @@ async def test_a_hook_says_who_is_meant() -> None:
     assert not await site.ended("eve")
 
 
+async def test_a_hook_is_given_the_format_of_a_draft_as_the_rfc_has_it() -> None:
+    async def identity_of(subject: Any) -> str:
+        asked.append(subject["format"])
+        return "alice"
+
+    asked: list[str] = []
+    site = Site(identity_of=identity_of)
+    subject = {"subject_type": "iss-sub", "iss": "https://other.example", "sub": "501"}
+    events = {DISABLED: {"subject": subject}}
+    assert (await push(site.endpoint, event_token(None, events=events))).status == 202
+    assert asked == ["iss_sub"]
+    assert await site.ended("alice", issuer="https://other.example"), "at the subject's issuer"
+    assert not await site.ended("alice")
+
+
 async def test_a_hook_that_knows_nobody_by_an_id_leaves_it_to_be_a_sessions() -> None:
     async def identity_of(subject: Any) -> None:
         assert subject["id"] == "s1"
