@@ -23,7 +23,7 @@ The package, from the bottom up; each module imports only from the rows above it
      8  connection/    one connection, from its scope to its last message
      9  middleware     WebSocketAuthMiddleware
         http           HTTPAuthMiddleware
-        endpoints/     the ASGI apps to mount: TicketEndpoint, LogoutEndpoint
+        endpoints/     the ASGI apps to mount: TicketEndpoint, LogoutEndpoint, SessionsEndpoint
         access         what an app asks: current_session, current_principal
     10  redis          RedisStore
         contrib/       observers (Prometheus, OpenTelemetry), and existing logins
@@ -40,7 +40,7 @@ from asgi_wsauth.connection.rejection import Rejection
 from asgi_wsauth.connection.session import Session
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Denied, Reason
-from asgi_wsauth.endpoints import LogoutEndpoint, TicketEndpoint
+from asgi_wsauth.endpoints import LogoutEndpoint, SessionsEndpoint, TicketEndpoint
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -51,6 +51,7 @@ from asgi_wsauth.events import (
     Observer,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
     log_event,
 )
@@ -143,6 +144,8 @@ __all__ = [
     "SessionKey",
     "SessionStore",
     "Sessions",
+    "SessionsEnded",
+    "SessionsEndpoint",
     "Slot",
     "SlotStore",
     "SocketClosed",

@@ -27,6 +27,7 @@ __all__ = [
     "Observer",
     "Refreshed",
     "Refused",
+    "SessionsEnded",
     "TicketIssued",
     "check_observers",
     "escaped",
@@ -172,6 +173,20 @@ class LoggedOut(Event):
 
     subject: str
     told_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsEnded(Event):
+    """A user's sockets were ended by a `SessionsEndpoint`. `identity` and `issuer` are theirs.
+
+    Attributes:
+        ended: how many.
+        administrator: the identity of who asked, if it wasn't that user.
+    """
+
+    name: ClassVar[str] = "sessions_ended"
+    ended: int
+    administrator: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,6 +202,15 @@ def check_scopes(option: str, scopes: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
+def check_scope(option: str, scope: str) -> str:
+    """Raises `ConfigurationError` unless it is a word that can be a scope."""
+    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+        raise ConfigurationError(
+            f'{option} must be a scope, for example "chat:write", got {shown(scope)}'
+        )
+    return scope
+
+
 def check_instance(option: str, given: Any, kind: type[T], example: str) -> T:
     """Raises `ConfigurationError` unless it is an object of this class."""
     if not isinstance(given, kind):

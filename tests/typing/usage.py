@@ -57,6 +57,10 @@ from asgi_wsauth import (
     Revocations,
     RevocationStore,
     Session,
+    SessionEntry,
+    Sessions,
+    SessionsEnded,
+    SessionsEndpoint,
     Slot,
     SlotStore,
     Source,
@@ -199,6 +203,7 @@ wanted: dict[str, str] = {"token_type": "access"}
 names: list[str] = ["scope", "permissions"]
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
 revocations = Revocations(RedisStore(Redis()), max_token_age=3600, renew_within=60)
+sessions = Sessions(MemoryStore())
 limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
 beside = ConnectionLimit(3, MemoryStore(), total=5000)
 total = ConnectionLimit(total=5000)
@@ -358,9 +363,26 @@ starlette.routes.append(Route("/logout", logout, methods=["POST"]))
 starlette.mount("/logouts", logout)
 
 
+# Where users are logged in
+async def log_out_device(entry: SessionEntry) -> None:
+    assert_type(entry.fingerprint, str | None)
+
+
+def count_ended(event: Event) -> None:
+    if isinstance(event, SessionsEnded):
+        assert_type(event.ended, int)
+
+
+SessionsEndpoint(sessions, auth)
+steered = SessionsEndpoint(sessions, auth, admin_scope="admin", on_end=log_out_device)
+starlette.mount("/sessions", steered)
+starlette.routes.append(Route("/sessions/{id}", steered))
+
+
 # A FastAPI app, with the typed user in its handlers
 fastapi = FastAPI(routes=[Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])])
 fastapi.mount("/tickets", TicketEndpoint(tickets, auth))
+fastapi.mount("/sessions", steered)
 
 
 @fastapi.websocket("/chat")

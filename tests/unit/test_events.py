@@ -24,6 +24,7 @@ from asgi_wsauth import (
     Reason,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
     WebSocketAuthMiddleware,
     log_event,
@@ -83,6 +84,7 @@ KINDS: list[type[Event]] = [
     Refreshed,
     TicketIssued,
     LoggedOut,
+    SessionsEnded,
     KeysFetched,
 ]
 
@@ -94,6 +96,7 @@ LEVELS: list[tuple[Event, int]] = [
     (Refreshed(expires_at=5.0), logging.INFO),
     (TicketIssued(), logging.INFO),
     (LoggedOut(subject="user", told_by="logout_token"), logging.INFO),
+    (SessionsEnded(ended=2), logging.INFO),
     (KeysFetched(url="https://id.example/keys", keys=2), logging.DEBUG),
     (KeysFetched(url="https://id.example/keys", failure="HTTP 500"), logging.WARNING),
     *(
@@ -141,12 +144,13 @@ class TestEvents:
 
     def test_each_kind_has_its_name(self) -> None:
         names = [kind.name for kind in KINDS]
-        told = "admitted refused abandoned closed refreshed ticket_issued logged_out keys_fetched"
-        assert names == told.split()
+        told = "admitted refused abandoned closed refreshed ticket_issued logged_out sessions_ended"
+        assert names == [*told.split(), "keys_fetched"]
 
     def test_no_event_has_a_field_for_a_credential(self) -> None:
         allowed = {*FULL, "reason", "close_code", "repeated", "detail", "traceback", "expires_at"}
         allowed |= {"url", "keys", "failure", "error_type", "error_at", "subject", "told_by"}
+        allowed |= {"ended", "administrator"}
         for kind in KINDS:
             assert {field.name for field in fields(kind)} <= allowed
 

@@ -54,6 +54,7 @@ from asgi_wsauth import (
     Session,
     SessionEntry,
     Sessions,
+    SessionsEndpoint,
     SocketClosed,
     StreamClosed,
     Subprotocol,
@@ -217,6 +218,12 @@ ROWS: dict[Any, dict[str, Row]] = {
         "tickets": Row([Tickets(STORE)]),
         "authenticator": Row([AUTH]),
         "bind_client": BOOL,
+    },
+    SessionsEndpoint: {
+        "sessions": Row([Sessions(STORE)]),
+        "authenticator": Row([AUTH]),
+        "admin_scope": WORD_OR_NONE,
+        "on_end": Row([None, find_key], "None"),
     },
     LogoutEndpoint: {
         "revocations": Row([Revocations(STORE)]),

@@ -74,8 +74,8 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "middleware": ("WebSocketAuthMiddleware", ""),
         "http": ("HTTPAuthMiddleware", ""),
         "endpoints": (
-            "the ASGI apps to mount: TicketEndpoint, LogoutEndpoint",
-            "bodies admitting tickets deliveries endings logout __init__",
+            "the ASGI apps to mount: TicketEndpoint, LogoutEndpoint, SessionsEndpoint",
+            "bodies admitting tickets sessions deliveries endings logout __init__",
         ),
         "access": ("what an app asks: current_session, current_principal", ""),
     },

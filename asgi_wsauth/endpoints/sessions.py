@@ -1,0 +1,207 @@
+"""Shows users where they are logged in, and ends what they don't want."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import asdict
+from typing import NamedTuple, TypeAlias
+
+from starlette.requests import Request
+
+from asgi_wsauth.authenticator import Authenticator
+from asgi_wsauth.connection.admission import Admission
+from asgi_wsauth.connection.renewal import check_scopes
+from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied, FailsClosed, HTTPAnswer, Reason, json_answer
+from asgi_wsauth.endpoints.admitting import AdmittingEndpoint
+from asgi_wsauth.endpoints.bodies import Unreadable
+from asgi_wsauth.events import Admitted, SessionsEnded
+from asgi_wsauth.options import check_async, check_instance, check_scope
+from asgi_wsauth.policies.entries import SessionEntry
+from asgi_wsauth.policies.sessions import Sessions
+
+__all__ = ["OnEnd", "SessionsEndpoint"]
+
+OnEnd: TypeAlias = Callable[[SessionEntry], Awaitable[None]]
+
+_CURRENT = "current"
+
+
+class SessionsEndpoint(AdmittingEndpoint):
+    """An ASGI app by which users see their open sockets, and end them. Mount it at any path of any
+    router:
+
+        Mount("/sessions", SessionsEndpoint(sessions, auth))
+
+    - `GET /sessions/` answers 200 and `{"user": "alice", "issuer": null, "sessions": [...]}`, the
+      oldest first. Each has the fields of a `SessionEntry`, and `current`: whether it was opened
+      with the credential of this request. That can't be known of a socket that was opened with a
+      ticket; its page knows the id, if your app sends it `scope["wsauth"].id`.
+    - `DELETE /sessions/{id}` ends one of them: 200 and `{"ended": 1}`.
+    - `DELETE /sessions/?keep={id}` ends all but that one: 200 and `{"ended": 2}`. There may be
+      several `keep`, and `keep=current` is all that are `current`, even if none is.
+
+    Where there is no such socket, or it is another user's, the answer is 404 and
+    `{"error": "session_not_found"}`, and nothing is ended. Clients that are ended get
+    `Reason.REVOKED`. Their credentials stay valid: revoke those in `on_end`, or they may come back.
+
+    With `admin_scope`, whoever has that scope may add `?user=bob` to see and to end those of `bob`
+    instead, at every issuer, or with `&issuer=...` at one of them.
+
+    It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
+    same authenticator. A refusal is JSON, as there. With a login by cookie, `DELETE` needs an
+    `Origin` that the authenticator allows, so no other site can ask in its visitor's name. A
+    request that can't be read is `token_malformed`: 400, or 405 for another method. Where the
+    store fails, the answer is 503.
+
+    Args:
+        sessions: those of your `WebSocketAuthMiddleware`.
+        authenticator: who decides.
+        admin_scope: the scope of those who may see and end anybody's; None for nobody.
+        on_end: an async function that is called with each `SessionEntry` that a request is about to
+            end, before any is. It may revoke the login behind it. If it raises, nothing is ended,
+            and the answer is 503.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+
+    methods = ("GET", "HEAD", "DELETE")
+    purpose = "sessions"
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticator: Authenticator,
+        *,
+        admin_scope: str | None = None,
+        on_end: OnEnd | None = None,
+    ) -> None:
+        super().__init__(authenticator)
+        self.sessions = check_instance("sessions", sessions, Sessions, "Sessions(MemoryStore())")
+        self.admin_scope = None if admin_scope is None else check_scope("admin_scope", admin_scope)
+        self.on_end = on_end
+        if on_end is not None:
+            check_async("on_end", on_end, takes=1, example="it is called with a SessionEntry")
+
+    async def answer(self, admission: Admission, request: Request) -> HTTPAnswer:
+        asked = _Asked.read(request)
+        whose = self._whose(asked, admission.login.principal)
+        entries = await self.sessions.list(whose.identity, whose.issuer)
+        if whose.administrator is None:  # without an issuer, others' were listed, too
+            entries = [entry for entry in entries if entry.issuer == whose.issuer]
+        fingerprint = admission.login.session.fingerprint
+        current = {e.id for e in entries if e.fingerprint == fingerprint is not None}
+        if request.method == "DELETE":
+            ending = asked.unwanted(entries, current)
+            if ending is not None:
+                await self._end(ending)
+                admission.tell(
+                    SessionsEnded,
+                    identity=whose.identity,
+                    issuer=whose.issuer,
+                    administrator=whose.administrator,
+                    ended=len(ending),
+                )
+                return json_answer(200, {"ended": len(ending)})
+            answer = json_answer(404, {"error": "session_not_found"})
+        else:
+            shown = [{**asdict(entry), "current": entry.id in current} for entry in entries]
+            content = {"user": whose.identity, "issuer": whose.issuer, "sessions": shown}
+            answer = json_answer(200, content)
+            if request.method == "HEAD":  # not every server leaves the body out by itself
+                answer = (*answer[:2], b"")
+        if not admission.is_inside:  # else the instance further out has told it
+            admission.tell(Admitted)
+        return answer
+
+    def _whose(self, asked: _Asked, principal: Principal) -> _Whose:
+        """Whose sockets it is about.
+
+        Raises:
+            Denied: with `Reason.FORBIDDEN`, where the principal may not ask for them.
+        """
+        if asked.user is None:
+            return _Whose(principal.identity, principal.issuer)
+        if self.admin_scope is None:
+            raise Denied(Reason.FORBIDDEN, "there is no admin_scope, so nobody may ask for others")
+        check_scopes(frozenset([self.admin_scope]), principal)
+        return _Whose(asked.user, asked.issuer, principal.identity)
+
+    async def _end(self, ending: Sequence[SessionEntry]) -> None:
+        if self.on_end is not None:
+            with FailsClosed(self.on_end):
+                for entry in ending:
+                    await self.on_end(entry)
+        for entry in ending:
+            await self.sessions.end(entry.id)
+
+
+class _Whose(NamedTuple):
+    """Whose sockets a request is about.
+
+    Attributes:
+        identity: as in a principal.
+        issuer: as in a principal.
+        administrator: the identity of who asks, for somebody else's.
+    """
+
+    identity: str
+    issuer: str | None
+    administrator: str | None = None
+
+
+class _Asked(NamedTuple):
+    """What a request asks for.
+
+    Attributes:
+        name: the last segment of its path: the id of a socket, perhaps.
+        keep: the ids of those that are to stay, and `current`.
+        user: the identity of whose they are; None for one's own.
+        issuer: the issuer of that user's logins; None for all.
+    """
+
+    name: str
+    keep: frozenset[str]
+    user: str | None
+    issuer: str | None
+
+    @classmethod
+    def read(cls, request: Request) -> _Asked:
+        """What it asks for. No parameter is ignored: whoever misspells what to keep would lose it.
+
+        Raises:
+            Unreadable: it has a parameter that means nothing here.
+        """
+        query = request.query_params
+        known = {"user", "issuer", *(["keep"] if request.method == "DELETE" else [])}
+        if not known.issuperset(query) or not all(value for _, value in query.multi_items()):
+            raise Unreadable(400, "the query has an unknown parameter, or an empty one")
+        if any(len(query.getlist(name)) > 1 for name in ("user", "issuer")):
+            raise Unreadable(400, "the query names two users")
+        if "issuer" in query and "user" not in query:
+            raise Unreadable(400, "the query has an issuer, but no user")
+        name = request.scope["path"].rstrip("/").rpartition("/")[2]
+        keep = frozenset(query.getlist("keep"))
+        return cls(name, keep, query.get("user"), query.get("issuer"))
+
+    def unwanted(
+        self, entries: Sequence[SessionEntry], current: Collection[str]
+    ) -> list[SessionEntry] | None:
+        """Which are to be ended; None where the request names one that there isn't.
+
+        Args:
+            entries: those that there are.
+            current: the ids of those that are current.
+        """
+        known = {entry.id for entry in entries}
+        one = [entry for entry in entries if entry.id == self.name]
+        if not self.keep:
+            return one or None
+        if one:
+            raise Unreadable(400, "the path names one to end, and the query one to keep")
+        named = self.keep - {_CURRENT}
+        if not named <= known:
+            return None
+        kept = named.union(current if _CURRENT in self.keep else ())
+        return [entry for entry in entries if entry.id not in kept]
