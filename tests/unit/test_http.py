@@ -401,6 +401,7 @@ REFUSALS = {
     Reason.THROTTLED: (429, "too_many_failures", None),
     Reason.TOO_MANY_CONNECTIONS: (429, "too_many_connections", None),
     Reason.UNAVAILABLE: (503, "verifier_unavailable", None),
+    Reason.RESTARTING: (503, "server_restarting", None),
     Reason.ERROR: (500, "internal_error", None),
 }
 
