@@ -95,7 +95,8 @@ export class AuthSocket extends EventTarget {
   #next() {
     clearInterval(this.#looks);
     this.#current.abort();
-    return (this.#current = new AbortController()).signal;
+    this.#current = new AbortController();
+    return this.#current.signal;
   }
 
   // What must not outlast `signal`, nor take too long.
@@ -114,7 +115,8 @@ export class AuthSocket extends EventTarget {
     const asking = Promise.race([ask(), late]).finally(() => {
       if (this.#asking === asking) this.#asking = null;
     });
-    return (this.#asking = asking);
+    this.#asking = asking;
+    return asking;
   }
 
   async #try(asking) {
@@ -149,7 +151,10 @@ export class AuthSocket extends EventTarget {
       this.#follow(advice(code, reason), { code, reason });
     };
     const look = () => {
-      if (!said) return socket.close(), closed({ code: 1006, reason: "" });
+      if (!said) {
+        socket.close();
+        return closed({ code: 1006, reason: "" });
+      }
       said = false;
       if (ping) socket.send(ping);
     };
@@ -159,7 +164,10 @@ export class AuthSocket extends EventTarget {
       if (heartbeat) this.#looks = setInterval(look, heartbeat * 1000);
       this.#tell("open", { protocol: socket.protocol });
     });
-    on("message", ({ data }) => (said = true, this.#took(data) || this.#tell("message", { data })));
+    on("message", ({ data }) => {
+      said = true;
+      this.#took(data) || this.#tell("message", { data });
+    });
     on("close", closed);
   }
 
@@ -212,7 +220,8 @@ export function ticketFrom(url, init = {}) {
   const headers = [["accept", "application/json"], ...new Headers(init.headers)];
   return async ({ signal } = {}) => {
     const got = await fetch(url, { method: "POST", redirect: "manual", signal, ...init, headers });
-    const noJSON = (error) => (error instanceof SyntaxError ? {} : Promise.reject(error));
+    // By its name, since Safari's is a DOMException.
+    const noJSON = (error) => (error.name === "SyntaxError" ? {} : Promise.reject(error));
     const { ticket, error } = (await got.json().catch(noJSON)) ?? {};
     if (ticket) return ticket;
     const isLogin = got.ok || got.type === "opaqueredirect" || got.status === 403;

@@ -162,8 +162,8 @@ def map_of_phrases() -> dict[str, str]:
     return {reason.phrase: reason.advice for reason in Reason}
 
 
-def test_it_is_one_file_under_230_lines_that_imports_nothing() -> None:
-    assert SOURCE.count("\n") < 230
+def test_it_is_one_file_under_240_lines_that_imports_nothing() -> None:
+    assert SOURCE.count("\n") < 240
     assert max(map(len, SOURCE.splitlines())) <= 100
     assert not re.search(r"^import|import\(|console\.\w", SOURCE, re.MULTILINE)
 

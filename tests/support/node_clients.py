@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from servers import DEADLINE
 
-__all__ = ["run_node"]
+__all__ = ["needs_node", "run_node"]
 
 SCRIPTS = Path(__file__).parent / "node"
 
@@ -31,12 +31,20 @@ def run_node(script: str, argument: Any) -> Any:
     return json.loads(ended.stdout)
 
 
+def _missing(what: str) -> None:
+    (pytest.fail if os.environ.get("WSAUTH_REQUIRE_NODE") == "1" else pytest.skip)(what)
+
+
+def needs_node() -> None:
+    """Skip the test where there is no node or npm, unless WSAUTH_REQUIRE_NODE is "1"."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        _missing("node is missing; install it: apt-get install nodejs npm")
+
+
 @cache
 def _installed() -> Path:
     """The scripts, and the packages that they use, in the versions of package-lock.json."""
-    missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_NODE") == "1" else pytest.skip
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("node is missing; install it: apt-get install nodejs npm")
+    needs_node()
     folder = tempfile.TemporaryDirectory(prefix="node", ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
     path = Path(folder.name)
@@ -44,5 +52,5 @@ def _installed() -> Path:
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     ended = subprocess.run(install, cwd=path, capture_output=True, text=True)
     if ended.returncode != 0:
-        missing(f"npm can't install the clients: {ended.stderr[-500:]}")
+        _missing(f"npm can't install the clients: {ended.stderr[-500:]}")
     return path

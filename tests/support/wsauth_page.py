@@ -22,12 +22,14 @@ def module() -> str:
 # last one again and again; an object among them is thrown. The first `tries` delays end at once,
 # and the next one never; without `tries` they take their time. `random` gives the first numbers.
 HARNESS = """
-// What each socket heard and said, as it came.
+// What each socket heard and said, as it came, and their addresses.
+globalThis.tried = [];
 globalThis.heard = [];
 globalThis.spoken = [];
 globalThis.WebSocket = class extends WebSocket {
   constructor(...given) {
     super(...given);
+    tried.push(this.url);
     this.addEventListener("message", ({ data }) => heard.push(data));
   }
   send(data) { spoken.push(data); super.send(data); }
