@@ -26,6 +26,7 @@ The package, from the bottom up; each module imports only from the rows above it
         endpoints/     the ASGI apps to mount: TicketEndpoint, LogoutEndpoint, SessionsEndpoint
         access         what an app asks: current_session, current_principal
     10  redis          RedisStore
+        shutdown       drain_on_signal
         contrib/       observers (Prometheus, OpenTelemetry), and existing logins
         cli/           the command line
     11  __main__       runs the command line
@@ -65,6 +66,7 @@ from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.policies.throttle import FailureThrottle
 from asgi_wsauth.redaction import RedactCredentials
+from asgi_wsauth.shutdown import drain_on_signal
 from asgi_wsauth.sources import Cookie, FirstMessage, Header, QueryParam, Source, Subprotocol
 from asgi_wsauth.stores.memory import MemoryStore
 from asgi_wsauth.stores.protocols import (
@@ -165,5 +167,6 @@ __all__ = [
     "WebSocketAuthMiddleware",
     "current_principal",
     "current_session",
+    "drain_on_signal",
     "log_event",
 ]

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from asgi_wsauth.connection.closing import PATIENCE
 from asgi_wsauth.connection.handshake import Handshake
+from asgi_wsauth.connection.live import LiveConnection
 from asgi_wsauth.connection.session import Login
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
@@ -73,7 +74,8 @@ class Draining:
         with self._lock:
             others = [crowd for crowd in self._everywhere if crowd.open and crowd is not mine]
         number = sum(len(crowd.open) for crowd in (mine, *others))
-        logger.info("draining: %d sockets end within %g s", number, over)
+        if number:
+            logger.info("draining: %d sockets end within %g s", number, over)
         ended = [crowd.end_all_from_elsewhere(over) for crowd in others]
         await mine.end_all(over)
         with anyio.move_on_after(_LONGEST):  # a loop may have come to its own end meanwhile
@@ -115,18 +117,23 @@ class Crowd:
         await self._until_told(those, denied)
 
     def _end(self, handshake: Handshake, denied: Denied) -> None:
-        login = self.open.get(handshake)
-        if login is None:
+        connection = self._connection(handshake)
+        if connection is None:
             handshake.interrupt(denied)
-        elif login.connection is not None:  # else the app is done
-            login.connection.end(denied)
+        else:
+            connection.end(denied)
+
+    def _connection(self, handshake: Handshake) -> LiveConnection | None:
+        """What the app runs on, if it does."""
+        login = self.open.get(handshake)
+        return None if login is None else login.connection
 
     async def _until_told(self, those: list[Handshake], denied: Denied) -> None:
         await self._until_gone([one for one in those if self.open.get(one, denied) is None])
         for handshake in those:
-            login = self.open.get(handshake)
-            if login is not None and login.connection is not None:
-                await login.connection.close(denied)
+            connection = self._connection(handshake)
+            if connection is not None:
+                await connection.close(denied)
         with anyio.move_on_after(PATIENCE):  # apps may go on for longer
             await self._until_gone(those)
 

@@ -32,6 +32,10 @@ class Guards:
         """There is one more, for as long as it lives."""
         self._guards[protocol].add(guard)
 
+    def all_of(self, protocol: Protocol) -> list[object]:
+        """Those that live."""
+        return list(self._guards[protocol])
+
     def warn(self, protocol: Protocol, option: str) -> None:
         """Warn, if nothing in this process guards what has just passed.
 

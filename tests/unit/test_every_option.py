@@ -7,6 +7,7 @@ A new option needs a line in `ROWS`: values that it takes, and which of the `OTH
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,7 @@ from asgi_wsauth import (
     TokenIntrospection,
     VerdictCache,
     WebSocketAuthMiddleware,
+    drain_on_signal,
 )
 from asgi_wsauth.contrib.database_token import DatabaseToken
 from asgi_wsauth.contrib.django import DjangoSession, revoke_at_logout, session_id
@@ -425,6 +427,11 @@ ROWS: dict[Any, dict[str, Row]] = {
         "origin": Row([None, "https://chat.example"], "None"),
         "client": Row([None, "192.0.2.7"], "None,'',text"),
     },
+    WebSocketAuthMiddleware.drain: {"over": SECONDS_OR_NONE_AT_ALL},
+    drain_on_signal: {
+        "over": SECONDS_OR_NONE_AT_ALL,
+        "signum": Row([signal.SIGTERM, signal.SIGUSR1, int(signal.SIGTERM)]),
+    },
     session_id: {"session_key": TEXT},
     revoke_at_logout: {"revocations": Row([Revocations(STORE)])},
     advice: {"code": Row([1006, 4001], "0"), "reason": Row(["token_expired"], "text,''")},
@@ -456,6 +463,7 @@ USUAL: dict[Any, dict[str, Any]] = {
     Sessions.end: {"self": Sessions(STORE)},
     Sessions.end_others: {"self": Sessions(STORE)},
     Tickets.mint: {"self": Tickets(STORE)},
+    WebSocketAuthMiddleware.drain: {"self": WebSocketAuthMiddleware(App(), AUTH)},
 }
 """Other arguments than the first good one of each that has no default."""
 
@@ -479,7 +487,7 @@ def build(built: Any, **options: Any) -> Any:
     result = built(**{**needed, **USUAL.get(built, {}), **options})
     if inspect.iscoroutine(result):
         result = anyio.run(_awaited, result)
-    if isinstance(result, AbstractContextManager):
+    if isinstance(result, AbstractContextManager) and built is not drain_on_signal:
         with result:
             pass
     return result

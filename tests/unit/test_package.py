@@ -81,6 +81,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     },
     {
         "redis": ("RedisStore", ""),
+        "shutdown": ("drain_on_signal", ""),
         "contrib": (
             "observers (Prometheus, OpenTelemetry), and existing logins",
             "__init__ prometheus opentelemetry database_token django_lookup "

@@ -351,6 +351,13 @@ class TestTheMoments:
             assert {wire.close for wire in sockets} == {RESTARTING}
         await door.middleware.drain()  # and when nobody is there any more
 
+    async def test_of_two_calls_at_once_are_all_waited_for(self) -> None:
+        door = no_guard(seats)
+        async with crowd(door, 3) as sockets, anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(lambda: door.middleware.drain(over=0))
+        assert {wire.close for wire in sockets} == {RESTARTING}
+
     async def test_come_no_more_when_it_is_cancelled_and_still_nobody_is_admitted(self) -> None:
         door = Door(seats)
         async with crowd(door, 3) as sockets:

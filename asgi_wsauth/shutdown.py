@@ -1,0 +1,109 @@
+"""What empties a process that is told to end: `drain_on_signal`."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import AbstractContextManager
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Any, cast
+
+import anyio
+
+from asgi_wsauth.connection.passthrough import GUARDS
+from asgi_wsauth.events import log_failure, logger
+from asgi_wsauth.loops.tasks import from_any_thread, running_loop, spawn
+from asgi_wsauth.middleware import WebSocketAuthMiddleware
+from asgi_wsauth.options import ConfigurationError, check_seconds, shown
+
+__all__ = ["drain_on_signal"]
+
+
+def drain_on_signal(
+    *, over: float = 30.0, signum: int = signal.SIGTERM
+) -> AbstractContextManager[None]:
+    """Have SIGTERM drain each `WebSocketAuthMiddleware` of this process, and go to the server when
+    that is done. `with` this, an app's lifespan yields:
+
+        @asynccontextmanager
+        async def lifespan(app):
+            with drain_on_signal(over=30):
+                yield
+
+    More of that signal change nothing: a worker may get it both from its supervisor and from
+    systemd. SIGINT ends the server at once, as ever. Where the server's handler is known to
+    asyncio's loop only, which tells nobody, the server is sent a SIGINT after that instead; servers
+    handle both alike. Where nobody handles SIGTERM, it ends the process then. Signals reach the
+    main thread only: elsewhere, nothing is done, and a warning is logged.
+
+    Args:
+        over: seconds, as in `WebSocketAuthMiddleware.drain`. Whoever kills what doesn't end in time
+            must wait for longer than that.
+        signum: SIGTERM; or another signal, which drains and does nothing else, for a hook that is
+            run before the process is told to end.
+
+    Raises:
+        ConfigurationError: an option can't work.
+    """
+    if type(signum) not in (int, signal.Signals) or signum not in signal.valid_signals():
+        raise ConfigurationError(
+            f"signum must be a signal, for example signal.SIGTERM, got {shown(signum)}"
+        )
+    return _OnSignal(check_seconds("over", over, least=0), signal.Signals(signum))
+
+
+class _OnSignal:
+    def __init__(self, over: float, signum: signal.Signals) -> None:
+        self._over = over
+        self._signum = signum
+        self._previous: Any = None  # what handled the signal
+        self._was_the_loops = self._has_begun = False
+
+    def __enter__(self) -> None:
+        loop, self._call = running_loop(), from_any_thread()
+        try:
+            self._previous = signal.signal(self._signum, self._handle)
+        except ValueError:
+            logger.warning("%s drains nothing: this is not the main thread", self._signum.name)
+            return
+        if loop is not None and loop.remove_signal_handler(self._signum):
+            self._was_the_loops = True
+            self._previous = signal.SIG_DFL
+            signal.signal(self._signum, self._handle)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._put_back()
+
+    def _put_back(self) -> bool:
+        """Whether the signal was handled here until now."""
+        was_ours = self._previous is not None
+        if was_ours:
+            signal.signal(self._signum, self._previous)
+            self._previous = None
+        return was_ours
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        """Called between any two steps of the main thread."""
+        self._call(self._begin)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            spawn(self._drain)
+
+    async def _drain(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                for guard in GUARDS.all_of("websocket"):
+                    drain = cast(WebSocketAuthMiddleware, guard).drain
+                    group.start_soon(partial(drain, over=self._over))
+        except Exception as exc:
+            log_failure("draining on %r failed", self._signum, exc)
+        finally:
+            if self._signum == signal.SIGTERM and self._put_back():
+                signal.raise_signal(signal.SIGINT if self._was_the_loops else self._signum)
