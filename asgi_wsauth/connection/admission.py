@@ -187,7 +187,7 @@ class Admission:
 
     def _pass_gate(self) -> None:
         if self._gate is not None:
-            self._gate.check(self.attempt)
+            self._gate.check(self.attempt, self.scope, self.authenticator.allowed_origins)
 
     async def _ask_for_message(
         self, first_message: FirstMessageReader

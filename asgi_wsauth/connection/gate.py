@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
 from asgi_wsauth.authenticator import Attempt
 from asgi_wsauth.credential import Principal
+from asgi_wsauth.denial import Denied
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
+from asgi_wsauth.sources.findings import is_ambient
+from asgi_wsauth.sources.origins import Origin, check_origin
 
 __all__ = ["Gate"]
 
@@ -40,18 +46,21 @@ class Gate:
         self._handshakes = handshakes
         self.user_limit = None if limit is None or limit.store is None else limit
 
-    def check(self, attempt: Attempt) -> None:
+    def check(self, attempt: Attempt, scope: Scope, allowed: frozenset[Origin] | None) -> None:
         """A handshake has come, or the first message of one.
 
         Args:
             attempt: what came with it.
+            scope: the handshake.
+            allowed: whose pages may connect; None for any. What others send doesn't count, so that
+                no page can keep its visitors out: it will be refused.
 
         Raises:
             Denied: there is no room, or they came too often (`Reason.TOO_MANY_CONNECTIONS`).
         """
         if self._total is not None:
             self._total.check()
-        if self._handshakes is not None:
+        if self._handshakes is not None and not _is_foreign(attempt, scope, allowed):
             self._handshakes.count(attempt.presented)
 
     def enter(self, socket: Hashable, principal: Principal) -> None:
@@ -73,3 +82,13 @@ class Gate:
         """It is over, or was never let through."""
         if self._total is not None:
             self._total.release(socket)
+
+
+def _is_foreign(attempt: Attempt, scope: Scope, allowed: frozenset[Origin] | None) -> bool:
+    try:
+        if allowed is not None:
+            is_ambient_only = all(map(is_ambient, attempt.findings))
+            check_origin(HTTPConnection(scope), allowed, ambient=is_ambient_only)
+    except Denied:
+        return True
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from asgi_wsauth.credential import Principal, full_name
+from asgi_wsauth.credential import Credential, Principal, full_name
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.options import check_clock, check_rate
 from asgi_wsauth.policies.recent import Recent
@@ -20,11 +20,12 @@ class HandshakeLimit:
     """How often the same credential may open, or try to open, a WebSocket: against clients that
     reconnect in a loop.
 
-    Every handshake counts, whatever becomes of it: one that is admitted, one that is refused
-    because its credential is EXPIRED, and one that a store's outage refuses. What comes too often
-    is refused with `Reason.TOO_MANY_CONNECTIONS` before any verifier runs, and told when to come
-    back; such refusals don't count, neither here nor as failed logins. A refresh of an open socket
-    is no handshake.
+    Every handshake with a credential counts, whatever becomes of it: one that is admitted, one that
+    is refused because its credential is EXPIRED, and one that a store's outage refuses. What comes
+    too often is refused with `Reason.TOO_MANY_CONNECTIONS` before any verifier runs, and told when
+    to come back; such refusals don't count, neither here nor as failed logins. Nor does what a full
+    or a drained process refuses, and what a page sends that is not among `allowed_origins`: it
+    can't use up its visitors' handshakes. A refresh of an open socket is no handshake.
 
     Whoever has the same credential shares one count: all tabs of a browser, and all machines that
     were given one API key. The default has room for sixty tabs that come back at once. A ticket is
@@ -61,8 +62,10 @@ class HandshakeLimit:
         Raises:
             Denied: they came too often (`Reason.TOO_MANY_CONNECTIONS`).
         """
-        if presented:
-            self._count("credential", *presented)
+        left = self._count("credential", *presented) if presented else None
+        if left is not None:
+            names = " and ".join(Credential(text).fingerprint for text in presented)
+            raise self._too_often(f"the credential {names}", left)
 
     def count_login(self, principal: Principal) -> None:
         """Count a handshake that was verified, where it can't be told by its credential.
@@ -74,9 +77,13 @@ class HandshakeLimit:
             Denied: that login came too often (`Reason.TOO_MANY_CONNECTIONS`).
         """
         if principal.method == _ONCE:
-            self._count("login", full_name(principal.identity, principal.issuer))
+            left = self._count("login", full_name(principal.identity, principal.issuer))
+            if left is not None:
+                raise self._too_often("tickets of the same user", left)
 
-    def _count(self, *texts: str) -> None:
+    def _count(self, *texts: str) -> float | None:
+        """Count these; if they came too often, don't, and return the seconds until they may come
+        again."""
         now = self._clock()
 
         def renew(window: _Window | None) -> _Window:
@@ -86,9 +93,13 @@ class HandshakeLimit:
 
         window = self._recent.came(texts, renew)
         if window.times >= self._most:
-            detail = f"more than {self._rate} with the same {texts[0]}"
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, detail, retry_after=window.ends - now)
+            return window.ends - now
         window.times += 1
+        return None
+
+    def _too_often(self, what: str, left: float) -> Denied:
+        detail = f"more than {self._rate} with {what}"
+        return Denied(Reason.TOO_MANY_CONNECTIONS, detail, retry_after=left)
 
     def __repr__(self) -> str:
         return f"<HandshakeLimit of {self._rate}>"

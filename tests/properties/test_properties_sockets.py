@@ -16,7 +16,7 @@ import pytest
 from handshakes import ANSWER, CONNECT, NOW, Clock, authenticator, websocket
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from insides import slots_of, sockets_of
+from insides import places_of, slots_of, sockets_of
 from sockets import CLOSE, LEFT, left_over, pass_time, said, text
 from strategies import examples
 from strict import Server, listening, tasks
@@ -315,7 +315,7 @@ class Sockets(RuleBasedStateMachine):
             auth,
             grace=grace,
             rejection=rejection,
-            connection_limit=ConnectionLimit(LIMIT, self.store, overflow=overflow)
+            connection_limit=ConnectionLimit(LIMIT, self.store, total=1000, overflow=overflow)
             if limited
             else None,
             refresh_message=TELL if refreshes else None,
@@ -649,9 +649,10 @@ class Sockets(RuleBasedStateMachine):
         return closed[0].reason if closed else None
 
     def check_counts(self) -> None:
-        """Slots and registered guards are those of sockets that live."""
+        """Slots, places and registered guards are those of sockets that live."""
         live = [s for s in self.sockets if s.app.started and not s.over]
         if self.door.connection_limit is not None:
+            assert places_of(self.door.connection_limit) == len(live)
             held = sum(map(len, slots_of(self.store).values()))
             owners = [TOKENS[s.token][0] for s in live]
             assert held <= len(live)

@@ -168,7 +168,8 @@ def _guarded(auth: Authenticator, limit: ConnectionLimit) -> WebSocketAuthMiddle
 
 
 _newest = ConnectionLimit(terms.LIMIT, STORE, overflow="evict_oldest", name="newest")
-_limit = ConnectionLimit(terms.LIMIT, STORE)
+_limit = ConnectionLimit(terms.LIMIT, STORE, total=100_000)
+_places = _limit.in_process
 _first = _authenticator(sources=[FirstMessage(timeout=terms.FIRST_MESSAGE_WITHIN)])
 _others = {"/newest": _guarded(AUTH, _newest), "/first": _guarded(_first, _limit)}
 _chat = _guarded(AUTH, _limit)
@@ -193,6 +194,7 @@ async def counts(request: Request) -> JSONResponse:
             "everything": len(everything),
             "apps": +RUNNING,
             "open": sum(LEDGER.open.values()),
+            "places": 0 if _places is None else len(_places),
             "closed twice": LEDGER.closed_twice,
             "events": LEDGER.events,
         }

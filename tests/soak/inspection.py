@@ -100,7 +100,8 @@ class Inspection:
         while True:
             found = await _counts(worker)
             left = {what: _more(found[what], fresh[what]) for what in ("tasks", "objects")}
-            if not (left["tasks"] or left["objects"] or found["open"]) or time.monotonic() > until:
+            open_still = found["open"] or found["places"]
+            if not (left["tasks"] or left["objects"] or open_still) or time.monotonic() > until:
                 break
             await asyncio.sleep(0.5)
         for what, more in left.items():
@@ -108,6 +109,8 @@ class Inspection:
                 self._wrong(what, worker, str(more))
         if found["open"] or found["closed twice"]:
             self._wrong("unclosed", worker, f"{found['open']}, twice: {found['closed twice']}")
+        if found["places"]:
+            self._wrong("places", worker, f"{found['places']}")
         self.grown[worker.name] = found["everything"] - fresh["everything"]
         if self.grown[worker.name] > MOST_MORE_OBJECTS:
             self._wrong("memory", worker, f"{self.grown[worker.name]} objects")

@@ -22,6 +22,7 @@ __all__ = [
     "is_renewing",
     "listed_here",
     "open_in",
+    "places_of",
     "sessions_of",
     "slots_here",
     "slots_of",
@@ -55,6 +56,11 @@ def slots_here(limit: ConnectionLimit) -> list[str]:
     """The slots that sockets of this event loop have."""
     here: Any = limit._here.get()
     return [] if here is None else list(here._kept)
+
+
+def places_of(limit: ConnectionLimit) -> int:
+    """How many sockets of this process are open, where it has a limit for all of them."""
+    return 0 if limit.in_process is None else len(limit.in_process)
 
 
 def has_slots_here(limit: ConnectionLimit) -> bool:

@@ -10,7 +10,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 from handshakes import ANSWER, CONNECT, Clock, websocket
-from insides import has_slots_here, listed_here, sessions_of, slots_of, sockets_of
+from insides import (
+    has_slots_here,
+    listed_here,
+    places_of,
+    sessions_of,
+    slots_of,
+    sockets_of,
+)
 
 from asgi_wsauth import Session, WebSocketAuthMiddleware
 from asgi_wsauth.loops.timers import timers
@@ -180,7 +187,7 @@ def left_over(middleware: WebSocketAuthMiddleware, clock: Clock) -> list[str]:
     if revocations is not None and sockets_of(revocations):
         found.append("registered socket")
     limit = middleware.connection_limit
-    if limit is not None and limit.in_process:
+    if limit is not None and places_of(limit):
         found.append("place in the process")
     if limit is not None and limit.store is not None:
         if has_slots_here(limit):

@@ -12,6 +12,8 @@ from handshakes import NOW, App, Clock, Knows, authenticator, bearer, drive, min
 from asgi_wsauth import (
     ConfigurationError,
     ConnectionLimit,
+    Cookie,
+    Credential,
     Denied,
     FailureThrottle,
     FirstMessage,
@@ -19,6 +21,7 @@ from asgi_wsauth import (
     HTTPAuthMiddleware,
     MemoryStore,
     Principal,
+    QueryParam,
     Reason,
     Refused,
     Tickets,
@@ -109,6 +112,37 @@ async def test_by_different_ways_it_is_the_same_credential() -> None:
     assert await site.close("token=a") == OFTEN
 
 
+OURS, THEIRS = ("origin", "https://chat.example"), ("origin", "https://evil.example")
+
+
+@cases(
+    ("headers", "verdict"),
+    [
+        ([THEIRS], (1008, "origin_not_allowed")),
+        ([OURS, OURS], (1008, "origin_not_allowed")),
+        ([], (1008, "origin_not_allowed")),
+    ],
+)
+async def test_no_page_of_another_site_can_use_up_its_visitors_handshakes(
+    headers: Any, verdict: Any
+) -> None:
+    """A browser sends its cookie whoever's page opens a socket."""
+    auth = {"sources": [Cookie("login"), QueryParam()], "allowed_origins": [OURS[1]]}
+    site = Site("2/minute", auth)
+    cookie = ("cookie", "login=a")
+    for _ in range(5):
+        assert await site.close("", headers=[cookie, *headers]) == verdict
+    closes = [await site.close("", headers=[cookie, OURS]) for _ in range(3)]
+    assert closes == [None, None, OFTEN]
+
+
+async def test_programs_and_pages_that_may_connect_share_a_count() -> None:
+    site = Site("2/minute", {"allowed_origins": [OURS[1]]})
+    assert await site.close(headers=[("sec-fetch-site", "same-site")]) is None
+    assert await site.close(headers=[OURS]) is None
+    assert await site.close() == OFTEN
+
+
 async def test_handshakes_without_a_credential_do_not_count() -> None:
     site = Site("1/minute")
     assert [await site.close("") for _ in range(3)] == [(1008, "token_missing")] * 3
@@ -119,7 +153,8 @@ async def test_a_refusal_for_coming_too_often_is_no_failed_login() -> None:
     site = Site("1/minute", {"throttle": throttle})
     closes = [await site.close("token=bad") for _ in range(5)]
     assert closes == [(1008, "token_invalid")] + [OFTEN] * 4
-    assert site.refused.detail == "more than 1/minute with the same credential"
+    name = Credential("bad").fingerprint  # by which other events and log lines know it, too
+    assert site.refused.detail == f"more than 1/minute with the credential {name}"
     await throttle.precheck("127.0.0.1")
 
 
@@ -179,7 +214,7 @@ async def test_a_ticket_counts_for_the_login_behind_it() -> None:
     for principal in people.values():
         closes = [await site.close(f"token={await tickets.mint(principal)}") for _ in range(3)]
         assert closes == [None, None, OFTEN]
-    assert site.refused.detail == "more than 2/minute with the same login"
+    assert site.refused.detail == "more than 2/minute with tickets of the same user"
     assert site.refused.identity == "502"
     assert not site.left_over
 

@@ -12,8 +12,9 @@ import anyio.lowlevel
 import pytest
 from cases import cases
 from doors import Door, alice
-from handshakes import App, Knows, authenticator, connected, drive, websocket
-from insides import slots_of
+from handshakes import CONNECT, App, Knows, authenticator, connected, drive, websocket
+from insides import places_of, slots_of
+from servers import DEADLINE
 from sockets import LEFT, Seat, open_socket, running, settled, until
 
 from asgi_wsauth import (
@@ -36,9 +37,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 FULL = (1013, "too_many_connections")
 
 
-def open_now(limit: ConnectionLimit) -> int:
-    assert limit.in_process is not None
-    return len(limit.in_process)
+def iter_receive(*messages: Any) -> Any:
+    """A client that says this."""
+    said = iter(messages)
+
+    async def receive() -> Any:
+        return next(said)
+
+    return receive
 
 
 class Slow:
@@ -61,14 +67,14 @@ async def test_a_full_process_refuses_before_it_looks_at_a_credential() -> None:
     limit = ConnectionLimit(total=2)
     door = Door(Seat(), connection_limit=limit)
     async with open_socket(door), open_socket(door):
-        assert open_now(limit) == 2
+        assert places_of(limit) == 2
         for query in ("token=a", "token=bad", ""):
             assert (await drive(door, websocket(query))).close == FULL
         assert door.knows.asked == ["a", "a"]
         refused = [event for event in door.events if isinstance(event, Refused)]
         assert {event.reason for event in refused} == {Reason.TOO_MANY_CONNECTIONS}
         assert refused[-1].detail == "2 are open in this process"
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
     async with open_socket(door) as wire:
         assert wire.close is None
     assert door.left_over == []
@@ -110,13 +116,13 @@ async def test_of_those_that_were_being_verified_only_as_many_get_in() -> None:
         for number in range(10):
             group.start_soon(connect, number)
         await until(lambda: slow.asked == 10)
-        assert open_now(limit) == 0  # so strangers can't fill the house
+        assert places_of(limit) == 0  # so strangers can't fill the house
         slow.goes_on.set()
         await until(lambda: len(refused) == 7 and len(app.got) == 3)
         assert refused == [FULL] * 7
-        assert open_now(limit) == 3
+        assert places_of(limit) == 3
         group.cancel_scope.cancel()
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 async def test_who_is_let_in_without_a_login_counts() -> None:
@@ -124,7 +130,7 @@ async def test_who_is_let_in_without_a_login_counts() -> None:
     door = Door(Seat(), {"required": False}, connection_limit=limit)
     async with open_socket(door, ""):
         assert (await drive(door, websocket())).close == FULL
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 async def test_paths_that_are_not_guarded_do_not_count() -> None:
@@ -144,12 +150,12 @@ async def test_each_users_limit_holds_beside_it() -> None:
     door = Door(Seat(), known=known, connection_limit=limit)
     async with open_socket(door, "token=alice"):
         assert (await drive(door, websocket("token=alice"))).close == FULL
-        assert open_now(limit) == 1  # who has too many of his own holds no place
+        assert places_of(limit) == 1  # who has too many of his own holds no place
         async with open_socket(door, "token=bob"):
             assert (await drive(door, websocket("token=carol"))).close == FULL
             assert set(slots_of(store)) == {":alice", ":bob"}
     assert slots_of(store) == {}
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 async def test_middlewares_with_the_same_limit_share_it_and_others_do_not() -> None:
@@ -170,8 +176,8 @@ async def test_an_instance_inside_another_counts_by_itself(same_authenticator: b
     door = WebSocketAuthMiddleware(inside, auth, connection_limit=outer)
     async with open_socket(door):
         assert (await drive(door, websocket("token=a"), receive=connected())).close == FULL
-        assert (open_now(outer), open_now(inner)) == (1, 1)
-    assert (open_now(outer), open_now(inner)) == (0, 0)
+        assert (places_of(outer), places_of(inner)) == (1, 1)
+    assert (places_of(outer), places_of(inner)) == (0, 0)
 
 
 async def test_alone_it_puts_nothing_between_the_app_and_the_server() -> None:
@@ -220,7 +226,20 @@ async def test_whatever_becomes_of_a_handshake_or_its_app_its_place_is_free() ->
         assert (await drive(locked, websocket("token=a"))).close == (4004, "token_revoked")
         assert (await drive(scoped, websocket("token=a"))).close == (1008, "forbidden")
         assert (await drive(down, websocket("token=a"))).close == (1013, "verifier_unavailable")
-    assert (open_now(total), open_now(both)) == (0, 0)
+    assert (places_of(total), places_of(both)) == (0, 0)
+
+
+async def test_whoever_is_refused_after_all_holds_none_while_that_is_told() -> None:
+    limit = ConnectionLimit(1, MemoryStore(), total=5)
+    door = Door(Seat(), connection_limit=limit)
+    held = []
+
+    async def send(message: Any) -> None:
+        held.append(places_of(limit))
+
+    async with open_socket(door):
+        await door(websocket("token=a"), iter_receive(CONNECT, LEFT), send)
+    assert held == [1, 1]  # of the other one
 
 
 async def test_a_handshake_that_the_server_cancels_keeps_none() -> None:
@@ -235,9 +254,9 @@ async def test_a_handshake_that_the_server_cancels_keeps_none() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: drive(door, websocket("token=a"), receive=connected()))
         await taking.wait()
-        assert open_now(limit) == 1
+        assert places_of(limit) == 1
         group.cancel_scope.cancel()
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 @pytest.mark.parametrize("limited", [True, False])
@@ -248,9 +267,9 @@ async def test_an_app_that_the_server_cancels_keeps_none(limited: bool) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: drive(door, websocket("token=a"), receive=connected()))
         await until(lambda: app.got)
-        assert open_now(limit) == 1
+        assert places_of(limit) == 1
         group.cancel_scope.cancel()
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 async def test_a_client_that_leaves_while_it_is_verified_keeps_none() -> None:
@@ -259,7 +278,7 @@ async def test_a_client_that_leaves_while_it_is_verified_keeps_none() -> None:
     async with running(door) as wire:
         await until(lambda: slow.asked)
         wire.put(LEFT)
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 async def test_a_socket_that_is_ended_here_frees_its_place() -> None:
@@ -270,7 +289,7 @@ async def test_a_socket_that_is_ended_here_frees_its_place() -> None:
         door.pass_time(200)
         await until(lambda: wire.close)
     await settled()
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
     assert door.left_over == []
 
 
@@ -284,7 +303,7 @@ async def test_event_loops_in_several_threads_count_together() -> None:
     door = WebSocketAuthMiddleware(
         Seat(), authenticator(Knows(a=Principal("alice"))), connection_limit=limit
     )
-    all_tried, may_leave = threading.Barrier(4), threading.Event()
+    all_tried, may_leave = threading.Barrier(4, timeout=DEADLINE), threading.Event()
     closes: list[Any] = []
 
     async def site() -> None:
@@ -301,13 +320,15 @@ async def test_event_loops_in_several_threads_count_together() -> None:
     ]
     for thread in threads:
         thread.start()
-    await anyio.to_thread.run_sync(all_tried.wait)
-    assert sorted(closes, key=str) == [FULL] * 3 + [None] * 3
-    assert open_now(limit) == 3
-    may_leave.set()
+    try:
+        await anyio.to_thread.run_sync(all_tried.wait)
+        assert sorted(closes, key=str) == [FULL] * 3 + [None] * 3
+        assert places_of(limit) == 3
+    finally:
+        may_leave.set()
     for thread in threads:
         await anyio.to_thread.run_sync(thread.join)
-    assert open_now(limit) == 0
+    assert places_of(limit) == 0
 
 
 def test_the_last_place_goes_to_only_one_of_many_threads() -> None:
