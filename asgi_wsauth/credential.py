@@ -134,8 +134,11 @@ class Principal(BaseUser):
         method: str = "custom",
         login_method: str | None = None,
     ) -> None:
-        check_text("identity", identity, "alice")
-        check_text("method", method, "jwt")
+        # What is right is found so at a glance: each handshake makes one.
+        if type(identity) is not str or not identity:
+            check_text("identity", identity, "alice")
+        if type(method) is not str or not method:
+            check_text("method", method, "jwt")
         texts = issuer, token_id, session_id, display_name, login_method
         if not _TEXT_OR_NONE.issuperset(map(type, texts)):
             _check_texts(texts)
@@ -144,10 +147,14 @@ class Principal(BaseUser):
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
         self.issuer = issuer
-        self.scopes = _scopes(scopes)
+        self.scopes = () if scopes == () else _scopes(scopes)
         self.claims: dict[str, Any] = dict(claims or {})
-        self.issued_at = None if issued_at is None else check_time("issued_at", issued_at)
-        self.expires_at = None if expires_at is None else check_time("expires_at", expires_at)
+        if type(issued_at) is not float or issued_at != issued_at:  # NaN
+            check_time("issued_at", issued_at)
+        if type(expires_at) is not float or expires_at != expires_at:
+            check_time("expires_at", expires_at)
+        self.issued_at = issued_at
+        self.expires_at = expires_at
         self.token_id = token_id
         self.session_id = session_id
         self.method = method

@@ -53,9 +53,10 @@ class Header:
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         # Not of `conn.headers`, which costs each handshake more than all else here.
-        values = [
-            value.decode("latin-1") for key, value in conn.scope["headers"] if key == self._key
-        ]
+        headers = conn.scope["headers"]
+        if self._key not in dict(headers):  # as in most handshakes
+            return None
+        values = [value.decode("latin-1") for key, value in headers if key == self._key]
         if not any(map(self._mine.search, values)):
             return None
         if len(values) > 1 or len(self._mine.findall(values[0])) > 1:

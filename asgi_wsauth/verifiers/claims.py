@@ -104,9 +104,8 @@ class ClaimRules:
         if note is not None:
             note("claims", self._checked(claims))
         issued_at = read_time(claims, "iat")
-        for start in (issued_at, read_time(claims, "nbf")):
-            if start is not None and start > now + early:
-                raise Denied(Reason.INVALID, "it is not valid yet")
+        _check_begun(issued_at, now + early)
+        _check_begun(read_time(claims, "nbf"), now + early)
         if note is not None:
             note("iat, nbf", _ages(claims, now))
         expires_at = read_time(claims, "exp")
@@ -195,6 +194,12 @@ class ClaimRules:
                 "reported",
                 _shown(path),
             )
+
+
+def _check_begun(start: float | None, now: float) -> None:
+    """Raises `Denied` with `Reason.INVALID` before `start`, an `iat` or an `nbf`."""
+    if start is not None and start > now:
+        raise Denied(Reason.INVALID, "it is not valid yet")
 
 
 def at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
