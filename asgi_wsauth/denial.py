@@ -253,13 +253,19 @@ clients what they should: come again with new parameters (4001), later (1012, 10
 
 def json_answer(status: int, content: Any) -> HTTPAnswer:
     """An HTTP response with a JSON body, not to be cached."""
-    body = json.dumps(content).encode()
+    return _json_answer(status, json.dumps(content).encode())
+
+
+def _json_answer(status: int, body: bytes) -> HTTPAnswer:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
     return status, headers, body
+
+
+_BODIES = {reason: json.dumps({"error": reason.phrase}).encode() for reason in Reason}
 
 
 def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer:
@@ -273,7 +279,7 @@ def http_refusal(denied: Denied, retry_after: float | None = None) -> HTTPAnswer
         retry_after: seconds for `Retry-After`, if the refusal has none of its own.
     """
     reason = denied.reason
-    answer = json_answer(reason.http_status, {"error": reason.phrase})
+    answer = _json_answer(reason.http_status, _BODIES[reason])
     headers = answer[1]
     if isinstance(denied, InsufficientScope):
         challenge = f'Bearer error="insufficient_scope", scope="{" ".join(denied.scopes)}"'

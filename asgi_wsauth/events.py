@@ -248,7 +248,9 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
 
 _MARKS = re.compile('[ "=]')  # a field with one of these is quoted
 _LONGEST = 200  # characters of one field in a log line
+_PLAIN = re.compile(f"[!#-<>-~]{{1,{_LONGEST}}}")  # what is logged as it is, like most fields
 _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
+_FAULT = ("error_type", "error_at")
 
 
 def log_event(event: Event, /) -> None:
@@ -270,11 +272,18 @@ def log_event(event: Event, /) -> None:
     if not repeated:
         told.pop("repeated", None)
     protocol = told.pop("protocol")
-    told = {name: printable(value) for name, value in told.items()}
     # The failure comes first, because Sentry keeps ten fields.
-    fault = {name: told.pop(name) for name in ("error_type", "error_at") if name in told}
-    extra = {**fault, **told, "event": event.name, "protocol": protocol}
-    line = " ".join(f"{name}={_quoted(v)}" for name, v in told.items() if v not in (None, ""))
+    fault: dict[str, object] = {n: printable(told.pop(n)) for n in _FAULT if n in told}
+    extra, words = fault.copy(), []
+    for name, value in told.items():
+        if type(value) is str and _PLAIN.fullmatch(value):
+            words.append(f"{name}={value}")
+        elif value is not None and value != "":
+            value = printable(value)
+            words.append(f"{name}={_quoted(value)}")
+        extra[name] = value
+    extra["event"], extra["protocol"] = event.name, protocol
+    line = " ".join(words)
     message = f"{protocol} %s: {_prefix(**fault)}%s"
     _log(level, message, (event.name, line), str(traceback or ""), extra)
 
@@ -319,8 +328,9 @@ def _log(
     level: int, message: str, args: tuple[object, ...], traceback: str, extra: dict[str, object]
 ) -> None:
     record = logger.makeRecord(
-        logger.name, level, __file__, 0, message, args, None, func="log_event", extra=extra
+        logger.name, level, __file__, 0, message, args, None, func="log_event"
     )
+    record.__dict__.update(extra)  # none of these is a name that a record has
     # As text, not as exc_info, from which an error tracker would take local variables. Indented, so
     # that no line of it can be mistaken for a log line.
     record.exc_text = "\n".join(f"  {escaped(line)}" for line in traceback.splitlines()) or None

@@ -105,8 +105,9 @@ class Budget:
             host: the client's address, or what stands for it.
             valved: whether what is read of it can be bounded.
         """
-        deadline = anyio.current_time() + _LONGEST_WAIT
+        deadline: float | None = None
         while not self._has_room(host, valved):
+            deadline = deadline or anyio.current_time() + _LONGEST_WAIT
             if not await self._wait(host, valved, deadline):
                 self._forget(host)
                 return False

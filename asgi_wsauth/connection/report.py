@@ -109,6 +109,8 @@ class Report:
             close_code: the code that the client is sent.
             repeated: how often the same was refused before, if that was often.
         """
+        if not is_heard(self._observed.observers, Refused):
+            return
         self.tell(
             Refused,
             attempt,
