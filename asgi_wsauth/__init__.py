@@ -8,7 +8,8 @@
 The package, from the bottom up; each module imports only from the rows above it in this list:
 
      0  options/       ConfigurationError, and every check of an option
-     1  denial         Reason, Denied: the one table of codes and statuses
+     1  printable      text that can be logged and shown, whoever sent it
+        denial         Reason, Denied: the one table of codes and statuses
         credential     Credential, Principal
         scope/         what a scope says: who asks, and for which path
      2  events         events, observers, the log

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 
 from asgi_wsauth.denial import Reason
 from asgi_wsauth.options import check_callable, check_list
+from asgi_wsauth.printable import LONGEST, escaped, printable
 
 __all__ = [
     "Abandoned",
@@ -30,12 +31,10 @@ __all__ = [
     "SessionsEnded",
     "TicketIssued",
     "check_observers",
-    "escaped",
     "is_heard",
     "log_event",
     "log_failure",
     "logger",
-    "printable",
     "raised",
     "tell",
 ]
@@ -247,8 +246,7 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
 
 
 _MARKS = re.compile('[ "=]')  # a field with one of these is quoted
-_LONGEST = 200  # characters of one field in a log line
-_PLAIN = re.compile(f"[!#-<>-~]{{1,{_LONGEST}}}")  # what is logged as it is, like most fields
+_PLAIN = re.compile(f"[!#-<>-~]{{1,{LONGEST}}}")  # what is logged as it is, like most fields
 _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 _FAULT = ("error_type", "error_at")
 
@@ -335,20 +333,6 @@ def _log(
     # that no line of it can be mistaken for a log line.
     record.exc_text = "\n".join(f"  {escaped(line)}" for line in traceback.splitlines()) or None
     logger.handle(record)
-
-
-def printable(value: object) -> object:
-    """A string as it is logged: escaped and truncated. Other values are returned unchanged."""
-    if not isinstance(value, str):
-        return value
-    return escaped(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
-
-
-def escaped(text: str) -> str:
-    """The text with every character escaped that could move the cursor or hide text."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _quoted(value: object) -> str:

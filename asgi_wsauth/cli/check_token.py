@@ -28,9 +28,10 @@ from asgi_wsauth.cli.secrets import Discreet, cleaner, read_secret, secret_argum
 from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.credential import API_KEY, INTERNAL, TICKET, Credential, Principal
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import escaped, logger, raised
+from asgi_wsauth.events import logger, raised
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.policies.throttle import FailureThrottle
+from asgi_wsauth.printable import escaped
 from asgi_wsauth.sources import Header
 from asgi_wsauth.verifiers.claims import cut
 from asgi_wsauth.verifiers.compact import json_object

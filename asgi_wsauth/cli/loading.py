@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.events import escaped, raised
+from asgi_wsauth.events import raised
 from asgi_wsauth.options import ConfigurationError, kind_of
+from asgi_wsauth.printable import escaped
 
 __all__ = ["Found", "load"]
 

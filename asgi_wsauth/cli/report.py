@@ -34,7 +34,7 @@ from asgi_wsauth.cli.probe import Seen, Unreachable, connect_as
 from asgi_wsauth.cli.target import Case, Target, cases
 from asgi_wsauth.cli.watch import End, Watch, watch_ends
 from asgi_wsauth.denial import advice
-from asgi_wsauth.events import escaped
+from asgi_wsauth.printable import escaped
 
 __all__ = ["run"]
 

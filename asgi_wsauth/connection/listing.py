@@ -9,9 +9,9 @@ from asgi_wsauth.connection.guard import Guard
 from asgi_wsauth.connection.session import Login
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import escaped
 from asgi_wsauth.policies.entries import SessionEntry
 from asgi_wsauth.policies.sessions import Sessions
+from asgi_wsauth.printable import escaped
 from asgi_wsauth.redaction import scrubbed
 
 __all__ = ["Listing"]

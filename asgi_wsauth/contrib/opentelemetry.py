@@ -21,11 +21,10 @@ from asgi_wsauth.events import (
     Refreshed,
     Refused,
     TicketIssued,
-    escaped,
-    printable,
 )
 from asgi_wsauth.options import check_bool, check_store, needs_extra
 from asgi_wsauth.policies.limits import ConnectionLimit
+from asgi_wsauth.printable import escaped, printable
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

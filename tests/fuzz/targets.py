@@ -35,7 +35,7 @@ from asgi_wsauth import (
     Subprotocol,
 )
 from asgi_wsauth.endpoints.tickets import _path
-from asgi_wsauth.events import escaped
+from asgi_wsauth.printable import escaped
 from asgi_wsauth.scope.paths import PathPatterns
 from asgi_wsauth.sources.dialects import without_token
 from asgi_wsauth.sources.first_message import token_in

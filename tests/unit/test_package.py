@@ -27,6 +27,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         )
     },
     {
+        "printable": ("text that can be logged and shown, whoever sent it", ""),
         "denial": ("Reason, Denied: the one table of codes and statuses", ""),
         "credential": ("Credential, Principal", ""),
         "scope": ("what a scope says: who asks, and for which path", "addresses paths"),
