@@ -5,7 +5,9 @@
     /counted   logins that nobody can revoke; three sockets a user
     /open      tickets and logins; any number of sockets
     /renewed   the same, and clients may renew their logins
+    /listed    the same logins, in a list of sessions; `id` is answered with the socket's
     /me        the same over HTTP
+    /sessions  the list, and ending what is in it
     /logout    where an issuer reports logouts, with tokens of `handshakes.mint`
 
 A login is `<user>.<token id>.<session id>.<Unix time of issue>`, and perhaps `@<issuer>`. Whoever
@@ -13,6 +15,7 @@ is admitted is told the number of the process that he talks to, and hears everyt
 
     WORKER_REDIS  the URL of the Redis
     WORKER_LEASE  seconds after which the slots of a process that is gone are free
+    WORKER_SESSIONS_LEASE  the same for its sessions
     WORKER_PREFIX what its keys there begin with
 """
 
@@ -28,7 +31,7 @@ from handshakes import SECRET
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
@@ -40,6 +43,8 @@ from asgi_wsauth import (
     LogoutEndpoint,
     Principal,
     Revocations,
+    Sessions,
+    SessionsEndpoint,
     TicketEndpoint,
     Tickets,
     WebSocketAuthMiddleware,
@@ -51,11 +56,15 @@ _LEASE = float(os.environ["WORKER_LEASE"])
 STORE = RedisStore.from_url(
     os.environ["WORKER_REDIS"], prefix=os.environ["WORKER_PREFIX"], lease=_LEASE
 )
-# Of its own: a limit that evicts watches its store, and tells the log when it is cut off, too.
+# Of their own: they watch their stores, and tell the log when they are cut off, too.
 NEWEST = RedisStore.from_url(os.environ["WORKER_REDIS"], prefix="newest", lease=_LEASE)
+LISTED = RedisStore.from_url(
+    os.environ["WORKER_REDIS"], prefix="listed", lease=float(os.environ["WORKER_SESSIONS_LEASE"])
+)
 
 TICKETS = Tickets(STORE)
 REVOCATIONS = Revocations(STORE)
+SESSIONS = Sessions(LISTED, user_agent=True)
 ISSUER = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat", issuer="https://id.example")
 LIVE: list[str] = []
 
@@ -85,7 +94,7 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
         await socket.accept()
         await socket.send_text(str(os.getpid()))
         async for text in socket.iter_text():
-            await socket.send_text(text)
+            await socket.send_text(scope["wsauth"].id if text == "id" else text)
     finally:
         LIVE.remove(user)
 
@@ -100,6 +109,9 @@ WEBSOCKETS = {
     ),
     "/open": WebSocketAuthMiddleware(talk, AUTH),
     "/renewed": WebSocketAuthMiddleware(talk, AUTH, refresh_message="auth.refresh"),
+    "/listed": WebSocketAuthMiddleware(
+        talk, AUTH, sessions=SESSIONS, refresh_message="auth.refresh", max_age=3600
+    ),
 }
 
 
@@ -130,6 +142,12 @@ async def revoke(request: Request) -> JSONResponse:
     return JSONResponse(time.time())
 
 
+async def end_others(request: Request) -> JSONResponse:
+    """Ends a `user`'s sessions, but the one to `keep`."""
+    await SESSIONS.end_others(request.query_params["user"], keep=request.query_params["keep"])
+    return JSONResponse(time.time())
+
+
 async def live(request: Request) -> JSONResponse:
     return JSONResponse(LIVE)
 
@@ -146,11 +164,15 @@ _routes = [
     Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
     Route("/logout", LogoutEndpoint(REVOCATIONS, ISSUER), methods=["POST"]),
     Route("/revoke", revoke, methods=["POST"]),
+    Mount("/sessions", SessionsEndpoint(SESSIONS, AUTH)),
+    Route("/end-others", end_others, methods=["POST"]),
     Route("/live", live),
     Route("/settle", settle),
 ]
 _http = HTTPAuthMiddleware(
-    Starlette(routes=_routes), AUTH, exclude=["/logout", "/revoke", "/live", "/settle"]
+    Starlette(routes=_routes),
+    AUTH,
+    exclude=["/logout", "/revoke", "/end-others", "/live", "/settle"],
 )
 
 

@@ -34,11 +34,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
 
+from asgi_wsauth import Credential
+
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 WORKERS = 4
 MANY = 5 if EVERYTHING else 1  # times as many clients at once
 LEASE = 15.0  # seconds; more than anything waits for here, so that no slot ends by itself
+# So long that no test waits for their renewal, which would find what no notice has told.
+SESSIONS_LEASE = 60.0
 TIMEOUT = 5.0  # seconds that an Authenticator has
 
 EXPIRED = (4001, "token_expired")
@@ -71,12 +75,13 @@ class Site:
     excused: set[str] = field(default_factory=set)
 
     def left_behind(self) -> set[str]:
-        """Slots in Redis that closed sockets should have taken with them."""
+        """Slots and sessions in Redis that closed sockets should have taken with them."""
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
             keys = list(client.scan_iter(count=1000))
             endless = [key for key in keys if client.pttl(key) == -1]
         assert not endless
-        return {key for key in keys if re.search(r":slots:.*:(order|lapse)$", key)} - self.excused
+        left = {key for key in keys if re.search(r":slots:.*:(order|lapse)$|:sessions:", key)}
+        return left - self.excused
 
     def excuse_what_is_left(self) -> None:
         """Redis was asked for slots, or to take them back, when it could not answer: they will end
@@ -88,6 +93,7 @@ def working(
     url: str,
     *arguments: str,
     lease: float = LEASE,
+    sessions_lease: float = SESSIONS_LEASE,
     prefix: str = "chat",
     variant: str = "uvicorn-sansio",
 ) -> AbstractContextManager[Server]:
@@ -95,6 +101,7 @@ def working(
     env = {
         "WORKER_REDIS": url,
         "WORKER_LEASE": str(lease),
+        "WORKER_SESSIONS_LEASE": str(sessions_lease),
         "WORKER_PREFIX": prefix,
         "PYTHONWARNINGS": "default",
     }
@@ -177,6 +184,11 @@ class Visit:
             return await asyncio.wait_for(self._ws.recv(), DEADLINE) == word
         except ConnectionClosed:
             return False
+
+    async def id(self) -> str:
+        """What the list of sessions calls it."""
+        await self._ws.send("id")
+        return str(await asyncio.wait_for(self._ws.recv(), DEADLINE))
 
     async def closed(self) -> tuple[int, str]:
         """How the server closes the socket."""
@@ -279,6 +291,13 @@ async def log_out(worker: Server, token: str) -> int:
     body = urlencode({"logout_token": token}).encode()
     seen = await run_sync(lambda: worker.ask("POST", "/logout", headers=[FORM], body=body))
     return seen.status
+
+
+async def listed(worker: Server, token: str) -> dict[str, Any]:
+    """What a worker tells a user of each of his sockets, by their ids, the oldest first."""
+    seen = await ask(worker, "GET", "/sessions/", token=token)
+    assert seen.status == 200, seen
+    return {entry["id"]: entry for entry in seen.json["sessions"]}
 
 
 async def new_ticket(worker: Server, token: str) -> str:
@@ -497,6 +516,126 @@ async def test_the_slots_of_a_killed_worker_are_free_after_its_lease(
     assert await survivor.talks()
 
 
+async def test_each_process_lists_all_sockets_of_a_user_with_what_is_true_of_each(
+    site: Site, crowd: Crowd
+) -> None:
+    name = new_user()
+    laptop, phone = login(name, "laptop"), login(name, "phone")
+    elsewhere = f"{laptop}@https://b.example"  # which is another user
+    began = time.time()
+    tokens: dict[str, str] = {}
+    for worker, token in zip(site.workers * 2, [laptop, phone, phone] * 3, strict=False):
+        tokens[await (await crowd.visit(worker, "/listed", token)).id()] = token
+    last = time.time()
+    other = await crowd.visit(site.workers[2], "/listed", elsewhere)
+    await crowd.visit(site.workers[1], "/listed", login(new_user()))
+    await crowd.visit(site.workers[1], "/open", laptop)  # which is in no list
+
+    # At once: who was admitted is in the list already.
+    lists = await asyncio.gather(*(listed(worker, laptop) for worker in site.workers))
+    print("seconds until listed in all:", round(time.time() - last, 3))
+    assert [list(each) for each in lists] == [list(tokens)] * WORKERS
+    times = [entry["since"] for entry in lists[0].values()]
+    assert times == sorted(times)
+    assert began <= times[0]
+    assert times[-1] <= last
+    for id, token in tokens.items():
+        assert lists[0][id] == {
+            "id": id,
+            "since": lists[0][id]["since"],
+            "refreshed_at": None,
+            "client": "127.0.0.1",
+            "path": "/listed",
+            "method": "login",
+            "fingerprint": Credential(token).fingerprint,
+            "user_agent": lists[0][id]["user_agent"],
+            "issuer": None,
+            "current": token == laptop,
+        }
+        assert lists[0][id]["user_agent"].startswith("Python/")
+    assert list(await listed(site.workers[0], elsewhere)) == [await other.id()]
+
+    await crowd.leave()
+    await until_listed(site, laptop, [])
+
+
+async def until_listed(site: Site, token: str, ids: list[str]) -> None:
+    for worker in site.workers:
+
+        async def has_them(worker: Server = worker) -> bool:
+            return list(await listed(worker, token)) == ids
+
+        await until(has_them)
+
+
+async def test_what_is_refreshed_is_listed_with_its_new_credential_in_all_processes(
+    site: Site, crowd: Crowd
+) -> None:
+    old, new = login(user := new_user(), "old"), login(user, "new")
+    visit = await crowd.visit(site.workers[0], "/listed", old)
+    await visit.renews(new)
+    assert (await visit.told())["type"] == "auth.refresh.ok"
+
+    async def is_new() -> bool:
+        (entry,) = (await listed(site.workers[1], new)).values()
+        return bool(entry["refreshed_at"] and entry["current"])
+
+    await until(is_new)
+
+
+@pytest.mark.parametrize("how", ["Sessions", "SessionsEndpoint"])
+async def test_the_others_are_ended_in_all_processes_and_the_one_stays(
+    site: Site, crowd: Crowd, how: str
+) -> None:
+    token, other = login(name := new_user()), login(new_user())
+    hers = await crowd.visit_each(site.workers * 2, "/listed", token)
+    theirs = await crowd.visit_each(site.workers, "/listed", other)
+    assert outcomes(hers + theirs) == {None: 3 * WORKERS}
+    kept, *others = hers
+    keep = await kept.id()
+    asked = time.monotonic()
+    if how == "Sessions":
+        query = {"user": name, "keep": keep}
+        assert (await ask(site.workers[1], "POST", "/end-others", **query)).status == 200
+    else:
+        seen = await ask(site.workers[1], "DELETE", "/sessions/", keep=keep, token=token)
+        assert (seen.status, seen.json) == (200, {"ended": len(others)})
+
+    assert [await visit.closed() for visit in others] == [REVOKED] * len(others)
+    print("seconds until closed:", round(time.monotonic() - asked, 3))
+    await until_listed(site, token, [keep])
+    assert all(await asyncio.gather(*(visit.talks() for visit in [kept, *theirs])))
+    assert len(await listed(site.workers[0], other)) == WORKERS
+
+    id = await theirs[0].id()
+    assert (await ask(site.workers[2], "DELETE", f"/sessions/{id}", token=token)).status == 404
+    assert (await ask(site.workers[2], "DELETE", f"/sessions/{id}", token=other)).status == 200
+    assert await theirs[0].closed() == REVOKED
+    assert all(await asyncio.gather(*(visit.talks() for visit in [kept, *theirs[1:]])))
+
+
+async def test_the_sessions_of_a_killed_worker_vanish_after_its_lease(
+    site: Site, crowd: Crowd
+) -> None:
+    token = login(new_user())
+    survivor = await crowd.visit(site.workers[0], "/listed", token)
+    with working(site.redis.url, sessions_lease=1.0) as mortal:
+        hers = [survivor, *[await crowd.visit(mortal, "/listed", token) for _ in range(2)]]
+        ids = [await visit.id() for visit in hers]
+        # It renews them, so that they outlive their lease of a second.
+        began = time.monotonic()
+        await until(lambda: time.monotonic() > began + 2.0)
+        await until_listed(site, token, ids)
+        os.killpg(mortal.process.pid, signal.SIGKILL)
+        mortal.process.wait(DEADLINE)
+    killed = time.monotonic()
+    await until_listed(site, token, [await survivor.id()])
+    print("seconds until they have vanished:", round(time.monotonic() - killed, 3))
+    assert await survivor.talks()
+    await crowd.leave()
+    site.excuse_what_is_left()  # what they were called, which goes with the next lease
+
+
 # Without Redis.
 
 
@@ -531,6 +670,7 @@ async def test_while_redis_is_down_nobody_is_admitted_and_afterwards_nothing_is_
     refusal = (503, {"error": "verifier_unavailable"})
     assert await ask_each(site.workers, alice) == [refusal] * WORKERS
     assert (await revoke(site.workers[0], "user", "bob")).status == 503
+    assert (await ask(site.workers[0], "GET", "/sessions/", token=alice)).status == 503
     news, carol = logout_token(user := new_user()), login(user, ago=60) + "@https://id.example"
     assert await log_out(site.workers[0], news) == 503
     assert all([await visit.talks() for visit in live])
