@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
 from handshakes import ANSWER, CONNECT, NOW, Clock, authenticator, websocket
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from insides import places_of, slots_of, sockets_of
+from insides import open_in, places_of, slots_of, sockets_of
 from sockets import CLOSE, LEFT, left_over, pass_time, said, text
 from strategies import examples
 from strict import Server, listening, tasks
@@ -203,6 +204,7 @@ class Socket:
             None  # when it was seen that it had ended, on the loop's clock
         )
         self.excuses: set[Reason] = set()  # for which it may be closed
+        self.is_late = False  # it came when nobody was admitted any more
 
     @property
     def over(self) -> bool:
@@ -260,6 +262,8 @@ class Sockets(RuleBasedStateMachine):
         self.excused: set[str] = set()  # who was blocked or locked at some time
         self.down, self.up_since = False, NOW  # the database
         self.hook = "passes"
+        self.drains: list[asyncio.Task[None]] = []
+        self.drained_by = inf  # on the loop's clock
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self.patch = pytest.MonkeyPatch()
@@ -382,6 +386,9 @@ class Sockets(RuleBasedStateMachine):
         """A client; in half of the cases, one that the app accepts before anything else happens."""
         socket = Socket(len(self.sockets), token, self.slowness, self.clock)
         self.sockets.append(socket)
+        if self.drains:
+            socket.is_late = True
+            socket.excuses.add(Reason.RESTARTING)
 
         def start() -> None:
             served = self.door(socket.scope, socket.server.receive, socket.server.send)
@@ -550,6 +557,18 @@ class Sockets(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
+    @precondition(lambda self: len(self.sockets) > 3)  # nobody is admitted after that
+    @rule(over=st.sampled_from([0, 5, 60]), turns=TURNS)
+    def the_process_is_about_to_end(self, over: float, turns: int) -> None:
+        for socket in self.sockets:
+            socket.excuses.add(Reason.RESTARTING)
+        self.drained_by = min(self.drained_by, self.loop.now + over)
+
+        def drain() -> None:
+            self.drains.append(self.loop.create_task(self.door.drain(over=over)))
+
+        self.turn(max(turns, 1), drain)
+
     @precondition(lambda self: self.hooked)
     @rule(hook=st.sampled_from(["passes", "refuses", "breaks", "closes"]))
     def the_hook_changes_its_mind(self, hook: str) -> None:
@@ -605,6 +624,8 @@ class Sockets(RuleBasedStateMachine):
             return f"it outlives {token}"
         if self.is_too_old(socket):
             return "it is too old"
+        if self.loop.now > self.drained_by + 5:
+            return "it was to be drained"
         if by is not None and (not self.refreshes or self.clock() >= by):
             return "it had to renew"
         locked = self.locked.get(TOKENS[token][0])
@@ -694,7 +715,7 @@ class Sockets(RuleBasedStateMachine):
                     or self.has_to_renew(token) is not None
                     or TOKENS[token][0] in self.excused
                 )
-            if reason is Reason.EXPIRED and not socket.excuses:
+            if reason is Reason.EXPIRED and not socket.excuses - {Reason.RESTARTING}:
                 assert has_expired
 
         self.check_dues(socket.server.dues)
@@ -736,6 +757,7 @@ class Sockets(RuleBasedStateMachine):
         verdicts = self.events_of(socket, Admitted, Refused, Abandoned)
         assert len(verdicts) <= 1
         admitted = self.events_of(socket, Admitted)
+        assert not (admitted and socket.is_late)
         if admitted:
             assert socket.token in TOKENS
             assert TOKENS[socket.token][1] > 0
@@ -776,12 +798,15 @@ class Sockets(RuleBasedStateMachine):
                 socket.app.finish()
 
         self.turn(150, leave)
+        self.loop.now += 1000  # and with it all moments at which a socket was to be closed
+        self.turn(150)
+        assert [drain.exception() for drain in self.drains] == [None] * len(self.drains)
         assert [s.path for s in self.sockets if not s.over] == []
         self.each_socket_is_sound()
         self.check_counts()
 
         async def rest() -> list[str]:
-            return [*left_over(self.door, self.clock), *tasks()]
+            return [*left_over(self.door, self.clock), *open_in(self.door), *tasks()]
 
         assert self.loop.run_until_complete(rest()) == []
         for line in self.log.lines:
@@ -867,6 +892,11 @@ PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[Sockets], Any], Reason | Non
             minutes(m, 5),
         ),
         None,
+    ),
+    "its process is about to end": (
+        {},
+        lambda m: (m.the_process_is_about_to_end(5, 9), minutes(m, 1)),
+        Reason.RESTARTING,
     ),
     "its hook refuses what the client sends": (
         {"hooked": True},
