@@ -25,6 +25,7 @@ GROUPS = {
     "streams": "what a request over HTTP costs, and a stream",
     "growth": "how an admission grows with the verifiers",
     "storm": "5,000 handshakes at once while the keys are not there yet",
+    "deploys": "a deploy under 5,000 open sockets",
     "connections": "connections per second, through uvicorn",
     "messages": "echo messages per second, through uvicorn",
     "memory": "memory and tasks for each of 10,000 live sockets",
