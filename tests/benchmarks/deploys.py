@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
@@ -30,7 +30,13 @@ from handshakes import now
 from issuer import Handler, issuing
 from servers import Server, serving
 
-from asgi_wsauth import JWKS, Authenticator, JWTVerifier, WebSocketAuthMiddleware
+from asgi_wsauth import (
+    JWKS,
+    Authenticator,
+    JWTVerifier,
+    WebSocketAuthMiddleware,
+    drain_on_signal,
+)
 
 from .echo import CLOSE, GREETING, HELLO, UVICORN
 from .measure import Row, row
@@ -335,25 +341,14 @@ async def greet(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await receive()
-        if os.environ["OVER"]:
-            _drain_at_sigterm(float(os.environ["OVER"]))
+    if scope["type"] != "lifespan":
+        await _guarded(scope, receive, send)
+        return
+    await receive()
+    with drain_on_signal(over=float(os.environ["OVER"])) if os.environ["OVER"] else nullcontext():
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-    else:
-        await _guarded(scope, receive, send)
-
-
-def _drain_at_sigterm(over: float) -> None:
-    loop, end = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
-
-    async def drain() -> None:
-        await _guarded.drain(over=over)
-        end(signal.SIGTERM, None)
-
-    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(loop.create_task, drain()))
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 _guarded: Any = _door() if "OVER" in os.environ else None
