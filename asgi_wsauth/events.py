@@ -187,6 +187,11 @@ class SessionsEnded(Event):
     ended: int
     administrator: str | None = None
 
+    @property
+    def by(self) -> str:
+        """`user`, or `administrator`."""
+        return "user" if self.administrator is None else "administrator"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeysFetched(Event):

@@ -20,6 +20,7 @@ from asgi_wsauth.events import (
     LoggedOut,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
 )
 from asgi_wsauth.options import check_bool, check_store, needs_extra
@@ -94,6 +95,7 @@ class OpenTelemetryObserver:
         self._refreshes = meter.create_counter("wsauth.refreshes", "{credential}")
         self._tickets = meter.create_counter("wsauth.tickets_issued", "{ticket}")
         self._logouts = meter.create_counter("wsauth.logouts", "{logout}")
+        self._sessions = meter.create_counter("wsauth.sessions_ended", "{socket}")
 
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, (Admitted, Refused, Abandoned)):
@@ -112,6 +114,8 @@ class OpenTelemetryObserver:
         elif isinstance(event, LoggedOut):
             known = {"wsauth.subject": event.subject, "wsauth.told_by": event.told_by}
             self._logouts.add(1, known)
+        elif isinstance(event, SessionsEnded):
+            self._sessions.add(event.ended, {"wsauth.by": event.by})
         elif isinstance(event, KeysFetched):
             outcome = "failed" if event.failure else "fetched"
             self._fetches.record(event.duration, {"url.full": event.url, "wsauth.outcome": outcome})

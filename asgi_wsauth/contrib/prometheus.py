@@ -9,11 +9,12 @@
     wsauth_refreshes_total{outcome, reason}
     wsauth_tickets_issued_total
     wsauth_logouts_total{subject, told_by}
+    wsauth_sessions_ended_total{by}
     wsauth_jwks_fetches_total{url, outcome}
 
 `reason` and `cause` are phrases of the table, `method` is the principal's, `subject` and `told_by`
-are those of `LoggedOut`. `wsauth_live_sockets_max` is there where `connection_limit` is given. No
-label has an identity, an address, a path or a credential.
+are those of `LoggedOut`, `by` is `user` or `administrator`. `wsauth_live_sockets_max` is there
+where `connection_limit` is given. No label has an identity, an address, a path or a credential.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from asgi_wsauth.events import (
     LoggedOut,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
 )
 from asgi_wsauth.options import ConfigurationError, check_store, needs_extra
@@ -116,6 +118,7 @@ class PrometheusMetrics:
         )
         self._tickets = counter("tickets_issued", "Tickets handed out")
         self._logouts = counter("logouts", "Logins ended by their provider", "subject", "told_by")
+        self._sessions = counter("sessions_ended", "Sockets ended by users, or for them", "by")
         self._fetches = counter("jwks_fetches", "Fetches of signing keys", "url", "outcome")
 
     def __call__(self, event: Event, /) -> None:
@@ -134,6 +137,8 @@ class PrometheusMetrics:
             self._tickets.inc()
         elif isinstance(event, LoggedOut):
             self._logouts.labels(event.subject, event.told_by).inc()
+        elif isinstance(event, SessionsEnded):
+            self._sessions.labels(event.by).inc(event.ended)
         elif isinstance(event, KeysFetched):
             self._fetches.labels(event.url, "failed" if event.failure else "fetched").inc()
 

@@ -41,6 +41,7 @@ from asgi_wsauth import (
     Reason,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
     WebSocketAuthMiddleware,
 )
@@ -373,6 +374,11 @@ COUNTED: list[tuple[Event, Any]] = [
     (
         LoggedOut(subject="session", told_by="logout_token"),
         {"wsauth.logouts": [({"wsauth.subject": "session", "wsauth.told_by": "logout_token"}, 1)]},
+    ),
+    (SessionsEnded(ended=3), {"wsauth.sessions_ended": [({"wsauth.by": "user"}, 3)]}),
+    (
+        SessionsEnded(ended=2, administrator="root"),
+        {"wsauth.sessions_ended": [({"wsauth.by": "administrator"}, 2)]},
     ),
     (
         KeysFetched(url=URL, keys=2),

@@ -43,6 +43,7 @@ from asgi_wsauth import (
     Reason,
     Refreshed,
     Refused,
+    SessionsEnded,
     TicketIssued,
     WebSocketAuthMiddleware,
     contrib,
@@ -136,6 +137,11 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
         )
         for subject, told_by in [("session", "logout_token"), ("user", "security_event")]
     ),
+    (SessionsEnded(ended=3), {"wsauth_sessions_ended_total{by=user}": 3}),
+    (
+        SessionsEnded(ended=2, administrator="root"),
+        {"wsauth_sessions_ended_total{by=administrator}": 2},
+    ),
     (
         KeysFetched(url="https://id.example/keys", keys=2),
         {"wsauth_jwks_fetches_total{outcome=fetched,url=https://id.example/keys}": 1},
@@ -181,7 +187,7 @@ def test_no_label_has_what_a_client_sends() -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    known = "protocol outcome method reason cause url le subject told_by"
+    known = "protocol outcome method reason cause url le subject told_by by"
     assert labels == set(known.split())
 
 
