@@ -143,6 +143,15 @@ async def test_programs_and_pages_that_may_connect_share_a_count() -> None:
     assert await site.close() == OFTEN
 
 
+async def test_two_credentials_at_once_are_one_that_is_malformed() -> None:
+    site = Site("1/hour")
+    closes = [await site.close("token=one", headers=bearer("two")) for _ in range(2)]
+    assert closes == [(1008, "token_malformed"), OFTEN]
+    names = f"{Credential('one').fingerprint} and {Credential('two').fingerprint}"
+    assert site.refused.detail == f"more than 1/hour with the credential {names}"
+    assert await site.close("token=one") == (1008, "token_invalid")
+
+
 async def test_handshakes_without_a_credential_do_not_count() -> None:
     site = Site("1/minute")
     assert [await site.close("") for _ in range(3)] == [(1008, "token_missing")] * 3
@@ -219,6 +228,14 @@ async def test_a_ticket_counts_for_the_login_behind_it() -> None:
     assert not site.left_over
 
 
+async def test_a_ticket_that_comes_too_often_is_told_when_to_come_back() -> None:
+    tickets = Tickets(MemoryStore(), clock=lambda: NOW)
+    site = Site("1/hour", verifiers=[tickets], rejection="http_response")
+    assert await site.close(f"token={await tickets.mint(alice())}") is None
+    outcome = await drive(site, websocket(f"token={await tickets.mint(alice())}"))
+    assert dict(outcome.sent[0]["headers"])[b"retry-after"] == b"3600"
+
+
 async def test_a_used_ticket_that_comes_again_and_again_counts_too() -> None:
     tickets = Tickets(MemoryStore(), clock=lambda: NOW)
     site = Site("3/minute", verifiers=[tickets])
@@ -278,7 +295,15 @@ def test_memory_is_bounded_and_who_came_longest_ago_is_forgotten(
             assert came_too_often(limit, "often")
     assert not came_too_often(limit, "once")
     assert len(limit._recent) == 100
-    assert not any(b"token" in digest for digest in limit._recent)
+    assert {len(digest) for digest in limit._recent} == {16}
+
+
+def test_what_is_remembered_tells_nothing_of_a_credential() -> None:
+    """Not even to who guesses it: each process has a key of its own."""
+    limits = [HandshakeLimit("1/hour") for _ in range(2)]
+    assert [came_too_often(limit, "token") for limit in limits] == [False, False]
+    one, other = ([*limit._recent] for limit in limits)
+    assert one != other
 
 
 def test_what_clients_send_can_not_be_taken_for_something_else() -> None:
@@ -328,6 +353,17 @@ def test_all_else_is_an_error_that_shows_how_to_write_it(rate: Any) -> None:
     )
     with pytest.raises(ConfigurationError, match=f"^{named}"):
         HandshakeLimit(rate)
+
+
+def test_a_clock_that_is_none_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"^HandshakeLimit: clock must be "):
+        HandshakeLimit(clock=5)  # type: ignore[arg-type]
+
+
+def test_what_is_no_limit_is_an_error_of_the_middleware() -> None:
+    named = r"^handshake_limit must be a HandshakeLimit, got 5; write for example HandshakeLimit\("
+    with pytest.raises(ConfigurationError, match=named):
+        Site(handshake_limit=5)
 
 
 def test_its_repr() -> None:

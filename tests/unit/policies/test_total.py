@@ -384,6 +384,12 @@ def test_bad_configuration_is_named(options: dict[str, Any], named: str) -> None
         ConnectionLimit(**options)
 
 
+def test_what_is_no_limit_is_an_error_of_the_middleware() -> None:
+    named = r"^connection_limit must be a ConnectionLimit, got 5; write for example ConnectionL"
+    with pytest.raises(ConfigurationError, match=named):
+        Door(App(), connection_limit=5)
+
+
 def test_their_reprs() -> None:
     assert repr(ConnectionLimit(total=5)) == "<ConnectionLimit of 5 in all>"
     both = ConnectionLimit(3, MemoryStore(), total=5)
