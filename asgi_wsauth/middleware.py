@@ -148,7 +148,8 @@ class WebSocketAuthMiddleware:
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
-        self._gate = Gate(connection_limit, handshake_limit)
+        gate = Gate(connection_limit, handshake_limit)
+        self._gate = None if gate.is_open else gate
         self.connection_limit = connection_limit
         self._terms = Terms(
             close_codes=check_close_codes(close_codes),
@@ -161,7 +162,7 @@ class WebSocketAuthMiddleware:
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
         self.on_refresh = _check_on_refresh(on_refresh)
-        self._holdings = Holdings.of(authenticator, recheck, self._gate.user_limit, sessions)
+        self._holdings = Holdings.of(authenticator, recheck, gate.user_limit, sessions)
         self.sessions = sessions
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
         self._draining = Draining()
@@ -192,7 +193,8 @@ class WebSocketAuthMiddleware:
                 with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard, crowd)
         finally:
-            self._gate.leave(admission)
+            if self._gate is not None:
+                self._gate.leave(admission)
             crowd.leave(handshake)
             if guard is not None:
                 await self._holdings.release(guard, admission.login)
@@ -246,7 +248,8 @@ class WebSocketAuthMiddleware:
                     admission.take_credential()
                     raise self._draining.refusal()
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
-                self._gate.enter(admission, admission.login.principal)
+                if self._gate is not None:
+                    self._gate.enter(admission, admission.login.principal)
                 guard = self._guard(admission, handshake)
                 if guard is not None and not admission.login.is_anonymous:
                     taking = self._holdings.take(guard, admission.login, admission.is_inside)
@@ -258,7 +261,8 @@ class WebSocketAuthMiddleware:
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
-            self._gate.leave(admission)
+            if self._gate is not None:
+                self._gate.leave(admission)
             if guard is not None:
                 await self._holdings.release(guard, admission.login)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):

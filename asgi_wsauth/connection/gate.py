@@ -29,6 +29,7 @@ class Gate:
         handshakes: how often a credential may come, or None.
 
     Attributes:
+        is_open: whether it refuses nobody.
         user_limit: the limit, if it counts the sockets of each user.
 
     Raises:
@@ -44,6 +45,7 @@ class Gate:
             check_instance("handshake_limit", handshakes, HandshakeLimit, example)
         self._total = None if limit is None else limit.in_process
         self._handshakes = handshakes
+        self.is_open = self._total is None and handshakes is None
         self.user_limit = None if limit is None or limit.store is None else limit
 
     def check(self, attempt: Attempt, scope: Scope, allowed: frozenset[Origin] | None) -> None:

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _NUMBERS = (int, float)
+_TEXT_OR_NONE = frozenset({str, type(None)})
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
 
@@ -111,8 +112,8 @@ class ClaimRules:
         expires_at = read_time(claims, "exp")
         if expires_at is not None:
             expires_at += late
-        identity, session_id = _identity(claims, self._identity), _text(claims, "sid")
-        token_id, issuer = _text(claims, "jti"), _text(claims, "iss")
+        identity = _identity(claims, self._identity)
+        session_id, token_id, issuer = _texts(claims)
         scopes = self._scopes_of(claims)
         if note is not None:
             note("identity", f"its {_shown(self._identity)} is {cut(identity)}")
@@ -205,6 +206,8 @@ def _check_begun(start: float | None, now: float) -> None:
 def at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     """The claim; None where it is missing, or null."""
     value: Any = claims.get(path[0])
+    if len(path) == 1:  # as most are
+        return value
     for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -322,8 +325,10 @@ def read_time(claims: Mapping[str, Any], name: str) -> float | None:
     raise Denied(Reason.INVALID, f"its {name} is not a time in seconds")
 
 
-def _text(claims: Mapping[str, Any], name: str) -> str | None:
-    value = claims.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    raise Denied(Reason.INVALID, f"its {name} is not a string")
+def _texts(claims: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Its `sid`, `jti` and `iss`."""
+    texts = claims.get("sid"), claims.get("jti"), claims.get("iss")
+    if not _TEXT_OR_NONE.issuperset(map(type, texts)):
+        name = next(n for n in ("sid", "jti", "iss") if type(claims.get(n)) not in _TEXT_OR_NONE)
+        raise Denied(Reason.INVALID, f"its {name} is not a string")
+    return texts
