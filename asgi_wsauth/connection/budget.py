@@ -105,33 +105,36 @@ class Budget:
             host: the client's address, or what stands for it.
             valved: whether what is read of it can be bounded.
         """
+        if self._has_room(host, valved) or await self._wait(host, valved):
+            self.add(host)
+            return True
+        self._forget(host)
+        return False
+
+    async def _wait(self, host: str | None, valved: bool) -> bool:
+        """Whether a place has become free."""
         deadline: float | None = None
         while not self._has_room(host, valved):
-            deadline = deadline or anyio.current_time() + _LONGEST_WAIT
-            if not await self._wait(host, valved, deadline):
-                self._forget(host)
+            share = self._shares.get(host)
+            # None is free soon where silent ones hold them, or those of other addresses.
+            if share is None or not share.fresh or not share.may_have_room(valved=valved):
                 return False
-        self.add(host)
+            if len(share.waiting) >= _FRESH:
+                return False
+            event = anyio.Event()
+            share.waiting.append((event, valved))
+            now = anyio.current_time()
+            deadline = deadline or now + _LONGEST_WAIT
+            try:
+                with anyio.CancelScope(deadline=min(deadline, now + _WAIT)):
+                    await event.wait()
+            finally:
+                if (event, valved) in share.waiting:
+                    share.waiting.remove((event, valved))
+            someone_left = share.answered_at > now and anyio.current_time() < deadline
+            if not event.is_set() and not someone_left:
+                return False
         return True
-
-    async def _wait(self, host: str | None, valved: bool, deadline: float) -> bool:
-        """Whether a place may have become free."""
-        share = self._shares.get(host)
-        # None is free soon where silent ones hold them, or those of other addresses.
-        if share is None or not share.fresh or not share.may_have_room(valved=valved):
-            return False
-        if len(share.waiting) >= _FRESH:
-            return False
-        event = anyio.Event()
-        share.waiting.append((event, valved))
-        now = anyio.current_time()
-        try:
-            with anyio.CancelScope(deadline=min(deadline, now + _WAIT)):
-                await event.wait()
-        finally:
-            if (event, valved) in share.waiting:
-                share.waiting.remove((event, valved))
-        return event.is_set() or (share.answered_at > now and anyio.current_time() < deadline)
 
     def add(self, host: str | None) -> None:
         """Have one more, whether there is room or not."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from random import sample, uniform
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -19,7 +18,7 @@ from asgi_wsauth.connection.session import Login
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.per_loop import PerLoop
-from asgi_wsauth.loops.tasks import from_any_thread, running_loop, spawn
+from asgi_wsauth.loops.tasks import from_any_thread, spawn
 
 __all__ = ["Crowd", "Draining"]
 
@@ -40,19 +39,10 @@ class Draining:
         self._here: PerLoop[Crowd] = PerLoop()
         self._everywhere: WeakSet[Crowd] = WeakSet()
         self._lock = threading.Lock()
-        # The loop that asked last, and its crowd: each handshake asks.
-        self._latest: tuple[Callable[[], object], Crowd | None] = (lambda: None, None)
 
     def crowd(self) -> Crowd:
         """The sockets of the running event loop."""
-        loop = running_loop()
-        of, found = self._latest
-        if loop is not None and found is not None and of() is loop:
-            return found
-        found = self._here.get_or_make(self._new_crowd)
-        if loop is not None:
-            self._latest = ref(loop), found
-        return found
+        return self._here.get_or_make(self._new_crowd)
 
     def _new_crowd(self) -> Crowd:
         crowd = Crowd()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
+from weakref import ref
 
 from anyio.lowlevel import RunVar
 
@@ -20,19 +22,39 @@ class PerLoop(Generic[T]):
 
     def __init__(self) -> None:
         self._value: RunVar[T | None] = RunVar(f"asgi_wsauth.{next(_numbers)}")
+        # The loop of asyncio's that asked last, and its value: a process rarely has more than one
+        # loop, and anyio takes as long to find out which one runs as a handshake for much else.
+        self._latest: tuple[Callable[[], object], T | None] = (_nothing, None)
 
     def get(self) -> T | None:
         """The running loop's value, or None if it has none."""
-        return self._value.get(None)
+        of, value = self._latest
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio's
+            return self._value.get(None)
+        if of() is not loop:
+            value = self._value.get(None)
+            self._latest = ref(loop, self._forget), value
+        return value
 
     def set(self, value: T | None) -> None:
         """Set the running loop's value."""
         self._value.set(value)
+        self._latest = (_nothing, None)
 
     def get_or_make(self, make: Callable[[], T]) -> T:
         """The running loop's value, which `make` makes if it has none."""
-        value = self._value.get(None)
+        value = self.get()
         if value is None:
             value = make()
-            self._value.set(value)
+            self.set(value)
         return value
+
+    def _forget(self, gone: object) -> None:
+        if self._latest[0] is gone:
+            self._latest = (_nothing, None)
+
+
+def _nothing() -> None:
+    """Stands for a loop that is gone."""

@@ -8,7 +8,6 @@ from itertools import count
 from math import inf
 from types import coroutine
 from typing import Any, TypeVar
-from weakref import ref
 
 import anyio
 import anyio.lowlevel
@@ -35,10 +34,6 @@ _PATIENCE = 1.0  # seconds until what was broken off, and goes on, is broken off
 _AT_ONCE = 5  # calls between two turns of the event loop
 
 _by_clock: PerLoop[dict[Callable[[], float], Timers]] = PerLoop()
-
-# The loop that asked last, and what it has in `_by_clock`: to find out what loop is running takes
-# anyio as long as a guarded handshake needs for all else that it does with timers.
-_latest: tuple[Callable[[], object], dict[Callable[[], float], Timers]] = (lambda: None, {})
 
 
 class Timer:
@@ -139,13 +134,7 @@ class Timers:
 
 def timers(clock: Callable[[], float]) -> Timers:
     """Those of the running event loop."""
-    global _latest
-    loop = running_loop()
-    of, found = _latest
-    if loop is None or of() is not loop:
-        found = _by_clock.get_or_make(dict)
-        if loop is not None:
-            _latest = ref(loop), found
+    found = _by_clock.get_or_make(dict)
     mine = found.get(clock)
     if mine is None:
         mine = found[clock] = Timers(clock)
