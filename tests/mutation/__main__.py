@@ -100,8 +100,9 @@ use_git_change_detection = false
 
 PYTEST = ["-p", "no:cacheprovider", "-p", "anyio.pytest_plugin"]
 ENVIRONMENT = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # for speed
-QUICK = "not trio and not cluster and not thousand and not 100_000 and not without_a_refusal"
-"""At first, each mutant is tested on one event loop, and without what takes seconds."""
+QUICK = "not trio and not thousand and not 100_000 and not without_a_refusal"
+"""At first, each mutant is tested on one event loop, and without what takes seconds or starts a
+server."""
 
 
 def copy_tree(folder: Path) -> None:
@@ -162,7 +163,7 @@ def run(module: str, folder: Path) -> bool:
     path = module.replace(".", "/")
     (folder / "setup.cfg").write_text(SETTINGS.format(path=path))
     shutil.rmtree(folder / "mutants", ignore_errors=True)
-    counts, alive = outcome(module, folder, "-q", *PYTEST, "-k", QUICK, *tests)
+    counts, alive = outcome(module, folder, "-q", *PYTEST, "-m", "not live", "-k", QUICK, *tests)
     entries = [entry for entry in read_entries() if entry.module == module]
     unlisted, stale = explained(alive, entries)
     if unlisted and not passes(tests, folder):

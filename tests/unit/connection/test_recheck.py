@@ -44,6 +44,7 @@ class Opaque(Knows):
         self.asked_again: list[str] = []
 
     async def recheck(self, credential: Credential, conn: HTTPConnection) -> Any:
+        assert "token" not in conn.query_params
         self.asked_again.append(credential.value)
         answer = self.now.get(credential.value)
         if isinstance(answer, BaseException):
@@ -429,6 +430,25 @@ async def test_what_is_asked_again_must_be_an_async_function() -> None:
     assert caught.value.detail.endswith(
         "recheck must be an async function, got one that returns a Principal"
     )
+
+
+@cases(
+    ("answer", "reason", "detail"),
+    [
+        (Denied(Reason.INVALID, "it is not active"), Reason.REVOKED, "it is not active"),
+        (Denied(Reason.EXPIRED, "since 5 s"), Reason.EXPIRED, "since 5 s"),
+        (None, Reason.REVOKED, " does not know it any more"),
+        (Principal("bob"), Reason.REVOKED, "it is somebody else's now"),
+        (5, Reason.ERROR, ".recheck must return a Principal or None, got an int"),
+    ],
+)
+async def test_it_is_said_why(answer: Any, reason: Reason, detail: str) -> None:
+    opaque = Opaque(a=answer)
+    attempt = Attempt([], Credential("a"), alice(), opaque)
+    with pytest.raises(Denied) as caught:
+        await authenticator(opaque).recheck(HTTPConnection(websocket()), attempt)
+    assert (caught.value.reason, caught.value.detail[-len(detail) :]) == (reason, detail)
+    assert repr(opaque) in caught.value.detail or detail[0] not in " ."
 
 
 @cases("seconds", [0, -1, True, "60", float("nan"), float("inf")])
