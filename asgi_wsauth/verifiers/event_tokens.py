@@ -37,7 +37,7 @@ def check_event(claims: Mapping[str, Any], *, now: float, leeway: float, max_age
     issued_at = read_time(claims, "iat")
     if issued_at is None:
         raise Denied(Reason.INVALID, "it has no iat")
-    if max(issued_at, read_time(claims, "nbf") or 0.0) > now + leeway:
+    if max(issued_at, read_time(claims, "nbf") or issued_at) > now + leeway:
         raise Denied(Reason.INVALID, "it is not valid yet")
     expires_at = read_time(claims, "exp")
     ends_at = issued_at + max_age if expires_at is None else min(expires_at, issued_at + max_age)
