@@ -1,4 +1,5 @@
 import gc
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,6 +14,9 @@ def pytest_configure() -> None:
     there inherits that: examples and servers that tests stop in this way would run on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # In English, and without a look for catalogues at each word of argparse's.
+    os.environ["LANGUAGE"] = "C"
+    gc.disable()  # until all is imported, most of which stays
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -28,10 +32,12 @@ def pytest_collection_finish() -> None:
     """What was imported stays, so no test's `gc.collect` has to look through it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # after which nobody looks for referrers
+        gc.unfreeze()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import trio.testing
 from handshakes import ANSWER, CONNECT, Clock, websocket
 from insides import (
     has_slots_here,
@@ -143,9 +145,16 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def settled() -> None:
-    """Let all that can go on do so, for as many steps as any of it may take."""
-    for _ in range(30):
+    """Let all that can go on do so, until it waits for what only the test or the time can bring."""
+    try:
+        ready: Any = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    except RuntimeError:
+        await trio.testing.wait_all_tasks_blocked()
+        return
+    for _ in range(30):  # something may go on for ever
         await anyio.lowlevel.checkpoint()
+        if not ready:
+            return
 
 
 def pass_time(clock: Clock, seconds: float) -> None:

@@ -1,12 +1,16 @@
+from collections.abc import Iterator
+
 import pytest
 
-import asgi_wsauth.redis
-from asgi_wsauth.stores import redis_client
 
-
-@pytest.fixture(autouse=True)
-def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_redis() -> Iterator[None]:
     """A busy machine may take longer than usual for hundreds of exchanges at once. Tests of that
     limit set their own."""
-    for module in (redis_client, asgi_wsauth.redis):
-        monkeypatch.setattr(module, "DEADLINE", 30.0)
+    import asgi_wsauth.redis
+    from asgi_wsauth.stores import redis_client
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (redis_client, asgi_wsauth.redis):
+            patch.setattr(module, "DEADLINE", 30.0)
+        yield
