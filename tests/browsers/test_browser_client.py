@@ -382,6 +382,9 @@ def test_all_clients_of_a_server_that_restarts_come_back_spread_over_seconds(sta
 # Refreshes, at most one at a time, and none within three seconds of the last.
 
 
+DUE = '{"type": "auth.refresh.due", "expires_at": 1790000000.0}'
+
+
 @pytest.mark.parametrize(("asked_for", "delay"), [(0, 3000), (1000, 2000), (3000, 500)])
 def test_a_fresh_credential_is_asked_for_three_seconds_after_the_last_at_the_soonest(
     page: Page, start: Start, asked_for: int, delay: int
@@ -411,17 +414,29 @@ def test_what_is_asked_for_when_the_socket_ends_is_for_the_next_one(
     assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
 
 
-def test_one_that_comes_between_two_sockets_is_not_asked_for_again(
+def test_what_is_still_asked_for_after_a_delay_is_not_asked_for_again(
     page: Page, start: Start, server: Server
 ) -> None:
-    token = f"until-1-{server.new_test()}"
-    client = start(
-        *("/live/refresh", token, "later"), refreshMessage="auth.refresh", say="hello", tries=0
-    )
-    client.until("held")
-    page.evaluate("bring('opaque-1')")
-    client.network_is_back()
-    assert client.until("message", 2).asked == [False, True]
+    token = f"until-ever-{server.new_test()}"
+    with Proxy(server.port) as link:
+        client = start(
+            *("/live/waits", token, "later"),
+            through=link,
+            refreshMessage="auth.refresh",
+            say="hello",
+            tries=1,
+        )
+        client.until("message")
+        client.run(f"[socket.send({json.dumps(DUE)}), socket.send('behind it')]")
+        client.until("message", 2)
+        link.break_off()
+        client.until("waiting")
+        page.evaluate("fetch('/settle')")
+        page.evaluate("bring('opaque-1')")
+        seen = client.until("message", 3)
+        client.run("socket.close()")
+    assert seen.of("waiting") == [(1006, "")]
+    assert seen.asked == [False, True]
 
 
 def test_a_page_that_connects_anew_no_longer_waits_for_what_was_asked_for(
@@ -539,9 +554,6 @@ def test_a_token_is_asked_for_when_it_is_due_and_no_sooner(
     assert attempts() == 2
 
 
-DUE = '{"type": "auth.refresh.due", "expires_at": 1790000000.0}'
-
-
 def test_a_chat_that_relays_does_not_have_every_page_ask_for_a_token(
     page: Page, start: Start, server: Server
 ) -> None:
@@ -600,13 +612,17 @@ def test_while_the_page_is_asked_for_a_token_it_is_not_asked_for_another(
 ) -> None:
     token = f"until-ever-{server.new_test()}"
     client = start(
-        "/live/waits", token, "never", refreshMessage="auth.refresh", say="hello", tries=0
+        "/live/waits", token, "later", refreshMessage="auth.refresh", say="hello", tries=0
     )
     client.until("message")
     for at in (0, 5000, 50_000):
         page.evaluate(f"clock = {at}")
         client.run(f"[socket.send({json.dumps(DUE)}), socket.send('more')]")
     assert client.until("message", 4).asked == [False, True]
+    page.evaluate("bring('opaque-1')")
+    client.run("socket.send('the end')")
+    wait_for(page, "the end")
+    assert count(page, "spoken", '"token"') == 1
 
 
 # Silence.
