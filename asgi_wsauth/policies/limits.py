@@ -32,8 +32,8 @@ class ConnectionLimit:
     limit while login is off. `total` counts whoever was admitted, also then, by all middlewares
     that have this object, on all threads and event loops of the process. Where that many are open,
     handshakes are refused before their credentials are looked at. A place is taken only by what was
-    admitted, so strangers can't use the places up; clients that were refused are on a budget of
-    their own.
+    admitted, so strangers can't use the places up; clients that were refused, and those that are
+    yet to send a first message, are on budgets of their own.
 
     Args:
         limit: the maximum number of open sockets per user; None for any.
