@@ -239,7 +239,7 @@ class SessionStore(Protocol):
 
     async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
         """Note that these are ended, and tell of each, as `("ended", id)`. There may be none of
-        that id.
+        that id. Of two ends of one, the first counts.
 
         Args:
             ids: which.

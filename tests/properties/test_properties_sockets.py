@@ -37,6 +37,7 @@ from asgi_wsauth import (
     Refused,
     Revocations,
     Session,
+    Sessions,
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.connection import guard as guards
@@ -286,6 +287,7 @@ class Sockets(RuleBasedStateMachine):
         max_age=st.sampled_from([None, None, 150]),
         rechecked=st.booleans(),
         hooked=st.booleans(),
+        listed=st.booleans(),
     )
     def begin(
         self,
@@ -301,12 +303,14 @@ class Sockets(RuleBasedStateMachine):
         max_age: float | None,
         rechecked: bool,
         hooked: bool,
+        listed: bool,
     ) -> None:
         self.max_age, self.rechecked, self.hooked = max_age, rechecked, hooked
         self.grace, self.slowness, self.waits = grace, slowness, waits
         self.refreshes, self.evicts = refreshes, overflow == "evict_oldest"
         self.store = MemoryStore(clock=self.clock)
         self.revocations = Revocations(self.store, clock=self.clock)
+        self.sessions = Sessions(self.store, clock=self.clock) if listed else None
         auth = authenticator(
             self.verify,
             clock=self.clock,
@@ -326,6 +330,7 @@ class Sockets(RuleBasedStateMachine):
             max_age=max_age,
             recheck=RECHECK if rechecked else None,
             on_refresh=self.on_refresh if hooked else None,
+            sessions=self.sessions,
         )
         self.connects(first, 0, True, reads)
 
@@ -554,6 +559,27 @@ class Sockets(RuleBasedStateMachine):
             self.down, self.up_since = what == "down", now
         self.turn(turns)
 
+    @precondition(lambda self: self.sessions is not None and some_app(self))
+    @rule(which=WHICH, reason=st.sampled_from([Reason.REVOKED, Reason.FORBIDDEN]), turns=TURNS)
+    def session_is_ended(self, which: int, reason: Reason, turns: int) -> None:
+        socket = self.one(which)
+        if socket and self.sessions:
+            socket.excuses.add(reason)
+            self.do(self.sessions.end(socket.app.session.id, reason))
+            self.turn(turns)
+
+    @precondition(lambda self: self.sessions is not None and some_app(self))
+    @rule(which=WHICH, turns=TURNS)
+    def others_are_ended(self, which: int, turns: int) -> None:
+        kept = self.one(which)
+        if kept and self.sessions:
+            owner = TOKENS[kept.token][0]
+            for socket in self.sockets:  # also one whose handshake isn't over
+                if socket is not kept and TOKENS.get(socket.token, ("",))[0] == owner:
+                    socket.excuses.add(Reason.REVOKED)
+            self.do(self.sessions.end_others(owner, kept.app.session.id))
+            self.turn(turns)
+
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
@@ -682,10 +708,27 @@ class Sockets(RuleBasedStateMachine):
                 if not self.evicts:
                     assert len(slots_of(self.store).get(f":{owner}", [])) == owners.count(owner)
 
+        if self.sessions is not None:
+            self.check_listed(self.sessions, live)
+
         async def count() -> int:
             return len(sockets_of(self.revocations))
 
         assert self.loop.run_until_complete(count()) == len(live)
+
+    def check_listed(self, sessions: Sessions, live: list[Socket]) -> None:
+        """Those are listed that are open, with what is true of them now."""
+        for name in ("alice", "bob"):
+            of_name = [s.app.session for s in live if TOKENS[s.token][0] == name]
+            open_ones = {s.id for s in of_name if not self.is_closed(s)}
+            found = self.loop.run_until_complete(sessions.list(name))
+            assert open_ones <= {entry.id for entry in found} <= {s.id for s in of_name}
+            told = {entry.id: entry.fingerprint for entry in found}
+            assert all(told[s.id] == s.fingerprint for s in of_name if s.id in told)
+
+    def is_closed(self, session: Session) -> bool:
+        login = login_behind(session)
+        return login is None or login.connection is None or login.connection.denied is not None
 
     @invariant()
     def each_socket_is_sound(self) -> None:
@@ -829,8 +872,8 @@ def test_a_cancelled_handshake_leaves_nothing() -> None:
 
         clock, store = Clock(), MemoryStore()
         auth = authenticator(verify, clock=clock, revocations=Revocations(store), observers=[])
-        limit = ConnectionLimit(1, store)
-        door = WebSocketAuthMiddleware(Puppet(), auth, connection_limit=limit)
+        limit, sessions = ConnectionLimit(1, store), Sessions(store)
+        door = WebSocketAuthMiddleware(Puppet(), auth, connection_limit=limit, sessions=sessions)
         scope = websocket("token=a-long-9Wz")
         server = Slow(scope, 0)
         task = asyncio.ensure_future(door(scope, server.receive, server.send))
@@ -840,13 +883,13 @@ def test_a_cancelled_handshake_leaves_nothing() -> None:
         await asyncio.gather(task, return_exceptions=True)
         return left_over(door, clock)
 
-    assert [asyncio.run(cancelled_after(turns)) for turns in range(20)] == [[]] * 20
+    assert [asyncio.run(cancelled_after(turns)) for turns in range(30)] == [[]] * 30
 
 
 def begun(**options: Any) -> Sockets:
     """A machine with one socket of alice, whose app reads."""
     usual: dict[str, Any] = {
-        **dict.fromkeys(["limited", "rechecked", "hooked"], False),
+        **dict.fromkeys(["limited", "rechecked", "hooked", "listed"], False),
         **dict.fromkeys(["waits", "slowness"], 0),
         "grace": 5,
         "refreshes": True,
@@ -873,6 +916,29 @@ PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[Sockets], Any], Reason | Non
         {},
         lambda m: (m.somebody_decides("everybody", "alice", 60, 9), minutes(m, 1)),
         Reason.REVOKED,
+    ),
+    "its session is ended": (
+        {"listed": True},
+        lambda m: (m.session_is_ended(0, Reason.FORBIDDEN, 9), m.all_settles()),
+        Reason.FORBIDDEN,
+    ),
+    "it is one of the others": (
+        {"listed": True},
+        lambda m: (
+            m.connects("a-long-9Wz", 9, True, True),
+            m.others_are_ended(1, 9),
+            m.all_settles(),
+        ),
+        Reason.REVOKED,
+    ),
+    "it is the one that is kept": (
+        {"listed": True},
+        lambda m: (
+            m.connects("a-long-9Wz", 9, True, True),
+            m.others_are_ended(0, 9),
+            m.all_settles(),
+        ),
+        None,
     ),
     "its user is blocked": (
         {},

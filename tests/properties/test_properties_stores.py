@@ -12,7 +12,7 @@ from handshakes import Clock
 from hypothesis import Phase, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from insides import slots_of, tickets_of
+from insides import sessions_of, slots_of, tickets_of
 from redis_servers import pooled_redis
 from strategies import HOSTILE, SEGMENT, WORDS, examples
 from strict import run
@@ -24,6 +24,7 @@ NAMES = st.sampled_from(["alice", "bob", "", "\ud800", "a:b", "{x}", "ä" * 40])
 DIGESTS = st.sampled_from([f"{n:064x}" for n in range(8)])
 SLOTS = st.tuples(NAMES, st.sampled_from(["1", "2", "3", "4", "5"]))
 SUBJECTS = st.tuples(st.sampled_from(["user", "token", "session"]), NAMES)
+SESSIONS = st.tuples(NAMES, st.sampled_from("123")).map(lambda key: (key[0], f"{key[0]} {key[1]}"))
 FOREVER = 100_000.0
 
 
@@ -43,6 +44,9 @@ class Model(RuleBasedStateMachine):
         self.ever: set[Any] = set()
         self.lost: set[Any] = set()
         self.put: set[str] = set()
+        self.sessions: dict[tuple[str, str], str] = {}
+        self.ended: dict[str, str] = {}  # those that are there, and how
+        self.never_again: set[str] = set()  # ids of sessions that are over
 
     def new_store(self) -> Any:
         return MemoryStore(clock=self.clock)
@@ -144,6 +148,43 @@ class Model(RuleBasedStateMachine):
         gone = [slot for slot in self.lost if slot[0] == owner]
         assert set(run(self.store.renew_slots([*held, *gone]))) == set(gone)
 
+    # Sessions
+
+    @rule(keys=st.lists(SESSIONS, max_size=3), record=WORDS)
+    def put_sessions(self, keys: Any, record: str) -> None:
+        keys = [key for key in keys if key[1] not in self.never_again]
+        run(self.store.put_sessions([(key, record) for key in keys]))
+        self.sessions.update({key: record for key in keys if key[1] not in self.ended})
+
+    @rule(keys=st.lists(SESSIONS, max_size=4, unique=True))
+    def renew_sessions(self, keys: Any) -> None:
+        keys = [key for key in keys if key[1] not in self.never_again]
+        unknown, ended = run(self.store.renew_sessions(keys))
+        gone = [key for key in keys if key[1] in self.ended]
+        assert list(unknown) == [k for k in keys if k not in self.sessions and k not in gone]
+        assert list(ended) == [(id, self.ended[id]) for _, id in gone]
+
+    @rule(owner=NAMES)
+    def get_sessions(self, owner: str) -> None:
+        expected = {id: record for (of, id), record in self.sessions.items() if of == owner}
+        assert dict(run(self.store.get_sessions(owner))) == expected
+
+    @rule(key=SESSIONS)
+    def drop_session(self, key: Any) -> None:
+        run(self.store.drop_session(key))
+        self.sessions.pop(key, None)
+        self.ended.pop(key[1], None)
+        self.never_again.add(key[1])
+
+    @rule(keys=st.lists(SESSIONS, max_size=3), how=st.sampled_from(["how", "", "ä"]))
+    def end_sessions(self, keys: Any, how: str) -> None:
+        run(self.store.end_sessions([id for _, id in keys], how, ttl=FOREVER))
+        for key in keys:
+            if self.sessions.pop(key, None) is not None:
+                self.ended[key[1]] = how
+            elif key[1] not in self.ended:
+                self.never_again.add(key[1])
+
     @rule(seconds=st.integers(1, 10))
     def time_passes(self, seconds: int) -> None:
         if self.timed:
@@ -160,6 +201,9 @@ class Memory(Model):
         assert all(self.store._owners.values())
         held = {owner: names for owner, names in self.slots.items() if names}
         assert {owner: names for owner, names in slots_of(self.store).items() if names} == held
+        ids = {id for _, id in self.sessions}
+        owners = {of for of, _ in self.sessions} | {id[:-2] for id in self.ended}
+        assert set(sessions_of(self.store)) == ids | owners | set(self.ended)
 
 
 TestMemory = Memory.TestCase

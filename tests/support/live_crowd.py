@@ -22,6 +22,7 @@ from asgi_wsauth import (
     MemoryStore,
     Principal,
     Revocations,
+    Sessions,
     WebSocketAuthMiddleware,
 )
 
@@ -37,6 +38,12 @@ async def expiring(credential: Any, conn: Any) -> Principal:
     return Principal(
         name, issued_at=NOW, expires_at=NOW + 3600, token_id=f"token {name}", session_id="all"
     )
+
+
+async def issued(credential: Any, conn: Any) -> Principal:
+    """A login by a provider."""
+    issuer = "https://login.example.com/realms/main"
+    return Principal(credential.value, issuer=issuer, expires_at=NOW + 3600)
 
 
 async def listens(scope: Any, receive: Any, send: Any) -> None:
@@ -71,7 +78,8 @@ class Crowd:
                 self.closed += 1
                 self.codes.add(message["code"])
 
-        await self._app(websocket(f"token=user{number}"), receive, send)
+        scope = websocket(f"token=user{number}", path="/ws/chat/rooms/1000")
+        await self._app(scope, receive, send)
         self.gone += 1
 
     @asynccontextmanager
@@ -99,6 +107,8 @@ class Crowd:
 
 async def _cost(app: Any) -> tuple[float, int]:
     """What each of many sockets costs: bytes; and how many tasks there are with all of them."""
+    for _ in range(10):  # what is left of another crowd
+        await anyio.lowlevel.checkpoint()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     async with Crowd(app, SIZE).here():
@@ -128,6 +138,17 @@ async def cost() -> dict[str, float]:
     return {"bytes": bytes_with - unguarded, "tasks": tasks_with - tasks_without}
 
 
+async def cost_of_an_entry() -> float:
+    """Bytes for each socket that is listed, in a store in memory."""
+    auth = Authenticator([issued], clock=lambda: NOW)
+    tracemalloc.start()
+    without, _ = await _cost(WebSocketAuthMiddleware(listens, auth))
+    listed = WebSocketAuthMiddleware(listens, auth, sessions=Sessions(MemoryStore()))
+    bytes_with, _ = await _cost(listed)
+    tracemalloc.stop()
+    return bytes_with - without
+
+
 async def ends(why: str) -> dict[str, Any]:
     """What becomes of them when all end at once."""
     clock = Clock()
@@ -144,6 +165,7 @@ async def ends(why: str) -> dict[str, Any]:
 async def main() -> dict[str, Any]:
     return {
         "cost": await cost(),
+        "entry": await cost_of_an_entry(),
         "revoked": await ends("revoked"),
         "expired": await ends("expired"),
     }

@@ -38,6 +38,10 @@ def test_a_guarded_socket_takes_1500_bytes_more_at_most_and_no_task(crowd: Any) 
     assert crowd["cost"]["tasks"] <= 5
 
 
+def test_an_entry_in_sessions_takes_half_a_kilobyte_at_most(crowd: Any) -> None:
+    assert crowd["entry"] < 500
+
+
 @pytest.mark.parametrize(("why", "code"), [("revoked", 4004), ("expired", 4001)])
 def test_when_all_end_at_once_the_loop_turns_again_after_a_few(
     crowd: Any, why: str, code: int

@@ -12,6 +12,7 @@ import pytest
 from cases import cases
 from doors import EXPIRED, REVOKED, Door, alice
 from handshakes import NOW, Knows, authenticator, drive, websocket
+from houses import FAR, House, one, open_in
 from insides import listed_here, sessions_of
 from sockets import LEFT, Seat, Wire, running, settled, text, until
 
@@ -33,48 +34,7 @@ from asgi_wsauth import (
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
-FAR = 100_000
 TELL = "auth.refresh"
-
-
-class House(Door):
-    """A door that lists its sockets."""
-
-    def __init__(
-        self,
-        app: Any = None,
-        *,
-        listing: Any = None,
-        store: Any = None,
-        known: Any = None,
-        **more: Any,
-    ) -> None:
-        self.seat = Seat() if app is None else app
-        self.sessions = Sessions(
-            MemoryStore() if store is None else store, clock=lambda: self.clock(), **(listing or {})
-        )
-        super().__init__(
-            self.seat, known=known or {"a": alice(FAR)}, **{"sessions": self.sessions, **more}
-        )
-
-    async def listed(self, identity: str = "alice", **more: Any) -> list[str]:
-        return [entry.id for entry in await self.sessions.list(identity, **more)]
-
-
-@asynccontextmanager
-async def open_in(
-    house: Any, query: str = "token=a", **handshake: Any
-) -> AsyncIterator[tuple[Wire, Seat]]:
-    """An open socket, whose client leaves at the end of the block."""
-    async with running(house, query, **handshake) as wire:
-        await until(lambda: wire.waiting and wire.kinds)
-        yield wire, house
-        wire.put(LEFT)
-
-
-async def one(house: House, identity: str = "alice") -> SessionEntry:
-    (entry,) = await house.sessions.list(identity)
-    return entry
 
 
 # What is listed
@@ -158,6 +118,17 @@ async def test_without_login_nothing_is_listed() -> None:
 
 
 # Its end
+
+
+async def test_revocations_in_the_same_store_are_not_concerned() -> None:
+    house = House()
+    house.sessions.store = house.store
+    async with open_in(house) as (wire, _), open_in(house) as (other, _):
+        await house.sessions.end(house.seat.session.id)
+        await until(lambda: other.close)
+        await settled()
+        assert (wire.close, other.close) == (None, REVOKED)
+    assert house.left_over == []
 
 
 async def test_a_session_is_ended_with_the_reason() -> None:
