@@ -187,7 +187,8 @@ class Puppet:
     async def refresh(self, token: str) -> None:
         with suppress(Denied):
             await self.session.refresh(token)
-            self.refreshed.append(token)
+            if not self.over:  # else it was nobody's login any more
+                self.refreshed.append(token)
 
 
 class Socket:
@@ -583,9 +584,9 @@ class Sockets(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
-    @precondition(lambda self: len(self.sockets) > 3)  # nobody is admitted after that
-    @rule(over=st.sampled_from([0, 5, 60]), turns=TURNS)
-    def the_process_is_about_to_end(self, over: float, turns: int) -> None:
+    @precondition(lambda self: len(self.sockets) > 1)  # nobody is admitted after that
+    @rule(over=st.sampled_from([0, 5, 60]), turns=TURNS, seconds=st.sampled_from([0, 2, 70]))
+    def the_process_is_about_to_end(self, over: float, turns: int, seconds: float) -> None:
         for socket in self.sockets:
             socket.excuses.add(Reason.RESTARTING)
         self.drained_by = min(self.drained_by, self.loop.now + over)
@@ -594,6 +595,7 @@ class Sockets(RuleBasedStateMachine):
             self.drains.append(self.loop.create_task(self.door.drain(over=over)))
 
         self.turn(max(turns, 1), drain)
+        self.time_passes(seconds, turns, True)
 
     @precondition(lambda self: self.hooked)
     @rule(hook=st.sampled_from(["passes", "refuses", "breaks", "closes"]))
@@ -961,7 +963,7 @@ PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[Sockets], Any], Reason | Non
     ),
     "its process is about to end": (
         {},
-        lambda m: (m.the_process_is_about_to_end(5, 9), minutes(m, 1)),
+        lambda m: (m.the_process_is_about_to_end(5, 9, 0), minutes(m, 1)),
         Reason.RESTARTING,
     ),
     "its hook refuses what the client sends": (
