@@ -399,17 +399,19 @@ def test_a_fresh_credential_is_asked_for_three_seconds_after_the_last_at_the_soo
 
 
 def test_what_is_asked_for_when_the_socket_ends_is_for_the_next_one(
-    page: Page, start: Start, server: Server, attempts: Callable[[], int]
+    page: Page, start: Start, attempts: Callable[[], int]
 ) -> None:
     """A page that renews a login by a token that works once has no second one to ask with."""
-    token = f"until-1-{server.new_test()}"
-    client = start(
-        *("/live/refresh", token, "later"), refreshMessage="auth.refresh", say="hello", tries=1
-    )
-    client.until("waiting")
-    assert client.until("waiting").asked == [False, True]
+    options = {"refreshMessage": "auth.refresh", "say": "say hello", "tries": 1}
+    client = start("/live/obeys", "until-ever-eve", "later", **options)
+    client.until("message")
+    client.run(f"socket.send('say {DUE}')")
+    wait_for(page, "due")
+    client.run("socket.send('close EXPIRED')")
+    seen = client.until("waiting")
+    assert (seen.asked, seen.of("waiting")) == ([False, True], [(4001, "token_expired")])
     assert page.evaluate("lastSignal.aborted") is False
-    page.evaluate("bring('opaque-1')")
+    page.evaluate("bring('until-ever-eve')")
     seen = client.until("message", 2)
     assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
 
@@ -469,10 +471,13 @@ def test_a_socket_whose_login_is_revoked_is_handed_to_the_page(
 
 
 def test_a_socket_whose_token_ends_comes_back_with_a_fresh_one(
-    start: Start, attempts: Callable[[], int]
+    page: Page, start: Start, attempts: Callable[[], int]
 ) -> None:
-    client = start("/live/waits", "until-0.3-ann", "until-ever-ann", say="hello", tries=1)
-    seen = client.until("message", 2)
+    client = start("/live/waits", "until-0.3-ann", "until-ever-ann", tries=1)
+    client.until("open", 2)
+    client.run("socket.send('hello')")
+    wait_for(page, "hello")
+    seen = client.until("open", 2)
     assert seen.of("waiting") == [(4001, "token_expired")]
     assert (seen.asked, seen.delays, attempts()) == ([False, True], [0], 2)
 

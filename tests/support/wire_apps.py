@@ -420,7 +420,8 @@ async def hesitates(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def obeys(scope: Any, receive: Any, send: Any) -> None:
-    """Refreshes its session with the token, or closes it for the reason, that it is told."""
+    """Refreshes its session with the token, or closes it for the reason, that it is told; or says
+    what it is told to say."""
     test = await _accept(scope, receive, send)
     session = scope["wsauth"]
     while (message := await receive())["type"] == "websocket.receive":
@@ -428,6 +429,9 @@ async def obeys(scope: Any, receive: Any, send: Any) -> None:
         if word == "close":
             await session.close(Reason[rest])
             NOTES.write(test, "closed")
+            continue
+        if word == "say":
+            await send({"type": "websocket.send", "text": rest})
             continue
         try:
             await session.refresh(rest)
