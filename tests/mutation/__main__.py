@@ -68,7 +68,7 @@ TESTS = {
     "policies.comebacks": "policies/comebacks",
     "policies.recent": "policies/comebacks connection/rejection",
     "policies.total": "policies/total",
-    "policies.limits": "policies/limits policies/total",
+    "policies.limits": "policies/limits policies/total identity",
     "policies.rechecks": "policies/rechecks connection/recheck",
     "policies.revocation": "policies/revocation policies/blocking identity",
     "policies.live_sockets": "policies/revocation policies/blocking identity",

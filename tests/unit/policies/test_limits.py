@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -108,7 +109,9 @@ async def test_the_oldest_makes_room_where_that_is_asked_for() -> None:
     assert slots_of(limit.store) == {}
 
 
-async def test_the_oldest_makes_room_after_it_was_heard_of_too() -> None:
+async def test_the_oldest_makes_room_after_it_was_heard_of_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Not only where the loss is found when the listener begins."""
     limit = ConnectionLimit(1, MemoryStore(), overflow="evict_oldest")
     first, second = Socket(), Socket()
@@ -119,6 +122,7 @@ async def test_the_oldest_makes_room_after_it_was_heard_of_too() -> None:
     await limit.release_slot(first)
     await limit.take_slot(Socket("bob"))
     assert second.ends == []
+    assert caplog.records == []
 
 
 async def test_a_socket_that_has_left_already_is_not_ended() -> None:
@@ -178,6 +182,7 @@ async def test_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
     for _ in range(2):
         outcome = await drive(door, websocket("token=a"))
         assert outcome.close == (1013, "verifier_unavailable")
+    assert "<MemoryStore with 0 tickets>: OSError" in caplog.text
     assert not app.calls
     assert slots_of(limit.store) == {}
     assert "OSError" in caplog.text
@@ -195,7 +200,8 @@ async def test_a_slot_that_can_not_be_given_back_holds_up_nobody(
     await limit.take_slot(socket)
     await limit.release_slot(socket)
     (record,) = caplog.records
-    assert (record.levelno, "OSError" in record.getMessage()) == (logging.WARNING, True)
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "a slot in <MemoryStore with 0 tickets> stays: OSError"
     assert "hunter2" not in caplog.text
 
 
@@ -300,6 +306,27 @@ async def test_slots_are_renewed_for_as_long_as_there_are_any() -> None:
     await until(lambda: not is_renewing(limit))
 
 
+async def test_they_are_renewed_thrice_in_a_lease_and_each_second_while_that_fails() -> None:
+    store, times = Leased(), list[float]()
+    store.lease = 30.0
+    store.answers = [[], [], OSError(), OSError(), [], [0]]
+    limit, socket = ConnectionLimit(3, store), Socket()
+
+    async def note_time() -> None:
+        times.append(anyio.current_time())
+
+    store.before = note_time
+    await limit.take_slot(socket)
+    with anyio.fail_after(100):
+        while not socket.ends:  # noqa: ASYNC110 - nothing in this task knows
+            await anyio.sleep(1)
+    pauses = [round(later - earlier) for earlier, later in pairwise(times)]
+    assert pauses == [10, 10, 1, 1, 10]
+    await limit.release_slot(socket)
+    await anyio.sleep(11)
+    assert not is_renewing(limit)
+
+
 async def test_whoever_lost_his_slot_while_the_store_was_away_is_ended() -> None:
     store = Leased()
     limit = ConnectionLimit(3, store)
@@ -323,7 +350,7 @@ async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixt
     await limit.take_slot(socket)
     await until(lambda: socket.ends)
     (record,) = caplog.records
-    assert "can't be renewed: OSError" in record.getMessage()
+    assert record.getMessage() == "<MemoryStore with 0 tickets> can't be renewed: OSError"
     assert "hunter2" not in caplog.text
     await limit.release_slot(socket)
     await until(lambda: not is_renewing(limit))
