@@ -65,6 +65,8 @@ TESTS = {
     "endpoints.endings": _LOGOUT,
     "endpoints.logout": _LOGOUT,
     "endpoints.bodies": _LOGOUT,
+    "endpoints.admitting": "http endpoints/sessions_endpoint",
+    "endpoints.sessions": "endpoints/sessions_endpoint",
     "policies.comebacks": "policies/comebacks",
     "policies.recent": "policies/comebacks connection/rejection",
     "policies.total": "policies/total",

@@ -10,13 +10,14 @@ import pytest
 from cases import cases
 from endpoint_sessions import ISSUER, PAGE, USERS, Site, Socket
 from fastapi import FastAPI
-from handshakes import bearer, websocket
+from handshakes import authenticator, bearer, websocket
 from http_calls import request
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from asgi_wsauth import (
     Admitted,
+    ConfigurationError,
     Credential,
     Denied,
     HTTPAuthMiddleware,
@@ -113,6 +114,14 @@ async def test_a_user_ends_a_socket(slash: str) -> None:
     assert denied.reason is Reason.REVOKED
 
 
+async def test_an_id_is_taken_as_it_is() -> None:
+    ids = ["a-X", "a-", "-a", "_"]
+    async with Site(*map(Socket, ids)) as site:
+        for number, id in enumerate(ids, 1):
+            assert (await site.ask(method="DELETE", path=f"/sessions/{id}")).status == 200
+            assert await site.left() == set(ids[number:])
+
+
 @cases("path", ["/sessions/b1", "/sessions/unknown", "/sessions/", "/sessions", "/", ""])
 async def test_nothing_is_ended_where_no_socket_of_the_user_is_named(path: str) -> None:
     async with laptop_and_phone() as site:
@@ -130,6 +139,7 @@ async def test_nothing_is_ended_where_no_socket_of_the_user_is_named(path: str) 
         ("keep=l1&keep=p1", {"l1", "p1"}),
         ("keep=current", {"l1", "l2"}),
         ("keep=current&keep=p1", {"l1", "l2", "p1"}),
+        ("keep=l1&keep=l2&keep=p1", {"l1", "l2", "p1"}),
     ],
 )
 async def test_a_user_ends_the_others(query: str, left: set[str]) -> None:
@@ -509,3 +519,33 @@ async def test_if_on_end_fails_nothing_is_ended(error: Exception) -> None:
         answer = await site.ask(method="DELETE", query="keep=l1")
         assert (answer.status, answer.json) == (503, {"error": "verifier_unavailable"})
         assert await site.left() == {"l1", "l2", "p1", "b1"}
+    (event,) = site.told
+    assert isinstance(event, Refused)
+    assert "on_end" in event.detail
+
+
+# How it is built
+
+
+def plain(entry: SessionEntry) -> None: ...
+
+
+async def takes_two(entry: SessionEntry, more: object) -> None: ...
+
+
+@cases(
+    ("options", "told"),
+    [
+        ({"sessions": MemoryStore()}, "sessions must be a Sessions, got .*Sessions.MemoryStore..."),
+        ({"sessions": None}, "sessions must be"),
+        ({"authenticator": None}, "authenticator must be"),
+        ({"admin_scope": "an admin"}, "admin_scope must be a scope, for example"),
+        ({"admin_scope": ["admin"]}, "admin_scope must be a scope"),
+        ({"on_end": plain}, "on_end must be an async .* called with a SessionEntry"),
+        ({"on_end": takes_two}, "on_end must be a function that can be called with one argument"),
+    ],
+)
+def test_an_option_that_can_not_work_is_named(options: dict[str, Any], told: str) -> None:
+    usual = {"sessions": Sessions(MemoryStore()), "authenticator": authenticator()}
+    with pytest.raises(ConfigurationError, match=f"^{told}"):
+        SessionsEndpoint(**{**usual, **options})
