@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any, assert_type
 
@@ -76,6 +77,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     current_principal,
     current_session,
+    drain_on_signal,
     log_event,
 )
 from asgi_wsauth.contrib.database_token import DatabaseToken
@@ -437,6 +439,13 @@ assert_type(advice(4001, "token_expired"), str)
 def run_as_alice() -> None:
     with as_principal(auth, Principal("alice", scopes=["chat"])):
         assert_type(make_jwt("secret", "alice", expires_in=-60, aud="chat"), str)
+
+
+async def stop() -> None:
+    with drain_on_signal(over=30, signum=signal.SIGTERM):
+        pass
+    await changed.drain(over=0)
+    assert_type(changed.is_draining, bool)
 
 
 assert_type(session_id("key"), str)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from http2 import connected
 from servers import DEADLINE, EVERYTHING, Server, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -80,6 +81,21 @@ def test_each_client_is_told_to_come_again_later(way: str) -> None:
         assert closes[4012, ""] > 0.9 * CLIENTS
     else:
         assert closes == {RESTARTING: CLIENTS}
+
+
+def test_sockets_over_http2_are_told_too() -> None:
+    """Many of them share one connection."""
+
+    async def come_and_stay() -> list[Any]:
+        async with connected(server) as connection:
+            sockets = [await connection.open("/ws?token=ends") for _ in range(5)]
+            assert [await socket.until("status") for socket in sockets] == [200] * 5
+            to_the_process(server)
+            return [await socket.until("close") for socket in sockets]
+
+    with serving("hypercorn", "deploy_app:app", env={"DRAIN_OVER": "0.5"}) as server:
+        assert asyncio.run(come_and_stay()) == [RESTARTING] * 5
+        server.process.wait(3 * DEADLINE)
 
 
 async def _crowd(server: Server, tell: Callable[[Server], None]) -> Counter[Any]:
