@@ -8,7 +8,7 @@ export type Advice =
   | "refresh once, then retry later";
 
 /** Advice by phrase (a close reason, or `error` in a JSON body) and by close code. */
-export const ADVICE: ReadonlyMap<unknown, Advice>;
+export const ADVICE: ReadonlyMap<string | number, Advice>;
 
 /** The advice for a close. A known phrase takes precedence over the code. */
 export function advice(code: number, reason?: string): Advice;

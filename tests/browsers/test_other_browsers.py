@@ -155,9 +155,17 @@ def test_tickets_come_from_the_endpoint_and_a_used_one_is_replaced(page: Page) -
     assert (seen.asked, seen.delays) == ([False, True], [0])
 
 
-def test_it_is_logged_out_where_a_proxy_sends_it_to_a_login_page(page: Page) -> None:
-    query = urlencode({"status": 302, "location": "https://login.example/"})
-    page.start("/guarded", **{"from": f"/in-its-place?{query}"})
+LOGIN_PAGES = [
+    {"status": 302, "location": "https://login.example/"},
+    {"status": 200, "type": "text/html", "body": "<html>"},
+]
+
+
+@pytest.mark.parametrize("answer", LOGIN_PAGES, ids=["redirect", "page"])
+def test_it_is_logged_out_where_a_proxy_answers_with_a_login_page(
+    page: Page, answer: dict[str, Any]
+) -> None:
+    page.start("/guarded", **{"from": f"/in-its-place?{urlencode(answer)}"})
     assert page.until("login").of("login") == [(None, None)]
 
 
