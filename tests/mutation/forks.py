@@ -34,7 +34,7 @@ import pytest
 
 from tests.mutation.words import changes_words
 
-_CPU, _WALL = 20, 300  # seconds that the tests of a mutant may take; most take a tenth of one
+_CPU, _WALL = 10, 300  # seconds that the tests of a mutant may take; most take a tenth of one
 _AT_ONCE = 4  # mutants
 _KILLED, _SURVIVED = 17, 0
 
