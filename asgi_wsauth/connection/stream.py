@@ -153,12 +153,13 @@ class StreamGuard(Endable):
 
     __slots__ = ("_is_registered", "_sending", "_start", "is_stream")
 
+    _start: Message | None  # as it was sent
+
     def __init__(
         self, session: Session, terms: EndTerms, app: Breakable, receive: Receive, send: Send
     ) -> None:
         super().__init__(session, terms, app)
         self._receive, self._send = receive, send
-        self._start: Message | None = None  # as it was sent
         self._sending = 0
         self.is_stream = self._is_registered = False
         self._step("start")
@@ -235,7 +236,6 @@ class StreamGuard(Endable):
         if self._asked_to_end is None:
             self._clear_timers()
         if self._is_registered:
-            self._is_registered = False
             revocations = login_of(self._session).authenticator.revocations
             assert revocations is not None
             revocations.unregister(self)

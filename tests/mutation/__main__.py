@@ -84,7 +84,7 @@ TESTS = {
     "connection.holdings": _LIVE,
     "connection.refresh_messages": "connection/refresh_messages connection/on_refresh",
     "connection.refreshing": f"{_LIVE} connection/refresh_messages identity",
-    "connection.renewal": f"{_LIVE} connection/refresh_messages",
+    "connection.renewal": "connection/on_refresh policies/blocking identity",
     "connection.terms": f"{_LIVE} connection/stream middleware http",
     "connection.stream": "connection/stream http",
     "cli.endings": "cli/endings cli/probe",

@@ -1659,6 +1659,29 @@ def lives_for(seconds: float, clock: Callable[[], float]) -> Any:
     return verify
 
 
+async def test_of_two_receives_the_one_that_waits_still_is_told_of_the_end() -> None:
+    got: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def take() -> None:
+            got.append(await receive())
+
+        await receive()
+        await send(dict(ACCEPT))
+        async with anyio.create_task_group() as group:
+            group.start_soon(take)
+            group.start_soon(take)
+
+    door = Door(app)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting == 2)
+        wire.put(text("hello"))
+        await until(lambda: got)
+        await door.revocations.revoke_user("alice")
+    assert [message["type"] for message in got] == ["websocket.receive", "websocket.disconnect"]
+    assert wire.close == REVOKED
+
+
 @cases(
     ("life", "dues"),
     # In five lives of a token, of which each begins when the one before it is due.

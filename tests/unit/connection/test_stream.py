@@ -55,11 +55,12 @@ class Line:
     Attributes:
         sent: all messages that were sent to the client.
         waiting: how many receives are pending.
+        sending: how many sends are.
     """
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.waiting = 0
+        self.waiting = self.sending = 0
         self.hold = anyio.Event()  # what a send waits for
         self.hold.set()
         self._messages: list[dict[str, Any]] = [{"type": "http.request", "body": b""}]
@@ -80,7 +81,11 @@ class Line:
 
     async def send(self, message: dict[str, Any]) -> None:
         if not self.hold.is_set():
-            await self.hold.wait()
+            self.sending += 1
+            try:
+                await self.hold.wait()
+            finally:
+                self.sending -= 1
         self.sent.append(message)
 
     @property
@@ -443,6 +448,22 @@ async def test_inside_another_authenticator_each_of_them_may_end_it() -> None:
         assert [door.left_over for door in doors] == [[], []]
 
 
+async def test_what_is_sent_when_the_app_is_over_is_the_servers() -> None:
+    """By a task that it has left behind."""
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(send)
+
+    door = Door(app)
+    async with running(door) as line:
+        await until(lambda: kept)
+        await settled()
+        await kept[0](dict(START))
+        await kept[0](body(b"late"))
+    assert (line.body, door.ended, door.left_over) == (b"late", [], [])
+
+
 # When it is known for a stream
 
 
@@ -519,9 +540,58 @@ async def test_a_body_on_its_way_arrives_before_the_end() -> None:
         await anyio.sleep(0.2)
         await is_revoked(door)
         await settled()
-        assert not line.is_complete
+        assert (line.is_complete, line.sending) == (False, 1)
         line.hold.set()
     assert (line.body, line.is_complete) == (b"one more ", True)
+
+
+async def test_the_end_waits_for_each_of_two_bodies_on_their_way() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(dict(START))
+        async with anyio.create_task_group() as group:
+            for data in arrived:
+                group.start_soon(send, body(data))
+
+    async def send(message: Any) -> None:
+        if message.get("body") in arrived:
+            await arrived[message["body"]].wait()
+        await line.send(message)
+
+    arrived = {b"one ": anyio.Event(), b"two ": anyio.Event()}
+    door, line = Door(app), Line()
+    async with anyio.create_task_group() as group:
+        group.start_soon(door, request(query="token=a"), line.receive, send)
+        await settled()
+        await is_revoked(door)
+        for event in arrived.values():
+            await settled()
+            assert not line.is_complete
+            event.set()
+    assert (line.body, line.is_complete) == (b"one two ", True)
+
+
+async def test_the_app_is_told_when_the_client_was() -> None:
+    """Who waited for that before it was a stream, and who only looks."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def wait() -> None:
+            assert await receive() == GONE
+            told.append(line.is_complete)
+
+        await receive()
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await settled()
+            await send(dict(START))
+            await send(body(b"one "))
+        told.append(await Request(scope, receive).is_disconnected())
+
+    told: list[bool] = []
+    door = Door(app)
+    async with running(door) as line:
+        await until(lambda: line.body)
+        await is_revoked(door)
+    assert told == [True, True]
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
@@ -532,7 +602,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
         line.hold = anyio.Event()
         await anyio.sleep(0.2)
         await is_revoked(door)
-    assert not line.is_complete
+    assert (line.is_complete, line.sending) == (False, 0)
     assert door.ended == [Reason.REVOKED]
     assert anyio.current_time() - since < 9
     assert door.left_over == []

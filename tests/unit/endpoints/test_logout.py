@@ -607,6 +607,13 @@ async def test_a_body_over_64_kb_is_refused(length: str | None, status: int, rec
     assert answer.json["error"] == "invalid_request"
 
 
+@cases("told", [True, False])
+async def test_a_body_of_64_kb_is_read(told: bool) -> None:
+    body = f"logout_token={logout_token()}&x=".encode().ljust(65_536, b"x")
+    headers = [FORM, *([("content-length", "65536")] if told else [])]
+    assert (await call(Site().endpoint, request("POST", headers=headers), body)).status == 200
+
+
 async def test_a_body_that_never_ends_is_given_up() -> None:
     seen: list[Event] = []
     site = Site(timeout=0.01, observers=[seen.append])
