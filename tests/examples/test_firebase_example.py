@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from handshakes import mint, now
 from issuer import Issuer, issuing
+from keys import RSA_KEY, RSA_OTHER
 from run_example import EXAMPLES, Running, running
 
 pytestmark = pytest.mark.live
@@ -23,7 +23,7 @@ EXAMPLE = EXAMPLES / "firebase.py"
 PROJECT = "chat-1f3a2"
 CERTIFICATES = "/certificates"
 LOOKUP = "/v1/accounts:lookup?key=AIza-web-key"
-KEY, OTHER_KEY = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+KEY, OTHER_KEY = RSA_KEY, RSA_OTHER
 
 ADMITTED = ("Hello, alice", "alice: hi")
 INVALID = (1008, "token_invalid")

@@ -10,9 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from handshakes import mint, now
 from issuer import Issuer, issuing, jwk, x5c
+from keys import RSA_KEY, RSA_OTHER
 from run_example import EXAMPLES, Running, running, without_settings
 
 pytestmark = pytest.mark.live
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 EXAMPLE = EXAMPLES / "oidc.py"
 
 AUDIENCE = "https://chat.example"
-KEY, OTHER_KEY = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+KEY, OTHER_KEY = RSA_KEY, RSA_OTHER
 
 ADMITTED = ("Hello, alice", "alice: hi")
 INVALID = (1008, "token_invalid")

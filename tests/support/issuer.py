@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -161,8 +162,8 @@ class Issuer:
 
 @cache
 def few_bytes() -> bytes:
-    """That would become many: 50 MB."""
-    return gzip.compress(b" " * 50_000_000)
+    """That would become many: 20 MB."""
+    return gzip.compress(b" " * 20_000_000)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -294,6 +295,11 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass
 
+    def serve(self, over: Event) -> None:
+        """Until it is over: then one more connection wakes it, which it need not look out for."""
+        while not over.is_set():
+            self.handle_request()
+
 
 @contextmanager
 def issuing(
@@ -308,14 +314,14 @@ def issuing(
             server.socket = context.wrap_socket(server.socket, server_side=True)
         scheme = "http" if certificate_and_key is None else "https"
         issuer = handler.issuer = Issuer(scheme, server.server_address[1])  # type: ignore[attr-defined]
-        thread = Thread(target=server.serve_forever, args=(0.002,), daemon=True)
+        thread = Thread(target=server.serve, args=(issuer.over,), daemon=True)
         thread.start()
         try:
             yield issuer
         finally:
             issuer.over.set()
             issuer.let_go()
-            server.shutdown()
+            socket.create_connection(server.server_address[:2], DEADLINE).close()
             thread.join(DEADLINE)
 
 

@@ -113,10 +113,16 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a file."""
+    return list(ast.walk(tree(path)))
+
+
 def imported(path: Path) -> set[str]:
     """The files of the package that a file imports, wherever in it."""
     names = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where an arrow goes"
             names.add(node.module or "")
@@ -160,10 +166,10 @@ def test_the_map_in_the_docstring_is_that_list() -> None:
 
 
 @cache
-def attributes(module: ast.Module) -> set[str]:
+def attributes(path: Path) -> set[str]:
     """What the classes of a module call their own: fields, methods, slots, what they set."""
     own: set[str] = set()
-    for node in ast.walk(module):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             own.add(node.name)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -183,9 +189,8 @@ def is_own(node: ast.expr) -> bool:
 
 @cases("name", sorted(PLACES))
 def test_no_file_reads_a_private_attribute_of_another_ones_objects(name: str) -> None:
-    module = tree(FILES[name])
-    own = attributes(module)
-    for node in ast.walk(module):
+    own = attributes(FILES[name])
+    for node in nodes(FILES[name]):
         if isinstance(node, ast.Attribute) and not is_own(node.value):
             private = node.attr.startswith("_") and not node.attr.endswith("__")
             assert not private or node.attr in own, f"line {node.lineno}: {ast.unparse(node)}"
@@ -195,11 +200,11 @@ def test_no_file_reads_a_private_attribute_of_another_ones_objects(name: str) ->
 
 @cases("name", sorted(PLACES))
 def test_no_file_writes_an_attribute_of_another_ones_objects(name: str) -> None:
-    module = tree(FILES[name])
-    others = set().union(*(attributes(tree(FILES[other])) for other in PLACES if other != name))
-    for node in ast.walk(module):
+    own = attributes(FILES[name])
+    for node in nodes(FILES[name]):
         if is_written(node) and not is_own(node.value) and not node.attr.endswith("__"):
-            mine = node.attr in attributes(module) or node.attr not in others
+            others = [other for other in PLACES if node.attr in attributes(FILES[other])]
+            mine = node.attr in own or not others
             assert mine, f"line {node.lineno}: {ast.unparse(node)}"
 
 
@@ -207,7 +212,7 @@ def test_no_file_writes_an_attribute_of_another_ones_objects(name: str) -> None:
 def test_no_file_is_longer_than_350_lines_and_no_function_than_45(name: str) -> None:
     """Without its docstring."""
     assert len(FILES[name].read_text().splitlines()) <= 350
-    for node in ast.walk(tree(FILES[name])):
+    for node in nodes(FILES[name]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0]
             docstring = 0

@@ -38,7 +38,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = pytest.mark.anyio
 
 BAD = {
     "error": "invalid_request",

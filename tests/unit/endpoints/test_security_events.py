@@ -25,7 +25,7 @@ from logouts import (
 
 from asgi_wsauth import JWKS, Event, JWTVerifier, LoggedOut, Principal, Reason, Refused
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops]
+pytestmark = pytest.mark.anyio
 
 RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 DISABLED = f"{RISC}account-disabled"

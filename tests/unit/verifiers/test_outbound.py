@@ -487,7 +487,7 @@ async def test_what_is_compressed_unasked_is_read(issuer: Issuer, encoding: str,
 
 
 async def test_few_bytes_that_would_become_many(issuer: Issuer) -> None:
-    """50 MB: no more of them is unpacked than is allowed."""
+    """20 MB: no more of them is unpacked than is allowed."""
     issuer.behaviour["/page"] = "flood_compressed"
     few_bytes()  # made before, or it would count
     asking = outbound(issuer.url, max_size=100_000)

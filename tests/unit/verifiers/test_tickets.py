@@ -770,29 +770,29 @@ async def test_by_default_twenty_may_be_pending() -> None:
     assert [await admits(tickets, ticket) for ticket in minted] == [False] + [True] * 20
 
 
-async def test_10_000_tickets_that_nobody_uses_leave_no_memory_behind() -> None:
+async def test_thousands_of_tickets_that_nobody_uses_leave_no_memory_behind() -> None:
     clock = Clock()
-    store = MemoryStore(max_tickets=1_000, clock=clock)
+    store = MemoryStore(max_tickets=500, clock=clock)
     tickets = Tickets(store, clock=clock)
-    for number in range(9_000):
+    for number in range(1_500):
         await tickets.mint(Principal(f"user {number}"))
         if number % 100 == 0:
-            assert len(tickets_of(store)) <= 1_000
+            assert len(tickets_of(store)) <= 500
     gc.collect()
     tracemalloc.start()  # from here on: it takes its time, and by now old ones make room for new
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for number in range(1_000):
+        for number in range(500):
             await tickets.mint(Principal(f"late user {number}"))
         full, _ = tracemalloc.get_traced_memory()
-        assert repr(store) == "<MemoryStore with 1000 tickets>"
+        assert repr(store) == "<MemoryStore with 500 tickets>"
         clock.now += 2 * tickets.ttl
         await tickets.mint(ALICE)
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert full - before > 1_000 * 300  # bytes: all that is in the store was counted
+    assert full - before > 500 * 300  # bytes: all that is in the store was counted
     assert after - before < (full - before) / 10
     assert repr(store) == "<MemoryStore with 1 tickets>"
     state = all_within(store)
