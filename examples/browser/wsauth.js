@@ -179,7 +179,8 @@ export class AuthSocket extends EventTarget {
     this.#fresh ||= advice.startsWith("refresh") && (first || !advice.includes("once"));
     const { base, spread, cap, random, now, setTimeout } = this.#options;
     // Full jitter: anything below a bound that doubles, so that not all clients come at once.
-    const bound = advice === "retry later" && told.code ? spread : base;
+    const isLater = advice === "retry later" && told.code && told.reason !== "server_restarting";
+    const bound = isLater ? spread : base; // a drained server spreads its clients by itself
     const wait = () => random() * Math.min(cap, bound * 2 ** this.#delays++);
     const soon = advice === "refresh" && first ? 0 : navigator.onLine ? wait() : cap;
     const asking = this.#fresh && !soon ? this.#asking : null;

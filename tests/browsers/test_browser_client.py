@@ -379,6 +379,11 @@ def test_all_clients_of_a_server_that_restarts_come_back_spread_over_seconds(sta
     assert delays[-1] - delays[0] > 2500  # or less once in 10^9 times
 
 
+def test_clients_of_a_server_that_is_drained_come_back_soon(start: Start) -> None:
+    client = start("/guarded", "deny-RESTARTING", tries=2, random=[0.5] * 3)
+    assert client.until("held").delays == [500, 1000, 2000]
+
+
 # Refreshes, at most one at a time, and none within three seconds of the last.
 
 
