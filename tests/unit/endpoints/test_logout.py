@@ -8,6 +8,7 @@ it tells, in verifiers/test_event_tokens.py; and sockets of other processes in w
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -455,9 +456,11 @@ async def test_a_logout_that_was_stored_but_not_that_it_was_may_come_again() -> 
 
         done = False
 
-    site = Site(store=Forgets())
+    seen: list[Event] = []
+    site = Site(store=Forgets(), observers=[seen.append])
     statuses = [(await post(site.endpoint, logout_token())).status for _ in range(3)]
     assert statuses == [503, 200, 400]
+    assert getattr(seen[0], "detail", "") == "<MemoryStore with 0 tickets>: OSError"
     assert await site.ended("alice")
 
 
@@ -750,6 +753,35 @@ async def test_a_store_that_repeats_what_it_was_given_leaks_no_token() -> None:
 def test_a_verifier_without_an_audience_could_take_no_token() -> None:
     with pytest.raises(ConfigurationError, match=r"^verifier must have an audience, got .*id$"):
         Site(verifier=jwt_verifier(issuer=ISSUER))
+
+
+async def knows_nobody() -> None: ...
+
+
+@cases(
+    ("options", "message"),
+    [
+        (
+            {"revocations": MemoryStore()},
+            "revocations must be a Revocations, got .*; write for example Revocations(store)",
+        ),
+        (
+            {"verifier": None},
+            "verifier must be a JWTVerifier, got None; write for example "
+            'JWTVerifier(JWKS("https://id.example/keys"), ...)',
+        ),
+        ({"identity_of": "alice"}, "identity_of must be "),
+        ({"identity_of": knows_nobody}, "identity_of must be "),
+        ({"ends": "all"}, 'ends must be one of "session", "user", got '),
+        ({"timeout": 0}, "timeout must be "),
+    ],
+)
+def test_bad_configuration_is_named(options: dict[str, Any], message: str) -> None:
+    site = Site()
+    good = {"revocations": site.revocations, "verifier": site.endpoint.verifier}
+    pattern = re.escape(message).replace(r"\.\*", ".*")
+    with pytest.raises(ConfigurationError, match=f"^{pattern}"):
+        LogoutEndpoint(**{**good, **options})
 
 
 def test_its_repr_names_its_verifier() -> None:
