@@ -26,9 +26,6 @@ from asgi_wsauth.loops.timers import Deadline, Timer, timers
 
 __all__ = ["Endable"]
 
-# Looked at with each message, and an attribute of the class would be looked up each time.
-_CLOSING, _CLOSED = Phase.CLOSING, Phase.CLOSED
-
 _LEAVES = frozenset({"websocket.disconnect", "http.disconnect"})
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive
@@ -188,23 +185,26 @@ class Endable(ABC):
 
     async def receive(self) -> Message:
         """The next message for the app."""
-        while self._phase is not _CLOSING and self._phase is not _CLOSED:
+        while self._closed is None:
             (wait,) = self._first
             if self._waits or wait.breaks:
                 wait = Breakable()
                 self._waits = (*self._waits, wait)
             else:
                 self._waits = self._first
-            message: Message | None = None
             refused: Denied | None = None
             try:
                 with wait:
                     message = await self._receive()
-                    if self._refreshing is not None:
-                        token = self._refreshing.messages.token_in(message)
-                        if token is not None:
-                            message = None
-                            refused = await self._refreshing.take(token)
+                    refreshing = self._refreshing
+                    token = None if refreshing is None else refreshing.messages.token_in(message)
+                    if refreshing is None or token is None:
+                        if message["type"] in _LEAVES:
+                            self._step("leave")
+                        else:
+                            self._has_received = True
+                        return message
+                    refused = await refreshing.take(token)
             finally:
                 if self._waits is self._first:
                     self._waits = ()
@@ -214,12 +214,6 @@ class Endable(ABC):
                     self._settled.set()
             if refused is not None:
                 self.end(refused)
-            elif message is not None:
-                if message["type"] in _LEAVES:
-                    self._step("leave")
-                else:
-                    self._has_received = True
-                return message
         return await self._disconnect()
 
     # The end.
