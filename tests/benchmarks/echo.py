@@ -86,6 +86,7 @@ def compared(
     rounds: int,
     *,
     rates: Mapping[str, str] = {},
+    baselines: Mapping[str, str] = {},
     costs: Mapping[str, str] = {},
 ) -> Iterator[Row]:
     """Rows of how many of `what` are done in a second, and of what each takes of the server.
@@ -95,9 +96,11 @@ def compared(
     Args:
         work: name -> what does many of them, and tells how many. All are compared with the first.
         rates: name -> what the ratio of its rate should be.
+        baselines: names whose rates are compared with another one than the first: name -> other.
         costs: name -> what the ratio of its CPU time should be.
     """
-    names = [f"{name}: {what} a second" for name in work]
+    titled = f"{{}}: {what} a second".format
+    names = list(map(titled, work))
     taken: dict[str, list[float]] = {name: [] for name in work}
 
     def once(name: str) -> float:
@@ -108,8 +111,15 @@ def compared(
         return count / lasted
 
     candidates = {title: partial(once, name) for title, name in zip(names, work, strict=True)}
-    targets = {f"{name}: {what} a second": target for name, target in rates.items()}
-    yield from interleaved(group, "per s", candidates, names[0], rounds, targets=targets)
+    yield from interleaved(
+        group,
+        "per s",
+        candidates,
+        names[0],
+        rounds,
+        baselines={titled(name): titled(other) for name, other in baselines.items()},
+        targets={titled(name): target for name, target in rates.items()},
+    )
     first = taken[next(iter(work))][-rounds:]
     titles = [f"{name}: CPU time of the server for each" for name in work]
     for title, name in zip(titles, work, strict=True):

@@ -52,5 +52,5 @@ def rows(short: bool) -> Iterator[Row]:
 
         for at_once, how in ((1, "one at a time"), (16, "16 at once")):
             work = {f"{name}, {how}": talking(path, at_once) for name, path in _GUARDS.items()}
-            costs = {f"ours, guarded, {how}": "≤ 1.05"}
+            costs = {f"ours, guarded, {how}": "≤ 1.04"}
             yield from compared(GROUP, "messages", server, work, rounds, costs=costs)
