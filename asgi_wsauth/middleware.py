@@ -196,7 +196,7 @@ class WebSocketAuthMiddleware:
             if self._gate is not None:
                 self._gate.leave(admission)
             crowd.leave(handshake)
-            if guard is not None:
+            if guard is not None and self._holdings is not None:
                 await self._holdings.release(guard, admission.login)
 
     @property
@@ -251,8 +251,9 @@ class WebSocketAuthMiddleware:
                 if self._gate is not None:
                     self._gate.enter(admission, admission.login.principal)
                 guard = self._guard(admission, handshake)
-                if guard is not None and not admission.login.is_anonymous:
-                    taking = self._holdings.take(guard, admission.login, admission.is_inside)
+                holdings = self._holdings
+                if guard is not None and holdings is not None and not admission.login.is_anonymous:
+                    taking = holdings.take(guard, admission.login, admission.is_inside)
                     if taking is not None:
                         await self.authenticator.within_timeout(taking, handshake.watch)
             finally:  # in here, because a server may cancel the handshake at that moment
@@ -263,7 +264,7 @@ class WebSocketAuthMiddleware:
         except BaseException as exc:
             if self._gate is not None:
                 self._gate.leave(admission)
-            if guard is not None:
+            if guard is not None and self._holdings is not None:
                 await self._holdings.release(guard, admission.login)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise
@@ -273,12 +274,12 @@ class WebSocketAuthMiddleware:
     def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
         """A guard, if something may end the socket here: inside an instance that has one, only
         what that one doesn't know of."""
-        login, is_inside = admission.login, admission.is_inside
+        login, is_inside, holdings = admission.login, admission.is_inside, self._holdings
         terms = self._inner_terms if is_inside else self._terms
         if (
             terms.refresh is None
             and not terms.end(login.principal, is_anonymous=login.is_anonymous)
-            and not self._holdings.are_for(login, is_inside=is_inside)
+            and (holdings is None or not holdings.are_for(login, is_inside=is_inside))
         ):
             return None
         return Guard(login.session, terms, admission.scope, handshake)

@@ -50,8 +50,8 @@ class Holdings:
         recheck: float | None,
         limit: ConnectionLimit | None,
         sessions: Sessions | None,
-    ) -> Holdings:
-        """What these options of a middleware say.
+    ) -> Holdings | None:
+        """What these options of a middleware say; None where that is nothing.
 
         Raises:
             ConfigurationError: one of them can't work.
@@ -59,8 +59,11 @@ class Holdings:
         recheck = check_seconds_or_none("recheck", recheck)
         if sessions is not None:
             check_instance("sessions", sessions, Sessions, "Sessions(MemoryStore())")
+        revocations = authenticator.revocations
+        if revocations is None and recheck is None and limit is None and sessions is None:
+            return None
         return cls(
-            revocations=authenticator.revocations,
+            revocations=revocations,
             rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
             limit=limit,
             sessions=sessions,
