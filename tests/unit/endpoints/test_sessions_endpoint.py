@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -211,7 +212,9 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
         assert answer.header("allow") == "GET, HEAD, DELETE"
         assert answer.header("cache-control") == "no-store"
         assert await site.left() == {"l1", "l2", "p1", "b1"}
-    assert USERS.asked.count("405") == 0
+    (event,) = site.told
+    assert isinstance(event, Refused)
+    assert event.detail == "only GET and HEAD and DELETE can ask for sessions"
 
 
 async def test_a_head_is_answered_as_a_get_without_its_body() -> None:
@@ -234,6 +237,7 @@ async def test_a_socket_gets_nothing() -> None:
     (event,) = site.told
     assert isinstance(event, Refused)
     assert (event.reason, event.detail) == (Reason.MALFORMED, "a socket can't ask for sessions")
+    assert event.close_code == 1008
 
 
 # An administrator
@@ -433,17 +437,18 @@ async def test_a_store_that_fails_is_503(method: str, broken: str, hangs: bool) 
 
 
 async def test_what_no_json_can_hold_is_500() -> None:
-    socket = Socket("l1")
-    socket.since = object()  # type: ignore[assignment]
-    async with laptop_and_phone() as site:
+    async with Site() as site:
         site.endpoint.sessions = Odd(site.sessions.store)
         answer = await site.ask()
     assert (answer.status, answer.json) == (500, {"error": "internal_error"})
+    (event,) = site.told
+    assert isinstance(event, Refused)
+    assert event.detail == "sessions: TypeError"
 
 
 class Odd(Sessions):
     async def list(self, identity: str, issuer: str | None = None) -> Any:
-        return [object()]
+        return [replace(Socket("l1").entry(user_agent=False), since=object())]
 
 
 async def test_an_answer_that_can_not_be_sent_raises_nothing() -> None:
