@@ -137,4 +137,5 @@ def test_the_table_of_reasons_is_the_table() -> None:
 def test_it_names_everything_that_can_be_imported() -> None:
     unnamed = {"Authentication", "Event", "Observer", "Rejection", "Source", "Verifier"}  # types
     unnamed |= {"Overflow", "Notice", "RenewalNotice", "Slot", "Subject", "TakenSlot"}
+    unnamed |= {"RenewedSessions", "SessionKey"}
     assert {n for n in asgi_wsauth.__all__ if n not in README} <= unnamed
