@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 from handshakes import SECRET
-from mcp_app import API_KEY
 from servers import Server, serving
 
 from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.live
 
+API_KEY = "wsk_pL4mN8bV2cX6zQ1wE5rT9yU3iO7aS0dF"
+
 
 @pytest.fixture(scope="module")
 def mcp() -> Iterator[Server]:
-    with serving("uvicorn-sansio", "mcp_app:app") as server:
+    with serving("uvicorn-sansio", "mcp_app:app", env={"API_KEY": API_KEY}) as server:
         yield server
 
 

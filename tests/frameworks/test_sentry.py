@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from cases import cases
 from handshakes import mint, now
 from servers import Server, serving
 
@@ -96,8 +97,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("protocol", "way"), WAYS)
-@pytest.mark.parametrize(("place", "kind"), CASES)
+@cases(("protocol", "way"), WAYS)
+@cases(("place", "kind"), CASES)
 def test_no_envelope_has_a_credential(
     server: Server, place: str, protocol: str, way: str, kind: str
 ) -> None:

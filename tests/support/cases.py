@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Client, Server
 
 __all__ = ["cases"]
 
@@ -38,7 +39,7 @@ def cases(
 
     Above another `cases`, it runs with each row of the one and each row of the other. Nothing
     that a case does reaches the next one: of the fixtures, `monkeypatch`, `tmp_path`, `caplog`,
-    `capsys` and whatever has a method `clear` can be used.
+    `capsys`, servers and whatever has a method `clear` can be used.
 
     Args:
         names: the arguments of the test that a row has values for.
@@ -140,10 +141,12 @@ def _fresh(name: str, value: Any, number: int, stack: ExitStack) -> Any:
     if isinstance(value, Path):
         (value / str(number)).mkdir()
         return value / str(number)
+    if isinstance(value, Server) and value.is_watched:
+        stack.enter_context(value.must_stay_quiet())
     if isinstance(value, pytest.CaptureFixture):
         value.readouterr()
     elif hasattr(value, "clear"):
         value.clear()
-    elif name not in _FOR_ALL:
+    elif name not in _FOR_ALL and not isinstance(value, Client):
         raise TypeError(f"{name} is not made anew for each case: use pytest.mark.parametrize")
     return value

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from starlette.routing import Mount
 
 from asgi_wsauth import APIKeyVerifier, Authenticator, HTTPAuthMiddleware, JWTVerifier
 
-API_KEY = "wsk_pL4mN8bV2cX6zQ1wE5rT9yU3iO7aS0dF"
+API_KEY = os.environ["API_KEY"]
 
 _README = Path(__file__).parents[2].joinpath("README.md").read_text()
 _BLOCKS = re.findall(r"^```python\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)

@@ -219,7 +219,13 @@ class Client:
 
 
 class Server(Client):
-    """A server process that accepts connections."""
+    """A server process that accepts connections.
+
+    Attributes:
+        is_watched: whether its log must show no trouble.
+    """
+
+    is_watched = False
 
     def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(port)
@@ -269,15 +275,23 @@ class Server(Client):
 
     @contextmanager
     def must_stay_quiet(self) -> Iterator[None]:
-        """Whatever is done to the server meanwhile, its log shows no trouble."""
-        start = self._quiet_until = len(self.log())
+        """Whatever is done to the server meanwhile, its log shows no trouble. Inside another such
+        block, what is excused is excused in the inner one only."""
+        self._quiet_until = len(self.log())
         self._excused = False
-        yield
+        self.is_watched, before = True, self.is_watched
         try:
-            log = self.log_since(start)
-        except OSError as exc:
-            raise AssertionError(f"{self.name} is gone ({exc}):\n{self.log()[start:]}") from exc
-        assert self._excused or not _TROUBLE.search(log), log
+            yield
+            start = self._quiet_until
+            try:
+                log = self.log_since(start)
+            except OSError as exc:
+                raise AssertionError(f"{self.name} is gone ({exc}):\n{self.log()[start:]}") from exc
+            assert self._excused or not _TROUBLE.search(log), log
+        finally:
+            self.is_watched = before
+            self._quiet_until = len(self.log())
+            self._excused = False
 
 
 def _target(path: str, query: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from cases import cases
 from handshakes import mint, now
 from servers import USUAL, UVICORN, Server, each_server, only, pooled, server, usual_but
 
@@ -104,7 +105,7 @@ def default_log_is_clean(server: Server, outcome: str) -> None:
     assert found(log, credentials) == {}
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@cases("outcome", OUTCOMES)
 def test_the_default_log_has_no_credential(server: Server, outcome: str) -> None:
     default_log_is_clean(server, outcome)
 
@@ -117,8 +118,8 @@ def test_no_servers_default_log_has_a_credential_that_was_admitted_or_refused(
     default_log_is_clean(server, "unknown")
 
 
-@pytest.mark.parametrize("kind", ["jwt", "expired jwt", "stranger-{}", "boom-{}", "ticket"])
-@pytest.mark.parametrize("way", WAYS)
+@cases("kind", ["jwt", "expired jwt", "stranger-{}", "boom-{}", "ticket"])
+@cases("way", WAYS)
 def test_the_default_log_has_no_credential_over_http(server: Server, kind: str, way: str) -> None:
     if kind == "ticket":
         asked = server.ask("POST", "/ticket", headers=[("Authorization", "Bearer opaque-1")])
@@ -141,8 +142,8 @@ def test_the_default_log_has_no_credential_over_http(server: Server, kind: str, 
 
 
 @usual_but("daphne")
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/ticket", "/both/http-first"])
+@cases("method", ["GET", "POST", "OPTIONS"])
+@cases("path", ["/ticket", "/both/http-first"])
 def test_nor_where_no_verifier_was_asked(server: Server, method: str, path: str) -> None:
     """Another method than POST, a foreign page, a preflight."""
     start = len(server.log())
@@ -177,7 +178,7 @@ def asked_over_http(server: Server, path: str, way: str, headers: list[tuple[str
 
 
 @usual_but("daphne")
-@pytest.mark.parametrize("path", GUARDED_FOR_HTTP)
+@cases("path", GUARDED_FOR_HTTP)
 def test_nor_of_a_handshake_that_arrives_as_http(server: Server, path: str) -> None:
     for way in WAYS:
         for headers in ([], CUT):
@@ -189,7 +190,7 @@ def without_websockets(request: pytest.FixtureRequest) -> Server:
     return pooled(request.config, "uvicorn-websockets", "--ws", "none")
 
 
-@pytest.mark.parametrize("path", GUARDED_FOR_HTTP)
+@cases("path", GUARDED_FOR_HTTP)
 def test_nor_where_the_server_knows_no_websockets(without_websockets: Server, path: str) -> None:
     upgrade = [*CUT, ("Connection", "Upgrade"), ("Upgrade", "websocket")]
     for way in WAYS:
@@ -256,7 +257,7 @@ def log_of_odd(server: Server, form: str) -> str:
     return server.log_since(start)
 
 
-@pytest.mark.parametrize("form", ODD_FORMS)
+@cases("form", ODD_FORMS)
 def test_the_default_log_has_no_credential_in_an_odd_form(server: Server, form: str) -> None:
     log = log_of_odd(server, form)
     assert pieces_in(log, SECRET) + pieces_in(log, OTHER) == []
@@ -301,7 +302,7 @@ on_usual_uvicorns = only(*(name for name in USUAL if name in UVICORN))
 
 
 @on_usual_uvicorns
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@cases("outcome", OUTCOMES)
 def test_with_the_filter_the_trace_log_has_no_credential(filtered: Server, outcome: str) -> None:
     log, credentials = log_of_all_ways(filtered, outcome)
     assert "TRACE:" in log
@@ -380,7 +381,7 @@ def test_with_the_filter_the_trace_log_has_no_credential_in_any_form_that_is_adm
 
 
 @on_usual_uvicorns
-@pytest.mark.parametrize("form", ODD_FORMS)
+@cases("form", ODD_FORMS)
 def test_with_the_filter_the_trace_log_has_no_credential_in_an_odd_form(
     filtered: Server, form: str
 ) -> None:

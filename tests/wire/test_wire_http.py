@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cases import cases
 from handshakes import mint, now
 from servers import Seen, Server, each_server, server, usual_but
 
@@ -96,7 +97,7 @@ def refused(server: Server, reason: Reason) -> tuple[int, str]:
     return reason.close_code, reason.phrase
 
 
-@pytest.mark.parametrize("request_", REQUESTS)
+@cases("request_", REQUESTS)
 def test_the_same_request_comes_to_the_same_decision(server: Server, request_: str) -> None:
     headers, query, reason = REQUESTS[request_]
     headers = [(n, server.origin if v == "ORIGIN" else v) for n, v in headers]
@@ -130,7 +131,7 @@ def test_another_sites_page_uses_no_cookie_past_who_judges_no_origin(server: Ser
 
 
 @each_server
-@pytest.mark.parametrize("path", ["/both/socket-first", "/both/http-first"])
+@cases("path", ["/both/socket-first", "/both/http-first"])
 def test_both_middlewares_around_one_app_in_either_order(server: Server, path: str) -> None:
     assert server.ask("GET", path, token="opaque-1").json["user"] == "alice"
     assert server.talk(path, token="opaque-1").report["user"] == "alice"
@@ -175,7 +176,7 @@ def test_the_http_app_finds_no_credential(server: Server) -> None:
 ASKING = [("Origin", "https://chat.example"), ("Access-Control-Request-Method", "GET")]
 
 
-@pytest.mark.parametrize("path", ["/both/http-first", "/guarded", "/mounted/deep", "/cors/none"])
+@cases("path", ["/both/http-first", "/guarded", "/mounted/deep", "/cors/none"])
 def test_no_app_runs_for_a_preflight(server: Server, path: str) -> None:
     test = server.new_test()
     seen = server.ask("OPTIONS", path, headers=ASKING, token="opaque-preflight", test=test)
@@ -185,7 +186,7 @@ def test_no_app_runs_for_a_preflight(server: Server, path: str) -> None:
     assert server.notes(test, until="app called", within=0) == []
 
 
-@pytest.mark.parametrize("path", ["/cors/outside", "/cors/inside"])
+@cases("path", ["/cors/outside", "/cors/inside"])
 def test_a_cors_middleware_answers_a_preflight(server: Server, path: str) -> None:
     test = server.new_test()
     seen = server.ask("OPTIONS", path, headers=ASKING, test=test)
@@ -203,7 +204,7 @@ def test_a_preflight_that_is_handed_on_loses_its_credential(server: Server) -> N
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "says", "answered"),
     [
         ("GET", LINK, True),
@@ -240,7 +241,7 @@ def ticket_from(server: Server, path: str = "/ticket", **options: Any) -> str:
 
 
 @each_server
-@pytest.mark.parametrize("path", ["/ticket", "/behind/ticket"])
+@cases("path", ["/ticket", "/behind/ticket"])
 def test_a_ticket_opens_one_socket(server: Server, path: str) -> None:
     ticket = ticket_from(server, path)
     assert server.talk(guarded(server), token=ticket).report["user"] == "alice"
