@@ -277,15 +277,15 @@ def log_event(event: Event, /) -> None:
     protocol = told.pop("protocol")
     # The failure comes first, because Sentry keeps ten fields.
     fault: dict[str, object] = {n: printable(told.pop(n)) for n in _FAULT if n in told}
-    extra, words = fault.copy(), []
+    words = []
     for name, value in told.items():
-        if type(value) is str and _PLAIN.fullmatch(value):
-            words.append(f"{name}={value}")
-        elif value is not None and value != "":
-            value = printable(value)
-            words.append(f"{name}={_quoted(value)}")
-        extra[name] = value
-    extra["event"], extra["protocol"] = event.name, protocol
+        if value is None or value == "":
+            continue
+        if type(value) is not str or not _PLAIN.fullmatch(value):
+            told[name] = printable(value)
+            value = _quoted(told[name])
+        words.append(f"{name}={value}")
+    extra = {**fault, **told, "event": event.name, "protocol": protocol}
     line = " ".join(words)
     message = f"{protocol} %s: {_prefix(**fault)}%s"
     _log(level, message, (event.name, line), str(traceback or ""), extra)
