@@ -94,9 +94,9 @@ class TestANewHandshake:
     async def test_is_refused_before_anything_is_verified(self, kind: str) -> None:
         app = App()
         door = KINDS[kind](app)
-        assert not door.middleware.is_draining
+        assert door.middleware.is_draining is False
         await door.middleware.drain()
-        assert door.middleware.is_draining
+        assert door.middleware.is_draining is True
         scope = websocket("token=a&room=1")
         outcome = await drive(door, scope)
         assert (outcome.close, app.calls, door.knows.asked) == (RESTARTING, [], [])
@@ -273,6 +273,28 @@ class TestAnOpenSocket:
             begun = anyio.current_time()
             await door.middleware.drain(over=0)
             assert anyio.current_time() - begun < 4
+            assert wire.close == RESTARTING
+            ended.set()
+
+    async def test_is_waited_for_until_its_code_was_sent(self) -> None:
+        """Its accept has to end first; and its app goes on."""
+        ended, accepting, wire = anyio.Event(), anyio.Event(), Wire()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await ended.wait()
+
+        async def send_slowly(message: dict[str, Any]) -> None:
+            accepting.set()
+            await anyio.sleep(0.6)
+            await wire.send(message)
+
+        door = Door(app)
+        async with anyio.create_task_group() as group:
+            group.start_soon(door, websocket("token=a"), wire.receive, send_slowly)
+            await accepting.wait()
+            await door.middleware.drain(over=0)
             assert wire.close == RESTARTING
             ended.set()
 
