@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -69,30 +71,33 @@ class Listing:
     def principal(self) -> Principal:
         return self._login.principal
 
+    @property
+    def stamp(self) -> object:
+        return self._login.latest
+
     def entry(self, *, user_agent: bool) -> SessionEntry:
-        session, scope = self._login.session, self._login.scope
+        login = self._login
+        session, scope = login.session, login.scope
+        hidden = {*login.attempt.presented, *login.latest.presented}
         return SessionEntry(
             id=session.id,
             since=self._since,
             refreshed_at=self._refreshed_at,
-            client=self._told(session.client, _LONGEST_CLIENT),
-            path=self._told(scope.get("path"), _LONGEST_PATH) or "",
+            client=_told(session.client, _LONGEST_CLIENT, hidden),
+            path=_told(scope.get("path"), _LONGEST_PATH, hidden) or "",
             method=session.method,
             fingerprint=session.fingerprint,
-            user_agent=self._told(_agent(scope), _LONGEST_AGENT) if user_agent else None,
+            user_agent=_told(_agent(scope), _LONGEST_AGENT, hidden) if user_agent else None,
             issuer=session.principal.issuer,
         )
 
-    def _told(self, text: object, longest: int) -> str | None:
-        """What may be told of a text that the client has chosen, or its server."""
-        if not isinstance(text, str):
-            return None
-        login = self._login
-        text = scrubbed(text, {*login.attempt.presented, *login.latest.presented})
-        return escaped(text[:longest])
-
     def end(self, denied: Denied, /) -> None:
         self._guard.end(denied)
+
+
+def _told(text: object, longest: int, hidden: Iterable[str]) -> str | None:
+    """What may be told of a text that the client has chosen, or its server."""
+    return escaped(scrubbed(text, hidden)[:longest]) if isinstance(text, str) else None
 
 
 def _agent(scope: Scope) -> str | None:

@@ -51,6 +51,11 @@ class ListedSocket(Protocol):
         """Whose it is."""
         ...
 
+    @property
+    def stamp(self) -> object:
+        """What is another once something else is told of it."""
+        ...
+
     def entry(self, *, user_agent: bool) -> SessionEntry:
         """What is told of it, as it is now."""
         ...
@@ -213,17 +218,20 @@ class _Here:
         """Tell the store of these, until it has what is true of them by then."""
         rest = list(sockets)
         while rest:
-            told = [(socket, written(socket.entry(user_agent=self._user_agent))) for socket in rest]
-            for part in _parts(told):
-                await self._store.put_sessions([(_key(socket), text) for socket, text in part])
+            told = [(socket, socket.stamp) for socket in rest]
+            for part in _parts(rest):
+                await self._store.put_sessions([self._told(socket) for socket in part])
             rest = []
-            for socket, text in told:
+            for socket, stamp in told:
                 if socket.id not in self.sockets:  # it left meanwhile
                     await self._store.drop_session(_key(socket))
-                elif text != written(socket.entry(user_agent=self._user_agent)):
+                elif socket.stamp is not stamp:
                     rest.append(socket)
                 else:
                     self._stale.discard(socket.id)
+
+    def _told(self, socket: ListedSocket) -> tuple[SessionKey, str]:
+        return _key(socket), written(socket.entry(user_agent=self._user_agent))
 
     async def update(self, socket: ListedSocket) -> None:
         """Tell the store of what has changed; if it fails, when it is renewed."""
@@ -270,11 +278,21 @@ class _Here:
                 try:
                     await self._renew()
                 except Exception as exc:
-                    logger.warning("%r can't be renewed: %s", self._store, type(exc).__qualname__)
+                    self._note_failure(exc)
                     pause = min(1.0, pause)
+                else:
+                    self._note_failure(None)
                 await anyio.sleep(pause)
         finally:
             self._renews = False
+
+    def _note_failure(self, exc: Exception | None) -> None:
+        if exc is not None and not self._fails:
+            why = type(exc).__qualname__
+            logger.warning("sessions in %r can't be renewed: %s", self._store, why)
+        elif exc is None and self._fails:
+            logger.warning("sessions in %r are renewed again", self._store)
+        self._fails = exc is not None
 
 
 _ID = "an id that list() told"

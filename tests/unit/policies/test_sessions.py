@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import FrozenInstanceError
+from itertools import pairwise
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from cases import cases
 from doors import EXPIRED, REVOKED, Door, alice
@@ -17,6 +19,7 @@ from insides import listed_here, sessions_of
 from sockets import LEFT, Seat, Wire, running, settled, text, until
 
 from asgi_wsauth import (
+    ConfigurationError,
     ConnectionLimit,
     Denied,
     HTTPAuthMiddleware,
@@ -24,6 +27,7 @@ from asgi_wsauth import (
     Notice,
     Principal,
     Reason,
+    Refused,
     RenewedSessions,
     SessionEntry,
     SessionKey,
@@ -131,13 +135,17 @@ async def test_revocations_in_the_same_store_are_not_concerned() -> None:
     assert house.left_over == []
 
 
-async def test_a_session_is_ended_with_the_reason() -> None:
-    house = House()
+async def test_a_session_is_ended_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    store = Shaky()
+    house = House(store=store)
     async with open_in(house) as (wire, _):
+        await settled()
         await house.sessions.end(house.seat.session.id, Reason.FORBIDDEN)
         assert await house.listed() == []
         await until(lambda: wire.close)
         assert wire.close == (1008, "forbidden")
+    assert "cut off" not in caplog.text, "it is heard, not found out"
+    assert store.remembered == 86400
     assert house.closed.reason is Reason.FORBIDDEN
     assert house.left_over == []
 
@@ -419,6 +427,7 @@ class Shaky(MemoryStore):
         super().__init__()
         self.down = False
         self.calls: list[str] = []
+        self.remembered = 0.0
 
     def _note(self, call: str) -> None:
         self.calls.append(call)
@@ -443,6 +452,7 @@ class Shaky(MemoryStore):
 
     async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
         self._note("end")
+        self.remembered = ttl
         await super().end_sessions(ids, how, ttl=ttl)
 
     def forget(self) -> None:
@@ -461,6 +471,9 @@ async def test_a_store_that_fails_refuses_new_sockets() -> None:
     store.down = True
     outcome = await drive(house, websocket("token=a"))
     assert outcome.close == (1013, "verifier_unavailable")
+    (refused,) = house.events
+    assert isinstance(refused, Refused)
+    assert "MemoryStore" in refused.detail
     store.down = False
     assert house.left_over == []
 
@@ -479,6 +492,7 @@ async def test_a_store_that_fails_is_told_to_who_lists_and_ends() -> None:
             with pytest.raises(Denied) as caught:
                 await asking
             assert caught.value.reason is Reason.UNAVAILABLE
+            assert "MemoryStore" in caught.value.detail
         store.down = False
         await settled()
         assert wire.close is None
@@ -491,7 +505,7 @@ async def test_what_can_not_be_dropped_is_warned_of(caplog: pytest.LogCaptureFix
     house = House(store=store)
     async with open_in(house):
         store.down = True
-    assert "stays: OSError" in caplog.text
+    assert "a session in <MemoryStore with 0 tickets> stays: OSError" in caplog.text
     assert listed_here(house.sessions) == []
 
 
@@ -500,15 +514,20 @@ async def test_entries_come_back_when_the_store_does(caplog: pytest.LogCaptureFi
     house = House(known={"a": alice(100), "b": alice(200)}, store=store)
     async with open_in(house) as (wire, _):
         store.down = True
-        await until(lambda: "can't be renewed" in caplog.text)
+        told = "sessions in <MemoryStore with 0 tickets> can't be renewed: OSError"
+        await until(lambda: told in caplog.text)
+        await anyio.sleep(5)
+        assert caplog.text.count("can't be renewed") == 1
         house.clock.now += 7
         await house.seat.session.refresh("b")
-        await until(lambda: "is stale: OSError" in caplog.text)
+        stale = "a session in <MemoryStore with 0 tickets> is stale: OSError"
+        await until(lambda: stale in caplog.text)
         store.forget()
         store.down = False
         await until(lambda: listed(store))
         entry = await one(house)
         assert (entry.id, entry.refreshed_at) == (house.seat.session.id, NOW + 7)
+        await until(lambda: "are renewed again" in caplog.text)
         assert wire.close is None
     assert house.left_over == []
 
@@ -525,6 +544,9 @@ async def test_a_refresh_that_the_store_missed_is_told_with_the_next_renewal() -
         with anyio.fail_after(60):
             while (await one(house)).fingerprint != fingerprint:  # noqa: ASYNC110
                 await anyio.sleep(1)
+        store.calls.clear()
+        await anyio.sleep(10)
+        assert "put" not in store.calls, "it is told once"
     assert house.left_over == []
 
 
@@ -535,9 +557,11 @@ def listed(store: MemoryStore) -> list[Any]:
 async def test_entries_are_renewed_for_as_long_as_there_are_any() -> None:
     store = Leased()
     house = House(store=store)
-    async with open_in(house):
+    async with open_in(house), open_in(house):
+        await anyio.sleep(1)
         store.calls.clear()
-        await until(lambda: store.calls.count("renew") >= 3)
+        await anyio.sleep(30)
+        assert 25 <= store.calls.count("renew") <= 32, "a third of the lease"
     await until(lambda: not renews(house.sessions))
     store.calls.clear()
     await anyio.sleep(60)
@@ -624,11 +648,13 @@ async def test_a_session_that_is_ended_before_its_app_runs_is_refused() -> None:
                 await settled()
 
     seen: list[Any] = []
-    house = House(store=Ended())
-    async with running(house) as wire:
+    house = House(known={"zq": alice(FAR)}, store=Ended())
+    async with running(house, "token=zq") as wire:
         await until(lambda: wire.close)
         assert wire.close == REVOKED
-    assert house.told == ["refused"]
+    (refused,) = house.events
+    assert isinstance(refused, Refused)
+    assert refused.detail == "its session was ended"
     assert house.left_over == []
 
 
@@ -656,14 +682,17 @@ async def test_an_end_that_was_not_heard_is_found_out() -> None:
 
 
 async def test_other_notices_and_reasons_of_other_versions() -> None:
-    store = MemoryStore()
+    store = Shaky()
     house = House(store=store)
     async with open_in(house) as (wire, _):
         await settled()
         id = house.seat.session.id
+        store.calls.clear()
         for subject in (("slot", id), ("user", id), ("ended", "other"), ("ended", id)):
+            assert store.calls == []
             store._tell(Notice(subject, 0.0))  # type: ignore[arg-type]
             await settled()
+        assert store.calls == ["renew"]
         assert wire.close is None, "it is the store that says what was ended"
         await store.end_sessions([id], "a_reason_to_come", ttl=60)
         await until(lambda: wire.close)
@@ -671,14 +700,48 @@ async def test_other_notices_and_reasons_of_other_versions() -> None:
     assert house.left_over == []
 
 
-async def test_hundreds_are_ended_and_others_have_their_turns() -> None:
-    house = House()
-    async with AsyncExitStack() as stack:
-        wires = [(await stack.enter_async_context(open_in(house)))[0] for _ in range(12)]
-        await house.sessions.end_others("alice", "none")
-        assert await house.listed() == []
-        await until(lambda: all(wire.close for wire in wires))
-    assert house.left_over == []
+class Plain:
+    """A socket that only notes its end."""
+
+    principal = alice()
+    stamp = None
+
+    def __init__(self, number: int, ended: list[str]) -> None:
+        self.id, self._ended = f"number {number}", ended
+
+    def end(self, denied: Denied, /) -> None:
+        self._ended.append(self.id)
+
+    def entry(self, *, user_agent: bool) -> SessionEntry:
+        return SessionEntry(
+            id=self.id,
+            since=0.0,
+            refreshed_at=None,
+            client=None,
+            path="/ws",
+            method="jwt",
+            fingerprint=None,
+            user_agent=None,
+        )
+
+
+async def test_many_are_ended_and_others_have_their_turns() -> None:
+    ended: list[str] = []
+    sockets = [Plain(number, ended) for number in range(100)]
+    sessions = Sessions(MemoryStore())
+    for socket in sockets:
+        await sessions.register(socket)
+    await settled()
+    await sessions.end_others("alice", "none")
+    assert await sessions.list("alice") == []
+    counts = [0]
+    with anyio.fail_after(5):
+        while len(ended) < 100:
+            await anyio.lowlevel.checkpoint()
+            counts.append(len(ended))
+    assert max(after - before for before, after in pairwise(counts)) <= 10
+    for socket in sockets:
+        await sessions.unregister(socket)
 
 
 async def test_more_than_one_exchange_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -694,6 +757,63 @@ async def test_more_than_one_exchange_can_take(monkeypatch: pytest.MonkeyPatch) 
         assert store.calls.count("end") == 3
         await until(lambda: all(wire.close for wire in wires))
     assert house.left_over == []
+
+
+class Deaf(MemoryStore):
+    watch: Any = None
+
+
+class Endless(MemoryStore):
+    end_sessions: Any = None
+
+
+@cases(
+    ("build", "message"),
+    [
+        (
+            lambda: Sessions(None),  # type: ignore[arg-type]
+            "Sessions: store must be a store, got None, which has no method put_sessions",
+        ),
+        (lambda: Sessions(Deaf()), "Sessions: store .* has no method watch"),
+        (lambda: Sessions(Endless()), "Sessions: store .* has no method end_sessions"),
+        (
+            lambda: Sessions(MemoryStore(), user_agent=1),  # type: ignore[arg-type]
+            "Sessions: user_agent must be",
+        ),
+        (
+            lambda: Sessions(MemoryStore(), clock=5.0),  # type: ignore[arg-type]
+            "Sessions: clock must be",
+        ),
+        (
+            lambda: WebSocketAuthMiddleware(Seat(), authenticator(), sessions=MemoryStore()),  # type: ignore[arg-type]
+            "sessions must be a Sessions, got .*; write for example Sessions\\(MemoryStore",
+        ),
+    ],
+)
+def test_bad_configuration_is_named(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        build()
+
+
+@cases(
+    ("ask", "message"),
+    [
+        (lambda s: s.list(None), 'list: identity must be a string, for example "alice", got None'),
+        (
+            lambda s: s.list("a", ""),
+            'list: issuer must be a string, for example "https://id.example", got',
+        ),
+        (lambda s: s.end(""), 'end: id must be a string, for example "an id that list'),
+        (lambda s: s.end("a", "revoked"), "end: reason must be a Reason, .* Reason.REVOKED$"),
+        (lambda s: s.end_others(5, "a"), "end_others: identity must be"),
+        (lambda s: s.end_others("a", None), 'end_others: keep must .* "an id that list'),
+        (lambda s: s.end_others("a", "b", 5), "end_others: issuer must be"),
+        (lambda s: s.end_others("a", "b", None, 4004), "end_others: reason must be a Reason"),
+    ],
+)
+async def test_bad_arguments_are_named(ask: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        await ask(Sessions(MemoryStore()))
 
 
 def test_it_is_a_store_for_sessions() -> None:
