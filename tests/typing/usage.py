@@ -206,6 +206,7 @@ names: list[str] = ["scope", "permissions"]
 tickets = Tickets(MemoryStore(max_tickets=100), ttl=10, max_pending_per_user=1)
 revocations = Revocations(RedisStore(Redis()), max_token_age=3600, renew_within=60)
 sessions = Sessions(MemoryStore())
+Sessions(RedisStore(Redis()), user_agent=True)
 limit = ConnectionLimit(3, MemoryStore(), overflow="evict_oldest", name="chat")
 beside = ConnectionLimit(3, MemoryStore(), total=5000)
 total = ConnectionLimit(total=5000)
@@ -368,6 +369,12 @@ starlette.mount("/logouts", logout)
 # Where users are logged in
 async def log_out_device(entry: SessionEntry) -> None:
     assert_type(entry.fingerprint, str | None)
+
+
+async def log_out_others(session: Session) -> list[SessionEntry]:
+    await sessions.end(session.id, Reason.EXPIRED)
+    await sessions.end_others(session.principal.identity, keep=session.id)
+    return await sessions.list(session.principal.identity, issuer=session.principal.issuer)
 
 
 def count_ended(event: Event) -> None:
