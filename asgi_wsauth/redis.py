@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
-_BATCH = 500  # slots that are renewed in one exchange
+_BATCH = 500  # slots that are renewed, or sessions that are read, in one exchange
 _REMEMBERED = 10  # leases for which it is known that a slot was lost
 _GONE = "-"  # what is left of a ticket
 
@@ -97,7 +97,7 @@ class RedisStore:
         self._is_cluster = check_client(client)
         self._prefix = check_prefix(prefix)
         self.lease = check_seconds("RedisStore: lease", lease, least=1.0)
-        self._sessions = SessionCommands(prefix, self.lease)
+        self._sessions = SessionCommands(prefix, self.lease, is_cluster=self._is_cluster)
         self._connect: Callable[[], Client] = lambda: client
         self._is_own = False
         self._opened: PerLoop[OpenClient] = PerLoop()
@@ -252,10 +252,14 @@ class RedisStore:
 
     async def get_sessions(self, owner: str, /) -> Sequence[tuple[str, str]]:
         """See `SessionStore`."""
-        found = listed(await self._send(self._sessions.get(owner)))
-        # A second exchange, because other nodes may know which of them were ended.
-        ended = await self._send(*self._sessions.ended([id for id, _ in found]))
-        return [session for session, how in zip(found, ended, strict=True) if how is None]
+        (ids,) = await self._send(self._sessions.ids(owner))
+        found: list[tuple[str, str]] = []
+        # More exchanges, because other nodes may know which of them were ended. Not all of them in
+        # one: of somebody who has thousands, it would hold up Redis, and this event loop.
+        for start in range(0, len(ids), _BATCH):
+            some = ids[start : start + _BATCH]
+            found += listed(some, await self._send(*self._sessions.get(owner, some)))
+        return found
 
     async def drop_session(self, key: SessionKey, /) -> None:
         """See `SessionStore`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import NamedTuple, TypeAlias
 
+from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 
 from asgi_wsauth.authenticator import Authenticator
@@ -25,6 +26,8 @@ __all__ = ["OnEnd", "SessionsEndpoint"]
 OnEnd: TypeAlias = Callable[[SessionEntry], Awaitable[None]]
 
 _CURRENT = "current"
+_FIELDS = [field.name for field in fields(SessionEntry)]
+_AT_ONCE = 500  # entries that are shown between two turns of the event loop
 
 
 class SessionsEndpoint(AdmittingEndpoint):
@@ -87,8 +90,8 @@ class SessionsEndpoint(AdmittingEndpoint):
     async def answer(self, admission: Admission, request: Request) -> HTTPAnswer:
         asked = _Asked.read(request)
         whose = self._whose(asked, admission.login.principal)
-        entries = await self.sessions.list(whose.identity, whose.issuer)
-        if whose.administrator is None:  # without an issuer, others' were listed, too
+        entries = await self.sessions.list(whose.identity, whose.issuer or None)
+        if whose.administrator is None:  # without an issuer, or with an empty one, all were listed
             entries = [entry for entry in entries if entry.issuer == whose.issuer]
         fingerprint = admission.login.session.fingerprint
         current = {e.id for e in entries if e.fingerprint == fingerprint is not None}
@@ -106,7 +109,12 @@ class SessionsEndpoint(AdmittingEndpoint):
                 return json_answer(200, {"ended": len(ending)})
             answer = json_answer(404, {"error": "session_not_found"})
         else:
-            shown = [{**asdict(entry), "current": entry.id in current} for entry in entries]
+            shown = []
+            for number, entry in enumerate(entries, 1):
+                about = {name: getattr(entry, name) for name in _FIELDS}
+                shown.append({**about, "current": entry.id in current})
+                if number % _AT_ONCE == 0:
+                    await checkpoint()
             content = {"user": whose.identity, "issuer": whose.issuer, "sessions": shown}
             answer = json_answer(200, content)
             if request.method == "HEAD":  # not every server leaves the body out by itself
@@ -133,8 +141,7 @@ class SessionsEndpoint(AdmittingEndpoint):
             with FailsClosed(self.on_end):
                 for entry in ending:
                     await self.on_end(entry)
-        for entry in ending:
-            await self.sessions.end(entry.id)
+        await self.sessions.end_these([entry.id for entry in ending])
 
 
 class _Whose(NamedTuple):

@@ -19,6 +19,7 @@ from asgi_wsauth.options import (
     check_bool,
     check_clock,
     check_instance,
+    check_list,
     check_store,
     check_text,
 )
@@ -133,6 +134,22 @@ class Sessions:
         check_text("end: id", id, _ID)
         await self._end("end", [id], reason)
 
+    async def end_these(self, ids: Sequence[str], reason: Reason = Reason.REVOKED) -> None:
+        """Close several sockets, as `end` does, in as few exchanges with the store as will do.
+
+        Args:
+            ids: as in `end`.
+            reason: as in `end`.
+
+        Raises:
+            Denied: as in `list`: some of them may not have been ended.
+            ConfigurationError: as in `list`.
+        """
+        ids = check_list("end_these: ids", ids)
+        for id in ids:
+            check_text("end_these: ids", id, _ID)
+        await self._end("end_these", ids, reason)
+
     async def end_others(
         self,
         identity: str,
@@ -160,8 +177,11 @@ class Sessions:
         check_text(f"{method}: identity", identity, "alice")
         if issuer is not None:
             check_text(f"{method}: issuer", issuer, "https://id.example")
+        found: _Entries = []
         with FailsClosed(self.store):
-            found = [read(*kept) for kept in await self.store.get_sessions(identity)]
+            for part in _parts(await self.store.get_sessions(identity)):
+                found += [read(*kept) for kept in part]
+                await anyio.lowlevel.checkpoint()  # somebody may have thousands
         entries = [entry for entry in found if issuer is None or entry.issuer == issuer]
         return sorted(entries, key=lambda entry: (entry.since, entry.id))
 
@@ -170,6 +190,7 @@ class Sessions:
         with FailsClosed(self.store):
             for part in _parts(ids):
                 await self.store.end_sessions(part, reason.phrase, ttl=_REMEMBERED)
+                await anyio.lowlevel.checkpoint()  # there may be thousands
 
     async def register(self, socket: ListedSocket) -> None:
         """List `socket` from now on, until it is unregistered, which must be done in any case.
@@ -224,6 +245,7 @@ class _Here:
             rest = []
             for socket, stamp in told:
                 if socket.id not in self.sockets:  # it left meanwhile
+                    self._stale.discard(socket.id)
                     await self._store.drop_session(_key(socket))
                 elif socket.stamp is not stamp:
                     rest.append(socket)

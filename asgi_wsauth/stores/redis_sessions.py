@@ -18,11 +18,13 @@ class SessionCommands:
     Args:
         prefix: what each key begins with.
         lease: seconds for which a session is listed.
+        is_cluster: whether keys may be at several nodes.
     """
 
-    def __init__(self, prefix: str, lease: float) -> None:
+    def __init__(self, prefix: str, lease: float, *, is_cluster: bool) -> None:
         self._prefix = prefix
         self._lease = ms(lease)
+        self._is_cluster = is_cluster
 
     def put(self, sessions: Sequence[tuple[SessionKey, str]]) -> list[Command]:
         """List them."""
@@ -37,11 +39,19 @@ class SessionCommands:
         renewals = [
             script("renew_session", self._keys(owner), _json(id), self._lease) for owner, id in keys
         ]
-        return [*renewals, *self.ended([id for _, id in keys])]
+        return [*renewals, *[("GET", self._ended_key(id)) for _, id in keys]]
 
-    def get(self, owner: str) -> Command:
-        """All that an owner has. See `listed`."""
+    def ids(self, owner: str) -> Command:
+        """The ids of all that an owner has, each as JSON."""
         return script("get_sessions", self._keys(owner))
+
+    def get(self, owner: str, ids: Sequence[str]) -> list[Command]:
+        """What is kept of some of them, and how they were ended. See `listed`."""
+        kept, _ = self._keys(owner)
+        keys = [self._ended_key(json.loads(id)) for id in ids]
+        if self._is_cluster:
+            return [("HMGET", kept, *ids), *[("GET", key) for key in keys]]
+        return [("HMGET", kept, *ids), ("MGET", *keys)]  # as many commands, it takes much longer
 
     def drop(self, key: SessionKey) -> Command:
         """Take it off the list."""
@@ -53,10 +63,6 @@ class SessionCommands:
         said, left = _json(how), ms(ttl)
         told = [(self._ended_key(id), written(Notice(("ended", id), 0.0))) for id in ids]
         return [script("end_session", [key], said, left, channel, text) for key, text in told]
-
-    def ended(self, ids: Sequence[str]) -> list[Command]:
-        """How each was ended; None of one that wasn't."""
-        return [("GET", self._ended_key(id)) for id in ids]
 
     def _ended_key(self, id: str) -> str:
         return f"{self._prefix}:ended:{digest_of(id)}"
@@ -76,10 +82,17 @@ def renewed(keys: Sequence[SessionKey], answers: Sequence[Any]) -> RenewedSessio
     )
 
 
-def listed(answers: Sequence[Any]) -> list[tuple[str, str]]:
-    """What Redis has said to `SessionCommands.get`: ids, and what was kept."""
-    ((ids, records),) = answers
-    return [(json.loads(id), json.loads(kept)) for id, kept in zip(ids, records, strict=True)]
+def listed(ids: Sequence[str], answers: Sequence[Any]) -> list[tuple[str, str]]:
+    """What Redis has said to `SessionCommands.get`: those that are there and were not ended, and
+    what was kept."""
+    records, *ended = answers
+    if ended and isinstance(ended[0], list):
+        (ended,) = ended
+    return [
+        (json.loads(id), json.loads(kept))
+        for id, kept, how in zip(ids, records, ended, strict=True)
+        if kept is not None and how is None
+    ]
 
 
 def _json(text: str) -> str:

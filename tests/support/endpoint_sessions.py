@@ -66,6 +66,7 @@ USERS = Knows(
     phone=Principal("alice"),
     bob=Principal("bob"),
     elsewhere=Principal("alice", issuer=ISSUER),
+    unnamed=Principal("alice", issuer=""),
     admin=Principal("root", scopes=["admin", "chat"]),
     gone=Denied(Reason.REVOKED),
 )

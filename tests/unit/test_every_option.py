@@ -415,6 +415,10 @@ ROWS: dict[Any, dict[str, Row]] = {
     Revocations.unblock_user: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
     Sessions.list: {"identity": TEXT, "issuer": ISSUER_OR_NONE},
     Sessions.end: {"id": TEXT, "reason": Row([Reason.EXPIRED])},
+    Sessions.end_these: {
+        "ids": Row([["a"], ("a", "b")], "[]"),
+        "reason": Row([Reason.EXPIRED]),
+    },
     Sessions.end_others: {
         "identity": TEXT,
         "keep": TEXT,
@@ -461,6 +465,7 @@ USUAL: dict[Any, dict[str, Any]] = {
     Revocations.unblock_user: {"self": Revocations(STORE)},
     Sessions.list: {"self": Sessions(STORE)},
     Sessions.end: {"self": Sessions(STORE)},
+    Sessions.end_these: {"self": Sessions(STORE)},
     Sessions.end_others: {"self": Sessions(STORE)},
     Tickets.mint: {"self": Tickets(STORE)},
     WebSocketAuthMiddleware.drain: {"self": WebSocketAuthMiddleware(App(), AUTH)},

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from cases import cases
 from endpoint_sessions import ISSUER, PAGE, USERS, Site, Socket
 from fastapi import FastAPI
@@ -32,6 +33,7 @@ from asgi_wsauth import (
     SessionsEnded,
     SessionsEndpoint,
 )
+from asgi_wsauth.policies.entries import written
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +96,15 @@ async def test_a_name_at_another_issuer_is_another_user() -> None:
         assert await site.left() == {"none", "a", "b"}
         await site.ask("elsewhere", "DELETE", "/sessions/a")
         assert await site.left() == {"none", "b"}
+
+
+async def test_an_issuer_that_is_empty_is_none_of_the_others() -> None:
+    async with Site(Socket("none"), Socket("empty", issuer=""), Socket("a", issuer=ISSUER)) as site:
+        assert await site.listed("unnamed") == ["empty"]
+        assert (await site.ask("unnamed", "DELETE", "/sessions/none")).status == 404
+        assert (await site.ask("unnamed", "DELETE", "/sessions/empty")).json == {"ended": 1}
+        assert await site.listed() == ["none"]
+        assert await site.left() == {"none", "a"}
 
 
 async def test_while_login_is_off_no_socket_is_current() -> None:
@@ -527,6 +538,52 @@ async def test_if_on_end_fails_nothing_is_ended(error: Exception) -> None:
     (event,) = site.told
     assert isinstance(event, Refused)
     assert "on_end" in event.detail
+
+
+# Users with many sockets
+
+
+class Counted(MemoryStore):
+    """A store that counts how often it is asked to end some."""
+
+    ends = 0
+
+    async def end_sessions(self, *arguments: Any, **more: Any) -> None:
+        self.ends += 1
+        await super().end_sessions(*arguments, **more)
+
+
+async def test_many_are_ended_in_one_exchange() -> None:
+    store = Counted()
+    async with Site(*[Socket(f"s{number}") for number in range(40)], store=store) as site:
+        assert (await site.ask(method="DELETE", query="keep=s0")).json == {"ended": 39}
+        assert await site.left() == {"s0"}
+        assert store.ends == 1
+
+
+async def test_while_thousands_are_listed_or_ended_others_have_their_turns() -> None:
+    async with Site() as site:
+        records = [Socket(f"s{number}") for number in range(2000)]
+        await site.sessions.store.put_sessions(
+            [(("alice", one.id), written(one.entry(user_agent=True))) for one in records]
+        )
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await checkpoint()
+                turns += 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            assert len(await site.listed()) == 2000
+            assert turns > 5
+            turns = 0
+            assert (await site.ask(method="DELETE", query="keep=current")).json == {"ended": 0}
+            assert (await site.ask(method="DELETE", query="keep=s0")).json == {"ended": 1999}
+            assert turns > 8
+            group.cancel_scope.cancel()
 
 
 # How it is built

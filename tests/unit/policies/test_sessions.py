@@ -487,6 +487,7 @@ async def test_a_store_that_fails_is_told_to_who_lists_and_ends() -> None:
         for asking in (
             house.sessions.list("alice"),
             house.sessions.end(id),
+            house.sessions.end_these([id]),
             house.sessions.end_others("alice", "other"),
         ):
             with pytest.raises(Denied) as caught:

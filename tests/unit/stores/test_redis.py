@@ -409,6 +409,15 @@ async def test_sessions_are_listed_for_their_owner_until_they_are_dropped(either
     assert await listed(either, "bob") == ""
 
 
+async def test_thousands_are_listed_in_several_exchanges(
+    either: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_wsauth.redis, "_BATCH", 3)
+    await list_sessions(either, "abcdefgh")
+    await either.end_sessions(["b", "g"], "how", ttl=60)
+    assert await listed(either) == "acdefh"
+
+
 async def test_what_is_kept_of_a_session_is_replaced(either: Any) -> None:
     for record in ("old", "", 'n\u00e4w"\x00\ud800'):
         await either.put_sessions([(("alice", "a"), record)])
@@ -801,7 +810,8 @@ async def test_a_restart_loses_scripts_but_nothing_else(kind: str, prefix: str) 
         (lambda store: store.release_slot(("alice", "x")), 1),
         (lambda store: list_sessions(store, "abc"), 1),
         (lambda store: renewed(store, "abcxyz"), 1),
-        (lambda store: listed(store), 2),  # which there are, and which of them were ended
+        (lambda store: listed(store, "dave"), 2),  # which there are, and what is known of them
+        (lambda store: listed(store, "carol"), 3),  # of hers five at a time
         (lambda store: listed(store, "nobody"), 1),
         (lambda store: store.drop_session(("alice", "x")), 1),
         (lambda store: store.end_sessions(["x", "y"], "how", ttl=60), 1),
@@ -817,6 +827,8 @@ async def test_round_trips(
     assert await take(store, "xyz", 3) == "xyz"
     assert await lost(store, "xyz") == ""
     await list_sessions(store, "xyz")
+    await list_sessions(store, "xyz", "dave")
+    await list_sessions(store, "abcdefg", "carol")
     await renewed(store, "x")
     await listed(store)
     await store.drop_session(("alice", "z"))
