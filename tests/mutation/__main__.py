@@ -84,7 +84,7 @@ TESTS = {
     "connection.holdings": _LIVE,
     "connection.refresh_messages": "connection/refresh_messages connection/on_refresh",
     "connection.refreshing": f"{_LIVE} connection/refresh_messages identity",
-    "connection.renewal": "connection/on_refresh policies/blocking identity",
+    "connection.renewal": f"{_LIVE} connection/refresh_messages identity",
     "connection.terms": f"{_LIVE} connection/stream middleware http",
     "connection.stream": "connection/stream http",
     "cli.endings": "cli/endings cli/probe",
@@ -139,8 +139,8 @@ def outcome(module: str, folder: Path, *arguments: str) -> tuple[Counter[str], l
 
 def passes(tests: list[str], folder: Path, mutant: str = "") -> bool:
     """Whether all tests pass, the slow ones too, in a process that has the mutant from the start.
-    mutmut runs those that call the function; what tests build when they are imported is not among
-    what they call."""
+    The forks run those that pass through the function; what tests build when they are imported is not
+    among what they pass through."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", *PYTEST, *tests]
     environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": mutant}
     try:
