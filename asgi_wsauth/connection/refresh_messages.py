@@ -53,7 +53,7 @@ class RefreshMessages:
         self._member = _member(*self._types)
         # No number is too long for it, as none is for JavaScript; and it takes control characters.
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._look_at, parse_int=str, parse_float=str, strict=False
+            object_pairs_hook=self._look_at, parse_int=str, strict=False
         )
         self._warned = False
 

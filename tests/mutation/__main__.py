@@ -82,7 +82,7 @@ TESTS = {
     "connection.gate": "policies/total policies/comebacks",
     "connection.guard": _SOCKET,
     "connection.holdings": _LIVE,
-    "connection.refresh_messages": "connection/refresh_messages connection/on_refresh",
+    "connection.refresh_messages": "connection/refresh_messages connection/session middleware",
     "connection.refreshing": f"{_LIVE} connection/refresh_messages identity",
     "connection.renewal": f"{_LIVE} connection/refresh_messages identity",
     "connection.terms": f"{_LIVE} connection/stream middleware http",
@@ -139,8 +139,8 @@ def outcome(module: str, folder: Path, *arguments: str) -> tuple[Counter[str], l
 
 def passes(tests: list[str], folder: Path, mutant: str = "") -> bool:
     """Whether all tests pass, the slow ones too, in a process that has the mutant from the start.
-    The forks run those that pass through the function; what tests build when they are imported is not
-    among what they pass through."""
+    The forks run those that pass through the function, which what is built when tests are imported
+    does not."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", *PYTEST, *tests]
     environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": mutant}
     try:

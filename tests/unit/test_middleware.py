@@ -909,7 +909,7 @@ NO_MESSAGE_TYPE = 'refresh_message must be a name, for example "auth.refresh", g
         ({"connection_limit": 3}, "connection_limit must be a ConnectionLimit, got 3; .*"),
         ({"connection_limit": MemoryStore()}, "connection_limit must be a ConnectionLimit, .*"),
         ({"refresh_message": ""}, NO_MESSAGE_TYPE),
-        ({"refresh_message": True}, NO_MESSAGE_TYPE),
+        ({"refresh_message": True}, NO_MESSAGE_TYPE[:-2] + "True"),
         ({"refresh_message": 'auth"refresh'}, NO_MESSAGE_TYPE),
         ({"refresh_message": "auth refresh"}, NO_MESSAGE_TYPE),
         ({"refresh_message": "auth.refresh\n"}, NO_MESSAGE_TYPE),

@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from asgi_wsauth import (
     Authenticator,
     ConfigurationError,
+    ConnectionLimit,
     Credential,
     Denied,
     FailureThrottle,
@@ -341,10 +342,12 @@ async def test_a_socket_that_is_gone_is_forgotten_without_any_store_too() -> Non
     assert session() is None
 
 
-async def test_inside_it_is_the_outer_instance_that_asks() -> None:
+@cases("has_limit", [False, True])
+async def test_inside_it_is_the_outer_instance_that_asks(has_limit: bool) -> None:
     app = Seat()
     site = Site(lambda *call: inner(*call))
-    inner = WebSocketAuthMiddleware(app, site.auth, recheck=5)
+    limit = ConnectionLimit(3, MemoryStore()) if has_limit else None
+    inner = WebSocketAuthMiddleware(app, site.auth, recheck=5, connection_limit=limit)
     async with running(site) as wire:
         await opened(wire)
         site.pass_time(30)

@@ -260,6 +260,7 @@ def test_a_new_credential_that_is_far_too_long_is_a_bad_one_and_never_the_apps(t
         json.dumps({"type": "chat", "text": json.dumps({"type": TELL}) + "x" * 10_000}),
         json.dumps({"type": TELL + "x" * 10_000}),
         json.dumps([{"type": TELL, "text": "x" * 10_000}]),
+        json.dumps({"a": "x" * 10_000, "in": {"type": TELL}, "b": "x" * 10_000}),
         json.dumps({"type": f"{TELL}.due", "text": "x" * 10_000}),
         '"type": "auth.refresh"' + "x" * 10_000,
         json.dumps({"type": "chat", "text": "é"}),
@@ -270,6 +271,10 @@ def test_a_new_credential_that_is_far_too_long_is_a_bad_one_and_never_the_apps(t
 )
 def test_a_clients_other_messages_are_the_apps(text: str) -> None:
     assert brought(text) is None
+
+
+def test_a_new_credential_may_be_as_long_as_any() -> None:
+    assert brought(json.dumps({"token": "T" * 8192, "more": "x" * 900, "type": TELL})) == "T" * 8192
 
 
 def test_a_message_without_a_token_brings_a_bad_one() -> None:
