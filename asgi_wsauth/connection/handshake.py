@@ -139,7 +139,7 @@ class Handshake:
         message: Message | None = None
         with source.waiting(client) as wait:
             await self.take_connect()
-            if not self.client_left:
+            if not self.client_left and self.denied is None:
                 accept: Message = {
                     "type": "websocket.accept",
                     "subprotocol": protocols[0] if protocols else None,
@@ -148,7 +148,7 @@ class Handshake:
                 self.accepted, self._first = True, source
                 hello = _said(source.dialect.hello)
                 self.client_left = await try_send(self.send, accept, *hello) is not None
-            if not self.client_left and not wait.broken:
+            if not self.client_left and not wait.broken and self.denied is None:
                 self._wait = wait
                 with wait, anyio.move_on_after(source.timeout):
                     await self._take()
@@ -166,10 +166,11 @@ class Handshake:
         raise Denied(Reason.MISSING, why) if self.client_left else SaidNothing(why)
 
     def interrupt(self, denied: Denied) -> None:
-        """Refuse it for this, if it still waits for its first message."""
-        if self._wait is not None and self.denied is None:
+        """Refuse it for this, if its first message has not come yet."""
+        if self.denied is None:
             self.denied = denied
-            self._wait.break_off()
+            if self._wait is not None:
+                self._wait.break_off()
 
     def _read(self, source: FirstMessage, message: Message) -> str:
         """The credential in the first message, which the app gets without it if it is to."""

@@ -176,6 +176,36 @@ class TestAHandshakeThatHadBegun:
             await door.middleware.drain(over=3)
         assert (wire.close, app.calls, door.knows.asked) == (RESTARTING, [], [])
 
+    @cases("at", ["websocket.connect", "websocket.accept"])
+    async def test_is_not_asked_for_a_first_message_any_more(self, at: str) -> None:
+        door = Door(App(), {"sources": [FirstMessage()]})
+        wire, goes_on = Wire(), anyio.Event()
+        reached = False
+
+        async def slowly(kind: str) -> None:
+            nonlocal reached
+            if kind == at:
+                reached = True
+                await goes_on.wait()
+
+        async def receive() -> Any:
+            message = await wire.receive()
+            await slowly(message["type"])
+            return message
+
+        async def send(message: Any) -> None:
+            await slowly(message["type"])
+            await wire.send(message)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(door, websocket(""), receive, send)
+            await until(lambda: reached)
+            group.start_soon(partial(door.middleware.drain, over=0))
+            await settled()
+            goes_on.set()
+        assert wire.close == RESTARTING
+        assert not open_in(door.middleware)
+
     async def test_that_is_being_refused_is_waited_for(self) -> None:
         door = Door(App())
         silent = Wire()
