@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -20,6 +20,8 @@ __all__ = ["Listing"]
 
 # Characters that are told of what a client may have made as long as it likes.
 _LONGEST_PATH, _LONGEST_AGENT, _LONGEST_CLIENT = 500, 200, 100
+
+_ESCAPED = 30  # characters that one of a credential may take up: %25252525%25252532%25252535
 
 
 class Listing:
@@ -95,9 +97,13 @@ class Listing:
         self._guard.end(denied)
 
 
-def _told(text: object, longest: int, hidden: Iterable[str]) -> str | None:
+def _told(text: object, longest: int, hidden: Collection[str]) -> str | None:
     """What may be told of a text that the client has chosen, or its server."""
-    return escaped(scrubbed(text, hidden)[:longest]) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    # Of 64 kB, no more is searched than what is told, and a credential that begins in it.
+    most = longest + _ESCAPED * max(map(len, hidden), default=0)
+    return escaped(scrubbed(text[:most], hidden)[:longest])
 
 
 def _agent(scope: Scope) -> str | None:

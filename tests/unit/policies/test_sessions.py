@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 import anyio.lowlevel
@@ -35,6 +36,7 @@ from asgi_wsauth import (
     SessionStore,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.redaction import scrubbed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
@@ -311,6 +313,19 @@ async def test_no_credential_is_kept() -> None:
         assert SECRET_ONE not in repr(await house.sessions.store.get_sessions("alice"))
         assert entry.path.startswith("/ws/")
         assert entry.path.endswith("/x")
+
+
+@cases("depth", [0, 1, 4])
+async def test_what_is_cut_off_leaves_no_part_of_a_credential(depth: int) -> None:
+    escaped = SECRET_ONE
+    if depth:
+        escaped = "".join(f"%{'25' * (depth - 1)}{ord(letter):02x}" for letter in SECRET_ONE)
+    path = f"/{'a' * 494}{escaped}{'%25' * 20_000}"
+    house = House(known={SECRET_ONE: alice(FAR)})
+    with patch("asgi_wsauth.connection.listing.scrubbed", wraps=scrubbed) as searched:
+        async with open_in(house, f"token={SECRET_ONE}", path=path, raw_path=b"/"):
+            assert (await one(house)).path == f"/{'a' * 494}[reda"
+    assert max(len(call.args[0]) for call in searched.call_args_list) < 2000
 
 
 @cases(
