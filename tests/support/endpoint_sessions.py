@@ -43,6 +43,10 @@ class Socket:
     def principal(self) -> Principal:
         return Principal(self.user, issuer=self.issuer)
 
+    @property
+    def stamp(self) -> object:
+        return self.since
+
     def entry(self, *, user_agent: bool) -> SessionEntry:
         return SessionEntry(
             id=self.id,
