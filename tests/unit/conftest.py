@@ -14,3 +14,13 @@ def patience_with_redis() -> Iterator[None]:
         for module in (redis_client, asgi_wsauth.redis):
             patch.setattr(module, "DEADLINE", 30.0)
         yield
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No middleware of another test is drained when this process is."""
+    from asgi_wsauth.connection.passthrough import Guards
+
+    guards = Guards()
+    for module in ("middleware", "http", "shutdown"):
+        monkeypatch.setattr(f"asgi_wsauth.{module}.GUARDS", guards)

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from asgi_wsauth import Authenticator, Principal, WebSocketAuthMiddleware
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone")]
 
 PAGE = (Path(__file__).parents[2] / "docs/deploys.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

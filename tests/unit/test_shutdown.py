@@ -21,7 +21,12 @@ from sockets import Seat, running, settled, until
 
 from asgi_wsauth import WebSocketAuthMiddleware, drain_on_signal
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.both_loops,
+    pytest.mark.hurried,
+    pytest.mark.usefixtures("alone"),
+]
 
 RESTARTING = (1012, "server_restarting")
 
