@@ -1,4 +1,7 @@
+import os
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,3 +27,22 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     guards = Guards()
     for module in ("middleware", "http", "shutdown"):
         monkeypatch.setattr(f"asgi_wsauth.{module}.GUARDS", guards)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def authorities_are_read_once() -> Iterator[None]:
+    """All that a machine trusts: to read that takes longer than most tests."""
+    import httpx2
+
+    read = httpx2.create_ssl_context
+    made: dict[tuple[Any, ...], ssl.SSLContext] = {}
+
+    def create_once() -> ssl.SSLContext:
+        where = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        if where not in made:
+            made[where] = read()
+        return made[where]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx2, "create_ssl_context", create_once)
+        yield

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from enum import Enum, IntEnum
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,9 +46,15 @@ def issuer(_issuer: Issuer) -> Issuer:
     return _issuer
 
 
+@cache
+def keys_of(url: str) -> JWKS:
+    """An issuer's, which are asked for once."""
+    return JWKS(f"{url}/jwks")
+
+
 def verifiers(issuer: Issuer, **options: Any) -> dict[str, Any]:
     """One of each kind, with these options."""
-    oidc = {"algorithms": ["ES256"], "audience": None, "jwks": JWKS(f"{issuer.url}/jwks")}
+    oidc = {"algorithms": ["ES256"], "audience": None, "jwks": keys_of(issuer.url)}
     asking = {"client_id": "chat", "client_secret": "of the chat"}
     return {
         "jwt": jwt_verifier(**options),
