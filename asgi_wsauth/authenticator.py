@@ -298,7 +298,7 @@ class Authenticator:
 
     def within_timeout(
         self, work: Coroutine[Any, Any, T], on_wait: OnWait | None = None
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Awaitable[T]:
         """The result of `work`, which has `timeout` seconds from the moment when it first waits.
 
         Args:

@@ -147,7 +147,7 @@ class Principal(BaseUser):
         self._identity = identity
         self._display_name = identity if display_name is None else display_name
         self.issuer = issuer
-        self.scopes = () if scopes == () else _scopes(scopes)
+        self.scopes: tuple[str, ...] = () if scopes == () else _scopes(scopes)
         self.claims: dict[str, Any] = dict(claims or {})
         if type(issued_at) is not float or issued_at != issued_at:  # NaN
             check_time("issued_at", issued_at)

@@ -10,7 +10,7 @@ from asyncio import current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType, coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -51,14 +51,17 @@ def call_on_first_wait(
         return result
     try:
         on_first_wait()
-        return (yield from carry_on(work, waited_for))
+        return (yield from _rest(work, waited_for))
     finally:
         work.close()
 
 
-@coroutine
-def carry_on(work: Coroutine[Any, Any, T], waited_for: object) -> Generator[Any, Any, T]:
-    """Await the rest of `work`, which was begun by `send(None)` and waits for this."""
+def carry_on(work: Coroutine[Any, Any, T], waited_for: object) -> Coroutine[Any, Any, T]:
+    """The rest of `work`, which was begun by `send(None)` and waits for this."""
+    return cast("Coroutine[Any, Any, T]", _awaitable_rest(work, waited_for))
+
+
+def _rest(work: Coroutine[Any, Any, T], waited_for: object) -> Generator[Any, Any, T]:
     try:
         while True:
             try:
@@ -72,6 +75,9 @@ def carry_on(work: Coroutine[Any, Any, T], waited_for: object) -> Generator[Any,
         return result
     finally:
         work.close()
+
+
+_awaitable_rest = coroutine(_rest)
 
 
 def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

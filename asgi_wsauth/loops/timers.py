@@ -191,16 +191,15 @@ def within(
             result: T = done.value
             return result
         work = carry_on(work, waited_for)
-    return (yield from _watched(seconds, work, on_wait, late))
+    return (yield from _watched(seconds, work, on_wait, late).__await__())
 
 
-@coroutine
-def _watched(
+async def _watched(
     seconds: float,
     work: Coroutine[Any, Any, T],
     on_wait: Callable[[Callable[[], None]], None] | None,
     late: Callable[[], Exception],
-) -> Generator[Any, Any, T]:
+) -> T:
     deadline: Deadline | None = None
 
     def on_first_wait() -> None:
@@ -211,7 +210,7 @@ def _watched(
 
     try:
         with Breakable() as stretch:
-            return (yield from call_on_first_wait(work, on_first_wait))
+            return await call_on_first_wait(work, on_first_wait)
     finally:
         if deadline is not None:
             deadline.cancel()
