@@ -47,7 +47,8 @@ def test_it_goes_with_its_loop_whichever_loop_asked_last() -> None:
     variable: PerLoop[Thing] = PerLoop()
 
     async def mine() -> ref[Thing]:
-        return ref(variable.get_or_make(Thing))
+        variable.get_or_make(Thing)
+        return ref(variable.get_or_make(Thing))  # the second time, it is known whose it is
 
     with asyncio.Runner() as other:
         others = other.run(mine())
