@@ -51,9 +51,8 @@ class PerLoop(Generic[T]):
             self.set(value)
         return value
 
-    def _forget(self, gone: object) -> None:
-        if self._latest[0] is gone:
-            self._latest = (_nothing, None)
+    def _forget(self, _: object) -> None:
+        self._latest = (_nothing, None)
 
 
 def _nothing() -> None:
