@@ -24,7 +24,7 @@ __all__ = ["Crowd", "Draining"]
 
 _AT_ONCE = 5  # sockets that are ended between two turns of the event loop
 _RETRY_AFTER = 1.0, 5.0  # seconds, at random: refused clients are not to come back all at once
-_LONGEST = 10.0  # seconds that another event loop has for the last of its sockets
+_LONGEST = 10.0  # seconds after that, for which another event loop is waited for
 
 
 class Draining:
@@ -66,9 +66,11 @@ class Draining:
         number = sum(len(crowd.open) for crowd in (mine, *others))
         if number:
             logger.info("draining: %d sockets end within %g s", number, over)
+        latest = anyio.current_time() + over + _LONGEST
         ended = [crowd.end_all_from_elsewhere(over) for crowd in others]
         await mine.end_all(over)
-        with anyio.move_on_after(_LONGEST):  # a loop may have come to its own end meanwhile
+        # A loop may have come to its own end meanwhile.
+        with anyio.CancelScope(deadline=latest):
             for event in ended:
                 await event.wait()
 

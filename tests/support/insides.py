@@ -17,6 +17,7 @@ from asgi_wsauth import (
 )
 
 __all__ = [
+    "add_crowd",
     "counts_of",
     "has_slots_here",
     "is_renewing",
@@ -78,6 +79,11 @@ def is_renewing(limit: ConnectionLimit) -> bool:
 def open_in(middleware: WebSocketAuthMiddleware) -> list[Any]:
     """The sockets and handshakes of this event loop that `drain` would end."""
     return list(middleware._draining.crowd().open)
+
+
+def add_crowd(middleware: WebSocketAuthMiddleware, crowd: Any) -> None:
+    """Have the sockets of another event loop drained, too."""
+    middleware._draining._everywhere.add(crowd)
 
 
 def listed_here(sessions: Sessions) -> list[str]:

@@ -22,7 +22,7 @@ import pytest
 from cases import cases
 from doors import Door, alice
 from handshakes import App, drive, websocket
-from insides import counts_of, open_in
+from insides import add_crowd, counts_of, open_in
 from sockets import CLOSE, LEFT, Seat, Wire, running, settled, text, until
 
 from asgi_wsauth import (
@@ -37,6 +37,7 @@ from asgi_wsauth import (
     Rejection,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.loops.tasks import spawn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
@@ -437,6 +438,24 @@ async def test_the_time_is_a_number_of_seconds(over: Any) -> None:
     assert not door.middleware.is_draining
 
 
+class Far:
+    """Sockets of another event loop, the last of which ends when the time is over."""
+
+    open = (1,)
+    is_done = False
+
+    def end_all_from_elsewhere(self, over: float) -> anyio.Event:
+        ended = anyio.Event()
+
+        async def end_all() -> None:
+            await anyio.sleep(over)
+            self.is_done = True
+            ended.set()
+
+        spawn(end_all)
+        return ended
+
+
 class TestOtherEventLoops:
     """One middleware may serve several, each in a thread of its own."""
 
@@ -463,6 +482,13 @@ class TestOtherEventLoops:
                 thread.join()
         assert closes == [RESTARTING] * 8
         assert door.left_over == []
+
+    async def test_have_all_of_the_time_though_none_of_their_sockets_are_here(self) -> None:
+        door = Door(seats)
+        far = Far()
+        add_crowd(door.middleware, far)
+        await door.middleware.drain(over=300)
+        assert far.is_done
 
     @cases("how", ["closed", "stopped"])
     async def test_that_ended_before_their_sockets_hold_nobody_up(self, how: str) -> None:
