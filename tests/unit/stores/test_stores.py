@@ -17,7 +17,7 @@ import anyio.lowlevel
 import pytest
 from cases import cases
 from handshakes import Clock
-from insides import slots_of, tickets_of
+from insides import sessions_of, slots_of, tickets_of
 from sockets import until
 
 from asgi_wsauth import ConfigurationError, MemoryStore, TicketStore
@@ -601,3 +601,30 @@ def test_a_cap_that_is_no_number_of_tickets_is_refused_by_name(value: Any) -> No
         ConfigurationError, match=r"^MemoryStore: max_tickets must be a positive integer"
     ):
         MemoryStore(max_tickets=value)
+
+
+# Sessions
+
+
+async def test_a_session_that_was_ended_is_not_listed_again() -> None:
+    store, key = MemoryStore(), ("alice", "a")
+    await store.put_sessions([(key, "record")])
+    await store.end_sessions(["a", "unknown"], "how", ttl=60)
+    await store.end_sessions(["a"], "later", ttl=60)
+    await store.put_sessions([(key, "record")])
+    assert await store.get_sessions("alice") == []
+    assert await store.renew_sessions([key]) == ([], [("a", "how")])
+    await store.drop_session(key)
+    assert sessions_of(store) == []
+    assert await store.renew_sessions([key]) == ([key], [])
+
+
+async def test_nothing_remains_of_an_owner_without_sessions() -> None:
+    store = MemoryStore()
+    keys = [("alice", id) for id in "abc"]
+    for number in range(1, 4):
+        await store.put_sessions([(key, key[1]) for key in keys[:number]])
+        assert await store.get_sessions("alice") == [(id, id) for id in "abc"[:number]]
+        for key in keys[:number]:
+            await store.drop_session(key)
+        assert sessions_of(store) == []
