@@ -167,6 +167,24 @@ async def test_revocations_in_the_same_store_come_on_the_same_way() -> None:
     assert await limit.take_slot(Socket(), [("user", "bob"), ("user", "alice")]) == [None, NOW]
 
 
+async def test_a_store_of_both_is_asked_of_both_at_once() -> None:
+    class Store(MemoryStore):
+        async def take_slot(self, slot: Slot, /, **more: Any) -> TakenSlot:
+            calls.append("take_slot")
+            return await super().take_slot(slot, **more)
+
+        async def get_revocations(self, subjects: Any, /) -> Any:
+            calls.append("get_revocations")
+            return await super().get_revocations(subjects)
+
+    calls: list[str] = []
+    store = Store()
+    auth = authenticator(Knows(a=Principal("alice")), revocations=Revocations(store))
+    door = WebSocketAuthMiddleware(App(), auth, connection_limit=ConnectionLimit(1, store))
+    await drive(door, websocket("token=a"))
+    assert calls == ["get_revocations", "take_slot"]
+
+
 async def test_a_store_that_fails_is_unavailable_and_may_have_taken_the_slot(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
