@@ -89,7 +89,10 @@ class _OnSignal:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         """Called between any two steps of the main thread."""
-        self._call(self._begin)
+        try:
+            self._call(self._begin)
+        except RuntimeError:  # the loop has ended, and the lifespan was never told
+            self._hand_on()
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -105,5 +108,8 @@ class _OnSignal:
         except Exception as exc:
             log_failure("draining on %r failed", self._signum, exc)
         finally:
-            if self._signum == signal.SIGTERM and self._put_back():
-                signal.raise_signal(signal.SIGINT if self._was_the_loops else self._signum)
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._signum == signal.SIGTERM and self._put_back():
+            signal.raise_signal(signal.SIGINT if self._was_the_loops else self._signum)

@@ -31,7 +31,8 @@ class HandshakeLimit:
     were given one API key. The default has room for sixty tabs that come back at once. A ticket is
     good for only one handshake, so the login behind it is what counts (its issuer and identity),
     once the ticket is verified. Clients that log in anew for each attempt bring a new credential
-    each time, and aren't limited here.
+    each time, and aren't limited here. Of two middlewares, one inside the other, each counts: they
+    need one object each.
 
     It counts in this process's memory, and remembers the latest 50,000 credentials by their
     digests.

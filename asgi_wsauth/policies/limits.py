@@ -33,7 +33,8 @@ class ConnectionLimit:
     that have this object, on all threads and event loops of the process. Where that many are open,
     handshakes are refused before their credentials are looked at. A place is taken only by what was
     admitted, so strangers can't use the places up; clients that were refused, and those that are
-    yet to send a first message, are on budgets of their own.
+    yet to send a first message, are on budgets of their own. Of two middlewares, one inside the
+    other, each takes a place: they need one object each.
 
     Args:
         limit: the maximum number of open sockets per user; None for any.

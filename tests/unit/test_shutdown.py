@@ -148,6 +148,21 @@ async def test_the_server_is_told_even_if_draining_fails(
     assert not door.middleware.is_draining
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_where_the_loop_ended_without_its_lifespan_the_server_is_told(
+    server: Server, backend: str
+) -> None:
+    draining = drain_on_signal(over=5)
+
+    async def begin() -> None:
+        draining.__enter__()
+
+    anyio.run(begin, backend=backend)
+    signal.raise_signal(signal.SIGTERM)
+    assert server.got == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is server
+
+
 @pytest.mark.hurried(False)
 async def test_outside_the_main_thread_it_only_warns(
     server: Server, caplog: pytest.LogCaptureFixture
