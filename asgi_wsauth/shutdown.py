@@ -34,7 +34,8 @@ def drain_on_signal(
     systemd. SIGINT ends the server at once, as ever. Where the server's handler is known to
     asyncio's loop only, which tells nobody, the server is sent a SIGINT after that instead; servers
     handle both alike. Where nobody handles SIGTERM, it ends the process then. Signals reach the
-    main thread only: elsewhere, nothing is done, and a warning is logged.
+    main thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is
+    logged.
 
     Args:
         over: seconds, as in `WebSocketAuthMiddleware.drain`. Whoever kills what doesn't end in time
@@ -43,7 +44,7 @@ def drain_on_signal(
             run before the process is told to end.
 
     Raises:
-        ConfigurationError: an option can't work.
+        ConfigurationError: an option can't work; or, on entering it, no event loop is running.
     """
     if type(signum) not in (int, signal.Signals) or signum not in signal.valid_signals():
         raise ConfigurationError(
@@ -60,7 +61,14 @@ class _OnSignal:
         self._was_the_loops = self._has_begun = False
 
     def __enter__(self) -> None:
-        loop, self._call = running_loop(), from_any_thread()
+        loop = running_loop()
+        try:
+            self._call = from_any_thread()
+        except RuntimeError:
+            raise ConfigurationError(
+                "drain_on_signal must be entered where an event loop runs; write "
+                "`with drain_on_signal(): yield` in your app's lifespan"
+            ) from None
         try:
             self._previous = signal.signal(self._signum, self._handle)
         except ValueError:

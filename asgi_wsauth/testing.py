@@ -103,6 +103,7 @@ def make_jwt(
     expires_in: float = 300.0,
     scopes: Sequence[str] = (),
     issuer: str | None = None,
+    audience: str | None = None,
     key_id: str | None = None,
     clock: Callable[[], float] = time.time,
     **claims: Any,
@@ -117,9 +118,10 @@ def make_jwt(
             leeway.
         scopes: its `scope`; left out if empty.
         issuer: its `iss`; None for none.
+        audience: its `aud`; None for none. For several, write `aud=["chat", "web"]`.
         key_id: its `kid`.
         clock: gives Unix time in seconds.
-        claims: any other claim, such as `aud`, or another value for one of these; None leaves it
+        claims: any other claim, such as `sid`, or another value for one of these; None leaves it
             out.
 
     Raises:
@@ -132,6 +134,7 @@ def make_jwt(
     for option, text, example in (
         ("identity", identity, "alice"),
         ("issuer", issuer, "https://id.example"),
+        ("audience", audience, "chat"),
         ("key_id", key_id, "2026-11"),
     ):
         if text is not None:
@@ -139,6 +142,7 @@ def make_jwt(
     now = check_clock("clock", clock)()
     told: dict[str, Any] = {
         "iss": issuer,
+        "aud": audience,
         "sub": identity,
         "iat": int(now),
         "exp": int(now + check_seconds("expires_in", expires_in, least=-1e9)),

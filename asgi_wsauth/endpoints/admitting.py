@@ -79,7 +79,7 @@ class AdmittingEndpoint(ABC):
     async def _decide(self, admission: Admission, receive: Receive) -> HTTPAnswer:
         if admission.scope.get("method") not in self.methods:
             admission.take_credential()
-            raise Unreadable(405, f"only {' and '.join(self.methods)} can ask for {self.purpose}")
+            raise Unreadable(405, f"the method must be {' or '.join(self.methods)}")
         await admission.admit()
         timeout = self.authenticator.timeout
         with anyio.move_on_after(timeout):

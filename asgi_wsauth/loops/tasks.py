@@ -6,6 +6,7 @@ Knows nothing of authentication.
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -150,10 +151,16 @@ async def detached(
 
 def from_any_thread() -> Callable[[Callable[[], None]], object]:
     """What calls a function on the running event loop, soon, and may itself be called from any
-    thread. It raises a RuntimeError once the loop has ended."""
+    thread. It raises a RuntimeError once the loop has ended.
+
+    Raises:
+        RuntimeError: no event loop is running.
+    """
     loop = running_loop()
     if loop is not None:  # the caller's context would say that trio runs, where it does there
         return lambda call: loop.call_soon_threadsafe(call, context=Context())
+    if "trio" not in sys.modules:
+        raise RuntimeError("no event loop is running")
     import trio
 
     return trio.lowlevel.current_trio_token().run_sync_soon

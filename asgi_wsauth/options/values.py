@@ -239,6 +239,10 @@ def check_store(
             f"{part} must be a {what}, got the class {store.__qualname__}; write "
             f"{store.__qualname__}(...)"
         )
+    if isinstance(store, str) and what == "store":  # not shown: it may be a URL with a password
+        raise ConfigurationError(
+            f"{part} must be a {what}, got a str; write RedisStore.from_url(...) for a URL"
+        )
     for method in methods:
         if not callable(getattr(store, method, None)):
             raise ConfigurationError(

@@ -445,7 +445,7 @@ assert_type(advice(4001, "token_expired"), str)
 
 def run_as_alice() -> None:
     with as_principal(auth, Principal("alice", scopes=["chat"])):
-        assert_type(make_jwt("secret", "alice", expires_in=-60, aud="chat"), str)
+        assert_type(make_jwt("secret", "alice", expires_in=-60, audience="chat", sid="1"), str)
 
 
 async def stop() -> None:

@@ -447,6 +447,7 @@ ROWS: dict[Any, dict[str, Row]] = {
         "expires_in": Row([5, -300.0], "0,-1,1.5"),
         "scopes": LIST_OF_SCOPES,
         "issuer": ISSUER_OR_NONE,
+        "audience": Row([None, "chat"], "None,text"),
         "key_id": Row([None, "k1"], "None,text"),
         "clock": Row([lambda: 5.0], "function"),
     },

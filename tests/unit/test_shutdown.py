@@ -19,7 +19,7 @@ from doors import Door
 from handshakes import App, drive, websocket
 from sockets import Seat, running, settled, until
 
-from asgi_wsauth import WebSocketAuthMiddleware, drain_on_signal
+from asgi_wsauth import ConfigurationError, WebSocketAuthMiddleware, drain_on_signal
 
 pytestmark = [
     pytest.mark.anyio,
@@ -176,6 +176,13 @@ async def test_outside_the_main_thread_it_only_warns(
         thread.start()
         thread.join()
     assert "SIGTERM drains nothing: this is not the main thread" in caplog.text
+    assert server.got == [signal.SIGTERM]
+
+
+def test_it_needs_an_event_loop(server: Server) -> None:
+    with pytest.raises(ConfigurationError, match="in your app's lifespan"):
+        drain_on_signal().__enter__()
+    signal.raise_signal(signal.SIGTERM)
     assert server.got == [signal.SIGTERM]
 
 

@@ -184,6 +184,13 @@ class TestMakeJwt:
         assert client(auth).get("/me", params={"token": token}).status_code == 200
         assert client(auth).get("/me", params={"token": make_jwt(SECRET)}).status_code == 401
 
+    def test_it_may_have_an_audience(self) -> None:
+        token = make_jwt(SECRET, audience="chat", clock=lambda: NOW)
+        assert jwt.decode(token, options={"verify_signature": False})["aud"] == "chat"
+        auth = authenticator(jwt_verifier(audience="chat"))
+        assert client(auth).get("/me", params={"token": token}).status_code == 200
+        assert client(auth).get("/me", params={"token": make_jwt(SECRET)}).status_code == 401
+
     def test_it_expires(self) -> None:
         auth = authenticator(jwt_verifier())
         token = make_jwt(SECRET, expires_in=-60, clock=lambda: NOW)

@@ -225,7 +225,7 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
         assert await site.left() == {"l1", "l2", "p1", "b1"}
     (event,) = site.told
     assert isinstance(event, Refused)
-    assert event.detail == "only GET and HEAD and DELETE can ask for sessions"
+    assert event.detail == "the method must be GET or HEAD or DELETE"
 
 
 async def test_a_head_is_answered_as_a_get_without_its_body() -> None:

@@ -404,6 +404,7 @@ async def test_a_slot_that_is_released_while_it_is_renewed_is_not_kept() -> None
         (None, MemoryStore(), {}, "ConnectionLimit: limit"),
         (3, None, {}, "ConnectionLimit: store must be a store, got None, which has no"),
         (3, MemoryStore, {}, "ConnectionLimit: store must be a store, got the class MemoryS"),
+        (3, "redis://:pw@cache", {}, r"ConnectionLimit: store .* a str; write RedisStore.from_url"),
         (3, MemoryStore(), {"overflow": "evict"}, "ConnectionLimit: overflow must be one of"),
         (3, MemoryStore(), {"overflow": None}, "ConnectionLimit: overflow"),
     ],

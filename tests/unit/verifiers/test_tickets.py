@@ -979,7 +979,7 @@ class PutsNothing(OnlyTakes):
     [
         ({"store": None}, "store must be a store, got None, .* put_ticket"),
         ({"store": {}}, "store must be a store, got {}, .* put_ticket"),
-        ({"store": "redis://localhost"}, "store must be a store, got 'redis://localhost', "),
+        ({"store": "redis://localhost"}, "store must be a store, got a str; write Redis"),
         ({"store": OnlyPuts()}, "store .* has no method take_ticket"),
         ({"store": OnlyTakes()}, "store must be a store, got "),
         ({"store": PutsNothing()}, "store must be a store, got "),
