@@ -505,7 +505,7 @@ KEYS = (
 )
 
 
-@examples(150)
+@examples(300)
 @given(
     st.dictionaries(st.sampled_from(KEYS), JUNK, min_size=1, max_size=3),
     st.sampled_from(["websocket", "http"]),
