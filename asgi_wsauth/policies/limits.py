@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from secrets import token_hex
 from typing import Literal, TypeAlias, cast, get_args, overload
 
-import anyio
-
 from asgi_wsauth.credential import full_name
 from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.per_loop import PerLoop
-from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
 from asgi_wsauth.policies.live_sockets import LiveSocket
 from asgi_wsauth.policies.total import Total
+from asgi_wsauth.stores.leases import Leases
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
 
@@ -172,7 +170,7 @@ class _Here:
         self._store = store
         self._limit = limit.replace("%", "%25").replace(":", "%3A")  # or it could go on as a user
         self._kept: dict[str, LiveSocket] = {}  # whose slot is taken for sure, by the slot's name
-        self._renews = False
+        self._leases = Leases(store, "slots", self._kept, self._renew)
         if listens:
             Listener(store, self._hear, self._renew)
 
@@ -185,9 +183,7 @@ class _Here:
     def keep(self, socket: LiveSocket) -> None:
         """The slot of `socket` is taken."""
         self._kept[self.names[socket]] = socket
-        if self._store.lease is not None and not self._renews:
-            self._renews = True
-            spawn(self._keep_renewing)
+        self._leases.keep()
 
     def remove(self, socket: LiveSocket) -> Slot | None:
         """Let go of a socket; the slot that it had."""
@@ -215,16 +211,3 @@ class _Here:
         for slot in slots:
             if slot[1] not in self._kept:  # released while it was renewed
                 await self._store.release_slot(slot)
-
-    async def _keep_renewing(self) -> None:
-        try:
-            while self._kept:
-                pause = (self._store.lease or 0.0) / 3
-                try:
-                    await self._renew()
-                except Exception as exc:
-                    logger.warning("%r can't be renewed: %s", self._store, type(exc).__qualname__)
-                    pause = min(1.0, pause)
-                await anyio.sleep(pause)
-        finally:
-            self._renews = False

@@ -24,6 +24,7 @@ from asgi_wsauth.options import (
     check_text,
 )
 from asgi_wsauth.policies.entries import SessionEntry, read, written
+from asgi_wsauth.stores.leases import Leases
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, SessionKey, SessionStore
 
@@ -202,7 +203,7 @@ class Sessions:
         here.sockets[socket.id] = socket
         with FailsClosed(self.store):
             await here.put([socket])
-        here.keep_renewing()
+        here.leases.keep()
 
     def update(self, socket: ListedSocket) -> None:
         """What is told of `socket` has changed. It is told soon."""
@@ -225,14 +226,19 @@ class Sessions:
 
 
 class _Here:
-    """The sessions of one event loop."""
+    """The sessions of one event loop.
+
+    Attributes:
+        sockets: all of them, by their ids.
+        leases: what renews them in the store.
+    """
 
     def __init__(self, store: SessionStore, *, user_agent: bool) -> None:
-        self.sockets: dict[str, ListedSocket] = {}  # by their ids
+        self.sockets: dict[str, ListedSocket] = {}
         self._store = store
         self._user_agent = user_agent
         self._stale: set[str] = set()  # of which the store has not heard the latest
-        self._renews = self._fails = False
+        self.leases = Leases(store, "sessions", self.sockets, self._renew)
         Listener(store, self._hear, self._renew)
 
     async def put(self, sockets: Iterable[ListedSocket]) -> None:
@@ -286,35 +292,6 @@ class _Here:
                 await anyio.lowlevel.checkpoint()
         missing = {id for _, id in unknown} | self._stale.intersection(ids)
         await self.put([self.sockets[id] for id in missing if id in self.sockets])
-
-    def keep_renewing(self) -> None:
-        """Renew them for as long as there are any, if the store needs that."""
-        if self._store.lease is not None and not self._renews:
-            self._renews = True
-            spawn(self._keep_renewing)
-
-    async def _keep_renewing(self) -> None:
-        try:
-            while self.sockets:
-                pause = (self._store.lease or 0.0) / 3
-                try:
-                    await self._renew()
-                except Exception as exc:
-                    self._note_failure(exc)
-                    pause = min(1.0, pause)
-                else:
-                    self._note_failure(None)
-                await anyio.sleep(pause)
-        finally:
-            self._renews = False
-
-    def _note_failure(self, exc: Exception | None) -> None:
-        if exc is not None and not self._fails:
-            why = type(exc).__qualname__
-            logger.warning("sessions in %r can't be renewed: %s", self._store, why)
-        elif exc is None and self._fails:
-            logger.warning("sessions in %r are renewed again", self._store)
-        self._fails = exc is not None
 
 
 _ID = "an id that list() told"

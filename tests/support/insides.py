@@ -73,7 +73,7 @@ def has_slots_here(limit: ConnectionLimit) -> bool:
 def is_renewing(limit: ConnectionLimit) -> bool:
     """Whether slots of this event loop are renewed."""
     here: Any = limit._here.get()
-    return here is not None and bool(here._renews)
+    return here is not None and bool(here._leases.is_running)
 
 
 def open_in(middleware: WebSocketAuthMiddleware) -> list[Any]:

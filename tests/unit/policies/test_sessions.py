@@ -586,7 +586,7 @@ async def test_entries_are_renewed_for_as_long_as_there_are_any() -> None:
 
 def renews(sessions: Sessions) -> bool:
     here: Any = sessions._here.get()
-    return bool(here._renews)
+    return bool(here.leases.is_running)
 
 
 # What happens at once
