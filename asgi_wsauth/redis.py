@@ -263,7 +263,7 @@ class RedisStore:
 
     async def drop_session(self, key: SessionKey, /) -> None:
         """See `SessionStore`."""
-        await self._send(self._sessions.drop(key))
+        await self._send(*self._sessions.drop(key))
 
     async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
         """See `SessionStore`."""

@@ -53,10 +53,11 @@ class SessionCommands:
             return [("HMGET", kept, *ids), *[("GET", key) for key in keys]]
         return [("HMGET", kept, *ids), ("MGET", *keys)]  # as many commands, it takes much longer
 
-    def drop(self, key: SessionKey) -> Command:
-        """Take it off the list."""
+    def drop(self, key: SessionKey) -> list[Command]:
+        """Take it off the list. How it was ended need not be known any more."""
         owner, id = key
-        return script("drop_session", self._keys(owner), _json(id))
+        dropping = script("drop_session", self._keys(owner), _json(id))
+        return [dropping, ("DEL", self._ended_key(id))]
 
     def end(self, ids: Sequence[str], how: str, ttl: float, channel: str) -> list[Command]:
         """Note that they are ended, and tell of it."""

@@ -638,6 +638,17 @@ async def test_sessions_that_lapsed_leave_nothing(own: Target, prefix: str) -> N
     assert all(50_000 < left <= 60_000 for left in (await keys_of(own, prefix)).values())
 
 
+async def test_that_a_session_was_ended_is_forgotten_once_it_is_dropped(
+    store: RedisStore,
+) -> None:
+    await list_sessions(store, "ab")
+    await store.end_sessions(["a"], "how", ttl=86_400)
+    assert await renewed(store, "ab") == ("", "a")
+    await store.drop_session(("alice", "a"))
+    assert await renewed(store, "ab") == ("a", "")
+    assert await listed(store) == "b"
+
+
 async def test_that_a_session_was_ended_is_forgotten_in_time(store: RedisStore) -> None:
     await list_sessions(store, "a")
     await store.end_sessions(["a"], "how", ttl=0.001)
