@@ -104,7 +104,7 @@ class WebSocketAuthMiddleware:
             `Reason.ERROR`; so does what takes longer than the authenticator's `timeout`. A refused
             refresh by `refresh_message` closes the socket, and by `Session.refresh` raises there.
             It may also close the socket: `await session.close(Reason.FORBIDDEN)`.
-        recheck: seconds after which the login of an open socket is decided about again, a tenth
+        recheck: seconds after which the login of an open socket is checked again, a tenth
             more or less, and so on: whether it was revoked, whether `load_user` still knows the
             user, and whether whoever issued the credential still calls it active, where its
             verifier can ask (`TokenIntrospection`, `DjangoSession`, `DatabaseToken`,

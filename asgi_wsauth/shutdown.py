@@ -31,7 +31,7 @@ def drain_on_signal(
                 yield
 
     More of that signal change nothing: a worker may get it both from its supervisor and from
-    systemd. SIGINT ends the server at once, as ever. Where the server's handler is known to
+    systemd. SIGINT ends the server at once, as usual. Where the server's handler is known to
     asyncio's loop only, which tells nobody, the server is sent a SIGINT after that instead; servers
     handle both alike. Where nobody handles SIGTERM, it ends the process then. Signals reach the
     main thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is

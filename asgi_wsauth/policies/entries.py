@@ -1,4 +1,4 @@
-"""What is told of an open socket, `SessionEntry`, and how a store keeps it."""
+"""An open socket as it is listed, `SessionEntry`, and how a store keeps it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["SessionEntry", "read", "written"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionEntry:
-    """What is told of one open socket. No credential is in it.
+    """One open socket, as `Sessions` lists it. No credential is in it.
 
     Attributes:
         id: its `Session.id`.
@@ -18,7 +18,7 @@ class SessionEntry:
         refreshed_at: Unix time in seconds of the last refresh, or None.
         client: the peer's address, or None where the server knows none.
         path: the path that it was opened at, decoded, without its query.
-        method: how it was proved who that is, for example `jwt`.
+        method: how the user was authenticated, for example `jwt`.
         fingerprint: the first 16 hex digits of the SHA-256 of the credential that is in force.
         user_agent: the `User-Agent` header, if `Sessions` was asked for it and there was one.
         issuer: as in `Principal.issuer`. Where it is None, `list` can't leave out the users of that

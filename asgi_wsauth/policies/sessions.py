@@ -85,7 +85,7 @@ class Sessions:
 
     Args:
         store: where they are listed: `MemoryStore()`, or one that several processes share.
-        user_agent: whether the `User-Agent` header is told, too: the first 200 characters of it.
+        user_agent: whether entries have the `User-Agent` header, too: its first 200 characters.
         clock: gives Unix time in seconds.
 
     Raises:
