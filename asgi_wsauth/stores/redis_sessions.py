@@ -54,10 +54,11 @@ class SessionCommands:
         return [("HMGET", kept, *ids), ("MGET", *keys)]  # as many commands, it takes much longer
 
     def drop(self, key: SessionKey) -> list[Command]:
-        """Take it off the list. How it was ended need not be known any more."""
+        """Take it off the list. How it was ended need not be known for long any more; but it is for
+        as long as a list may still have it."""
         owner, id = key
         dropping = script("drop_session", self._keys(owner), _json(id))
-        return [dropping, ("DEL", self._ended_key(id))]
+        return [dropping, ("PEXPIRE", self._ended_key(id), self._lease)]
 
     def end(self, ids: Sequence[str], how: str, ttl: float, channel: str) -> list[Command]:
         """Note that they are ended, and tell of it."""
