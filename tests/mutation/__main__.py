@@ -81,7 +81,7 @@ TESTS = {
     "connection.endable": f"{_LIVE} connection/stream",
     "connection.gate": "policies/total policies/comebacks",
     "connection.guard": _SOCKET,
-    "connection.holdings": _LIVE,
+    "connection.holdings": f"{_LIVE} policies/limits policies/sessions middleware",
     "connection.refresh_messages": "connection/refresh_messages connection/session middleware",
     "connection.refreshing": f"{_LIVE} connection/refresh_messages identity",
     "connection.renewal": f"{_LIVE} connection/refresh_messages identity",

@@ -230,6 +230,10 @@ async def test_a_hook_is_given_the_format_of_a_draft_as_the_rfc_has_it() -> None
     assert asked == ["iss_sub"]
     assert await site.ended("alice", issuer="https://other.example"), "at the subject's issuer"
     assert not await site.ended("alice")
+    token = event_token(None, DISABLED, sub="501", jti="another")
+    assert (await push(site.endpoint, token)).status == 202
+    assert asked == ["iss_sub", "iss_sub"], "a sub alone, too"
+    assert await site.ended("alice")
 
 
 async def test_a_hook_that_knows_nobody_by_an_id_leaves_it_to_be_a_sessions() -> None:
