@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from handshakes import CONNECT, SECRET, bearer, drive, mint, now, websocket
+from handshakes import ANSWER, CONNECT, SECRET, bearer, drive, mint, now, websocket
 
 from asgi_wsauth import Authenticator, JWTVerifier, VerdictCache, WebSocketAuthMiddleware
 
@@ -45,8 +45,14 @@ _TARGETS = {AS_IT_COMES: "≤ 1.0", UNGUARDED: "≤ 0.85", CACHED: "≤ 0.6"}
 ORIGIN = "https://chat.example"
 
 
-async def _receive() -> Any:
-    return CONNECT
+def _client() -> Callable[[], Awaitable[Any]]:
+    """What receives from a client that connects, and leaves."""
+    messages = iter((CONNECT, ANSWER))
+
+    async def receive() -> Any:
+        return next(messages)
+
+    return receive
 
 
 async def _send(message: Any) -> None:
@@ -62,7 +68,7 @@ def handshake_of(
 
     def handshake() -> Awaitable[None]:
         scope = {**template, "headers": [*template["headers"]], "subprotocols": [], "state": {}}
-        return app(scope, _receive, send)
+        return app(scope, _client(), send)
 
     return handshake
 
