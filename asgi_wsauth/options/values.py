@@ -144,8 +144,12 @@ def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
         raise ConfigurationError(f"{option} must be a list, got one string; write [{given!r}]")
     if given is None:
         raise ConfigurationError(f"{option} must be a list, got None; leave it out, or write []")
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+    if isinstance(given, Mapping):
         raise ConfigurationError(f"{option} must be a list, got {shown(given)}")
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"{option} must be a list, got {shown(given)}; put it into brackets: [...]"
+        )
     return tuple(given)
 
 

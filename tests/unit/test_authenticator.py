@@ -959,7 +959,7 @@ NO_NETWORK = r'no_auth_networks must be a list of networks, for example \["10.0.
         (
             [nobody],
             {"sources": QueryParam("token")},
-            "sources must be a list, got query parameter token",
+            r"sources must be a list, got query parameter token; put it into brackets: \[\.\.\.\]",
         ),
         ([nobody], {"sources": [Cookie("session")]}, COOKIE_ALONE),
         ([nobody], {"required": async_required}, NOT_REQUIRED),

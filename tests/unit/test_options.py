@@ -43,7 +43,7 @@ from asgi_wsauth.options.secrets import _PLACEHOLDERS
         ("abc", "got one string; write ['abc']"),
         (b"abc", "got one string; write [b'abc']"),
         (None, "got None; leave it out, or write []"),
-        (7, "got 7"),
+        (7, "got 7; put it into brackets: [...]"),
         ({"a": 1}, "got {'a': 1}"),
     ],
 )
