@@ -389,7 +389,10 @@ async def test_a_socket_is_listed_once_by_the_outer_one() -> None:
         seat = Seat()
         house = House(seat)
         house.middleware.app = WebSocketAuthMiddleware(
-            seat, house.auth, sessions=house.sessions if inner is not other else other
+            seat,
+            house.auth,
+            connection_limit=ConnectionLimit(1, MemoryStore()),  # for which it has a guard
+            sessions=house.sessions if inner is not other else other,
         )
         async with open_in(house):
             assert await house.listed() == [seat.session.id]
