@@ -28,6 +28,35 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_live else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start servers and browsers come first, so that none of them is left when all else
+    is done."""
+    live = {item.path for item in items if _is_marked(item, "live")}
+    items.sort(key=lambda item: (item.path not in live, item.path.parent.name != "wire"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, all files whose tests share servers run in one process, in which each
+    server is started once."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "servers" if file in sharing else file
+
+    config.option.loadscopereorder = False  # by the number of tests, which says little
+    sharing = {
+        path.relative_to(config.rootpath).as_posix()
+        for path in config.rootpath.glob("tests/wire/test_*.py")
+        if '__all__ = ["server"]' in path.read_text()
+    }
+    return ByFile(config, log)
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays, so no test's `gc.collect` has to look through it."""
     gc.collect()
