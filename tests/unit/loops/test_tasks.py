@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from types import coroutine
 from typing import Any
@@ -687,3 +688,12 @@ class TestFromAnyThread:
         call = anyio.run(use, backend=anyio_backend_name)
         with pytest.raises(RuntimeError):
             call(lambda: None)
+
+
+def test_without_a_running_loop_nothing_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether trio was imported by somebody or isn't even installed."""
+    for is_imported in (True, False):
+        if not is_imported:
+            monkeypatch.delitem(sys.modules, "trio")
+        with pytest.raises(RuntimeError):
+            from_any_thread()
