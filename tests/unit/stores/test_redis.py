@@ -157,8 +157,10 @@ async def heard(watch: AsyncGenerator[Any, None], least: int = 1) -> Any:
     twice counts once: a command whose answer is late is sent again."""
     with anyio.move_on_after(DEADLINE):
         item = await anext(watch)
-        while item is not None and len(item) < least:
-            item = list(dict.fromkeys([*item, *(await anext(watch))]))
+        if item is not None:
+            item = list(dict.fromkeys(item))
+            while len(item) < least:
+                item = list(dict.fromkeys([*item, *(await anext(watch))]))
         return item
     return pytest.fail("nothing is heard")  # a TimeoutError could be the watch's own
 
