@@ -45,7 +45,11 @@ _TARGETS = {AS_IT_COMES: "≤ 1.0", UNGUARDED: "≤ 0.85", CACHED: "≤ 0.6"}
 ORIGIN = "https://chat.example"
 
 
-def _client() -> Callable[[], Awaitable[Any]]:
+async def _receive() -> Any:
+    return CONNECT
+
+
+def _leaving() -> Callable[[], Awaitable[Any]]:
     """What receives from a client that connects, and leaves."""
     messages = iter((CONNECT, ANSWER))
 
@@ -60,7 +64,7 @@ async def _send(message: Any) -> None:
 
 
 def handshake_of(
-    app: App, token: str | None, *, send: Any = _send, **more: Any
+    app: App, token: str | None, *, send: Any = _send, leaves: bool = False, **more: Any
 ) -> Callable[[], Awaitable[None]]:
     """A call that is one handshake of `app`, as a browser makes it, with the token in the query
     string; as after a server, each has a scope of its own."""
@@ -68,7 +72,7 @@ def handshake_of(
 
     def handshake() -> Awaitable[None]:
         scope = {**template, "headers": [*template["headers"]], "subprotocols": [], "state": {}}
-        return app(scope, _client(), send)
+        return app(scope, _leaving() if leaves else _receive, send)
 
     return handshake
 
@@ -101,7 +105,7 @@ def refused(loop: Loop, app: App, token: str | None, **more: Any) -> Callable[[]
     """What measures a handshake that is refused."""
     sent = loop.run(drive(app, _scope(token, **more))).sent
     assert sent[-1]["type"] == "websocket.close", sent
-    return loop.per_call(handshake_of(app, token, **more))
+    return loop.per_call(handshake_of(app, token, leaves=True, **more))
 
 
 async def accepting(scope: Any, receive: Any, send: Any) -> None:
