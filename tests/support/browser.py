@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -130,9 +131,10 @@ def _address() -> str:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # Debian's command is a shell script, with the browser below it
         )
     atexit.register(process.wait)
-    atexit.register(process.terminate)
+    atexit.register(os.killpg, process.pid, signal.SIGTERM)
     told, deadline = profile / "DevToolsActivePort", time.monotonic() + _PATIENCE
     while not (told.exists() and "\n" in told.read_text()):
         assert process.poll() is None, (profile / "log").read_text(errors="replace")
