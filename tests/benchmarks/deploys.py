@@ -17,7 +17,7 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ class Deploy:
         refused: handshakes that were refused, by code or status.
         codes: how the sockets were closed.
         peak: the most CPU that all workers took within half a second, in cores.
-        open: how many sockets were open, each tenth of a second from the SIGTERM on.
+        open: seconds from the SIGTERM on, and how many sockets were open then.
     """
 
     back: float = 0.0
@@ -90,7 +90,7 @@ class Deploy:
     refused: Counter[int] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     peak: float = 0.0
-    open: list[int] = field(default_factory=list)
+    open: list[tuple[float, int]] = field(default_factory=list)
 
 
 def rows(short: bool) -> Iterator[Row]:
@@ -166,15 +166,20 @@ async def _deploy(
     return crowd.seen
 
 
-async def _watch(crowd: _Crowd, processes: list[psutil.Process]) -> tuple[list[int], float]:
+async def _watch(
+    crowd: _Crowd, processes: list[psutil.Process]
+) -> tuple[list[tuple[float, int]], float]:
     """How many are open, and the most cores that were busy, until cancelled."""
-    opened, peak, looks = [], 0.0, [(time.perf_counter(), _cpu(processes))]
+    opened: list[tuple[float, int]] = []
+    looks: deque[tuple[float, float]] = deque(maxlen=_CPU_LOOKS)
+    peak = 0.0
     with suppress(asyncio.CancelledError):
         while True:
-            opened.append(crowd.open)
+            opened.append((time.perf_counter() - crowd.deployed, crowd.open))
             looks.append((time.perf_counter(), _cpu(processes)))
-            (before, used), (after, by_now) = looks[max(-len(looks), -_CPU_LOOKS)], looks[-1]
-            peak = max(peak, (by_now - used) / (after - before))
+            if len(looks) == _CPU_LOOKS:
+                (before, used), (after, by_now) = looks[0], looks[-1]
+                peak = max(peak, (by_now - used) / (after - before))
             await asyncio.sleep(_TICK)
     return opened, peak
 
@@ -362,9 +367,9 @@ def _draw(seen: dict[Case, Deploy], path: str) -> None:
     for axes, waits in zip(panels, (False, True), strict=True):
         for case in (case for case in CASES if case.waits is waits):
             colour, line = _COLOURS[case.drains], ":" if case.is_cold else "-"
-            name = f"{_DRAINS[case.drains]}, {_COLD[case.is_cold]}"
-            times = [number * _TICK for number in range(len(seen[case].open))]
-            axes.plot(times, seen[case].open, line, color=colour, label=name)
+            name = f"{_DRAINS[case.drains]}, keys {_COLD[case.is_cold]}"
+            times, numbers = zip(*seen[case].open, strict=True)
+            axes.plot(times, numbers, line, color=colour, label=name)
         axes.set_title(_WAITS[waits], loc="left", fontsize="medium", fontweight="bold")
         axes.set_xlabel("seconds after SIGTERM")
         axes.spines[["top", "right"]].set_visible(False)
