@@ -26,6 +26,7 @@ import anyio
 
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.options import check_bool, check_issued_secret, check_seconds
+from asgi_wsauth.stores.batches import batches
 from asgi_wsauth.stores.protocols import (
     Notice,
     RenewedSessions,
@@ -219,8 +220,7 @@ class RedisStore:
     async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
         """See `SlotStore`."""
         lost = []
-        for start in range(0, len(slots), _BATCH):
-            batch = slots[start : start + _BATCH]
+        for batch in batches(slots, _BATCH):
             answers = await self._send(
                 *[
                     script("renew_slot", self._slot_keys(owner), json.dumps(name), ms(self.lease))
@@ -256,9 +256,8 @@ class RedisStore:
         found: list[tuple[str, str]] = []
         # More exchanges, because other nodes may know which of them were ended. Not all of them in
         # one: of somebody who has thousands, it would hold up Redis, and this event loop.
-        for start in range(0, len(ids), _BATCH):
-            some = ids[start : start + _BATCH]
-            found += listed(some, await self._send(*self._sessions.get(owner, some)))
+        for batch in batches(ids, _BATCH):
+            found += listed(batch, await self._send(*self._sessions.get(owner, batch)))
         return found
 
     async def drop_session(self, key: SessionKey, /) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import anyio.lowlevel
 from asgi_wsauth.credential import Principal, bare_name
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.policies.subjects import EVERYBODY, all_subjects_of
+from asgi_wsauth.stores.batches import batches
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, RevocationStore, Subject
 
@@ -88,7 +89,7 @@ class LiveSockets:
     async def _end_revoked(self, revoked: dict[Subject, float], renew_by: float | None) -> None:
         names = {bare_name(name) for _, name in revoked}
         is_everybody = EVERYBODY in revoked
-        for sockets in _parts(self.sockets, _LOOKED_AT):
+        for sockets in batches(self.sockets, _LOOKED_AT):
             for socket in sockets:
                 principal = socket.principal
                 if not is_everybody and names.isdisjoint(
@@ -107,7 +108,7 @@ class LiveSockets:
             await anyio.lowlevel.checkpoint()
 
     async def _catch_up(self) -> None:
-        for sockets in _parts(self.sockets, _ASKED_ABOUT):
+        for sockets in batches(self.sockets, _ASKED_ABOUT):
             pairs = [(socket, socket.principal) for socket in sockets]
             asked = [(*pair, all_subjects_of(pair[1])) for pair in pairs]
             subjects = chain.from_iterable(subjects for _, _, subjects in asked)
@@ -132,9 +133,3 @@ class LiveSockets:
             self._ended += 1
             if self._ended % _ENDED == 0:
                 await anyio.lowlevel.checkpoint()
-
-
-def _parts(sockets: Iterable[LiveSocket], size: int) -> Iterator[list[LiveSocket]]:
-    rest = iter(list(sockets))  # a copy: sockets come and go while this goes on
-    while part := list(islice(rest, size)):
-        yield part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -24,13 +24,12 @@ from asgi_wsauth.options import (
     check_text,
 )
 from asgi_wsauth.policies.entries import SessionEntry, read, written
+from asgi_wsauth.stores.batches import batches
 from asgi_wsauth.stores.leases import Leases
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, SessionKey, SessionStore
 
 __all__ = ["ListedSocket", "Sessions"]
-
-T = TypeVar("T")
 
 _REMEMBERED = 86400.0  # seconds for which a process that is cut off can still learn of an end
 _BATCH = 500  # sessions that are renewed or put in one exchange
@@ -180,7 +179,7 @@ class Sessions:
             check_text(f"{method}: issuer", issuer, "https://id.example")
         found: _Entries = []
         with FailsClosed(self.store):
-            for part in _parts(await self.store.get_sessions(identity)):
+            for part in batches(await self.store.get_sessions(identity), _BATCH):
                 found += [read(*kept) for kept in part]
                 await anyio.lowlevel.checkpoint()  # somebody may have thousands
         entries = [entry for entry in found if issuer is None or entry.issuer == issuer]
@@ -189,7 +188,7 @@ class Sessions:
     async def _end(self, method: str, ids: Sequence[str], reason: Reason) -> None:
         check_instance(f"{method}: reason", reason, Reason, "Reason.REVOKED")
         with FailsClosed(self.store):
-            for part in _parts(ids):
+            for part in batches(ids, _BATCH):
                 await self.store.end_sessions(part, reason.phrase, ttl=_REMEMBERED)
                 await anyio.lowlevel.checkpoint()  # there may be thousands
 
@@ -246,7 +245,7 @@ class _Here:
         rest = list(sockets)
         while rest:
             told = [(socket, socket.stamp) for socket in rest]
-            for part in _parts(rest):
+            for part in batches(rest, _BATCH):
                 await self._store.put_sessions([self._told(socket) for socket in part])
             rest = []
             for socket, stamp in told:
@@ -276,7 +275,7 @@ class _Here:
 
     async def _renew(self) -> None:
         self._stale.intersection_update(self.sockets)
-        for ids in _parts(list(self.sockets)):
+        for ids in batches(self.sockets, _BATCH):
             await self._renew_these(ids)
             await anyio.lowlevel.checkpoint()
 
@@ -301,8 +300,3 @@ _REASONS = {reason.phrase: reason for reason in Reason}
 def _key(socket: ListedSocket) -> SessionKey:
     # By the identity alone, so that it can be listed at every issuer.
     return socket.principal.identity, socket.id
-
-
-def _parts(of: Sequence[T]) -> Iterable[Sequence[T]]:
-    for start in range(0, len(of), _BATCH):
-        yield of[start : start + _BATCH]
