@@ -31,7 +31,7 @@ from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.throttle import FailureThrottle, throttle_for
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import Header, QueryParam, Source
-from asgi_wsauth.sources.findings import Finding, check_sources, choose, collect, is_ambient
+from asgi_wsauth.sources.findings import Finding, are_ambient, check_sources, choose, collect
 from asgi_wsauth.sources.origins import HostWatch, check_origin, check_origins
 from asgi_wsauth.verifiers import Verifier
 from asgi_wsauth.verifiers.chain import Misuse, awaitable, identify
@@ -237,7 +237,7 @@ class Authenticator:
                     attempt.principal = self._anonymous_access.admit(conn)
                     return Authentication(attempt.principal, attempt.principal, None)
                 if self.allowed_origins is not None:  # 2
-                    ambient = bool(attempt.findings) and all(map(is_ambient, attempt.findings))
+                    ambient = are_ambient(attempt.findings)
                     check_origin(conn, self.allowed_origins, ambient=ambient)
             return await self.within_timeout(self._judge(attempt, conn, part), on_wait)
         except Denied as denied:

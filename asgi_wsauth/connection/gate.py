@@ -13,7 +13,7 @@ from asgi_wsauth.denial import Denied
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
-from asgi_wsauth.sources.findings import is_ambient
+from asgi_wsauth.sources.findings import are_ambient
 from asgi_wsauth.sources.origins import Origin, check_origin
 
 __all__ = ["Gate"]
@@ -89,8 +89,7 @@ class Gate:
 def _is_foreign(attempt: Attempt, scope: Scope, allowed: frozenset[Origin] | None) -> bool:
     try:
         if allowed is not None:
-            is_ambient_only = all(map(is_ambient, attempt.findings))
-            check_origin(HTTPConnection(scope), allowed, ambient=is_ambient_only)
+            check_origin(HTTPConnection(scope), allowed, ambient=are_ambient(attempt.findings))
     except Denied:
         return True
     return False

@@ -73,12 +73,13 @@ class Holdings:
         """Whether a socket with this login holds anything."""
         if login.is_anonymous:
             return False
-        if self.limit is not None or self._lists(login):
+        if self.limit is not None or self._sessions_for(login) is not None:
             return True
         return not is_inside and (self.revocations is not None or self.rechecks is not None)
 
-    def _lists(self, login: Login) -> bool:
-        return self.sessions is not None and login.listing is None
+    def _sessions_for(self, login: Login) -> Sessions | None:
+        """Where it is to be listed, if it isn't yet."""
+        return self.sessions if login.listing is None else None
 
     def take(self, guard: Guard, login: Login, is_inside: bool) -> Coroutine[Any, Any, None] | None:
         """Take all that `guard` holds; what has to be waited for, if anything.
@@ -94,8 +95,9 @@ class Holdings:
         if self.rechecks is not None and not is_inside:
             self.rechecks.register(guard)
         revocations = None if is_inside else self.revocations
-        if self.sessions is not None and self._lists(login):
-            listing = Listing(self.sessions, guard, login)
+        sessions = self._sessions_for(login)
+        if sessions is not None:
+            listing = Listing(sessions, guard, login)
             login.list_as(listing)
             return self._claim_and_list(guard, revocations, listing)
         if revocations is None and self.limit is None:

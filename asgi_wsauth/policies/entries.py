@@ -36,32 +36,15 @@ class SessionEntry:
     issuer: str | None = None
 
 
+# What is kept of an entry, in this order: a list, because names would make it twice as long.
+_KEPT = "issuer since refreshed_at client path method fingerprint user_agent".split()
+
+
 def written(entry: SessionEntry) -> str:
-    """What is kept of it, but for its id: a list, because names would make it twice as long."""
-    told = [
-        entry.issuer,
-        entry.since,
-        entry.refreshed_at,
-        entry.client,
-        entry.path,
-        entry.method,
-        entry.fingerprint,
-        entry.user_agent,
-    ]
-    return json.dumps(told, separators=(",", ":"))
+    """What is kept of it, which is all but its id."""
+    return json.dumps([getattr(entry, name) for name in _KEPT], separators=(",", ":"))
 
 
 def read(id: str, kept: str) -> SessionEntry:
     """The entry of which that was kept. Another version may have written more."""
-    issuer, since, refreshed_at, client, path, method, fingerprint, agent, *_ = json.loads(kept)
-    return SessionEntry(
-        id=id,
-        since=since,
-        refreshed_at=refreshed_at,
-        client=client,
-        path=path,
-        method=method,
-        fingerprint=fingerprint,
-        user_agent=agent,
-        issuer=issuer,
-    )
+    return SessionEntry(id=id, **dict(zip(_KEPT, json.loads(kept), strict=False)))

@@ -13,7 +13,7 @@ from asgi_wsauth.options import VISIBLE, ConfigurationError, check_store, kind_o
 from asgi_wsauth.sources import Cookie, FirstMessage, Source
 from asgi_wsauth.sources.source import replace_list, stripped
 
-__all__ = ["Finding", "check_sources", "choose", "collect", "is_ambient", "redact"]
+__all__ = ["Finding", "are_ambient", "check_sources", "choose", "collect", "is_ambient", "redact"]
 
 Finding: TypeAlias = "tuple[Source, Credential | Denied]"
 """A source that found something: a credential, or one that can't be read."""
@@ -125,6 +125,11 @@ def _common(findings: Sequence[Finding]) -> Credential | Denied:
 def is_ambient(finding: Finding) -> bool:
     """Whether a browser sends it by itself, whichever site's page asked."""
     return isinstance(finding[0], Cookie)
+
+
+def are_ambient(findings: Sequence[Finding]) -> bool:
+    """Whether there are some, and a browser sends all of them by itself."""
+    return bool(findings) and all(map(is_ambient, findings))
 
 
 def check_sources(sources: Sequence[Source], allowed_origins: object) -> None:
