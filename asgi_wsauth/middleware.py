@@ -193,11 +193,8 @@ class WebSocketAuthMiddleware:
                 with admission.in_force:
                     await self._run_app(admission, handshake, app_scope, guard, crowd)
         finally:
-            if self._gate is not None:
-                self._gate.leave(admission)
             crowd.leave(handshake)
-            if guard is not None and self._holdings is not None:
-                await self._holdings.release(guard, admission.login)
+            await self._give_back(admission, guard)
 
     @property
     def is_draining(self) -> bool:
@@ -262,14 +259,18 @@ class WebSocketAuthMiddleware:
             if handshake.accepted:
                 await handshake.tell_admitted()
         except BaseException as exc:
-            if self._gate is not None:
-                self._gate.leave(admission)
-            if guard is not None and self._holdings is not None:
-                await self._holdings.release(guard, admission.login)
+            await self._give_back(admission, guard)
             if isinstance(exc, Denied) or not isinstance(exc, Exception):
                 raise
             raise Denied.because("the entry", exc) from exc
         return app_scope, guard
+
+    async def _give_back(self, admission: Admission, guard: Guard | None) -> None:
+        """Give back whatever a socket has; at once where it is refused, which may take a while."""
+        if self._gate is not None:
+            self._gate.leave(admission)
+        if guard is not None and self._holdings is not None:
+            await self._holdings.release(guard, admission.login)
 
     def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
         """A guard, if something may end the socket here: inside an instance that has one, only
@@ -301,15 +302,14 @@ class WebSocketAuthMiddleware:
         receive, send = handshake.app_receive(), handshake.app_send(marker)
         if is_outermost:
             admission.tell(Admitted)
+        crowd.open[handshake] = admission.login
         try:
             if guard is not None:
                 async with guard.between(receive, send):
-                    crowd.open[handshake] = admission.login
                     await self.app(scope, guard.receive, guard.app_send)
             else:
                 if is_outermost:
                     admission.login.run_on(handshake)
-                crowd.open[handshake] = admission.login
                 await self.app(scope, receive, send)
             if handshake.denied is not None:
                 await handshake.read_on()

@@ -25,7 +25,7 @@ from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.session import Login, OnRefresh, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import Closed, Event, is_heard
+from asgi_wsauth.events import Closed, Event
 from asgi_wsauth.options import check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
@@ -222,8 +222,6 @@ class Admission:
 
     def tell_closed(self) -> None:
         """Tell them that it is over; if it was closed here, why."""
-        if not is_heard(self.authenticator.observers, Closed):
-            return
         connection = self.login.connection
         denied = None if connection is None else connection.denied
         if connection is None or denied is None:

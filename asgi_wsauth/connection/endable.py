@@ -161,8 +161,7 @@ class Endable(ABC):
         """Set the timers to the login's end."""
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
-        if self._timer is not None or self._refreshing is not None:
-            self._clear_timers()
+        self._clear_timers()
         login = login_of(self._session)
         ends_at = login.ends_at(self._terms)
         if ends_at is None:
@@ -210,8 +209,7 @@ class Endable(ABC):
                     self._waits = ()
                 else:
                     self._waits = tuple(other for other in self._waits if other is not wait)
-                if self._settled is not None:
-                    self._settled.set()
+                self._settle()
             if refused is not None:
                 self.end(refused)
         return await self._disconnect()

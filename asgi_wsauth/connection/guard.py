@@ -50,8 +50,7 @@ class Guard(Endable):
         between it and these two."""
         self._receive, self._send = receive, send
         login = login_of(self._session)
-        # Else an instance further out has one.
-        if login.connection is None or not isinstance(login.connection, Guard):
+        if not isinstance(login.connection, Guard):  # else an instance further out has one
             login.run_on(self)
         return self
 
