@@ -166,7 +166,7 @@ class Admission:
             self.attempt = Attempt(findings)
 
     def _log_in(self, scope: Scope, authentication: Authentication) -> Scope:
-        """`scope`, with what the app is told of the login."""
+        """The scope for the app: `scope`, with the login in it."""
         principal = authentication.principal
         check_scopes(self.required_scopes, principal)
         self.login = login = Login(

@@ -1,4 +1,4 @@
-"""What `Sessions` are told of an open socket: `Listing`."""
+"""The entry of an open socket in `Sessions`: `Listing`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asgi_wsauth.redaction import scrubbed
 
 __all__ = ["Listing"]
 
-# Characters that are told of what a client may have made as long as it likes.
+# Characters that an entry has at most of what a client may make as long as it likes.
 _LONGEST_PATH, _LONGEST_AGENT, _LONGEST_CLIENT = 500, 200, 100
 
 _ESCAPED = 30  # characters that one of a credential may take up: %25252525%25252532%25252535
@@ -98,7 +98,7 @@ class Listing:
 
 
 def _told(text: object, longest: int, hidden: Collection[str]) -> str | None:
-    """What may be told of a text that the client has chosen, or its server."""
+    """The part of a text that an entry may have; a client has chosen it, or a proxy."""
     if not isinstance(text, str):
         return None
     # Of 64 kB, no more is searched than what is told, and a credential that begins in it.

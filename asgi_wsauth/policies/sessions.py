@@ -54,11 +54,11 @@ class ListedSocket(Protocol):
 
     @property
     def stamp(self) -> object:
-        """What is another once something else is told of it."""
+        """An object that is replaced whenever the entry changes."""
         ...
 
     def entry(self, *, user_agent: bool) -> SessionEntry:
-        """What is told of it, as it is now."""
+        """Its entry, as of now."""
         ...
 
     def end(self, denied: Denied, /) -> None:
@@ -205,7 +205,7 @@ class Sessions:
         here.leases.keep()
 
     def update(self, socket: ListedSocket) -> None:
-        """What is told of `socket` has changed. It is told soon."""
+        """The entry of `socket` has changed; the store learns of it soon."""
         spawn(partial(self._sockets_here().update, socket))
 
     async def unregister(self, socket: ListedSocket) -> None:

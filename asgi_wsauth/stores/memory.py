@@ -32,7 +32,7 @@ class _Entry(NamedTuple):
 
 class MemoryStore:
     """A store in the memory of this process, for tasks and threads alike: tickets, revocations,
-    connections and what is told of them. Several processes need a store that they share.
+    connection slots and sessions. Several processes need a store that they share.
 
     Its memory is bounded: past `max_tickets` the oldest tickets go, and those whose time has passed
     go whenever the store is used. That a ticket was there is remembered until its time has passed,
