@@ -84,6 +84,8 @@ class Guard(Endable):
         kind = message["type"]
         is_http = kind.startswith("websocket.http.response")
         denied = self.denied
+        if denied is not None and kind == "websocket.close":
+            return  # closed as the app wants it: frameworks end with a close of their own
         if denied is not None or (self._phase is Phase.ANSWERED and not is_http):
             why = "by the app" if denied is None else denied.reason.phrase
             raise SocketClosed(f"the socket was closed: {why}")

@@ -391,10 +391,12 @@ async def test_what_a_send_raises_after_the_end_has_a_name() -> None:
         with pytest.raises(SocketClosed, match="token_expired") as caught:
             await send({"type": "websocket.send", "text": "too late"})
         told.append(traceback.format_exception_only(caught.value))
+        await send({"type": "websocket.close", "code": 1000})  # as Quart does in the end: no error
 
     told: list[list[str]] = []
     peer = Peer(CONNECT)
     await door(app, **GUARDED)(websocket("token=a"), peer.receive, peer.send)
+    assert peer.sent[1:] == [TOLD]
     assert told == [["asgi_wsauth.SocketClosed: the socket was closed: token_expired\n"]]
     assert issubclass(SocketClosed, OSError)
 
