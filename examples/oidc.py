@@ -16,7 +16,7 @@ has its client as the audience, and would be admitted, too.
 - Keycloak: add a mapper of the type "Audience" to a client scope, with AUDIENCE as "Included Custom
   Audience". Without it, `aud` is `account`, or missing.
 
-docs/providers.md has recipes for other providers, and shorter ones for these two.
+docs/guides/providers.md has recipes for other providers, and shorter ones for these two.
 """
 
 import os

@@ -5,8 +5,8 @@ wsauth.js does and with clients that come back at once, with and without the iss
 Clients come back to the new workers only, as behind a load balancer; an old one that is draining is
 out of its rotation.
 
-`python -m tests.benchmarks.deploys PICTURE.svg` prints the table of docs/deploys.md, and draws its
-picture.
+`python -m tests.benchmarks.deploys PICTURE.svg` prints the table of docs/guides/deploys.md, and
+draws its picture.
 """
 
 from __future__ import annotations
@@ -380,7 +380,7 @@ def _draw(seen: dict[Case, Deploy], path: str) -> None:
 
 
 def main() -> None:
-    """The table and the picture of docs/deploys.md."""
+    """The table and the picture of docs/guides/deploys.md."""
     print("| deploy | clients | issuer's keys | refused | longest wait | all back | peak CPU |")
     print("|---|---|---|---|---|---|---|")
     seen = {}

@@ -97,7 +97,7 @@ def test_a_page_sees_each_of_daphnes_codes(page: Page) -> None:
 
 
 def test_the_guides_codes_are_those_that_every_browser_shows() -> None:
-    guide = (Path(__file__).parents[2] / "docs/browsers.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/guides/browsers.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(block, names)

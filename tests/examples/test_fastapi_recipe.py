@@ -1,4 +1,4 @@
-"""docs/fastapi.md: its app, on a real server."""
+"""docs/guides/fastapi.md: its app, on a real server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servers import Server, serving
 from asgi_wsauth.testing import make_jwt
 
 ROOT = Path(__file__).parents[2]
-RECIPE = (ROOT / "docs/fastapi.md").read_text()
+RECIPE = (ROOT / "docs/guides/fastapi.md").read_text()
 APP = re.findall(r"^```python\n(.*?)^```$", RECIPE, re.DOTALL | re.MULTILINE)[0]
 
 

@@ -1,18 +1,17 @@
-"""The README's client in Python, which acts on `advice`, against a real server."""
+"""The client in Python, which acts on `advice`, against a real server."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pages import blocks
 from servers import Server, attempts, free_port, pooled
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
@@ -23,7 +22,8 @@ pytestmark = pytest.mark.live
 
 __all__ = ["attempts"]  # the fixture
 
-README = Path(__file__).parents[2] / "README.md"
+
+PAGE = "docs/guides/wsauth-js.md"
 
 
 class Enough(Exception):
@@ -48,7 +48,7 @@ class Saw:
 
 
 def stay_connected(url: str, *tokens: str, tries: int = 5, messages: int = 1) -> Saw:
-    """Run the README's function: it gets one token after the other, and the last one again, until
+    """Run the page's function: it gets one token after the other, and the last one again, until
     it has asked more than so many times, or has so many messages."""
     saw = Saw()
 
@@ -66,10 +66,9 @@ def stay_connected(url: str, *tokens: str, tries: int = 5, messages: int = 1) ->
     async def sleep(seconds: float) -> None:
         saw.delays.append(seconds)
 
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    (block,) = [block for block in blocks if "def stay_connected" in block]
+    (block,) = [block for block in blocks(PAGE) if "def stay_connected" in block]
     names: dict[str, Any] = {}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, PAGE, "exec"), names)
     names["asyncio"] = SimpleNamespace(sleep=sleep)
     with suppress(Enough):
         saw.told = asyncio.run(names["stay_connected"](url, get_token, handle))

@@ -1,4 +1,4 @@
-"""The apps of docs/logins.md on real servers: Starlette's session, and a proxy's header."""
+"""The apps of docs/guides/logins.md on real servers: Starlette's session, and a proxy's header."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""An app that drains its sockets when its process is told to end, as docs/deploys.md says; for
-test_wire_deploys.py, and by hand for crowds of any size."""
+"""An app that drains its sockets when its process is told to end, as docs/guides/deploys.md says;
+for test_wire_deploys.py, and by hand for crowds of any size."""
 
 from __future__ import annotations
 

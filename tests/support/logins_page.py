@@ -1,5 +1,5 @@
-"""What docs/logins.md shows, run as it stands there. `logins_page:app` is what a server runs: its
-app for Starlette, and behind /proxy one whose users a proxy has logged in.
+"""What docs/guides/logins.md shows, run as it stands. `logins_page:app` is what a server runs:
+its app for Starlette, and behind /proxy one whose users a proxy has logged in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, WebSocketAuthMiddleware
 
-PAGE = (Path(__file__).parents[2] / "docs" / "logins.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/guides/logins.md").read_text()
 ORIGIN = "https://chat.example"
 SECRET = "Zk4vQ9wT2mX7bN1sR6yD"
 

@@ -1,18 +1,17 @@
 """An MCP server as a test starts it: `/principal/` with our own user in its scope, and
-`/mcp/` with the `load_user` of the README."""
+`/mcp/` with the `load_user` of docs/guides/frameworks.md."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from handshakes import SECRET
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from pages import blocks
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -20,9 +19,8 @@ from asgi_wsauth import APIKeyVerifier, Authenticator, HTTPAuthMiddleware, JWTVe
 
 API_KEY = os.environ["API_KEY"]
 
-_README = Path(__file__).parents[2].joinpath("README.md").read_text()
-_BLOCKS = re.findall(r"^```python\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
 _names: dict[str, Any] = {}
+_BLOCKS = blocks("docs/guides/frameworks.md")
 exec(next(block for block in _BLOCKS if "def mcp_user" in block), _names)
 
 MANAGERS = [StreamableHTTPSessionManager(Server("demo"), json_response=True) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""The app of docs/fastapi.md, as type checkers see it."""
+"""The app of docs/guides/fastapi.md, as type checkers see it."""
 
 import os
 from typing import Annotated

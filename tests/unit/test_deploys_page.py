@@ -1,4 +1,4 @@
-"""docs/deploys.md: its blocks of Python do what it says."""
+"""docs/guides/deploys.md: its blocks of Python do what it says."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from asgi_wsauth import Authenticator, Principal, WebSocketAuthMiddleware
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone")]
 
-PAGE = (Path(__file__).parents[2] / "docs/deploys.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/guides/deploys.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def run(block: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    exec(compile(block, "docs/deploys.md", "exec"), found)
+    exec(compile(block, "docs/guides/deploys.md", "exec"), found)
     return found
 
 

@@ -1,6 +1,6 @@
-"""docs/providers.md: each recipe, as it stands there, with tokens as that provider issues them. The
-access token is admitted; the others that the same keys sign are refused, for the reason that the
-recipe gives, and so are those of another app and of another tenant.
+"""docs/guides/providers.md: each recipe, as it stands there, with tokens as the provider issues them.
+The access token is admitted; the others that the same keys sign are refused, for the reason that
+the recipe gives, and so are those of another app and of another tenant.
 
 The names of tenants and people are invented. What a token has in it is from the provider's own
 documentation, or from a token.
@@ -43,7 +43,7 @@ from asgi_wsauth import (
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/providers.md").read_text()
+PAGE = (ROOT / "docs/guides/providers.md").read_text()
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 SECRETS = "DJANGO_SECRET_KEY SECRET SECRET_KEY HASURA_KEY CLIENT_SECRET AUTH_SECRET".split()
 KID = "0aa9c1f0-3d7a-4f2b-9b1e-5c1d2e3f4a5b"

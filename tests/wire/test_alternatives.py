@@ -1,23 +1,22 @@
-"""The README's comparison with what people use today, line by line, on a real server.
+"""The docs' comparison with what people use today, line by line, on a real server.
 
-A line that becomes untrue, because somebody mended something, must go from the README.
+A line that becomes untrue, because somebody mended something, must go from
+docs/explanation/alternatives.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from frames import Wire, run
 from handshakes import SECRET
+from pages import PAGES
 from servers import Server, serving
 
 from asgi_wsauth.testing import make_jwt
-
-README = (Path(__file__).parents[2] / "README.md").read_text()
 
 pytestmark = pytest.mark.live
 
@@ -80,9 +79,9 @@ def test_which_sockets_outlive_the_login(server: Server) -> None:
     assert run(talk()) == [name for name, row in ALTERNATIVES.items() if row[2]]
 
 
-def test_the_readme_says_the_same() -> None:
-    section = README[README.index("## Beside the alternatives") :]
-    said = re.findall(r"^\| [^|]+ \| (\w+)[^|]* \| (yes|no)[^|]* \| (yes|no) \|$", section, re.M)
+def test_the_docs_say_the_same() -> None:
+    page = PAGES["docs/explanation/alternatives.md"]
+    said = re.findall(r"^\| [^|]+ \| (\w+)[^|]* \| (yes|no)[^|]* \| (yes|no) \|$", page, re.M)
     assert said == [
         (str(1006 if told == 403 else told[0]), *("yes" if is_so else "no" for is_so in rest))
         for told, *rest in ALTERNATIVES.values()

@@ -1,5 +1,5 @@
 """A server that is told to end, with sockets open: each client is told that it restarts, and none
-loses its connection without a word. The ways are those of docs/deploys.md.
+loses its connection without a word. The ways are those of docs/guides/deploys.md.
 
     WSAUTH_SERVERS=all pytest tests/wire/test_wire_deploys.py
 

@@ -1,4 +1,5 @@
-"""docs/logins.md: what it shows of Django, and of tokens in a database, with the real libraries."""
+"""docs/guides/logins.md: what it shows of Django, and of tokens in a database, with the real
+libraries."""
 
 from __future__ import annotations
 

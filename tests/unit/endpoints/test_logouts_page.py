@@ -1,4 +1,4 @@
-"""docs/logouts.md: what it shows, run as it stands there."""
+"""docs/guides/logouts.md: what it shows, run as it stands there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asgi_wsauth import MemoryStore, Revocations
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[3] / "docs" / "logouts.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/guides/logouts.md").read_text()
 APP, HOOK = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 REDIS = 'RedisStore.from_url(os.environ["REDIS_URL"])'
 REALM = "https://id.acme.example/realms/main"

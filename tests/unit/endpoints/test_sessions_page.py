@@ -1,4 +1,4 @@
-"""docs/sessions.md: what it shows, run as it stands there."""
+"""docs/guides/sessions.md: what it shows, run as it stands there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asgi_wsauth import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[3] / "docs" / "sessions.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/guides/sessions.md").read_text()
 APP, CODE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 REDIS = 'RedisStore.from_url(os.environ["REDIS_URL"])'
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from handshakes import judge
 from issuer import certificate
+from pages import PAGES
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 from redis_servers import KINDS, SERVERS, Proxy, RedisServer, Target, pooled_redis, redis_server
@@ -39,7 +40,6 @@ USUAL_DEADLINE = redis_client.DEADLINE  # before any test changes it
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
-README = Path(__file__).parents[3].joinpath("README.md").read_text()
 ALICE: Subject = ("user", "alice")
 OWN = [kind for kind in KINDS if kind != "REDIS_URL"]  # whose data and clients are the tests' own
 
@@ -1399,8 +1399,12 @@ def test_over_tls_the_server_must_have_its_name(
         gc.collect()
 
 
-async def test_it_works_with_no_more_rights_than_the_readme_says(prefix: str) -> None:
-    rule = next(line for line in README.splitlines() if line.startswith("ACL SETUSER"))
+async def test_it_works_with_no_more_rights_than_the_docs_say(prefix: str) -> None:
+    rule = next(
+        line
+        for line in PAGES["docs/guides/processes.md"].splitlines()
+        if line.startswith("ACL SETUSER")
+    )
     rule = rule.replace("wsauth:", f"{prefix}:").replace("…", "hunter2")
     with redis_server() as server:
         target = Target(server.url.replace("//", "//wsauth:hunter2@"))

@@ -1,4 +1,4 @@
-"""The README: what it shows runs, and what it says is so."""
+"""The README and the docs: what they show runs, and what they say is so."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from frames import Wire, run
+from pages import PAGES, ROOT, blocks
 from servers import Server, serving
 
 import asgi_wsauth
@@ -20,11 +21,13 @@ from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.live
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
-
+README = PAGES["README.md"]
+# Pages whose blocks need more than an empty file have tests of their own.
+TESTED_ELSEWHERE = {
+    f"docs/guides/{name}.md"
+    for name in "deploys fastapi logins logouts providers sessions streams".split()
+}
+PYTHON = [code for page in PAGES.keys() - TESTED_ELSEWHERE for code in blocks(page)]
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 QUERY, JSON = b'{"query": "{me}"}', [("Content-Type", "application/json")]
@@ -56,16 +59,19 @@ def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
 
 
-SECTION = README[README.index("## In your framework") :]
 FRAMEWORKS = dict(
-    re.findall(r"^([\w. ]+):\n\n```python\n(.*?)^```$", SECTION, re.DOTALL | re.M)[:6],
-    Starlette=PYTHON[0],
+    re.findall(
+        r"^([\w. ]+):\n\n```python\n(.*?)^```$",
+        PAGES["docs/guides/frameworks.md"],
+        re.DOTALL | re.MULTILINE,
+    )[:6],
+    Starlette=blocks("README.md")[0],
 )
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def framework(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Server]:
-    """The README's app for a framework, on uvicorn."""
+    """The docs' app for a framework, on uvicorn."""
     directory = tmp_path_factory.mktemp("readme")
     (directory / "app.py").write_text(FRAMEWORKS[request.param])
     env = {"PYTHONPATH": str(directory), **SETTINGS}
@@ -101,14 +107,14 @@ def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Se
     assert token not in framework.log()
 
 
-def test_the_readme_has_a_block_for_every_framework() -> None:
+def test_the_docs_have_a_block_for_every_framework() -> None:
     assert set(FRAMEWORKS) == set(
         "Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL".split(",")
     )
 
 
 def test_the_first_screen_has_the_two_commands() -> None:
-    shell = [code for language, code in BLOCKS if language == "sh"]
+    shell = blocks("README.md", "sh")
     assert [command.strip().split()[-1] for command in shell] == [
         "examples/demo.py",
         "loadfile",
@@ -119,7 +125,7 @@ def test_the_first_screen_has_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize("name", ["async def legacy_session", "class PathSegment"])
-def test_the_readmes_own_verifier_and_source_are_type_checked(name: str) -> None:
+def test_the_docs_own_verifier_and_source_are_type_checked(name: str) -> None:
     """mypy and pyright read tests/typing/usage.py, which has the same lines."""
     (block,) = [code for code in PYTHON if name in code]
     definition = block[block.index(name) :]
@@ -127,15 +133,19 @@ def test_the_readmes_own_verifier_and_source_are_type_checked(name: str) -> None
     assert len([line for line in definition.splitlines() if line]) < 10
 
 
+REFUSALS = PAGES["docs/guides/refusals.md"]
+
+
 def test_the_table_of_reasons_is_the_table() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", README, re.M)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", REFUSALS, re.M)
     assert rows == [
         (r.name, str(r.close_code), str(r.http_status), r.phrase, r.advice) for r in Reason
     ]
 
 
-def test_it_names_everything_that_can_be_imported() -> None:
+def test_they_name_everything_that_can_be_imported() -> None:
     unnamed = {"Authentication", "Event", "Observer", "Rejection", "Source", "Verifier"}  # types
     unnamed |= {"Overflow", "Notice", "RenewalNotice", "Slot", "Subject", "TakenSlot"}
     unnamed |= {"RenewedSessions", "SessionKey"}
-    assert {n for n in asgi_wsauth.__all__ if n not in README} <= unnamed
+    text = "".join(PAGES.values())
+    assert {n for n in asgi_wsauth.__all__ if n not in text} <= unnamed
