@@ -1,4 +1,4 @@
-"""docs/guides/providers.md: each recipe, as it stands there, with tokens as the provider issues them.
+"""docs/guides/providers.md: each recipe as it stands, with tokens as the provider issues them.
 The access token is admitted; the others that the same keys sign are refused, for the reason that
 the recipe gives, and so are those of another app and of another tenant.
 
