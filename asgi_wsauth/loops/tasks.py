@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Breakable",
-    "Gate",
+    "Latch",
     "call_on_first_wait",
     "carry_on",
     "detached",
@@ -241,7 +241,7 @@ class Breakable:
 _TOGETHER = 20  # tasks that pass a gate between two turns of the event loop
 
 
-class Gate:
+class Latch:
     """What tasks wait for until it is opened, for good. They pass a few at a time: thousands of
     them, as after a deploy, would hold up the event loop for seconds.
 

@@ -32,7 +32,7 @@ from anyio import to_thread
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
 from asgi_wsauth.loops.per_loop import PerLoop
-from asgi_wsauth.loops.tasks import Gate, spawn
+from asgi_wsauth.loops.tasks import Latch, spawn
 from asgi_wsauth.options import (
     HeaderValue,
     check_bool,
@@ -75,7 +75,7 @@ class _Fetch:
     def __init__(self, number: int, began_at: float) -> None:
         self.number = number
         self.began_at = began_at
-        self.over = Gate()
+        self.over = Latch()
         self.failure: str | None = None  # none while it is on its way, nor where it succeeded
         self.count = 0  # of keys that came
         self.withdrew = False

@@ -19,7 +19,7 @@ from cases import cases
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import (
     Breakable,
-    Gate,
+    Latch,
     call_on_first_wait,
     detached,
     from_any_thread,
@@ -316,16 +316,16 @@ class TestSpawn:
             await all_ended.wait()
 
 
-class TestGate:
+class TestLatch:
     """A crowd waits, and one opens."""
 
     async def test_a_crowd_passes_in_its_order_a_few_at_a_time(self) -> None:
         async with anyio.create_task_group() as tasks:
             crowd = Crowd(tasks)
             await crowd.come(105)
-            assert not crowd.gate.is_open
+            assert not crowd.latch.is_open
             seen = set()
-            tasks.start_soon(crowd.gate.open)
+            tasks.start_soon(crowd.latch.open)
             while len(crowd.passed) < 105:
                 await anyio.lowlevel.checkpoint()
                 seen.add(len(crowd.passed))
@@ -334,11 +334,11 @@ class TestGate:
         assert all(abs(place - number) < 20 for place, number in enumerate(crowd.passed))
 
     async def test_nobody_waits_at_an_open_one(self) -> None:
-        gate = Gate()
-        await gate.open()
-        assert gate.is_open
+        latch = Latch()
+        await latch.open()
+        assert latch.is_open
         with pytest.raises(StopIteration):
-            gate.wait().send(None)
+            latch.wait().send(None)
 
     async def test_who_leaves_keeps_nobody(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -346,7 +346,7 @@ class TestGate:
             await crowd.come(45)
             for scope in crowd.scopes[:44]:  # two groups, and all but one of the third
                 scope.cancel()
-            await crowd.gate.open()
+            await crowd.latch.open()
         assert crowd.passed == [44]
 
     async def test_if_its_opening_is_cancelled_all_pass_at_once(self) -> None:
@@ -355,15 +355,15 @@ class TestGate:
             await crowd.come(45)
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await crowd.gate.open()
+                await crowd.latch.open()
         assert sorted(crowd.passed) == list(range(45))
 
 
 class Crowd:
-    """Tasks that wait at a gate, each with its number, and a scope of its own."""
+    """Tasks that wait at a latch, each with its number, and a scope of its own."""
 
     def __init__(self, tasks: TaskGroup) -> None:
-        self.gate = Gate()
+        self.latch = Latch()
         self.passed: list[int] = []
         self.scopes: list[anyio.CancelScope] = []
         self._tasks = tasks
@@ -376,7 +376,7 @@ class Crowd:
 
     async def _wait(self, number: int) -> None:
         with self.scopes[number]:
-            await self.gate.wait()
+            await self.latch.wait()
             self.passed.append(number)
 
 
