@@ -1,5 +1,10 @@
 """Sphinx builds the documentation: `sphinx-build -W -b html docs build/docs`."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 import asgi_wsauth
 
 project = "asgi-wsauth"
@@ -10,14 +15,26 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "_ext",
 ]
 nitpicky = True
+default_role = "literal"
+exclude_patterns = ["_static"]
 
 html_theme = "furo"
 html_title = "asgi-wsauth"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_copy_source = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
-autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_format = "short"
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
