@@ -24,8 +24,7 @@ pytestmark = pytest.mark.live
 README = PAGES["README.md"]
 # Pages whose blocks need more than an empty file have tests of their own.
 TESTED_ELSEWHERE = {
-    f"docs/guides/{name}.md"
-    for name in "deploys fastapi logins logouts providers sessions streams".split()
+    f"docs/guides/{name}.md" for name in "deploys fastapi logins logouts providers sessions".split()
 }
 PYTHON = [code for page in PAGES.keys() - TESTED_ELSEWHERE for code in blocks(page)]
 
