@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,32 @@ def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Se
     assert token not in framework.log()
 
 
+@pytest.mark.parametrize("framework", ["Starlette"], indirect=True)
+def test_the_readmes_ten_lines_are_tried_as_it_says(framework: Server) -> None:
+    """Its last two commands; the first ones install and start what runs here already."""
+    console = blocks("README.md", "console")[0].replace(":8000", f":{framework.port}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    seen = []
+    for talk in re.split(r"^\$ (?=python -m websockets)", console, flags=re.M)[1:]:
+        command, *lines = talk.splitlines()
+        with subprocess.Popen(
+            ["bash", "-c", command],
+            env={**os.environ, **SETTINGS, "PATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as client:
+            assert client.stdin and client.stdout
+            for line in lines:
+                if line.startswith("> "):
+                    client.stdin.write(line.removeprefix("> ") + "\n")
+                    client.stdin.flush()
+                else:
+                    seen.append(any(line in said for said in client.stdout))
+            client.stdin.close()
+    assert seen == [True, True]
+
+
 def test_the_docs_have_a_block_for_every_framework() -> None:
     assert set(FRAMEWORKS) == set(
         "Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL".split(",")
@@ -132,14 +159,25 @@ def test_the_docs_own_verifier_and_source_are_type_checked(name: str) -> None:
     assert len([line for line in definition.splitlines() if line]) < 10
 
 
-REFUSALS = PAGES["docs/guides/refusals.md"]
-
-
-def test_the_table_of_reasons_is_the_table() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", REFUSALS, re.M)
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/refusals.md"])
+def test_the_table_of_reasons_is_the_table(page: str) -> None:
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", PAGES[page], re.M
+    )
     assert rows == [
         (r.name, str(r.close_code), str(r.http_status), r.phrase, r.advice) for r in Reason
     ]
+
+
+def test_the_readme_has_every_extra_and_at_most_200_lines() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    table = README.partition("| extra |")[2].partition("\n\n")[0]
+    named = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])
+    }
+    for_developers = {"demo", "dev", "docs", "test", "test-base"}
+    assert named == project["optional-dependencies"].keys() - for_developers
+    assert README.count("\n") <= 200
 
 
 def test_they_name_everything_that_can_be_imported() -> None:

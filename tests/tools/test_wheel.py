@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -41,6 +42,24 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
     }
     assert names >= {"asgi_wsauth/py.typed", "asgi_wsauth/contrib/grafana.json"}
     assert "asgi_wsauth/stores/lua/take_slot.lua" in names
+
+
+def test_on_the_package_index_the_readmes_links_lead_to_the_same_files(built: Path) -> None:
+    with ZipFile(next(built.glob("*.whl"))) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+        described = wheel.read(name).decode()
+    links = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", described)]
+    hosts = {
+        r"https://asgi-wsauth\.readthedocs\.io/en/latest/(.+)\.html": r"docs/\1.md",
+        r"https://github\.com/asgi-wsauth/asgi-wsauth/blob/main/(.+)": r"\1",
+        r"https://raw\.githubusercontent\.com/asgi-wsauth/asgi-wsauth/main/(.+\.png)": r"\1",
+    }
+    for host, path in hosts.items():
+        links = [re.sub(f"^{host}$", path, link) for link in links]
+    readme = (ROOT / "README.md").read_text()
+    assert links == [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", readme)]
+    assert "![The demo" in described
+    assert "](docs/" not in described
 
 
 def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
