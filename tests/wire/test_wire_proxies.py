@@ -1,0 +1,102 @@
+"""docs/guides/proxies.md: its nginx, in front of a real server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pages import blocks
+from servers import DEADLINE, Client, Server, accepts, free_port, server
+
+__all__ = ["server"]  # the fixture
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+]
+
+(CONF,) = blocks("docs/guides/proxies.md", "nginx")
+ADDRESS = "127.0.0.9"
+
+MAIN = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {conf}
+}}
+"""
+
+
+class Nginx(Server):
+    """Whoever comes to it has an address that no other client here has."""
+
+    folder: Path
+    before_nothing: Client
+
+    def tcp(self) -> socket.socket:
+        address = ("127.0.0.1", self.port)
+        return socket.create_connection(address, DEADLINE, source_address=(ADDRESS, 0))
+
+    def written(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+
+def block(conf: str, folder: Path, *, port: int, to: int) -> str:
+    """What the page says, for this machine."""
+    for old, new in [
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("127.0.0.1:8000", f"127.0.0.1:{to}"),
+        ("/var/log/nginx/chat.log", f"{folder}/chat.log"),
+    ]:
+        assert old in conf
+        conf = conf.replace(old, new)
+    return conf
+
+
+@pytest.fixture
+def nginx(server: Server, tmp_path: Path) -> Iterator[Nginx]:
+    """In front of the server; and on another port, of nothing."""
+    port, other = free_port(), free_port()
+    conf = block(CONF, tmp_path, port=port, to=server.port)
+    conf += block(CONF[CONF.index("server {") :], tmp_path, port=other, to=1)
+    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path, conf=conf))
+    command = [str(NGINX), "-p", str(tmp_path), "-e", "error.log", "-c", "nginx.conf"]
+    process = subprocess.Popen(command)
+    try:
+        found = Nginx("nginx", port, process, tmp_path / "error.log")
+        found.folder, found.before_nothing = tmp_path, Client(other)
+        assert accepts(found), found.log()
+        yield found
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def test_the_app_sees_the_clients_address_and_nginx_logs_no_token(
+    server: Server, nginx: Nginx
+) -> None:
+    begin = len(server.log())
+    assert nginx.talk("/guarded", token="opaque-proxied").report["user"] == "alice"
+    assert nginx.talk("/guarded", token="no-such.proxied").close == (1008, "token_invalid")
+    log = server.log_since(begin)
+    assert log.count(f"client={ADDRESS} path=/guarded") >= 2
+    assert '"GET /guarded" 101' in nginx.written("chat.log")
+    assert "proxied" not in nginx.written("chat.log") + nginx.log()
+
+
+def test_fact_its_error_log_has_the_query_when_the_app_is_away(nginx: Nginx) -> None:
+    assert nginx.before_nothing.talk("/guarded", token="opaque-proxied").status == 502
+    assert "proxied" not in nginx.written("chat.log")
+    assert "token=opaque-proxied" in nginx.log()
