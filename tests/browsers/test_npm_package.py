@@ -12,6 +12,7 @@ from typing import Any
 import browser_table
 import pytest
 from node_clients import needs_node
+from pages import blocks
 from run_example import EXAMPLES
 
 import asgi_wsauth
@@ -23,7 +24,6 @@ FOLDER = EXAMPLES / "browser"
 PACKAGE = json.loads((FOLDER / "package.json").read_text())
 SOURCE = browser_table.MODULE.read_text()
 TYPES = (FOLDER / "wsauth.d.ts").read_text()
-DOCS = EXAMPLES.parent / "docs"
 
 _IMPORT = """
 import * as all from "asgi-wsauth";
@@ -86,5 +86,5 @@ def test_its_types_name_every_advice_export_and_event() -> None:
 
 
 def test_the_guide_has_the_hook_whose_types_are_checked() -> None:
-    (block,) = re.findall(r"^```ts\n(.*?)^```$", (DOCS / "browsers.md").read_text(), re.M | re.S)
+    (block,) = blocks("docs/guides/browsers.md", "ts")
     assert block == (FOLDER / "checks/useAuthSocket.ts").read_text()

@@ -3,14 +3,13 @@ browser could fail. The others are tried in Chromium."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from other_browsers import OTHER_BROWSERS, Firefox, WebKit, other_browser
+from pages import blocks
 from servers import Server, pooled
 from wsauth_page import HARNESS, Seen, module
 
@@ -97,8 +96,7 @@ def test_a_page_sees_each_of_daphnes_codes(page: Page) -> None:
 
 
 def test_the_guides_codes_are_those_that_every_browser_shows() -> None:
-    guide = (Path(__file__).parents[2] / "docs/guides/browsers.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (block,) = blocks("docs/guides/browsers.md")
     names: dict[str, Any] = {}
     exec(block, names)
     unseen = {reason for reason in Reason if reason.close_code in UNSEEN["webkit"]}

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.live
 __all__ = ["attempts"]  # the fixture
 
 
-PAGE = "docs/guides/wsauth-js.md"
+PAGE = "docs/guides/clients.md"
 
 
 class Enough(Exception):

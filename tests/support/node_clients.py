@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from servers import DEADLINE
 
-__all__ = ["needs_node", "run_node"]
+__all__ = ["needs_node", "node_module", "run_node"]
 
 SCRIPTS = Path(__file__).parent / "node"
 
@@ -29,6 +29,11 @@ def run_node(script: str, argument: Any) -> Any:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
     return json.loads(ended.stdout)
+
+
+def node_module(path: str) -> str:
+    """The text of a file in node_modules; the test is skipped as by `run_node`."""
+    return (_installed() / "node_modules" / path).read_text()
 
 
 def _missing(what: str) -> None:
