@@ -27,7 +27,7 @@ _PAGE = """
 globalThis.shown = [];
 globalThis.logins = 0;
 globalThis.show = (text) => shown.push(text);
-globalThis.showLogin = () => { logins += 1; return new Promise((done) => globalThis.logIn = done); };
+globalThis.showLogin = () => new Promise((done) => { logins += 1; globalThis.logIn = done; });
 """
 
 
