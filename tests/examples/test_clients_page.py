@@ -1,5 +1,5 @@
-"""docs/guides/clients.md: its table, and its clients in JavaScript against a real server. The one in
-Python has tests of its own."""
+"""docs/guides/clients.md: its table, and its clients in JavaScript against a real server. The one
+in Python has tests of its own."""
 
 from __future__ import annotations
 
