@@ -1,10 +1,12 @@
-"""Run `python examples/demo.py` and open the URL that it prints.
+"""Who may open a WebSocket, and for how long: a page to try it on.
 
-A page in two parts. The first one connects to this server in eight ways, good and bad, and shows
-what the browser got beside what the server decided, in each of the three ways to tell a refusal.
-The second one logs in and keeps a socket open: it ends with its token unless that is refreshed in
-time, and at once when the login is revoked. It needs the extra `demo`
-(`pip install "asgi-wsauth[demo]"`), no other server and no internet.
+    pip install -e '.[demo]'
+    python examples/demo.py
+
+Open the URL that it prints. The page has two parts. The first one connects to this server in eight
+ways, good and bad, and shows what the browser got beside what the server decided, in each of the
+three ways to tell a refusal. The second one logs in and keeps a socket open: it ends with its token
+unless that is refreshed in time, and at once when the login is revoked.
 """
 
 from __future__ import annotations
