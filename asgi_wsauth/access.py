@@ -29,8 +29,9 @@ def current_session(conn: HTTPConnection) -> Session:
 
     Raises:
         ConfigurationError: no middleware has decided about this connection: none is around the app
-            for its protocol, or the path is in `exclude` or not in `only`. Where a path is for both
-            kinds of visitor, ask `conn.scope.get("wsauth")`, which is None then.
+            for its protocol, or the path is in `exclude` or not in `only`. If a path is for
+            visitors with and without a login, use `conn.scope.get("wsauth")`, which is None without
+            one.
     """
     found = conn.scope.get("wsauth")
     if isinstance(found, Session):
@@ -46,15 +47,15 @@ _GUARDS = {"http": "HTTPAuthMiddleware", "websocket": "WebSocketAuthMiddleware"}
 
 
 def current_principal(conn: HTTPConnection) -> Principal:
-    """Who a connection belongs to: `current_session(conn).principal`.
+    """Who is behind a connection: `current_session(conn).principal`.
 
-    It is always a `Principal`, also where `load_user` makes `scope["user"]` an object of the app's
+    It is always a `Principal`, even if `load_user` makes `scope["user"]` an object of the app's
     own; after a refresh, it is that of the new credential.
 
     Args:
-        conn: see `current_session`.
+        conn: as in `current_session`.
 
     Raises:
-        ConfigurationError: see `current_session`.
+        ConfigurationError: as in `current_session`.
     """
     return current_session(conn).principal

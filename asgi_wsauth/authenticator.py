@@ -51,9 +51,9 @@ class Authentication(NamedTuple):
     """A client that may connect.
 
     Attributes:
-        principal: whom the credential vouches for.
+        principal: the principal for whom the credential vouches.
         user: what belongs in `scope["user"]`: what `load_user` returned, or the principal.
-        credential: what was presented; None where authentication is off.
+        credential: what was presented; None while login is off.
     """
 
     principal: Principal
@@ -86,30 +86,35 @@ class Attempt:
 
 
 class Authenticator:
-    """Decides who may connect. Reads and builds; keeps nothing of a handshake.
+    """Decides who may connect, for any number of middlewares. It keeps nothing of a handshake.
 
     Args:
-        verifiers: what vouches for credentials, asked in this order. At least one, unless
-            `required` is False.
-        sources: where a credential may travel.
-        allowed_origins: the exact origins, such as `https://chat.example`, whose pages may connect;
-            None for any, which is an error together with a `Cookie` source. A connection without an
-            `Origin` passes, because only browsers send one; but not with a cookie: see
-            `authenticate`.
-        required: whether a credential is needed: a bool, or a function without arguments that
-            returns one and is asked at every handshake.
-        anonymous: who everybody is while `required` is false.
-        no_auth_networks: from where one may connect while `required` is false (CIDR notation).
+        verifiers: a list of verifiers, asked in this order. At least one, unless `required` is
+            False.
+        sources: a list of sources: where a credential may travel.
+        allowed_origins: a list of the exact origins whose pages may connect, such as
+            `https://chat.example`; None for any. Required with a `Cookie` source. A connection
+            without an `Origin` passes, unless it has a cookie or says `Sec-Fetch-Site: cross-site`:
+            only browsers send one.
+        required: whether a credential is needed: a bool, or a function that returns one and is
+            called at every handshake. Turn it off for development.
+        anonymous: the `Principal` of every client while `required` is false; `load_user` isn't
+            called for it, and the default has no scopes.
+        no_auth_networks: a list of networks (CIDR) from which clients may connect while `required`
+            is false.
         load_user: an async function from the principal and the connection to what the app finds in
-            `scope["user"]`; None from it means that there is no such user any more, or a disabled
-            one: `Reason.REVOKED`. It is asked about machine users too, whose `method` is `internal`
-            or `api_key`: return the principal for those that your table of people doesn't have.
-        revocations: logins that were ended before their time.
-        throttle: which addresses are locked out, because too many bad credentials came from them.
-        timeout: seconds that all of this has together, where it has to wait.
-        max_token_size: characters that a credential may have.
-        observers: callables that are told of every event.
-        clock: gives Unix time in seconds.
+            `scope["user"]`; None for the principal itself. Where it returns None, the user is gone
+            or disabled: `Reason.REVOKED`. It is called for machines too, whose `method` is
+            `internal` or `api_key`: return the principal for those that your table of people
+            doesn't have.
+        revocations: the `Revocations` to ask, if logins can end before they expire.
+        throttle: a `FailureThrottle` that locks out addresses, if credentials could be guessed.
+        timeout: seconds that verifiers, stores and `load_user` have together, where they have to
+            wait.
+        max_token_size: characters that a credential may have. Most servers limit a request line to
+            8 KB.
+        observers: functions that are called with every `Event`, to log, count or trace.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -182,7 +187,7 @@ class Authenticator:
 
         Args:
             conn: the connection. Verifiers and `load_user` get it as it is.
-            attempt: what `collect` found, where the scope has been redacted since.
+            attempt: what `collect` found, if the scope has been redacted since.
             on_wait: called once, with a function that cancels the work, when it first has to wait.
 
         Raises:
@@ -206,12 +211,8 @@ class Authenticator:
         """Steps 5 to 7 of `authenticate` once more, for a login that is in force: 5 is for a
         verifier that `Rechecks`, and what it calls INVALID by now is REVOKED.
 
-        Args:
-            conn: the connection.
-            attempt: what was admitted.
-
         Returns:
-            whom the credential vouches for now.
+            Who is behind the credential now.
 
         Raises:
             Denied: it is not good any more, or that can't be told.
@@ -300,10 +301,6 @@ class Authenticator:
         self, work: Coroutine[Any, Any, T], on_wait: OnWait | None = None
     ) -> Awaitable[T]:
         """The result of `work`, which has `timeout` seconds from the moment when it first waits.
-
-        Args:
-            work: what is to be done.
-            on_wait: see `authenticate`.
 
         Raises:
             Denied: with `Reason.UNAVAILABLE`, where it takes longer.

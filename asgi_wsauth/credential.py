@@ -52,8 +52,8 @@ class Credential:
         value: the credential itself, 1 to `max_token_size` characters of visible ASCII.
         source: where it was found, for example `query parameter token`.
         hints: notes by verifiers that didn't claim it, for the log.
-        note: None, but while `asgi-wsauth check-token` examines a credential: then, what is told of
-            each check that it passes, and of what was found, without the credential.
+        note: None, unless `asgi-wsauth check-token` examines a credential: then a function that is
+            told of each check that it passes, and of what was found, without the credential.
     """
 
     note: Note | None = None
@@ -95,28 +95,28 @@ class Principal(BaseUser):
     It is identified by the pair of `issuer` and `identity`: the same identity at two issuers is two
     people, for connection limits, tickets, refreshes and revocations.
 
-    It is Starlette's `BaseUser`, and stays a plain object that can be assigned to: Django Channels'
-    `AuthMiddleware` sets an attribute of it.
+    It is Starlette's `BaseUser`, and a plain object whose attributes can be set: Django Channels'
+    `AuthMiddleware` sets one.
 
     Args:
-        identity: a user id or a service's name. Not empty.
+        identity: a user id or a service's name, not empty.
         issuer: the issuer of the credential: a JWT's `iss`. None if there is none, as for an API
             key.
-        scopes: what it may do, for Starlette's `@requires` and for `required_scopes`.
-        claims: all claims of the credential.
-        issued_at: Unix time in seconds when the credential was issued.
-        expires_at: Unix time in seconds when the credential expires.
+        scopes: a list of what it may do, for Starlette's `@requires` and for `required_scopes`.
+        claims: a mapping with all claims of the credential.
+        issued_at: Unix time in seconds when the credential was issued; None if that isn't known.
+        expires_at: Unix time in seconds when the credential expires; None if it never does.
         token_id: the credential's own id (a JWT's `jti`).
         session_id: the login's id (a JWT's `sid`).
         display_name: a name for people; the identity by default.
         method: how it was authenticated: `jwt`, `introspection`, `api_key`, `internal`, `ticket`,
-            `proxy`, `django`, `session` or `token`, or a name of your own verifier's; `none` while
-            authentication is off.
+            `proxy`, `django`, `session` or `token`, or a name that a verifier of your own gives;
+            `none` while login is off.
         login_method: how the login behind a ticket was authenticated; None for other methods.
 
     Raises:
-        ConfigurationError: a `ValueError`: one of them has the wrong type. Scopes may be any
-            strings, because an issuer may define them.
+        ConfigurationError: an argument has the wrong type. Scopes may be any strings, because an
+            issuer may define them.
     """
 
     def __init__(

@@ -177,7 +177,8 @@ class Denied(Exception):
     ) -> Denied:
         """A refusal because `what` raised `exc`: it fails closed. The reason is `Reason.ERROR`, or
         `Reason.UNAVAILABLE` if a store or a remote server failed. With `may_quote=False`, the
-        message of `exc` might contain a credential, and is never shown."""
+        message of `exc` might contain a credential, and is never shown.
+        """
         denied = Denied(reason, f"{what}: {type(exc).__qualname__}")
         denied.may_quote = may_quote
         denied.__cause__ = exc
@@ -188,11 +189,12 @@ class Denied(Exception):
 
 
 class FailsClosed:
-    """A context manager that fails closed: an exception of a store, a database or a remote server
-    becomes `Reason.UNAVAILABLE`.
+    """A context manager that fails closed, for verifiers, sources and stores of your own: whatever
+    is raised inside, by a store, a database or a remote server, becomes `Denied` with
+    `Reason.UNAVAILABLE`.
 
     Args:
-        what: the thing that is called, for the log.
+        what: what is called, for the log.
     """
 
     __slots__ = ("_what",)
@@ -214,7 +216,12 @@ class FailsClosed:
 
 
 class InsufficientScope(Denied):
-    """`Reason.FORBIDDEN`, because the principal lacks one of `scopes` (RFC 6750 section 3.1)."""
+    """`Reason.FORBIDDEN`, because the principal lacks one of `scopes` (RFC 6750 section 3.1). Over
+    HTTP, the response names them.
+
+    Args:
+        scopes: a list of the scopes that are required.
+    """
 
     def __init__(self, scopes: Sequence[str]) -> None:
         super().__init__(Reason.FORBIDDEN, f"requires the scopes {' '.join(scopes)}")
@@ -225,8 +232,13 @@ class InsufficientScope(Denied):
 
 
 class SaidNothing(Denied):
-    """`Reason.MISSING`, because the client let its time for a first message run out. It counts as a
-    failure of its address, and can have a close code of its own."""
+    """`Reason.MISSING`, because the client didn't send its first message in time. It counts as a
+    failure of its address, and can have a close code of its own: use the class as a key of
+    `close_codes`.
+
+    Args:
+        detail: the cause, for the log.
+    """
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.MISSING, detail)
@@ -236,6 +248,7 @@ class SaidNothing(Denied):
 
 
 CloseCodes: TypeAlias = Mapping[Reason, int] | Mapping[Reason | type[SaidNothing], int]
+"""The option `close_codes`: what to send in place of some of the table's codes."""
 
 GRAPHQL_CLOSE_CODES: Mapping[Reason | type[SaidNothing], int] = {
     Reason.MISSING: 4401,

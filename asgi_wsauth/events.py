@@ -48,7 +48,7 @@ class Event:
 
     Attributes:
         protocol: `websocket`, or `http`.
-        client: the peer's address, or None if the server has none.
+        client: the peer's address, or None if the server knows none.
         path: the path of the request, decoded, without its query.
         origin: the `Origin` header as received.
         identity: the identity of the principal, once it is known.
@@ -93,10 +93,10 @@ class Refused(Event):
         repeated: how often the same credential was refused before, if a program keeps reconnecting
             with it; otherwise 0. Each refusal is an event all the same.
         detail: the cause, for the log only.
-        error_type: the class of the exception if something failed: `app.users.NoSuchUser`.
+        error_type: the class of the exception, if something failed: `app.users.NoSuchUser`.
         error_at: where it was raised: `load_user at app/users.py:31`.
-        traceback: the traceback, with the credential cut out. For an exception of a source, without
-            its message.
+        traceback: the traceback, with the credential cut out. For an exception that a source
+            raised, without its message.
     """
 
     name: ClassVar[str] = "refused"
@@ -160,12 +160,12 @@ class TicketIssued(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedOut(Event):
-    """An identity provider has ended a login, by a `LogoutEndpoint`. `issuer` is the login's, and
-    `identity` whose it was, where the provider said so.
+    """An identity provider has ended a login, through a `LogoutEndpoint`. `issuer` is the login's,
+    and `identity` is whose it was, if the provider said so.
 
     Attributes:
         subject: what has ended: one `session`, or all logins of a `user`.
-        told_by: what told it: a `logout_token`, or a `security_event`.
+        told_by: what reported it: a `logout_token`, or a `security_event`.
     """
 
     name: ClassVar[str] = "logged_out"
@@ -176,11 +176,12 @@ class LoggedOut(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionsEnded(Event):
-    """A user's sockets were ended by a `SessionsEndpoint`. `identity` and `issuer` are theirs.
+    """A user's sockets were ended through a `SessionsEndpoint`. `identity` and `issuer` are the
+    user's.
 
     Attributes:
         ended: how many.
-        administrator: the identity of who asked, if it wasn't that user.
+        administrator: the identity of the administrator who asked; None if it was the user.
     """
 
     name: ClassVar[str] = "sessions_ended"

@@ -35,42 +35,45 @@ class HTTPAuthMiddleware:
     """Lets an HTTP request through to `app` only if `authenticator` admits it.
 
     The app gets a copy of the scope without the credential, with `user`, `auth` and `wsauth`, as
-    behind `WebSocketAuthMiddleware`. A refusal has the table's status, `WWW-Authenticate` where
-    RFC 6750 section 3 asks for it, and the body `{"error": phrase}`. Other scope types pass
-    untouched.
+    behind `WebSocketAuthMiddleware`. A refusal has the table's status, `WWW-Authenticate` where RFC
+    6750 section 3 asks for it, and the body `{"error": phrase}`. Other scope types pass untouched.
 
     A CORS preflight, which a browser sends without a credential (Fetch Standard, "CORS-preflight
-    fetch"), is answered here: 204 without any CORS header, so that the browser asks no further.
-    Where pages of other origins may ask, put the CORS middleware outside this one.
+    fetch"), is answered here: 204 without any CORS header, so that the browser asks no further. If
+    pages of other origins may ask, put the CORS middleware outside this one.
 
     A stream ends with its login: a response of server-sent events, and any other that goes on after
-    its first body, when the credential expires, is revoked, or is older than `max_age`. The app
-    receives `http.disconnect`, its `send` raises `StreamClosed`, an `OSError`, and the body is
-    ended properly; where a `Content-Length` promised more, the connection is cut. A response in one
+    its first body, ends when the credential expires, is revoked, or is older than `max_age`. The
+    app receives `http.disconnect`, its `send` raises `StreamClosed`, an `OSError`, and the body is
+    ended properly; if a `Content-Length` promised more, the connection is cut. A response in one
     piece is never ended.
 
-    Inside another instance that has the same authenticator, it reuses that one's decision and
-    applies only its own scopes.
+    Inside another instance with the same authenticator, it reuses that one's decision and applies
+    only its own scopes.
 
     Args:
         app: any ASGI 3 app.
-        authenticator: who decides; the same one that decides for WebSockets.
-        exclude: patterns of paths that need no credential and are passed untouched, as in
+        authenticator: who decides; usually the same one as for WebSockets.
+        exclude: patterns of public paths, which are passed untouched, as in
             `WebSocketAuthMiddleware`.
-        only: patterns of the only paths that need a credential, as there.
-        required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
-        preflight: what becomes of a CORS preflight. `answer` answers it, and the app never runs
-            without a user on a path that is guarded. `pass` hands it on without its credential, for
-            a CORS middleware inside this one; whatever else stands there runs without a user,
-            whenever somebody sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+        only: patterns of the only paths that are guarded, as in `WebSocketAuthMiddleware`; None
+            guards all.
+        required_scopes: a list of scopes that a principal must have, all of them, or it is refused
+            with `Reason.FORBIDDEN`.
+        preflight: what happens to a CORS preflight: `"answer"` or `"pass"`. `"answer"` answers it
+            here, so the app never runs without a user on a guarded path. `"pass"` hands it on
+            without its credential, for a CORS middleware inside this one. Anything else inside then
+            runs without a user, too, whenever somebody sends `OPTIONS` with `Origin` and
+            `Access-Control-Request-Method`.
         enforce_expiry: whether a stream is ended when its credential expires.
-        grace: seconds that an app has to end after its stream was ended here; then it is cancelled.
-        max_age: seconds after the decision at which a stream is ended with `Reason.EXPIRED`, also
-            where its credential never expires, and with `enforce_expiry=False`. None for as long as
-            the credential.
-        allow_unguarded_websockets: whether WebSockets are meant to pass without a credential, so
-            that no warning is due. Otherwise the first one that passes is logged, if the process
-            has no `WebSocketAuthMiddleware`.
+        grace: seconds that an app has to clean up after its stream was ended here; then it is
+            cancelled.
+        max_age: seconds after the decision at which a stream is ended with `Reason.EXPIRED`, even
+            if its credential never expires, and even with `enforce_expiry=False`; None for as long
+            as the credential.
+        allow_unguarded_websockets: whether WebSockets are meant to pass without a credential.
+            Otherwise the first one that passes is logged as a warning, if the process has no
+            `WebSocketAuthMiddleware`.
 
     Raises:
         ConfigurationError: an option can't work.

@@ -51,73 +51,77 @@ class WebSocketAuthMiddleware:
 
     The app gets a copy of the scope without the credential, with `user`, `auth` (Starlette's
     `AuthCredentials`) and `wsauth` (the `Session`). Other scope types pass untouched, but the
-    server's scope of an HTTP request is redacted, so that its log has no credential.
+    server's own scope of an HTTP request is redacted, so that no credential gets into its log.
 
-    Inside another instance that has the same authenticator, it reuses that one's decision and
-    applies only its own scopes, connection limit and codes; with another authenticator it verifies
-    the credential that the outer one found, unless its own sources find one. A cookie whose origin
-    hasn't been checked is only for an authenticator with `allowed_origins`.
+    Inside another instance with the same authenticator, it reuses that one's decision and applies
+    only its own scopes, connection limit and codes. With another authenticator, it verifies the
+    credential that the outer one found, unless its own sources find one. A cookie whose origin
+    hasn't been checked is only verified by an authenticator with `allowed_origins`.
 
     Args:
         app: any ASGI 3 app.
         authenticator: who decides.
-        rejection: how a client is refused. `accept_then_close` accepts and closes at once with the
-            code and the phrase, which is all that a browser's page can see; `http_response` answers
-            with the HTTP status (where the server can: else as `close`); `close` closes before
-            accepting, which every server makes a bare HTTP 403; `auto` is the first one for pages,
-            which send an `Origin`, and the second one for programs. With the first one, too, a
-            program that presents the same credential, or none, for the tenth time within 10 seconds
-            is refused over HTTP, with `Retry-After`, so that it stops or slows down.
-        close_codes: codes to use in place of the table's, for some reasons. For Daphne:
-            `DAPHNE_CLOSE_CODES`; where a server raises for a code, that mapping's is sent instead.
-            For GraphQL's clients: `GRAPHQL_CLOSE_CODES`.
-        exclude: patterns of paths that need no credential and are passed untouched. `*` stands for
-            one segment or a part of it, `/*` at the end for everything below. A path is the one by
-            which `app` routes, without `root_path`; where another app might read it otherwise, it
-            is not passed. Nor is one below a root that a client may have chosen, which Daphne takes
-            from a header, unless the path with that root matches, too.
-        only: patterns of the only paths that need a credential, whatever their case; all others are
-            passed untouched. None for all. A path in both needs none.
-        required_scopes: scopes that a principal must have, all of them, or it is FORBIDDEN.
+        rejection: how a client is refused. `"accept_then_close"` accepts and closes at once, with
+            the code and the phrase, which is all that a browser's page can see. `"auto"` does that
+            for pages, which send an `Origin`, and answers programs with the HTTP status.
+            `"http_response"` answers everybody with the HTTP status, if the server can; otherwise
+            it is like `"close"`, which closes before accepting: every server makes that a bare HTTP
+            403. Even with the default, a program that presents the same credential, or none, for
+            the tenth time within 10 seconds is refused over HTTP, with `Retry-After`, so that it
+            slows down.
+        close_codes: codes to use in place of the table's: a mapping such as `{Reason.EXPIRED:
+            4401}`, or `DAPHNE_CLOSE_CODES` for Daphne (a code that a server can't send is replaced
+            by that one's), or `GRAPHQL_CLOSE_CODES` for GraphQL clients.
+        exclude: patterns of public paths, such as `["/health", "/public/*"]`, which are passed
+            untouched: nothing is checked and nothing is redacted. `*` stands for one segment or a
+            part of it, `/*` at the end for everything below, without `/public` itself. Case
+            matters. A path is the one by which `app` routes, without `root_path`; one that another
+            app might read otherwise is not passed, nor one below a root that a client may have
+            chosen, which Daphne takes from a header, unless the path with that root matches, too.
+        only: patterns of the only paths that are guarded, such as `["/admin/*"]`, which also guards
+            `/admin` and, because case is ignored, `/ADMIN/a`. None guards all. A path that is also
+            in `exclude` passes.
+        required_scopes: a list of scopes that a principal must have, all of them, or it is refused
+            with `Reason.FORBIDDEN`.
         enforce_expiry: whether a socket is closed, with `Reason.EXPIRED`, when its credential
             expires.
-        grace: seconds that an app has to end after its socket was closed here, because it expired,
-            was revoked or had to go for a newer one; then it is cancelled.
-        connection_limit: how many sockets a user may have, this process, or both.
-        handshake_limit: how often one credential may come back; None for as often as it likes.
-        refresh_message: the `type` of a message with which a client renews its credential, as
-            text: `{"type": "auth.refresh", "token": "..."}`. The app doesn't see it. It is answered
-            with `{"type": "auth.refresh.ok", "expires_at": ...}`, in Unix time, or by closing the
-            socket. It works while the app receives. Every client is sent, whether it ever asked for
-            that or not, `{"type": "auth.refresh.due", "expires_at": ...}`: once for a credential,
-            60 seconds before its end, or when half of it expired where that is later, and
-            never within 5 seconds of the last one; nothing is due without `enforce_expiry` and
-            `max_age`, but a client may bring a new one all the same. An app's own message that a
-            client could take for one of these two is not sent. None for no such messages.
-        max_age: seconds that a socket may last after its handshake, or after the last refresh; then
-            it is closed with `Reason.EXPIRED`, also where its credential never expires, and with
-            `enforce_expiry=False`. None for as long as the credential. There is no such end while
+        grace: seconds that an app has to clean up after its socket was closed here; then it is
+            cancelled.
+        connection_limit: a `ConnectionLimit`: how many sockets each user may have, or this process.
+        handshake_limit: a `HandshakeLimit`: how often one credential may come back. For clients
+            that might reconnect in a loop.
+        refresh_message: the `type` of the text message with which a client renews its credential on
+            the open socket: with `"auth.refresh"`, `{"type": "auth.refresh", "token": "..."}`. None
+            for no such messages. The app doesn't see it. The client gets `{"type":
+            "auth.refresh.ok", "expires_at": ...}`, in Unix time, or the socket is closed. That
+            works while the app receives. Every client, whether or not it ever sent one, gets
+            `{"type": "auth.refresh.due", "expires_at": ...}` once for each credential: 60 seconds
+            before it expires, or when half of its time is over where that is later, and never
+            within 5 seconds of the last one. Nothing is due without `enforce_expiry` and `max_age`.
+            A message of the app's own that a client could take for one of these two is not sent.
+        max_age: seconds that a socket may last after its handshake, or after the last refresh; None
+            for as long as the credential. It is then closed with `Reason.EXPIRED`, even if its
+            credential never expires, such as an API key, or `enforce_expiry` is off. Not while
             login is off.
         on_refresh: an async function that is called before a new credential takes over, with the
             `Session`, the principal that it has, and the new one, which has been verified. What it
             raises refuses the refresh: `Denied` with its own reason, anything else as
-            `Reason.ERROR`; so does what takes longer than the authenticator's `timeout`. A refused
-            refresh by `refresh_message` closes the socket, and by `Session.refresh` raises there.
-            It may also close the socket: `await session.close(Reason.FORBIDDEN)`.
-        recheck: seconds after which the login of an open socket is checked again, a tenth
-            more or less, and so on: whether it was revoked, whether `load_user` still knows the
-            user, and whether whoever issued the credential still calls it active, where its
-            verifier can ask (`TokenIntrospection`, `DjangoSession`, `DatabaseToken`,
-            `APIKeyVerifier(lookup=...)`, or one of your own with a method `recheck`).
-            What is REVOKED or FORBIDDEN by then, or EXPIRED, is closed. A store, a database or an
-            issuer that fails closes nothing, and is asked again, with growing pauses. At most 20
-            are asked about at once. None for never; and while login is off.
-        sessions: where open sockets are listed, and from where each can be ended. Inside another
-            instance that has the same authenticator, a socket is listed once: by the outer one, or
-            if that has no sessions, by this one. None are listed while login is off.
-        allow_unguarded_http: whether HTTP requests are meant to pass without a credential, so that
-            no warning is due. Otherwise the first one that passes is logged, if the process has no
-            `HTTPAuthMiddleware`.
+            `Reason.ERROR`; so does taking longer than the authenticator's `timeout`. A refused
+            refresh by `refresh_message` closes the socket; `Session.refresh` raises. It may close
+            the socket itself, too, by `Session.close`.
+        recheck: seconds after which the login of an open socket is checked again, over and over,
+            each time a tenth sooner or later; None for never. It asks whether the login was
+            revoked, whether `load_user` still knows the user, and whether whoever issued the
+            credential still calls it active, if its verifier can ask (`TokenIntrospection`,
+            `DjangoSession`, `DatabaseToken`, `APIKeyVerifier(lookup=...)`, or one of your own with
+            a method `recheck`). What is REVOKED, FORBIDDEN or EXPIRED by then is closed. A store, a
+            database or an issuer that fails closes nothing, and is asked again, after growing
+            pauses. At most 20 checks run at once. Not while login is off.
+        sessions: the `Sessions` in which open sockets are listed, and through which each can be
+            ended. Inside another instance with the same authenticator, a socket is listed once: by
+            the outer one, or if that has no sessions, by this one. Not while login is off.
+        allow_unguarded_http: whether HTTP requests are meant to pass without a credential.
+            Otherwise the log warns of the first one, if the process has no `HTTPAuthMiddleware`.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -198,11 +202,11 @@ class WebSocketAuthMiddleware:
 
     @property
     def is_draining(self) -> bool:
-        """Whether `drain` was called: what a health check may ask."""
+        """Whether `drain` was called, for a health check."""
         return self._draining.has_begun
 
     async def drain(self, *, over: float = 30.0) -> None:
-        """Close all sockets before the process ends, so that their clients don't come back all at
+        """Close all sockets before the process ends, so that their clients don't all come back at
         once.
 
         From now on every handshake on a guarded path is refused with `Reason.RESTARTING`, before
@@ -215,10 +219,7 @@ class WebSocketAuthMiddleware:
         app hasn't accepted yet, gets an HTTP 403.
 
         Args:
-            over: seconds; 0 to close all at once.
-
-        Raises:
-            ConfigurationError: `over` is no number of seconds.
+            over: seconds within which sockets are closed; 0 to close all at once.
         """
         await self._draining.drain(check_seconds("over", over, least=0))
 

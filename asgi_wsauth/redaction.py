@@ -31,19 +31,20 @@ class RedactCredentials(logging.Filter):
     handshake before any app sees it, or by a framework that passed on a copy of the scope.
 
     It finds parameters, headers, cookies and subprotocols by the names of the authenticator's
-    sources, in URLs, header dumps, reprs, JSON (also within JSON, or percent-escaped)
-    and CGI variables; and JWTs and this package's own credentials by their shape. It covers a
-    record's message and traceback, not its `extra`.
+    sources, in URLs, header dumps, reprs, JSON (also within JSON, or percent-escaped) and CGI
+    variables; and JWTs and this package's own credentials by their shape. It covers a record's
+    message and traceback, but not its `extra`.
 
-    A source of your own is covered by shape, and by its method `log_patterns()`, if it has one. It
-    returns a list of regular expressions, whose matches are removed except for the first group, if
-    there is one. Every logged line is searched for them, so each must run in linear time.
+    A source of your own is covered by the shape of its credentials, and by its method
+    `log_patterns()`, if it has one: that returns a list of regular expressions, whose matches are
+    removed except for the first group, if there is one. Every logged line is searched for them, so
+    each must run in linear time.
 
     Args:
         authenticator: the one whose sources are used.
 
     Raises:
-        ConfigurationError: it is not an `Authenticator`, or a source's patterns are invalid.
+        ConfigurationError: it isn't an `Authenticator`, or a source's patterns are invalid.
     """
 
     def __init__(self, authenticator: Authenticator) -> None:

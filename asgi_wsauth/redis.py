@@ -70,22 +70,22 @@ _GONE = "-"  # what is left of a ticket
 class RedisStore:
     """A store in Redis, which any number of processes share.
 
-    A Redis that can't be reached, or gives no answer within 4 s, raises; nothing is kept in this
-    process meanwhile. One that a failover has made a replica is left: all connections to it are
+    If Redis can't be reached, or doesn't answer within 4 s, it raises; nothing is kept in this
+    process meanwhile. If a failover has made its server a replica, all connections to it are
     dropped, and the exchange begins anew with whatever is at its address now.
 
-    What Redis loses is lost: a ticket is then unknown, slots and sessions are there again once
-    they are renewed, but a revocation is forgotten. Where that matters, have Redis write its
-    append-only file, and evict no keys (`maxmemory-policy noeviction`). Whoever may publish on its
-    channel, `<prefix>:notices:<database>`, can close anybody's socket.
+    What Redis loses is lost: a ticket is then unknown, slots and sessions return once they are
+    renewed, but a revocation is forgotten. If that matters, have Redis write its append-only file,
+    and evict no keys (`maxmemory-policy noeviction`). Anyone who may publish on its channel,
+    `<prefix>:notices:<database>`, can close anybody's socket.
 
     Args:
-        client: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`. Its settings are yours:
-            those that `from_url` makes try again once, and at once. It stays open.
-        prefix: what every key begins with, and the channel. Applications that share a Redis need
+        client: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with settings of your own:
+            the clients that `from_url` makes try again once, and at once. It is never closed here.
+        prefix: what every key, and the channel, begins with. Applications that share a Redis need
             one each.
-        lease: seconds after which a slot is free again, and a session not listed any more, that
-            nobody has renewed, because its process is gone. See `SlotStore` and `SessionStore`.
+        lease: seconds after which a slot is free again, and a session no longer listed, if its
+            process is gone and nobody has renewed it. See `SlotStore` and `SessionStore`.
 
     Raises:
         ConfigurationError: an option can't work, redis-py is not installed, or this is trio.
@@ -108,14 +108,14 @@ class RedisStore:
         cls, url: str, *, cluster: bool = False, prefix: str = "wsauth", lease: float = 15.0
     ) -> RedisStore:
         """A store with clients of its own: one for each event loop, which is closed when the loop
-        ends. They give up on a Redis that is silent for 1.5 s, and try again once.
+        ends. They give up if Redis is silent for 1.5 s, and try again once.
 
         Args:
             url: `redis://user:password@host:6379/0`, or `rediss://` for TLS. Its query may have
                 options of redis-py: `?ssl_ca_certs=/etc/ssl/our.pem&socket_timeout=3`.
             cluster: whether that is a node of a Redis Cluster.
-            prefix: see `RedisStore`.
-            lease: see `RedisStore`.
+            prefix: as in `RedisStore`.
+            lease: seconds, as in `RedisStore`.
 
         Raises:
             ConfigurationError: an option can't work, redis-py is not installed, or this is trio.

@@ -22,26 +22,25 @@ __all__ = ["drain_on_signal"]
 def drain_on_signal(
     *, over: float = 30.0, signum: int = signal.SIGTERM
 ) -> AbstractContextManager[None]:
-    """Have SIGTERM drain each `WebSocketAuthMiddleware` of this process, and go to the server when
-    that is done. `with` this, an app's lifespan yields:
+    """Have SIGTERM drain each `WebSocketAuthMiddleware` of this process, and reach the server when
+    that is done. An app's lifespan yields inside it:
 
         @asynccontextmanager
         async def lifespan(app):
             with drain_on_signal(over=30):
                 yield
 
-    More of that signal change nothing: a worker may get it both from its supervisor and from
-    systemd. SIGINT ends the server at once, as usual. Where the server's handler is known to
-    asyncio's loop only, which tells nobody, the server is sent a SIGINT after that instead; servers
-    handle both alike. Where nobody handles SIGTERM, it ends the process then. Signals reach the
-    main thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is
-    logged.
+    Further signals of that kind change nothing: a worker may get it both from its supervisor and
+    from systemd. SIGINT ends the server at once, as usual. If only asyncio's loop knows the
+    server's handler, which it tells nobody, the server is sent a SIGINT afterwards instead; servers
+    handle both alike. If nobody handles SIGTERM, it ends the process then. Signals reach the main
+    thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is logged.
 
     Args:
-        over: seconds, as in `WebSocketAuthMiddleware.drain`. Whoever kills what doesn't end in time
-            must wait for longer than that.
-        signum: SIGTERM; or another signal, which drains and does nothing else, for a hook that is
-            run before the process is told to end.
+        over: seconds within which sockets are closed, as in `WebSocketAuthMiddleware.drain`.
+            Whoever kills a process that doesn't end in time must wait for longer than that.
+        signum: the number of the signal: SIGTERM; or another one, which drains and does nothing
+            else, for a hook that runs before the process is told to end.
 
     Raises:
         ConfigurationError: an option can't work; or, on entering it, no event loop is running.

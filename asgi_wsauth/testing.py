@@ -114,13 +114,13 @@ def make_jwt(
         key: the secret, or the private key as PEM or as an object of `cryptography`.
         identity: its `sub`; None for none.
         algorithm: the signature algorithm.
-        expires_in: seconds until its `exp`; negative for an expired one. Note the verifier's
+        expires_in: seconds until its `exp`; negative for an expired one. Mind the verifier's
             leeway.
-        scopes: its `scope`; left out if empty.
+        scopes: a list of scopes, its `scope`; left out if empty.
         issuer: its `iss`; None for none.
         audience: its `aud`; None for none. For several, write `aud=["chat", "web"]`.
         key_id: its `kid`.
-        clock: gives Unix time in seconds.
+        clock: a function that returns Unix time in seconds.
         claims: any other claim, such as `sid`, or another value for one of these; None leaves it
             out.
 

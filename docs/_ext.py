@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docstrings import first_sentence, options, required
@@ -34,6 +35,7 @@ import asgi_wsauth
 from asgi_wsauth import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Event, Reason
 
 PACKAGE = "asgi_wsauth"
+ROOT = Path(__file__).parents[1]
 logger = getLogger(__name__)
 
 
@@ -157,18 +159,16 @@ def docstring_of_alias(_: Any, what: str, name: str, obj: Any, __: Any, lines: l
 def _default(built: Any, parameter: inspect.Parameter) -> str:
     """A default as its source has it; numbers with commas, and constants by their values."""
     source = _defaults(built)[parameter.name]
-    try:
-        value = ast.literal_eval(source)
-    except ValueError:
-        value = ...
-    if isinstance(source, ast.Name) and source.id.startswith("_"):
-        value = vars(sys.modules[built.__module__])[source.id]
+    if isinstance(source, (ast.Call, ast.Tuple)):
+        return f"`{ast.unparse(source)}`".replace("'", '"')
+    value = eval(ast.unparse(source), vars(sys.modules[built.__module__]))
+    if type(value) is object:
+        return "made anew"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    text = ast.unparse(source) if value is ... else repr(value)
-    return f"`{text}`".replace("'", '"')
+    return f"`{value!r}`".replace("'", '"')
 
 
 def _defaults(built: type) -> dict[str, ast.expr]:
@@ -194,14 +194,14 @@ class Options(SphinxDirective):
             built = getattr(import_module(module), name)
             needed = ", ".join(p.name for p in required(built))
             full = name if module == PACKAGE else f"{module}.{name}"
-            lines += [f"`{full}({needed})`", ""]
+            lines += [f"### {name}", "", f"`{full}({needed})`", ""]
             lines += ["| option | default | what it is |", "|---|---|---|"]
             lines += [
                 f"| `{p.name}` | {_default(built, p)} | {first_sentence(told)} |"
                 for p, told in options(built)
             ]
             lines += [""]
-        return self.parse_text_to_nodes("\n".join(lines))
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
 class Reasons(SphinxDirective):
@@ -234,6 +234,7 @@ class Help(SphinxDirective):
         command = [*self.arguments, "--help"]
         printed = subprocess.run(
             [sys.executable, "-m", PACKAGE, *command],
+            cwd=ROOT,
             env={**os.environ, "COLUMNS": "88", "NO_COLOR": "1", "PYTHON_COLORS": "0"},
             capture_output=True,
             text=True,

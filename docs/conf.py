@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # this tree's package, whatever is installed
 
-import asgi_wsauth
+import asgi_wsauth  # noqa: E402
 
 project = "asgi-wsauth"
 author = "The asgi-wsauth authors"

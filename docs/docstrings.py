@@ -18,7 +18,7 @@ def arguments(built: Any) -> dict[str, str]:
 
 def first_sentence(text: str) -> str:
     """The first sentence of a text, without its full stop."""
-    return re.split(r"(?<=[\w`)\"])[.:;] (?=[A-Z`])|\.$", text, maxsplit=1)[0]
+    return re.split(r"\. (?=[A-Z`*])|\.$", text, maxsplit=1)[0]
 
 
 def options(built: Any) -> Iterator[tuple[inspect.Parameter, str]]:

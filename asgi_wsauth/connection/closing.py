@@ -44,8 +44,8 @@ _TOO_MUCH = 4 * 1024 * 1024
 
 
 class SocketClosed(OSError):
-    """What an app's `send` raises after its socket was closed, here or by itself (ASGI 2.4,
-    "Disconnected client"). An app that only sends may catch it to end:
+    """What an app's `send` raises after its socket was closed, by the middleware or by the app
+    itself (ASGI 2.4, "Disconnected client"). An app that only sends may catch it to end:
 
         with suppress(SocketClosed):
             async for line in news:
@@ -54,8 +54,9 @@ class SocketClosed(OSError):
 
 
 class StreamClosed(OSError):
-    """What an app's `send` raises after its response was ended here with the login (ASGI 2.4,
-    "Disconnected client"). Frameworks end the stream with it, as if its client had left."""
+    """What an app's `send` raises after its response was ended with the login (ASGI 2.4,
+    "Disconnected client"). Frameworks then end the stream, as if its client had left.
+    """
 
 
 for _public in (SocketClosed, StreamClosed):  # where they are imported from: tracebacks say it

@@ -19,6 +19,7 @@ from asgi_wsauth.sources.origins import origin_of
 __all__ = ["ChosenRejection", "Rejection", "Rejections"]
 
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close", "auto"]
+"""How a client is refused: see the option `rejection` of `WebSocketAuthMiddleware`."""
 
 _OFTEN = 10  # refusals of the same
 _WITHIN = 10.0  # seconds

@@ -26,7 +26,7 @@ __all__ = ["Login", "OnRefresh", "Session", "login_behind", "login_of"]
 class Session:
     """What the app finds as `scope["wsauth"]`: the login of its connection, without its credential.
 
-    Attributes are read-only, and say what holds at the moment: a refresh changes them.
+    Attributes are read-only, and give the current state: a refresh changes them.
     """
 
     __slots__ = (
@@ -71,13 +71,15 @@ class Session:
 
     @property
     def principal(self) -> Principal:
-        """Whom the credential vouches for."""
+        """The principal for whom the credential vouches."""
         return self._principal
 
     @property
     def user(self) -> Any:
-        """What `load_user` returned for that; without it, the principal. After a refresh it is the
-        new one, while `scope["user"]` stays the object that it was, because apps hold on to it."""
+        """What `load_user` returned for the principal; without a `load_user`, the principal. After
+        a refresh it is the new one, whereas `scope["user"]` stays the object that it was, because
+        apps hold on to it.
+        """
         return self._user
 
     @property
@@ -87,12 +89,12 @@ class Session:
 
     @property
     def client(self) -> str | None:
-        """The peer's address, or None where the server knows none."""
+        """The peer's address, or None if the server knows none."""
         return self._client
 
     @property
     def method(self) -> str:
-        """How it was proved, for example `jwt`; `none` while authentication is off."""
+        """How the client was authenticated, for example `jwt`; `none` while login is off."""
         return self._principal.method
 
     @property
@@ -106,22 +108,22 @@ class Session:
         return self._principal.expires_at
 
     async def refresh(self, token: str) -> None:
-        """Go on with a new credential: the socket ends when that one does. `scope["user"]` and
+        """Go on with a new credential: the socket then ends when that one does. `scope["user"]` and
         `scope["auth"]` stay as they are; `principal` and `user` are the new ones.
 
         It is verified as in a handshake, must have the scopes that the middleware asks for, and is
-        shown to its `on_refresh`. If the present credential never expires, and there is neither
-        `max_age` nor `on_refresh`, or if the client has left, nothing changes.
+        shown to its `on_refresh`. Nothing changes if the client has left, or if the present
+        credential never expires and there is neither a `max_age` nor an `on_refresh`.
 
         Args:
             token: a credential for the same identity and issuer, by the same verifier. A ticket
                 counts as the login behind it: it continues a login of the same `method`.
 
         Raises:
-            Denied: it is refused; with `Reason.FORBIDDEN`, if it is for somebody else, or with what
-                `on_refresh` raised, or `Reason.ERROR` where that failed. The socket
-                stays open until the present credential ends. Or the socket was closed here;
-                then this is why.
+            Denied: it is refused: with `Reason.FORBIDDEN` if it is for somebody else, with what
+                `on_refresh` raised, or with `Reason.ERROR` if that failed. The socket stays open
+                until the present credential ends. Or the socket has been closed by the middleware,
+                for this reason.
             RuntimeError: this is no WebSocket.
         """
         login = self._login()
@@ -134,8 +136,8 @@ class Session:
         """Close the socket, with the code that `reason` has in this middleware.
 
         The app receives `websocket.disconnect`, and is cancelled if it still runs after the
-        middleware's `grace`. Closing what is closed does nothing. Accept first: before that, a
-        socket that nothing else can end gets an HTTP 403, as any close before the accept.
+        middleware's `grace`. Closing a closed socket does nothing. Accept first: before that, a
+        socket that nothing else can end gets an HTTP 403, as with any close before the accept.
 
         Args:
             reason: what the client is told.

@@ -1,14 +1,15 @@
 """Opaque tokens in a database of the app's: those of Django REST framework, Knox, fastapi-users.
+The database is asked by a function of yours.
 
-from asgi_wsauth.contrib.database_token import DatabaseToken
+    from asgi_wsauth.contrib.database_token import DatabaseToken
 
-async def find(digest: str) -> dict[str, Any] | None:
-    token = await AuthToken.objects.filter(digest=digest).afirst()
-    return token and {"identity": token.user_id, "expires_at": token.expiry}
+    async def find(digest: str) -> dict[str, Any] | None:
+        token = await AuthToken.objects.filter(digest=digest).afirst()
+        return token and {"identity": token.user_id, "expires_at": token.expiry}
 
-auth = Authenticator(
-    [DatabaseToken(find, digest="sha512")], sources=[Header("authorization", scheme="Token")]
-)
+    auth = Authenticator(
+        [DatabaseToken(find, digest="sha512")], sources=[Header("authorization", scheme="Token")]
+    )
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ __all__ = ["DatabaseToken", "Digest", "Lookup"]
 
 Row: TypeAlias = "Mapping[str, Any]"
 Lookup: TypeAlias = Callable[[str], Awaitable["Principal | Row | None"]]
+"""From a digest, or a token, to what the database has; None if it has nothing."""
 Digest: TypeAlias = "Literal['sha256', 'sha512'] | Callable[[str], str] | None"
+"""How the database stores tokens: see `DatabaseToken`."""
 
 _DIGESTS: Mapping[str, Callable[[str], str]] = {
     "sha256": lambda token: sha256(token.encode()).hexdigest(),
@@ -47,36 +50,37 @@ _OF_A_ROW = _OF_A_PRINCIPAL | {"identity", "is_active", "stored"}
 
 
 class DatabaseToken:
-    """Vouches for opaque tokens, which it has looked up.
+    """Vouches for opaque tokens that it looks up.
 
-    `lookup` returns a `Principal`, or a mapping with what it found, of which only `identity` must
-    be there:
+    `lookup` returns a `Principal`, or a mapping with what it found, of which only `identity` is
+    required:
 
     - `identity`: a string, a whole number or a UUID;
     - `expires_at` and `issued_at`: Unix time in seconds, or a datetime with a time zone;
     - `is_active`: False for a locked user, who is REVOKED;
-    - `stored`: what the database has in the column that was looked up. It must be what was looked
-      up, and is compared in constant time: some databases take `a` for `A`;
+    - `stored`: what the database has in the column that was looked up. It must equal what was
+      looked up, and is compared in constant time: some databases take `a` for `A`;
     - `display_name`, `scopes`, `claims`, `issuer`, `session_id` and `token_id`, as in `Principal`.
-      Without a `token_id`, it is what was looked up, or its SHA-256 where that was the token: so
-      `Revocations.revoke_token(digest)` ends what was opened with it.
+      Without a `token_id`, it is what was looked up, or its SHA-256 if that was the token itself:
+      so `Revocations.revoke_token(digest)` ends what was opened with it.
 
-    A token that is not there is INVALID. What `lookup` raises is UNAVAILABLE, unless it is a
+    A token that isn't found is INVALID. What `lookup` raises is UNAVAILABLE, unless it is a
     `Denied`; what it returns that is none of these is ERROR. Its principal's `method` is `token`.
 
-    Without a `pattern`, it claims all that doesn't look like a JWT or a credential of this
-    package's, so it stands last among the verifiers.
+    Without a `pattern`, it claims everything that doesn't look like a JWT or a credential of this
+    package's, so put it last among the verifiers.
 
     With `WebSocketAuthMiddleware(recheck=...)`, the tokens of open sockets are looked up again from
     time to time.
 
     Args:
-        lookup: an async function from the digest of a token, or the token, to what there is.
-        digest: how the database has tokens: as `sha256` or `sha512` in hex, as what a function
-            makes of one, or None for tokens as they are. Prefer a digest: who reads the database
-            has no token then, and how long a comparison takes tells nothing about one.
-        pattern: a regular expression that the whole of a token matches, for example
-            `[0-9a-f]{40}`. What doesn't is left to the next verifier.
+        lookup: an async function from the digest of a token, or from the token, to what was found;
+            None if it wasn't.
+        digest: how the database stores tokens: `"sha256"` or `"sha512"` in hex, a function that
+            makes the digest, or None for tokens as they are. Prefer a digest: someone who reads the
+            database then has no token, and the time that a comparison takes says nothing about one.
+        pattern: a regular expression that the whole of a token matches, for example `[0-9a-f]{40}`;
+            None for any. What doesn't match is left to the next verifier.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -117,8 +121,9 @@ class DatabaseToken:
         return await self(credential, conn)
 
     def token_id(self, token: str) -> str:
-        """The `Principal.token_id` of a token, where the lookup names no other: its digest, or the
-        SHA-256 where the database has tokens as they are. For `Revocations.revoke_token`."""
+        """The `Principal.token_id` of a token, if the lookup names no other: its digest, or its
+        SHA-256 if the database stores tokens as they are. For `Revocations.revoke_token`.
+        """
         return (self._digest or _DIGESTS["sha256"])(token)
 
     def _is_mine(self, token: str) -> bool:

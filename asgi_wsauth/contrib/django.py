@@ -68,17 +68,18 @@ class DjangoSession:
     `WebSocketAuthMiddleware(recheck=...)`, it is also asked about open sockets from time to time.
 
     Args:
-        scopes: a function from the user to a list of scopes; it may ask the database. For example
-            `lambda user: user.get_all_permissions()`. What is no list of strings is ERROR.
-        clock: gives Unix time in seconds.
+        scopes: a function from the user to a list of scopes, such as `lambda user:
+            user.get_all_permissions()`; it may ask the database. Anything that isn't a list of
+            strings is ERROR. None for no scopes.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Attributes:
-        cookie: the source for it: the cookie that `SESSION_COOKIE_NAME` names. Needs
-            `allowed_origins`.
+        cookie: the source for the cookie that `SESSION_COOKIE_NAME` names. Needs `allowed_origins`.
 
     Raises:
-        ConfigurationError: an option can't work, Django is not installed, its settings are not
-            configured or its apps not loaded, or `django.contrib.auth` is none of them.
+        ConfigurationError: an option can't work, Django (the extra `django`) is not installed, its
+            settings are not configured, its apps not loaded, or `django.contrib.auth` is not among
+            them.
     """
 
     def __init__(

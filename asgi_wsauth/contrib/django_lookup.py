@@ -64,7 +64,7 @@ def session_id(session_key: str) -> str:
         session_key: as in Django's `request.session.session_key`.
 
     Raises:
-        ConfigurationError: a `ValueError`: it is no string, or empty.
+        ConfigurationError: it isn't a string, or is empty.
     """
     if not isinstance(session_key, str) or not session_key:
         given = "''" if session_key == "" else kind_of(session_key)

@@ -37,13 +37,13 @@ def revoke_at_logout(revocations: Revocations) -> Callable[[], None]:
     database refuses new ones.
 
     Args:
-        revocations: those of the authenticators.
+        revocations: the `Revocations` of the authenticators.
 
     Returns:
         A function that undoes it.
 
     Raises:
-        ConfigurationError: these are no revocations, or Django is not set up.
+        ConfigurationError: it isn't a `Revocations`, or Django is not set up.
     """
     check_instance("revocations", revocations, Revocations, "Revocations(MemoryStore())")
     django_settings("revoke_at_logout")

@@ -45,14 +45,15 @@ class OpenTelemetryObserver:
     (`Reason.UNAVAILABLE` and `Reason.ERROR`).
 
     Args:
-        tracer_provider: makes the spans; None for the global one.
-        meter_provider: makes the metrics; None for the global one.
+        tracer_provider: the `TracerProvider` that makes the spans; None for the global one.
+        meter_provider: the `MeterProvider` that makes the metrics; None for the global one.
         identities: whether spans have `enduser.id`, which is personal data.
-        connection_limit: the middleware's, if it has a `total`, which is then told beside the live
-            sockets.
+        connection_limit: the middleware's `ConnectionLimit`, if it has a `total`, which then
+            becomes a metric beside the live sockets.
 
     Raises:
-        ConfigurationError: an option is invalid, or opentelemetry-api is not installed.
+        ConfigurationError: an option is invalid, or opentelemetry-api (the extra `opentelemetry`)
+            is not installed.
     """
 
     def __init__(

@@ -47,17 +47,18 @@ class PrometheusMetrics:
     """An observer that counts: `Authenticator(..., observers=[log_event, PrometheusMetrics()])`.
 
     One instance serves any number of authenticators, a `JWKS` and a `LogoutEndpoint`. With several
-    worker processes, live sockets, and how many there may be, are sums over living processes: see
+    worker processes, the number of live sockets and its maximum are sums over living processes: see
     "Multiprocess Mode" in prometheus-client's docs.
 
     Args:
-        registry: where its metrics are registered; None for prometheus-client's own `REGISTRY`.
-        connection_limit: the middleware's, if it has a `total`, which is then told beside the live
-            sockets.
+        registry: the `CollectorRegistry` in which its metrics are registered; None for
+            prometheus-client's own `REGISTRY`.
+        connection_limit: the middleware's `ConnectionLimit`, if it has a `total`, which then
+            becomes a metric beside the live sockets.
 
     Raises:
         ConfigurationError: an option can't work, the registry already has these metrics, or
-            prometheus-client is not installed.
+            prometheus-client (the extra `prometheus`) is not installed.
     """
 
     def __init__(

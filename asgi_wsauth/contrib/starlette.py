@@ -45,36 +45,37 @@ _SESSION = re.compile(r"[A-Za-z0-9+/]+={0,2}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27
 
 
 class StarletteSession:
-    """Vouches for whom the app has put into its session, which is a signed cookie.
+    """Vouches for users whom the app has put into its session, which is a signed cookie.
 
     - A session without an identity is MISSING: a visitor.
     - A bad signature is INVALID, and a cookie that is older than `max_age` EXPIRED.
     - An identity that is neither a string nor a whole number is INVALID.
 
     Its principal's `method` is `session`, and `issued_at` is when the cookie was signed: whenever
-    the app changed the session last. Its `claims` are those parts of the session that the options
+    the app last changed the session. Its `claims` are those parts of the session that the options
     name.
 
-    The session is nowhere but in the cookie, so a logout can only have the browser forget it: a
-    copy is good until it is too old. To end a login for sure, put a random id into the session at
-    the login, name it as `session_id_key`, and call `Revocations.revoke_session` at the logout.
+    The session exists only in the cookie, so a logout can only make the browser forget it: a copy
+    is good until it is too old. To end a login for sure, put a random id into the session at the
+    login, name it as `session_id_key`, and call `Revocations.revoke_session` at the logout.
 
     Put it before a `JWTVerifier` among the verifiers, which could take the cookie for a JWT.
 
     Args:
-        secret_key: that of `SessionMiddleware`, of which the verifier asks for at least 16 bytes; a
-            list of them while one replaces the other.
+        secret_key: the `secret_key` of `SessionMiddleware`, at least 16 bytes; or a list of them
+            while one replaces the other.
         identity_key: where in the session the identity is: a key, such as `user_id`, or the path to
             it as a tuple, such as `("user", "sub")`.
-        session_id_key: where the login's id is; None if there is none.
-        scopes_key: where the scopes are: a list of strings, or a string with spaces between them;
-            None if there are none.
+        session_id_key: the key of the login's id, or the path to it; None if there is none.
+        scopes_key: the key of the scopes, or the path to them: a list of strings, or a string with
+            spaces between them; None if there are none.
         session_cookie: the cookie's name, as in `SessionMiddleware`.
-        max_age: seconds for which a cookie is good, as in `SessionMiddleware`; None for ever.
-        clock: gives Unix time in seconds.
+        max_age: seconds for which a cookie is good, as in `SessionMiddleware`: two weeks by
+            default; None for ever.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Attributes:
-        cookie: the source for it. Needs `allowed_origins`.
+        cookie: the source for that cookie. Needs `allowed_origins`.
 
     Raises:
         ConfigurationError: an option can't work, or itsdangerous is not installed.

@@ -47,7 +47,7 @@ _MARGIN = 7200.0  # seconds; at least twice any leeway with which a token is acc
 
 class LogoutEndpoint:
     """An ASGI app to which identity providers report logouts. Mount it at any path of any router,
-    outside of what asks for a login:
+    outside of everything that asks for a login:
 
         logins = JWTVerifier.from_oidc(ISSUER, algorithms=["RS256"], audience=CLIENT_ID)
         Route("/logout", LogoutEndpoint(revocations, logins), methods=["POST"])
@@ -57,17 +57,17 @@ class LogoutEndpoint:
 
     - logout tokens, as the form parameter `logout_token` (OpenID Connect Back-Channel Logout 1.0).
       One with a `sid` ends that session, by `Revocations.revoke_session`; one with only a `sub`
-      ends all logins of that user, by `revoke_user`. The answer is 200, or 400 with
-      `{"error": "invalid_request", "error_description": "..."}`.
+      ends all logins of that user, by `revoke_user`. The answer is 200, or 400 with `{"error":
+      "invalid_request", "error_description": "..."}`.
     - Security Event Tokens (RFC 8417), as a body of the type `application/secevent+jwt` (RFC 8935).
       `session-revoked` of CAEP ends the session that its subject names, or else all logins of the
       user; `account-disabled`, `account-purged` and `sessions-revoked` of RISC end those of the
       user. Subjects are those of RFC 9493. Other events are acknowledged, and end nothing. The
       answer is 202, or 400 with `{"err": "invalid_issuer", "description": "..."}`.
 
-    What ends, ends at the issuer that the token names, and at once, whatever `renew_within` the
-    revocations have. Where the store or the issuer's keys can't be reached, nothing is
-    acknowledged: 503, so that the provider tries again. Other methods are 405, other types 415,
+    Logins end at the issuer that the token names, and at once, whatever `renew_within` the
+    revocations have. If the store or the issuer's keys can't be reached, nothing is acknowledged:
+    the answer is 503, so that the provider tries again. Other methods are 405, other types 415,
     bodies over 64 KB 413, and those that don't arrive within `timeout` 408.
 
     A `jti` counts once, in all processes that share the store: a logout token that comes again is
@@ -76,21 +76,21 @@ class LogoutEndpoint:
 
     A user is found by the `identity_claim` of `verifier`: in a logout token, and among the members
     of a subject: `sub` of an `iss_sub`, `email` of an `email`, `id` of an `opaque` one, as `sub`.
-    Where logins have another identity, `identity_of` says which.
+    If logins have another identity, `identity_of` says which.
 
     Args:
-        revocations: those of your `Authenticator`.
-        verifier: a `JWTVerifier` for tokens of the provider. Logout tokens are for the client: its
-            `audience` is the client's id, where access tokens have the API's name, so this is often
-            another verifier than that of the logins, with the same `JWKS`.
+        revocations: the `Revocations` of your `Authenticator`.
+        verifier: a `JWTVerifier` for tokens of the provider. Logout tokens are meant for the
+            client: its `audience` is the client's id, whereas access tokens name the API, so this
+            is often another verifier than that of the logins, with the same `JWKS`.
         identity_of: an async function from a subject of RFC 9493, a dict with its `format`, to the
-            identity that the user has here; None for one who is unknown. It may also return a
+            identity that the user has here, or to None for an unknown user. It may also return a
             `Principal`, for an identity at another issuer or, without one, at any. A logout token's
-            user is asked for as `{"format": "iss_sub", "iss": ..., "sub": ...}`.
-        ends: what a logout token ends that names both, the `session`, or all logins of the `user`:
-            for access tokens that have no `sid`.
+            user is passed as `{"format": "iss_sub", "iss": ..., "sub": ...}`.
+        ends: what a logout token ends that names both a session and its user: that `"session"`, or
+            all logins of the `"user"`, for access tokens that have no `sid`.
         timeout: seconds that a body may take to arrive, and then its logout to be stored.
-        observers: callables that get every `LoggedOut` and `Refused`.
+        observers: functions that are called with every `LoggedOut` and `Refused`.
 
     Raises:
         ConfigurationError: an option can't work, or `verifier` has no audience.

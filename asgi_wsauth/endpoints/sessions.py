@@ -31,22 +31,22 @@ _AT_ONCE = 500  # entries that are shown between two turns of the event loop
 
 
 class SessionsEndpoint(AdmittingEndpoint):
-    """An ASGI app by which users see their open sockets, and end them. Mount it at any path of any
+    """An ASGI app in which users see their open sockets, and end them. Mount it at any path of any
     router:
 
         Mount("/sessions", SessionsEndpoint(sessions, auth))
 
     - `GET /sessions/` answers 200 and `{"user": "alice", "issuer": null, "sessions": [...]}`, the
       oldest first. Each has the fields of a `SessionEntry`, and `current`: whether it was opened
-      with the credential of this request. That can't be known of a socket that was opened with a
-      ticket; its page knows the id, if your app sends it `scope["wsauth"].id`.
+      with the credential of this request. Of a socket that was opened with a ticket, that can't be
+      known; its page knows the id if your app sends it `scope["wsauth"].id`.
     - `DELETE /sessions/{id}` ends one of them: 200 and `{"ended": 1}`.
     - `DELETE /sessions/?keep={id}` ends all but that one: 200 and `{"ended": 2}`. There may be
-      several `keep`, and `keep=current` is all that are `current`, even if none is.
+      several `keep`, and `keep=current` keeps all that are `current`, even if none is.
 
-    Where there is no such socket, or it is another user's, the answer is 404 and
-    `{"error": "session_not_found"}`, and nothing is ended. Clients that are ended get
-    `Reason.REVOKED`. Their credentials stay valid: revoke those in `on_end`, or they may come back.
+    If there is no such socket, or it is another user's, the answer is 404 and `{"error":
+    "session_not_found"}`, and nothing is ended. Clients that are ended get `Reason.REVOKED`. Their
+    credentials stay valid: revoke those in `on_end`, or they may come back.
 
     With `admin_scope`, whoever has that scope may add `?user=bob` to see and to end those of `bob`
     instead, at every issuer, or with `&issuer=...` at one of them.
@@ -54,15 +54,16 @@ class SessionsEndpoint(AdmittingEndpoint):
     It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
     same authenticator. A refusal is JSON, as there. With a login by cookie, `DELETE` needs an
     `Origin` that the authenticator allows, so no other site can ask in its visitor's name. A
-    request that can't be read is `token_malformed`: 400, or 405 for another method. Where the
-    store fails, the answer is 503.
+    request that can't be read is `token_malformed`: 400, or 405 for another method. If the store
+    fails, the answer is 503.
 
     Args:
-        sessions: those of your `WebSocketAuthMiddleware`.
+        sessions: the `Sessions` of your `WebSocketAuthMiddleware`.
         authenticator: who decides.
-        admin_scope: the scope of those who may see and end anybody's; None for nobody.
+        admin_scope: the scope of administrators, who may see and end anybody's sockets; None for
+            nobody.
         on_end: an async function that is called with each `SessionEntry` that a request is about to
-            end, before any is. It may revoke the login behind it. If it raises, nothing is ended,
+            end, before any is. It can revoke the login behind it. If it raises, nothing is ended,
             and the answer is 503.
 
     Raises:

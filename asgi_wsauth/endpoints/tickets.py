@@ -24,26 +24,26 @@ _MAX_BODY = 4096  # bytes
 
 
 class TicketEndpoint(AdmittingEndpoint):
-    """An ASGI app that hands out tickets to who is logged in. Mount it at any path of any router:
+    """An ASGI app that issues tickets to clients that are logged in. Mount it at any path of any
+    router:
 
         Route("/ticket", TicketEndpoint(tickets, auth), methods=["POST"])
 
     It answers `POST` with 201 and `{"ticket": "wst_...", "expires_in": 30, "path": null}`. A JSON
-    body `{"path": "/ws/chat"}` asks for a ticket that opens that path only (the app's, without
-    `root_path`). The ticket is bound to the origin of the page that asks, where the request names
-    one.
+    body `{"path": "/ws/chat"}` asks for a ticket that opens only that path (the app's, without
+    `root_path`). The ticket is bound to the origin of the page that asks, if the request names one.
 
     It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
     same authenticator. A refusal is JSON, as there. A login by cookie needs an `Origin` that the
-    authenticator allows, so no other site can ask in its visitor's name. Who logged in with a
-    ticket gets none (`forbidden`). A request that can't be read is `token_malformed`: 400, 405 for
-    another method, 413 for a body over 4 KB.
+    authenticator allows, so no other site can ask in its visitor's name. A client that logged in
+    with a ticket gets none (`forbidden`). A request that can't be read is `token_malformed`: 400,
+    405 for another method, 413 for a body over 4 KB.
 
     Args:
-        tickets: what issues them.
+        tickets: the `Tickets` that issue them.
         authenticator: who decides.
         bind_client: whether a ticket works only from the address that asked for it. That is
-            stricter, and refuses those whose address changes between two connections.
+            stricter, and refuses clients whose address changes between two connections.
 
     Raises:
         ConfigurationError: an option can't work.

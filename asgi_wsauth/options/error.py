@@ -6,7 +6,9 @@ __all__ = ["ConfigurationError", "kind_of", "shown"]
 
 
 class ConfigurationError(ValueError):
-    """An option can't work. Raised when a part is built; names the option and the mend."""
+    """An option can't work. It is raised when a part is built; the message names the option, says
+    what it must be, and what it got.
+    """
 
 
 def shown(given: object) -> str:

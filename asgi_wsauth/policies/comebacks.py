@@ -21,26 +21,27 @@ class HandshakeLimit:
     reconnect in a loop.
 
     Every handshake with a credential counts, whatever becomes of it: one that is admitted, one that
-    is refused because its credential is EXPIRED, and one that a store's outage refuses. What comes
-    too often is refused with `Reason.TOO_MANY_CONNECTIONS` before any verifier runs, and told when
-    to come back; such refusals don't count, neither here nor as failed logins. Nor does what a full
-    or a drained process refuses, and what a page sends that is not among `allowed_origins`: it
-    can't use up its visitors' handshakes. A refresh of an open socket is no handshake.
+    is refused because its credential is EXPIRED, and one that a store's outage refuses. A
+    credential that comes too often is refused with `Reason.TOO_MANY_CONNECTIONS` before any
+    verifier runs, and told when to come back; such refusals don't count, neither here nor as failed
+    logins. Nor does what a full or drained process refuses, nor what comes from a page that is not
+    among `allowed_origins`, which therefore can't use up its visitors' handshakes. A refresh of an
+    open socket is no handshake.
 
-    Whoever has the same credential shares one count: all tabs of a browser, and all machines that
-    were given one API key. The default has room for sixty tabs that come back at once. A ticket is
-    good for only one handshake, so the login behind it is what counts (its issuer and identity),
-    once the ticket is verified. Clients that log in anew for each attempt bring a new credential
-    each time, and aren't limited here. Of two middlewares, one inside the other, each counts: they
-    need one object each.
+    Everybody with the same credential shares one count: all tabs of a browser, and all machines
+    that were given one API key. The default has room for sixty tabs that come back at once. A
+    ticket is good for only one handshake, so the login behind it is what counts (its issuer and
+    identity), once the ticket is verified. Clients that log in anew for each attempt bring a new
+    credential each time, and aren't limited here. Of two middlewares, one inside the other, each
+    counts: they need one object each.
 
     It counts in this process's memory, and remembers the latest 50,000 credentials by their
     digests.
 
     Args:
         rate: how many handshakes in what time, as in "60/minute" or "100 per 2 hours"; the time
-            begins with the first one.
-        clock: gives seconds, from any moment on.
+            begins with the first one. Raise it if many clients share a credential.
+        clock: a function that returns seconds since any fixed moment, for tests.
 
     Raises:
         ConfigurationError: an option can't work.

@@ -10,19 +10,20 @@ __all__ = ["SessionEntry", "read", "written"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionEntry:
-    """One open socket, as `Sessions` lists it. No credential is in it.
+    """One open socket, as `Sessions` lists it. It contains no credential.
 
     Attributes:
         id: its `Session.id`.
         since: Unix time in seconds when it was opened.
         refreshed_at: Unix time in seconds of the last refresh, or None.
-        client: the peer's address, or None where the server knows none.
-        path: the path that it was opened at, decoded, without its query.
+        client: the peer's address, or None if the server knows none.
+        path: the path at which it was opened, decoded, without its query.
         method: how the user was authenticated, for example `jwt`.
         fingerprint: the first 16 hex digits of the SHA-256 of the credential that is in force.
-        user_agent: the `User-Agent` header, if `Sessions` was asked for it and there was one.
-        issuer: as in `Principal.issuer`. Where it is None, `list` can't leave out the users of that
-            name whom an issuer has; this tells them apart.
+        user_agent: the first 200 characters of the `User-Agent` header, if `Sessions` was told to
+            keep it and there was one.
+        issuer: as in `Principal.issuer`. `list` without an issuer finds all users of one name; this
+            tells them apart.
     """
 
     id: str

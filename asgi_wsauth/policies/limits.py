@@ -20,29 +20,31 @@ from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
 __all__ = ["ConnectionLimit", "Overflow"]
 
 Overflow: TypeAlias = Literal["reject", "evict_oldest"]
+"""What happens to one socket more than a user may have."""
 
 
 class ConnectionLimit:
     """How many sockets there may be: of each user in all processes that share the store, in this
-    process in all, or both: `ConnectionLimit(3, store, total=5000)`.
+    process altogether, or both: `ConnectionLimit(3, store, total=5000)`.
 
-    For the limit of each user, the same identity at two issuers is two users, and there is no such
-    limit while login is off. `total` counts whoever was admitted, also then, by all middlewares
-    that have this object, on all threads and event loops of the process. Where that many are open,
-    handshakes are refused before their credentials are looked at. A place is taken only by what was
-    admitted, so strangers can't use the places up; clients that were refused, and those that are
-    yet to send a first message, are on budgets of their own. Of two middlewares, one inside the
-    other, each takes a place: they need one object each.
+    The same identity at two issuers is two users, each with the limit of a user; while login is
+    off, there is no such limit. `total` counts everybody who was admitted, even then, by all
+    middlewares that have this object, on all threads and event loops of the process. Once that many
+    are open, handshakes are refused before their credentials are looked at. Only what was admitted
+    takes a place, so strangers can't use the places up; clients that were refused, and clients that
+    haven't sent their first message yet, are limited separately. Of two middlewares, one inside the
+    other, each counts: they need one object each.
 
     Args:
         limit: the maximum number of open sockets per user; None for any.
-        store: where those are counted: `MemoryStore()`, or a store that several processes share.
-        total: the maximum number of open sockets in this process; None for any. To be below what
-            the process has file descriptors and memory for.
-        overflow: what happens to a user's one more: `reject` refuses it, `evict_oldest` closes the
-            user's oldest one; the reason is TOO_MANY_CONNECTIONS either way. Above `total`, a new
-            one is always refused.
-        name: limits that count separately in one store have different names.
+        store: where the sockets of each user are counted: `MemoryStore()`, or a store that several
+            processes share.
+        total: the maximum number of open sockets in this process; None for any. Keep it below what
+            its memory and file descriptors allow.
+        overflow: what happens to one socket more than a user may have: `"reject"` refuses it,
+            `"evict_oldest"` closes the user's oldest one; the reason is TOO_MANY_CONNECTIONS either
+            way. Above `total`, a new one is always refused.
+        name: a name of its own, if several limits in one store count separately.
 
     Raises:
         ConfigurationError: an option can't work.

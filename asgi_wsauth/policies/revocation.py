@@ -45,34 +45,36 @@ _MARGIN = 3600.0  # seconds; more than any leeway with which a token is still ac
 class Revocations:
     """Ends logins: by user, by token, or by session.
 
-    What is revoked is refused from now on, over HTTP and WebSocket, wherever an `Authenticator` has
-    these revocations, in this process or any other with the same store; open sockets are closed
-    with `Reason.REVOKED`, within a second; thousands of them take longer, because others have their
-    turns meanwhile.
+    Whatever is revoked is refused from now on, over HTTP and WebSocket, by every `Authenticator`
+    with these revocations, in this process or any other with the same store. Open sockets are
+    closed with `Reason.REVOKED`, within a second; thousands of them take longer, because other work
+    has its turn in between.
 
-    A name counts at every issuer unless `issuer` is given: two issuers may well have a
-    user, a token or a session of one name.
+    A name counts at every issuer unless `issuer` is given: two issuers may well have a user, a
+    token or a session of the same name.
 
-    Clocks of hosts that share a store, and of the tokens' issuer, should agree: a user's tokens are
-    revoked by comparing times. `iat` is often a whole second, so a token that was issued in the
+    The clocks of hosts that share a store, and of the tokens' issuer, should agree: a user's tokens
+    are revoked by comparing times. `iat` is often a whole second, so a token that was issued in the
     same second counts as issued before. A token that has no `iat` counts as issued `max_token_age`
-    before its `exp`, which is the earliest moment possible: after `revoke_user`, such tokens are
-    refused for `max_token_age` less the time that they live, so set it to that time.
+    before its `exp`, the earliest moment possible: after `revoke_user`, such tokens are refused for
+    `max_token_age` minus their lifetime, so set it to that lifetime.
 
-    Sockets may have some time to bring a new credential: with `renew_within`, a client is told at
-    once that one is due (see `refresh_message` in `WebSocketAuthMiddleware`), and is closed with
-    `Reason.REVOKED` if none that was issued later arrives within so many seconds. Where clients are
-    told of nothing, because there is no `refresh_message`, sockets are closed at once. Handshakes
-    and requests with what was revoked are refused at once, too.
+    Sockets can be given some time to bring a new credential: with `renew_within`, a client is told
+    at once that one is due (see `refresh_message` in `WebSocketAuthMiddleware`), and its socket is
+    closed with `Reason.REVOKED` if none that was issued later arrives within that time. Without a
+    `refresh_message`, clients can't be told, so sockets are closed at once. Handshakes and requests
+    with a revoked credential are refused at once, too.
 
     Args:
         store: where revocations are kept: `MemoryStore()`, or one that several processes share.
-        max_token_age: seconds for which a credential may be valid at most, from its issue on. A
-            revocation is kept for as long. Credentials that never expire, such as API keys, must be
-            taken out of their verifier's list within that time.
-        renew_within: seconds that open sockets have to bring a new credential, where a method isn't
+        max_token_age: seconds for which a credential can be valid at most, counted from its issue:
+            30 days by default. A revocation is kept for as long. Raise it if tokens live longer;
+            lower it if tokens have no `iat`, or if revocations take too much room. Credentials that
+            never expire, such as API keys, must be taken out of their verifier's list within that
+            time.
+        renew_within: seconds that open sockets have to bring a new credential, unless a method is
             told otherwise; 0 for none.
-        clock: gives Unix time in seconds.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -98,19 +100,19 @@ class Revocations:
     async def revoke_user(
         self, identity: str, *, issuer: str | None = None, renew_within: float | None = None
     ) -> None:
-        """Revoke all that was issued to a user until now; what has no time of issue and no end,
-        such as an API key, too.
+        """Revoke all that was issued to a user until now. That includes credentials without a time
+        of issue and without an end, such as API keys.
 
         Args:
             identity: as in `Principal.identity`: a JWT's `sub`, for example.
             issuer: as in `Principal.issuer`: a JWT's `iss`; None for that identity at every issuer,
                 and without any.
-            renew_within: seconds that open sockets have to bring a new credential; None for what
-                these revocations have.
+            renew_within: seconds that open sockets have to bring a new credential; None for the
+                default of these revocations.
 
         Raises:
-            Denied: with `Reason.UNAVAILABLE`, where the store fails: nothing may have been revoked.
-            ConfigurationError: a `ValueError`: an argument can't be one.
+            Denied: with `Reason.UNAVAILABLE`, if the store fails: nothing may have been revoked.
+            ConfigurationError: an argument is invalid.
         """
         await self._revoke("user", identity, issuer, self.max_token_age, renew_within)
 
@@ -126,13 +128,14 @@ class Revocations:
 
         Args:
             token_id: as in `Principal.token_id`: a JWT's `jti`.
-            expires_at: Unix time in seconds when it expires, its `exp`; None where that isn't
-                known. It is only for how long the revocation is kept.
+            expires_at: Unix time in seconds when it expires, its `exp`; None if that isn't known.
+                It only decides how long the revocation is kept.
             issuer: as in `revoke_user`.
             renew_within: as in `revoke_user`.
 
         Raises:
-            Denied: as in `revoke_user`; and a `ConfigurationError` likewise.
+            Denied: as in `revoke_user`.
+            ConfigurationError: as in `revoke_user`.
         """
         ttl = self.max_token_age
         check_time("revoke_token: expires_at", expires_at)
@@ -151,35 +154,39 @@ class Revocations:
             renew_within: as in `revoke_user`.
 
         Raises:
-            Denied: as in `revoke_user`; and a `ConfigurationError` likewise.
+            Denied: as in `revoke_user`.
+            ConfigurationError: as in `revoke_user`.
         """
         await self._revoke("session", session_id, issuer, self.max_token_age, renew_within)
 
     async def revoke_everybody(self, *, renew_within: float | None = None) -> None:
-        """Revoke all that was issued to anybody until now: after a break-in, or a new signing key.
-        What has no time of issue and no end, such as an API key, is refused for `max_token_age`.
+        """Revoke all that was issued to anybody until now: after a break-in, or with a new signing
+        key. Credentials without a time of issue and without an end, such as API keys, are refused
+        for `max_token_age`.
 
         Args:
             renew_within: as in `revoke_user`.
 
         Raises:
-            Denied: as in `revoke_user`; and a `ConfigurationError` likewise.
+            Denied: as in `revoke_user`.
+            ConfigurationError: as in `revoke_user`.
         """
         await self._put(EVERYBODY, self.max_token_age, renew_within, "revoke_everybody")
 
     async def block_user(self, identity: str, until: float, *, issuer: str | None = None) -> None:
-        """Refuse a user with whatever credential, also one that is issued from now on, and close
-        the user's sockets. Afterwards, what is valid still is admitted again. Of two for one user,
-        the last one counts.
+        """Refuse a user with whatever credential, even one that is issued from now on, and close
+        the user's sockets. Afterwards, what is still valid is admitted again. Of two blocks of one
+        user, the last one counts.
 
         Args:
             identity: as in `revoke_user`.
-            until: Unix time in seconds when that is over; `math.inf` for until `unblock_user`.
+            until: Unix time in seconds when the block ends; `math.inf` for a block until
+                `unblock_user`.
             issuer: as in `revoke_user`.
 
         Raises:
             Denied: as in `revoke_user`.
-            ConfigurationError: an argument can't be one, that time is over, or the store is no
+            ConfigurationError: an argument is invalid, the time has passed, or the store isn't a
                 `BlockStore`.
         """
         subject = _subject("blocked", identity, issuer, "block_user")
@@ -193,8 +200,8 @@ class Revocations:
         await self._replace(Notice(subject, until), ttl)
 
     async def unblock_user(self, identity: str, *, issuer: str | None = None) -> None:
-        """Take back a `block_user` with the same arguments, if there was one. One at every issuer
-        and one at a single issuer count by themselves.
+        """Take back a `block_user` with the same arguments, if there was one. A block at every
+        issuer and a block at one issuer are independent of each other.
 
         Args:
             identity: as in `revoke_user`.

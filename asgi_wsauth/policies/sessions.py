@@ -67,25 +67,26 @@ class ListedSocket(Protocol):
 
 
 class Sessions:
-    """The open sockets of each user, in all processes that share the store: which there are, and
-    their end.
+    """The open sockets of each user, in all processes that share the store: to list them, and to
+    end them.
 
-    A socket of a `WebSocketAuthMiddleware` that has these sessions is listed before its app runs,
-    and until it is closed; in a store that processes share, for as long as its process goes on
-    renewing it, so that those of a process that was killed vanish after the store's `lease`. A
-    store that fails refuses new sockets, with `Reason.UNAVAILABLE`; those that are open stay so,
-    and are listed again once it works. No credential is in the store.
+    A socket of a `WebSocketAuthMiddleware` with these sessions is listed before its app runs, and
+    until it is closed. In a store that processes share, it is listed for as long as its process
+    renews it, so the sockets of a process that was killed vanish after the store's `lease`. If the
+    store fails, new sockets are refused, with `Reason.UNAVAILABLE`; open ones stay open, and are
+    listed again once it works. No credential is in the store.
 
-    Who it is, is the pair of issuer and identity. Without an issuer, an identity is meant at every
+    A user is the pair of issuer and identity. Without an issuer, an identity is meant at every
     issuer, and without any.
 
-    To end a session closes its socket, within a second. The credential stays valid: revoke that,
-    too, where its client must not come back with it (see `Revocations`).
+    Ending a session closes its socket, within a second. The credential stays valid: revoke it, too,
+    if its client must not come back with it (see `Revocations`).
 
     Args:
-        store: where they are listed: `MemoryStore()`, or one that several processes share.
-        user_agent: whether entries have the `User-Agent` header, too: its first 200 characters.
-        clock: gives Unix time in seconds.
+        store: where sockets are listed: `MemoryStore()`, or one that several processes share.
+        user_agent: whether entries have the first 200 characters of the `User-Agent` header, so
+            that users recognise their browsers.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -114,17 +115,17 @@ class Sessions:
                 any.
 
         Raises:
-            Denied: with `Reason.UNAVAILABLE`, where the store fails.
-            ConfigurationError: a `ValueError`: an argument can't be one.
+            Denied: with `Reason.UNAVAILABLE`, if the store fails.
+            ConfigurationError: an argument is invalid.
         """
         return await self._list("list", identity, issuer)
 
     async def end(self, id: str, reason: Reason = Reason.REVOKED) -> None:
-        """Close a socket, in whichever process it is. One that isn't there is no error.
+        """Close a socket, in whichever process it is. One that doesn't exist is no error.
 
         Args:
-            id: as in `SessionEntry.id`. Whose it is isn't asked: where users end their own, look
-                whether `list` has it.
+            id: as in `SessionEntry.id`. It doesn't matter whose it is: if users end their own,
+                check that `list` has it.
             reason: what the client is told.
 
         Raises:
@@ -135,10 +136,10 @@ class Sessions:
         await self._end("end", [id], reason)
 
     async def end_these(self, ids: Sequence[str], reason: Reason = Reason.REVOKED) -> None:
-        """Close several sockets, as `end` does, in as few exchanges with the store as will do.
+        """Close several sockets, as `end` does, in as few exchanges with the store as possible.
 
         Args:
-            ids: as in `end`.
+            ids: a list of ids, as in `end`.
             reason: as in `end`.
 
         Raises:
@@ -161,7 +162,7 @@ class Sessions:
 
         Args:
             identity: as in `list`.
-            keep: the id of the one that stays. It need not be there.
+            keep: the id of the one that stays open. It need not exist.
             issuer: as in `list`.
             reason: what the clients are told.
 

@@ -39,10 +39,10 @@ class FailureThrottle:
     addresses that begin with them (RFC 6177). Addresses that can't be read share one count. A peer
     without an address (a Unix socket) is never locked out; the log warns of that once.
 
-    No more credentials of one address are judged at once than may still fail; the others wait for
+    No more credentials of one address are verified at once than may still fail; the others wait for
     those verdicts.
 
-    Requests that a browser makes for another site's page have a second count of the same rate, so
+    Requests that a browser makes for another site's page have a second count with the same rate, so
     that no such page can lock out its visitors. A program may pretend to be such a browser, so one
     address gets at most twice the rate.
 
@@ -52,13 +52,14 @@ class FailureThrottle:
     Args:
         rate: how many failures in what time, as in "10/minute" or "100 per 2 hours"; the time
             begins with the first one.
-        storage: where they are counted: a storage of the library `limits`, for several processes
-            one of its asynchronous ones (`limits.aio.storage`). None for this process's memory,
-            which keeps the latest 50,000 addresses.
-        name: keeps throttles apart that use the same storage.
+        storage: where failures are counted: a storage of the library `limits`, and for several
+            processes one of its asynchronous ones (`limits.aio.storage`). None for this process's
+            memory, which keeps the latest 50,000 addresses.
+        name: a name of its own, if several throttles use the same storage.
 
     Raises:
-        ConfigurationError: an option can't work, or `limits` is not installed.
+        ConfigurationError: an option can't work, or `limits` (the extra `throttle`) is not
+            installed.
     """
 
     def __init__(self, rate: str = "10/minute", *, storage: Any = None, name: str = "") -> None:

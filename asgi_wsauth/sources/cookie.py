@@ -14,20 +14,20 @@ __all__ = ["Cookie"]
 
 
 class Cookie:
-    """A cookie. Browsers send it by themselves, so whoever uses one must also set
-    `allowed_origins`, or any site can open a socket in its visitor's name (cross-site WebSocket
-    hijacking, OWASP WebSocket Security Cheat Sheet).
+    """A cookie. Browsers send it by themselves, so with one you must also set `allowed_origins`:
+    otherwise any site could open a socket in its visitor's name (cross-site WebSocket hijacking,
+    OWASP WebSocket Security Cheat Sheet).
 
-    A cookie counts only where no credential was sent explicitly. Given twice, it is refused: a
+    A cookie counts only if no credential was sent explicitly. One that is sent twice is refused: a
     subdomain may have planted the second one. Double quotes around it are taken off (RFC 6265
     section 4.1.1), nothing else is decoded. An empty value counts as none.
 
     Args:
-        name: the cookie's name, case-sensitive; for example `login`. `session` is that of
-            Starlette's `SessionMiddleware`, which NiceGUI adds by itself.
+        name: the cookie's name, case-sensitive; for example `login`. `session` is the name that
+            Starlette's `SessionMiddleware` uses, which NiceGUI adds by itself.
 
     Raises:
-        ConfigurationError: the name is no RFC 9110 token.
+        ConfigurationError: the name isn't an RFC 9110 token.
     """
 
     def __init__(self, name: str) -> None:

@@ -23,39 +23,44 @@ class FirstMessage:
     of another `dialect` send.
 
     A handshake in which no other source finds a credential is accepted, and the client has some
-    time to send it. The app sees an ordinary connect afterwards; the subprotocol that it accepts
-    with is not sent, because the socket is accepted by then. `allowed_origins` and the throttle are
-    judged before that. Over HTTP it finds nothing.
+    time to send the message. The app sees an ordinary connect afterwards; the subprotocol that it
+    accepts with is not sent, because the socket was accepted before. `allowed_origins` and the
+    throttle are checked before that. Over HTTP, this source finds nothing.
 
     A client that sends nothing is MISSING, and counts for the throttle; a message that is another
-    one, or too long, is MALFORMED. While `max_waiting` sockets wait, the address that has the most
-    of them gives way for one that has fewer; where there is none, one more is TOO_MANY_CONNECTIONS.
+    one, or too long, is MALFORMED. While `max_waiting` sockets wait, a new one takes the place of
+    one from the address that has the most of them, if its own address has fewer; otherwise it is
+    refused as TOO_MANY_CONNECTIONS.
 
     The dialects:
 
     - `graphql-transport-ws`: GraphQL's `connection_init`, with `Authorization`, in any case, in its
-      `payload`, and `Bearer` before the token or not. Without it, the client is MISSING. The socket
-      is accepted with `graphql-transport-ws`, or else the older `graphql-ws`, where the client
+      `payload`, with or without `Bearer` before the token. Without it, the client is MISSING. The
+      socket is accepted with `graphql-transport-ws`, or else the older `graphql-ws`, if the client
       offers it. The server behind waits for that message, too, so set `replay`; and for the codes
       of that protocol, see `GRAPHQL_CLOSE_CODES`.
-    - `home-assistant`: the client is told `{"type": "auth_required"}`, sends `{"type": "auth",
-      "access_token": "..."}`, and is told `auth_ok`; or `auth_invalid`, before the close, unless it
-      is to try again with the same token.
-    - a function from a message (str, or bytes if it is binary) to the token in it, or None, which
-      is MALFORMED. It may raise `Denied`; whatever else it raises is ERROR.
+    - `home-assistant`: the client is sent `{"type": "auth_required"}`, sends `{"type": "auth",
+      "access_token": "..."}`, and is sent `auth_ok`; or `auth_invalid`, before the close, unless it
+      should try again with the same token.
+    - a function from a message (str, or bytes if it is binary) to the token in it, or to None,
+      which is MALFORMED. It may raise `Denied`; whatever else it raises is ERROR.
 
     Args:
         timeout: seconds from the accept to the message.
-        max_size: characters that the message may have, or bytes if it is binary.
-        max_waiting: sockets that may be waiting at once, in this process.
-        max_waiting_per_client: sockets of one address (of an IPv6 one, its first 64 bits) that may.
-            A peer without an address (a Unix socket) has no such limit.
-        subprotocol: what to accept with, where the client offers it; None for the dialect's own.
-        dialect: what the message is like; None for `{"type": "auth", "token": "..."}`.
+        max_size: characters that the message may have, or bytes if it is binary. Raise it if your
+            tokens are larger.
+        max_waiting: how many sockets may be waiting at once, in this process.
+        max_waiting_per_client: how many sockets of one address may be waiting at once (of an IPv6
+            address, the first 64 bits count). A peer without an address (a Unix socket) has no such
+            limit.
+        subprotocol: what to accept with, if the client offers it; None for the dialect's own. Set
+            it if pages offer subprotocols: a browser fails a socket that echoes none of them.
+        dialect: what the message is like: `"graphql-transport-ws"`, `"home-assistant"` or a
+            function; None for `{"type": "auth", "token": "..."}`.
         replay: whether the app gets the message too, without the token, as the first one after its
-            connect. In JSON, the strings that are the token are left out; from longer ones and from
-            other messages, it is cut out. A message that doesn't have it as it is is refused, with
-            ERROR.
+            connect, as a GraphQL server needs. In JSON, strings that are the token are left out;
+            from longer strings and from other messages, it is cut out. A message that doesn't
+            contain it literally is refused, with ERROR.
 
     Raises:
         ConfigurationError: an option can't work.

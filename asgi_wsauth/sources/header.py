@@ -20,17 +20,17 @@ class Header:
     """A request header: `Authorization: Bearer ...`, or the whole of a header like `X-API-Key`.
 
     Browsers can't set one on a WebSocket; programs can. With a scheme (RFC 9110 section 11.4), its
-    case and the number of spaces behind it don't matter, and a header of another scheme is none of
-    this source's and stays in the scope. The header given twice is refused. An empty value counts
-    as none.
+    case and the number of spaces after it don't matter, and a header with another scheme is ignored
+    and stays in the scope. A header that is sent twice is refused. An empty value counts as none.
 
     Args:
         name: the header's name; case doesn't matter.
-        scheme: the word before the credential, or None where the value is the credential.
+        scheme: the word before the credential, such as `Bearer`; None if the whole value is the
+            credential.
 
     Raises:
-        ConfigurationError: the name or the scheme is no RFC 9110 token, or the header is `Cookie`,
-            which is for a `Cookie` source.
+        ConfigurationError: the name or the scheme isn't an RFC 9110 token, or the header is
+            `Cookie`, for which there is the source `Cookie`.
     """
 
     def __init__(self, name: str = "authorization", *, scheme: str | None = None) -> None:

@@ -16,7 +16,7 @@ __all__ = ["QueryParam"]
 class QueryParam:
     """A parameter of the query string: `/ws?token=...`. Works in every browser.
 
-    Name and value are percent-decoded once, whatever was escaped. The parameter given twice is
+    Name and value are percent-decoded once, whatever was escaped. A parameter that is sent twice is
     refused. An empty value counts as none.
 
     Args:

@@ -21,7 +21,8 @@ __all__ = [
 
 class Source(Protocol):
     """Finds a credential in a handshake, and removes it from the scope. Any object with these two
-    methods is one. It may have a third, `log_patterns()`: see `RedactCredentials`."""
+    methods is one. It may have a third, `log_patterns()`: see `RedactCredentials`.
+    """
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         """The credential, or None where there is none.

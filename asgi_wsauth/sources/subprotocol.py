@@ -24,26 +24,27 @@ __all__ = ["Subprotocol", "choose_subprotocol", "offered_subprotocols"]
 
 
 class Subprotocol:
-    """The list of offered subprotocols, the one header that a browser's page can fill:
-    `new WebSocket(url, ["bearer", token])`.
+    """The list of offered subprotocols, the one header that a browser's page can fill: `new
+    WebSocket(url, ["bearer", token])`.
 
-    The marker stays in the scope, as the last one, and is what the server answers with where the
-    app chooses none of the other protocols; the credential is never echoed.
+    The marker stays in the scope, as the last protocol, and is what the server answers with if the
+    app chooses none of the others; the credential is never echoed.
 
-    With `prefix`, it is one entry, a prefix and the credential: in unpadded base64url, as
-    Kubernetes and Phoenix have it, or as it is, as OpenAI has it. That entry goes, so there must be
-    at least one other protocol, to answer with (RFC 6455 section 4.2.2: a browser drops a
-    connection that echoes none). Where the app chooses none, it is the first one.
+    With `prefix`, it is one entry, a prefix followed by the credential: in unpadded base64url, as
+    Kubernetes and Phoenix have it, or as it is, as OpenAI has it. That entry is removed, so there
+    must be at least one other protocol to answer with (RFC 6455 section 4.2.2: a browser drops a
+    connection that echoes none). If the app chooses none, it is the first one.
 
     Args:
         marker: the protocol name before the credential, case-sensitive.
-        prefix: for example `base64url.bearer.authorization.k8s.io.`, `base64url.bearer.phx.` or
-            `openai-insecure-api-key.`; takes the marker's place.
-        encoding: how the credential is written behind the prefix, `base64url` or `plain`. Behind a
-            marker it is always plain.
+        prefix: what the entry with the credential begins with, in place of a marker: for example
+            `base64url.bearer.authorization.k8s.io.`, `base64url.bearer.phx.` or
+            `openai-insecure-api-key.`; None for a marker.
+        encoding: how the credential is written after the prefix: `"base64url"` or `"plain"`. After
+            a marker it is always plain.
 
     Raises:
-        ConfigurationError: the marker or the prefix is no RFC 9110 token, or there is no such
+        ConfigurationError: the marker or the prefix isn't an RFC 9110 token, or there is no such
             encoding.
     """
 

@@ -34,14 +34,15 @@ class MemoryStore:
     """A store in the memory of this process, for tasks and threads alike: tickets, revocations,
     connection slots and sessions. Several processes need a store that they share.
 
-    Its memory is bounded: past `max_tickets` the oldest tickets go, and those whose time has passed
-    go whenever the store is used. That a ticket was there is remembered until its time has passed,
-    for as many again, in 300 bytes each. Revocations stay for their time, because one that is
-    forgotten would let somebody in again: about 400 bytes each.
+    Its memory is bounded: above `max_tickets` the oldest tickets are dropped, and those whose time
+    has passed are dropped whenever the store is used. The fact that a ticket existed is remembered
+    until its time has passed, for as many again, in 300 bytes each. Revocations are kept for their
+    full time, about 400 bytes each, because one that is forgotten would let somebody in again.
 
     Args:
-        max_tickets: how many tickets it may keep. With usual claims, 20,000 are about 20 MB.
-        clock: gives seconds, from any moment on.
+        max_tickets: how many tickets it may keep; the oldest are dropped. With usual claims, 20,000
+            take about 20 MB.
+        clock: a function that returns seconds since any fixed moment, for tests.
 
     Raises:
         ConfigurationError: an option can't work.

@@ -45,8 +45,8 @@ class Notice(NamedTuple):
 
     Attributes:
         subject: what.
-        until: Unix time in seconds; what was issued up to then is meant. Of a user who is blocked:
-            the end of that.
+        until: Unix time in seconds: what was issued up to then is revoked. For a user who is
+            blocked, the end of the block.
     """
 
     subject: Subject
@@ -55,19 +55,26 @@ class Notice(NamedTuple):
     @property
     def renew_by(self) -> float | None:
         """Unix time in seconds up to which open sockets may bring a new credential; None if they
-        may not."""
+        may not.
+        """
         return None
 
 
 class RenewalNotice(Notice):
-    """Something was revoked, and open sockets may bring a new credential. It is a pair, as any
-    notice, for whoever knows nothing of that."""
+    """Something was revoked, and open sockets may bring a new credential. It is a pair, like any
+    notice, for code that knows nothing of that.
+    """
 
     _renew_by: float
 
     @classmethod
     def of(cls, notice: Notice, renew_by: float) -> RenewalNotice:
-        """The same notice, with the time up to which they may."""
+        """The same notice, with the time up to which they may.
+
+        Args:
+            notice: what is revoked.
+            renew_by: Unix time in seconds.
+        """
         self = cls(*notice)
         self._renew_by = renew_by
         return self
@@ -78,7 +85,7 @@ class RenewalNotice(Notice):
 
 
 class TakenSlot(NamedTuple):
-    """What came of taking a slot.
+    """The result of taking a slot.
 
     Attributes:
         taken: whether it was free.
@@ -90,10 +97,10 @@ class TakenSlot(NamedTuple):
 
 
 class RenewedSessions(NamedTuple):
-    """What came of renewing sessions.
+    """The result of renewing sessions.
 
     Attributes:
-        unknown: those that the store has not, because they lapsed, or it lost them.
+        unknown: those that the store doesn't have, because they lapsed or it lost them.
         ended: the ids of those that were ended, each with how.
     """
 
@@ -110,28 +117,29 @@ class TicketStore(Protocol):
         """Keep a record.
 
         Args:
-            digest: its key.
-            record: what to keep.
+            digest: its key, 64 hex digits.
+            record: what to keep, JSON.
             owner: whose it is.
-            limit: how many records this owner may have; the oldest go.
+            limit: how many records this owner may have; the oldest are dropped.
             ttl: seconds after which it is to be gone.
         """
         ...
 
     async def take_ticket(self, digest: str, /) -> str | None:
-        """The record, which is gone from now on; None where there is none. Of any number of calls
-        for one digest, at most one gets the record."""
+        """The record, which is gone from now on; None if there is none. Of any number of calls for
+        one digest, at most one gets the record.
+        """
         ...
 
 
 @runtime_checkable
 class TicketMemory(Protocol):
-    """What a `TicketStore` may have besides, so that a ticket that was used can be told from one
-    that never was."""
+    """What a `TicketStore` may have besides, to tell a used ticket from one that never existed."""
 
     async def had_ticket(self, digest: str, /) -> bool:
-        """Whether there was a record that was taken, or had to go for newer ones, and whose time
-        is not over yet. Asked right after `take_ticket` returned None."""
+        """Whether there was a record that was taken, or was dropped for newer ones, and whose time
+        is not over yet. Called right after `take_ticket` returned None.
+        """
         ...
 
 
@@ -139,7 +147,7 @@ class RevocationStore(Protocol):
     """Keeps revocations, and notifies watchers."""
 
     async def put_revocation(self, notice: Notice, /, *, ttl: float) -> None:
-        """Keep a revocation, and tell of it.
+        """Keep a revocation, and notify watchers.
 
         Args:
             notice: what is revoked. Of two for one subject, the later `until` counts.
@@ -148,14 +156,14 @@ class RevocationStore(Protocol):
         ...
 
     async def get_revocations(self, subjects: Sequence[Subject], /) -> Sequence[float | None]:
-        """For each subject, until when it is revoked; None where it isn't."""
+        """For each subject, until when it is revoked; None if it isn't."""
         ...
 
     def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
-        """What is revoked from now on, by whichever process, slots that are lost included.
+        """What is revoked from now on, by any process, including slots that are lost.
 
-        The first item is None and says that the watch has begun: whatever was revoked before may
-        have been missed. The iterator raises where it is cut off; somebody will begin another.
+        The first item is None and says that the watch has begun: what was revoked before may have
+        been missed. The iterator raises if it is cut off; the caller then begins another.
         """
         ...
 
@@ -165,12 +173,12 @@ class BlockStore(Protocol):
     """What a `RevocationStore` may have besides, so that users can be blocked and unblocked."""
 
     async def replace_revocation(self, notice: Notice, /, *, ttl: float) -> None:
-        """Keep a revocation in the place of what is known of its subject, and tell of it.
+        """Keep a revocation in place of what is known of its subject, and notify watchers.
 
         Args:
             notice: what is revoked.
-            ttl: seconds after which it is to be forgotten; 0 to forget what is known, and to tell
-                of nothing.
+            ttl: seconds after which it is to be forgotten; 0 to forget what is known, without
+                notifying anyone.
         """
         ...
 
@@ -180,26 +188,29 @@ class SlotStore(Protocol):
 
     @property
     def lease(self) -> float | None:
-        """Seconds for which a slot is kept unless it is renewed; None for as long as it is not
-        released."""
+        """Seconds for which a slot is kept unless it is renewed; None if it is kept until it is
+        released.
+        """
         ...
 
     async def take_slot(
         self, slot: Slot, /, *, limit: int, evict: bool, subjects: Sequence[Subject] = ()
     ) -> TakenSlot:
-        """Take a slot, unless its owner has `limit` of them. One that is held stays so.
+        """Take a slot, unless its owner has `limit` of them. A slot that is already held stays
+        held.
 
         Args:
             slot: which.
             limit: how many an owner may have.
-            evict: take it in any case, and let the owner's oldest go, each with a notice.
-            subjects: what to look up among the revocations on the same way.
+            evict: whether to take it in any case, and drop the owner's oldest, each with a notice.
+            subjects: what to look up among the revocations in the same exchange.
         """
         ...
 
     async def renew_slots(self, slots: Sequence[Slot], /) -> Sequence[Slot]:
-        """Keep these for another lease, or take them again; those that were lost to newer ones
-        meanwhile are returned."""
+        """Keep these for another lease, or take them again. Those that were lost to newer ones in
+        the meantime are returned.
+        """
         ...
 
     async def release_slot(self, slot: Slot, /) -> None:
@@ -217,12 +228,13 @@ class SessionStore(Protocol):
 
     @property
     def lease(self) -> float | None:
-        """Seconds for which one is listed unless it is renewed; None for as long as it is not
-        dropped."""
+        """Seconds for which a session is listed unless it is renewed; None if it is listed until it
+        is dropped.
+        """
         ...
 
     async def put_sessions(self, sessions: Sequence[tuple[SessionKey, str]], /) -> None:
-        """List these, each with what is to be kept of it, in the place of what is known of it."""
+        """List these, each with what to keep of it, in place of what is known of it."""
         ...
 
     async def renew_sessions(self, keys: Sequence[SessionKey], /) -> RenewedSessions:
@@ -230,7 +242,7 @@ class SessionStore(Protocol):
         ...
 
     async def get_sessions(self, owner: str, /) -> Sequence[tuple[str, str]]:
-        """All that this owner has, but for those that were ended: their ids, and what was kept."""
+        """All of this owner's sessions that were not ended: their ids, and what was kept."""
         ...
 
     async def drop_session(self, key: SessionKey, /) -> None:
@@ -238,13 +250,13 @@ class SessionStore(Protocol):
         ...
 
     async def end_sessions(self, ids: Sequence[str], how: str, /, *, ttl: float) -> None:
-        """Note that these are ended, and tell of each, as `("ended", id)`. There may be none of
-        that id. Of two ends of one, the first counts.
+        """Note that these are ended, and notify watchers of each, as `("ended", id)`. There may be
+        none with that id. Of two ends of one, the first counts.
 
         Args:
-            ids: which.
-            how: what `renew_sessions` is to say of it.
-            ttl: seconds after which that may be forgotten; and once it was dropped.
+            ids: a list of ids.
+            how: what `renew_sessions` returns for it.
+            ttl: seconds after which that may be forgotten; also once it was dropped.
         """
         ...
 

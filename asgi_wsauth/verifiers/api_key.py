@@ -33,16 +33,17 @@ class APIKeyVerifier:
     """Knows a set of API keys, given here or looked up. An unknown key is "not mine".
 
     Args:
-        keys: key id → the key (at least 16 bytes), or `sha256:` and the 64 hex digits of its
-            digest. The id becomes the principal's identity.
-        lookup: instead of `keys`, for keys in a database: an async function that takes the hex
-            SHA-256 of what was presented and returns its principal, or None for an unknown key.
-            It is asked about every credential that no earlier verifier of the chain claimed, and
-            with `WebSocketAuthMiddleware(recheck=...)` about those of open sockets again.
-        scopes: what the principals of `keys` may do.
+        keys: a mapping from key id to key (at least 16 bytes), or to `sha256:` and the 64 hex
+            digits of its digest. The id becomes the principal's identity.
+        lookup: in place of `keys`, for keys in a database: an async function from the hex SHA-256
+            of what was presented to its principal, or to None for an unknown key. It is called for
+            every credential that no earlier verifier of the chain claimed, and with
+            `WebSocketAuthMiddleware(recheck=...)` for those of open sockets again.
+        scopes: a list of scopes that the principals of `keys` have, if a machine must pass
+            `required_scopes`.
 
     Raises:
-        ConfigurationError: a key can be guessed, a digest is none, or neither or both of `keys`
+        ConfigurationError: a key can be guessed, a digest isn't one, or neither or both of `keys`
             and `lookup` are given.
     """
 
@@ -74,10 +75,14 @@ class APIKeyVerifier:
 
     @classmethod
     def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> APIKeyVerifier:
-        """The key in an environment variable; several, for rotation, with commas between them.
-        Spaces and newlines around each are none of it.
+        """A verifier for the key in an environment variable, or for several with commas between
+        them, for rotation. Spaces and newlines around each are ignored.
 
         The variable's name becomes the principal's identity.
+
+        Args:
+            name: the variable's name.
+            scopes: a list of scopes, as in `APIKeyVerifier`.
 
         Raises:
             ConfigurationError: the variable is not set, or a key in it can be guessed.

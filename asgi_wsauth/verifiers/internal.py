@@ -19,13 +19,13 @@ _NEW: Any = object()
 
 
 class InternalCredential:
-    """One value for the life of the process, used as often as needed: for the worker that a server
+    """One value for the life of the process, used as often as needed: for a worker that a server
     starts and that connects back to it. Its principal is `server-internal`.
 
     Args:
-        value: the credential, at least 16 bytes. Without it, a new one is made (`wsi_` and 32
-            random bytes); None, which a variable that is not set may be, makes none.
-        scopes: what its principal may do.
+        value: the credential, at least 16 bytes. Without it, a new one is made: `wsi_` and 32
+            random bytes. None is an error, because a variable that isn't set may be None.
+        scopes: a list of scopes that its principal has, if a machine must pass `required_scopes`.
 
     Attributes:
         value: the credential, to hand to whoever may connect.
@@ -46,7 +46,11 @@ class InternalCredential:
 
     @classmethod
     def from_env(cls, name: str, *, scopes: Iterable[str] = ()) -> InternalCredential:
-        """The value of an environment variable, where several processes share it.
+        """The value of an environment variable, for several processes that share it.
+
+        Args:
+            name: the variable's name.
+            scopes: a list of scopes, as in `InternalCredential`.
 
         Raises:
             ConfigurationError: the variable is not set, or its value can be guessed.

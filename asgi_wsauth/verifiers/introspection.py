@@ -37,36 +37,37 @@ _EARLY = 30.0  # seconds by which the issuer's clock may be ahead
 
 
 class TokenIntrospection:
-    """Asks the issuer about opaque tokens.
+    """Asks the issuer about opaque tokens (RFC 7662).
 
-    A JWT, and a credential of a kind that this package makes itself, is "not mine". It claims every
-    other one, so it stands last among the verifiers: what the issuer does not know is INVALID. An
-    answer that can't be had, or used, is UNAVAILABLE.
+    A JWT, and a credential of a kind that this package makes itself, is "not mine". It claims all
+    others, so put it last among the verifiers: what the issuer doesn't know is INVALID. If there is
+    no answer, or none that can be used, the client is refused as UNAVAILABLE.
 
     Args:
-        url: the issuer's introspection endpoint. `https`, or `http` on this machine. Redirects are
-            not followed.
+        url: the issuer's introspection endpoint: an `https` URL, or an `http` one on this machine.
+            Redirects are not followed.
         client_id: who is asking, as the issuer knows it. Sent with HTTP Basic (RFC 6749 section
             2.3.1).
         client_secret: its password.
-        audience: the token's `aud` must contain it (or one of them). Without it, it is left to the
-            issuer to say `active` only of tokens that are meant for this client (RFC 7662 section
-            4).
+        audience: the audience, or a list of them, of which the token's `aud` must contain one; None
+            for any. Set it if the issuer says `active` of tokens that are meant for others (RFC
+            7662 section 4).
         identity_claim: the member with the identity, such as `username`; see `JWTVerifier` for this
             option and the next two.
         claims: members that must have a value, or one of several. Many issuers say `active` of
             refresh tokens, too, which only this keeps out.
         scopes_claim: the member with the scopes, or a list of such members.
-        include_jwts: ask about JWTs too, for an issuer that knows when one was revoked.
-        cache_ttl: seconds for which an active token is not asked about again; its `exp` counts
-            meanwhile, too. A token that is revoked is good for so long. 0 asks each time.
-        cache_size: active tokens that are remembered, by a keyed hash.
-        max_in_flight: requests that may be on their way at once; more wait. A place that gets free
-            goes to the address that has the fewest, so nobody who asks for hundreds keeps others
+        include_jwts: whether to ask about JWTs too, for an issuer that knows which are revoked.
+        cache_ttl: seconds for which an active token isn't asked about again, unless its `exp` comes
+            first. A revoked token is admitted for as long. 0 asks each time.
+        cache_size: how many active tokens are remembered, by a keyed hash. Raise it if more users
+            than that connect within `cache_ttl`.
+        max_in_flight: how many requests may be on their way at once; more wait. A free place goes
+            to the address that has the fewest, so nobody who asks hundreds of times keeps others
             waiting.
-        timeout: seconds that a token may take, the wait included.
-        max_size: bytes that an answer may have.
-        clock: gives Unix time in seconds.
+        timeout: seconds that a token may take, waiting included. Keep it below the authenticator's.
+        max_size: bytes that a response may have.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
         ConfigurationError: an option can't work, or httpx2 (the extra `jwks`) is not installed.

@@ -95,28 +95,32 @@ class _Fetched(NamedTuple):
 class JWKS:
     """The public keys of an issuer, as a key for `JWTVerifier`. Several verifiers can share one.
 
-    Understands a JWK Set (RFC 7517 section 5), with keys that are given by parameters or only by a
-    certificate (`x5c`), and a JSON object of `kid` → X.509 certificate or public key in PEM, as
-    Firebase and Google's Identity-Aware Proxy have it. Certificates only carry keys here: what they
-    say of names and dates is not judged, because it is the address that is trusted. A key that
-    can't be used is left out, and logged. A token that names no key is tried with ten of them at
-    most.
+    It understands a JWK Set (RFC 7517 section 5), with keys that are given by parameters or only by
+    a certificate (`x5c`), and a JSON object of `kid` → X.509 certificate or public key in PEM, as
+    Firebase and Google's Identity-Aware Proxy have it. Certificates only carry keys here: their
+    names and dates are not checked, because it is the address that is trusted. A key that can't be
+    used is left out, and logged. A token that names no key is tried with at most ten of them.
 
     Args:
-        url: where the keys are. `https`, or `http` on this machine. Redirects are not followed.
-        ttl: seconds for which a set is used, however often; a new one is fetched before.
+        url: where the keys are: an `https` URL, or an `http` one on this machine. Redirects are not
+            followed.
+        ttl: seconds for which a set is used; a new one is fetched before they are over. Lower it if
+            a withdrawn key must be refused sooner.
         cooldown: seconds for which no fetch follows a failed one, and none is made because of a
-            token that no key of the set verifies.
-        stale_for: seconds for which a set is used after `ttl`, while fetches fail.
-        timeout: seconds that a fetch may take.
-        max_size: bytes that an answer may have, whether or not it comes compressed.
-        headers: what is sent with each request, for example `{"authorization": "Bearer ..."}` for
-            Kubernetes. A function in place of a value is called before each request, for what
-            changes meanwhile. Over `http` they go to the host of `url` only.
-        allow_http: whether keys may come by `http` from any host, where the network in between is
-            trusted: whoever can change an answer there is every user.
-        observers: callables that are told of every fetch, with a `KeysFetched`.
-        clock: gives seconds, from any moment on, and never goes back.
+            token that no key of the set verifies. Lower it if new keys are used as soon as they are
+            published.
+        stale_for: seconds for which a set is used after `ttl`, while fetches fail. Raise it if an
+            outage of the provider may last longer; lower it if an outage must not admit anyone.
+        timeout: seconds that a fetch may take. Keep it below the authenticator's.
+        max_size: bytes that a response may have, compressed or not.
+        headers: headers to send with each request, for example `{"authorization": "Bearer ..."}`
+            for Kubernetes. A function in place of a value is called before each request, for values
+            that change. Over `http` they go to the host of `url` only.
+        allow_http: whether keys may come over `http` from any host, in a network that you trust:
+            anyone who can change a response there can be any user.
+        observers: functions that are called with a `KeysFetched` after every fetch.
+        clock: a function that returns seconds since any fixed moment and never goes back, for
+            tests.
 
     Raises:
         ConfigurationError: an option can't work, or httpx2 (the extra `jwks`) is not installed.
@@ -166,16 +170,16 @@ class JWKS:
     def from_oidc(
         cls, issuer: str, *, discovery_url: str | None = None, **options: Unpack[JWKSOptions]
     ) -> JWKS:
-        """The keys of an OpenID Connect issuer, which its discovery document leads to. That is read
-        anew with each fetch of the keys.
+        """The keys of an OpenID Connect issuer, to which its discovery document leads. The document
+        is read again with each fetch of the keys.
 
         Args:
-            issuer: exactly as the issuer writes it, for example `https://tenant.eu.auth0.com/`:
-                the document must name the same (OpenID Connect Discovery 1.0 section 4.3).
-            discovery_url: where the document is, if not below the issuer: for example
+            issuer: exactly as the issuer writes it, for example `https://tenant.eu.auth0.com/`: the
+                document must name the same one (OpenID Connect Discovery 1.0 section 4.3).
+            discovery_url: the URL of the document, if it isn't below the issuer: for example
                 `http://keycloak:8080/realms/main/.well-known/openid-configuration` with
                 `allow_http=True`.
-            options: as for `JWKS`.
+            options: those of `JWKS`.
 
         Raises:
             ConfigurationError: as `JWKS`, or the issuer is the URL of a document.

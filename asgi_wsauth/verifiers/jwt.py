@@ -76,44 +76,48 @@ _FOR_KEYS = tuple(OIDCOptions.__annotations__.keys() - JWTOptions.__annotations_
 
 
 class JWTVerifier(SignedTokens):
-    """Verifies JWTs, with keys that are at hand or that an identity provider publishes.
+    """Verifies JWTs, with keys that you have or that an identity provider publishes.
 
     A token is "not mine" if it isn't three base64url segments with a JSON object as header, or,
-    with `issuer`, if its `iss` is another. Everything else that is wrong with it refuses it, and so
-    does what says that it is another thing than a login, whatever `typ` is: a logout token, a
-    Security Event Token (RFC 8417), a DPoP proof (RFC 9449).
+    with `issuer`, if its `iss` is another one. Everything else that is wrong with it refuses it. So
+    does whatever says that it is something other than a login, regardless of `typ`: a logout token,
+    a Security Event Token (RFC 8417), a DPoP proof (RFC 9449).
 
     Args:
-        key: a secret, a public key as PEM, a JWK, or a list of them, all of which are accepted
-            (rotation); or a `JWKS`. A JWK with a `kid` is used only for tokens of that `kid`, one
+        key: a secret, a public key as PEM, a JWK, or a list of them, all of which are accepted (for
+            rotation); or a `JWKS`. A JWK with a `kid` is used only for tokens with that `kid`, one
             with an `alg` only for that algorithm.
-        algorithms: the `alg` values to accept, all of one family: HS256, HS384, HS512; or any of
-            RS*, PS*, ES*, EdDSA, Ed25519, Ed448. EdDSA is the old name of the last two (RFC 9864):
-            each stands for the other.
-        audience: a token's `aud` must contain it (or one of them). Without it, a token whose `aud`
-            names anybody is refused (RFC 7519 section 4.1.3).
-        issuer: a token's `iss` must equal it (or one of them), exactly.
+        algorithms: a list of the `alg` values to accept, all of one family: HS256, HS384, HS512; or
+            any of RS*, PS*, ES*, EdDSA, Ed25519, Ed448. EdDSA is the old name of the last two (RFC
+            9864): each stands for the other.
+        audience: the audience, or a list of them, of which a token's `aud` must contain one. Set it
+            if your issuer sets `aud`: without it, a token with an `aud` is refused (RFC 7519
+            section 4.1.3).
+        issuer: the issuer, or a list of them, which a token's `iss` must equal exactly; None for
+            any. A token of another issuer is left to the next verifier.
         leeway: seconds by which clocks may differ, for `exp`, `nbf` and `iat`.
-        required_claims: claims that must be there and not null. The identity always must.
-        identity_claim: the claim with the identity: a string, or a whole number, which is taken as
-            its decimal digits. This option and the next two name a claim by a string, a top-level
-            name, or by a tuple, the path to it: `("realm_access", "roles")`.
+        required_claims: a list of claims that must be there and not null. The identity always must.
+        identity_claim: the claim with the identity, for example `user_id`: a string, or a whole
+            number, which is taken as its decimal digits. This option and the next two name a claim
+            by a string, which is a top-level name, or by a tuple, the path to it: `("realm_access",
+            "roles")`.
         claims: claims that must have a value, or one of several: `{"token_use": "access",
-            "client_id": {"web", "app"}}`. Values are strings, whole numbers or booleans, and a
-            claim of another kind is refused: 1 is neither True nor "1", and a list is no value,
-            whatever is in it.
+            "client_id": {"web", "app"}}`. Set it if only some of the issuer's tokens are meant for
+            you. Values are strings, whole numbers or booleans, and a claim of another kind is
+            refused: 1 is neither True nor "1", and a list is never a value, whatever is in it.
         scopes_claim: the claim with the scopes, or a list of such claims, whose scopes are merged
             in that order, each once. A string has spaces between them (RFC 8693 section 4.2), a
-            list is taken as it is. A claim that is missing gives none; but for `scope`, the log
+            list is taken as it is. A missing claim gives no scopes; unless it is `scope`, the log
             warns of it once.
-        typ: the header's `typ` must be this, for example `at+jwt` (RFC 9068 section 2.1); None
-            accepts any.
-        cache: remembers tokens whose signature was good.
-        clock: gives Unix time in seconds.
+        typ: what the header's `typ` must be, for example `at+jwt` (RFC 9068 section 2.1); None
+            accepts any. Set it if one issuer makes several kinds of token.
+        cache: a `VerdictCache` that remembers tokens with a good signature, for when many clients
+            reconnect at once.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Attributes:
-        issuer: those that it was given, as a list; None for any.
-        audience: likewise.
+        issuer: the issuers that it was given, as a list; None for any.
+        audience: the audiences that it was given, as a list; None for none.
 
     Raises:
         ConfigurationError: an algorithm is unknown or `none`, families are mixed, no key fits an
@@ -173,12 +177,15 @@ class JWTVerifier(SignedTokens):
         Args:
             issuer: exactly as its tokens and its discovery document have it: with a slash at the
                 end for Auth0, without one for Keycloak.
-            algorithms: see `JWTVerifier`.
-            audience: see `JWTVerifier`.
-            discovery_url: where the document is, if not below the issuer; see `JWKS.from_oidc`.
-            jwks: where the keys are, in place of a document; several verifiers can share one.
-            options: see `JWTVerifier`; and without `jwks`, `ttl`, `cooldown`, `stale_for`,
-                `timeout`, `max_size`, `headers`, `allow_http` and `observers`: see `JWKS`.
+            algorithms: a list of the `alg` values to accept, as in `JWTVerifier`.
+            audience: the audience or audiences, as in `JWTVerifier`. It has no default: None must
+                be passed.
+            discovery_url: the URL of the document, if it isn't below the issuer; see
+                `JWKS.from_oidc`.
+            jwks: a `JWKS` to use in place of a document; several verifiers can share one.
+            options: those of `JWTVerifier`; and, without `jwks`, those of `JWKS`: `ttl`,
+                `cooldown`, `stale_for`, `timeout`, `max_size`, `headers`, `allow_http` and
+                `observers`.
 
         Raises:
             ConfigurationError: as `JWTVerifier` and `JWKS`, or an option is for keys that `jwks`

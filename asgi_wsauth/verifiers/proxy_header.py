@@ -28,30 +28,30 @@ class ProxyHeader:
         proxy = ProxyHeader("x-forwarded-user", secret=os.environ["PROXY_SECRET"])
         auth = Authenticator([proxy], sources=[proxy], allowed_origins=["https://chat.example"])
 
-    Anybody who can reach the app directly can send a user's name, and the peer's address is
-    often the end user's own by then, so only the secret proves that it was the proxy. The proxy
-    must set both headers itself, in place of what a client sent. Set `allowed_origins` too: most
-    proxies know their users by a cookie, which a browser sends whatever page opens the socket.
+    Anybody who can reach the app directly can send a user's name, and the peer's address is often
+    the end user's own by then, so only the secret proves that it was the proxy. The proxy must set
+    both headers itself, in place of what a client sent. Set `allowed_origins` too: most proxies
+    know their users by a cookie, which a browser sends whatever page opens the socket.
 
-    A name without the secret, or a wrong secret, is INVALID. A header that is there twice, or has
+    A name without the secret, or with a wrong one, is INVALID. A header that is there twice, or has
     a comma in it, as servers and proxies join two of them, is MALFORMED. The secret without a name
     is no credential. Both headers are removed from the scope, and `RedactCredentials` removes them
     from the log.
 
     Its principal's `method` is `proxy`. The proxy vouches anew for each connection, so `issued_at`
-    is that moment: `Revocations.revoke_user` closes the user's open sockets, and who may open new
-    ones is the proxy's affair.
+    is that moment: `Revocations.revoke_user` closes the user's open sockets, and the proxy decides
+    who may open new ones.
 
     Args:
         header: the header with the user's name, in UTF-8; for example `x-forwarded-user`,
             `remote-user` or `tailscale-user-login`.
         secret_header: the header with the secret.
         secret: what the proxy sends in it, at least 16 bytes of visible ASCII without a comma; or a
-            list of them, for rotation.
-        clock: gives Unix time in seconds.
+            list of such secrets, for rotation.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
-        ConfigurationError: a name is no header's, both are the same, or a secret can be guessed.
+        ConfigurationError: a name isn't a header's, both are the same, or a secret can be guessed.
     """
 
     def __init__(

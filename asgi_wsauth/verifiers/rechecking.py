@@ -18,12 +18,17 @@ _NOT_GOOD = (Reason.MISSING, Reason.MALFORMED, Reason.INVALID)
 
 @runtime_checkable
 class Rechecks(Protocol):
-    """What a verifier may have besides, if whoever issued a credential may change his mind about
-    it: as for opaque tokens, and not for tokens that say all there is to know."""
+    """What a verifier may have besides, if whoever issued a credential may change their mind about
+    it: as with opaque tokens, and unlike tokens that say all there is to know.
+    """
 
     async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
-        """Whom a credential vouches for now that this verifier has vouched for before; None where
-        it is not known any more. Nothing that was remembered counts.
+        """Who is behind a credential by now, for which this verifier has vouched before; None if it
+        isn't known any more. Nothing that was remembered counts.
+
+        Args:
+            credential: what was presented.
+            conn: the connection, as it was at the handshake.
 
         Raises:
             Denied: it is refused.

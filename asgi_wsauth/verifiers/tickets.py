@@ -35,19 +35,20 @@ class Tickets:
     `ticket`, and its `login_method` is how that login was proved, for example `jwt`. The store gets
     only the SHA-256 of a ticket.
 
-    A ticket that was used, comes too late, or had to go for newer ones is EXPIRED, so that its page
-    asks for another, until it is as old as twice the time that it worked; after that it is INVALID,
-    as one that was never issued. One that comes from another path, origin or address than it was
-    issued for is INVALID, and used up.
+    A ticket that was used, came too late, or had to go for newer ones is EXPIRED, so that its page
+    asks for another. Once it is twice as old as it could become, it is INVALID, like one that was
+    never issued. One that comes from another path, origin or address than it was issued for is
+    INVALID, and used up.
 
     Args:
         store: where tickets are kept until they are used: `MemoryStore()`, or one that several
-            processes share. In one without the method of `TicketMemory`, a ticket that was used is
-            as one that was never issued.
-        ttl: seconds for which a ticket works.
-        max_pending_per_user: how many unused tickets a user may have; the oldest go. Tabs that wake
-            up together each ask for one.
-        clock: gives Unix time in seconds.
+            processes share. In a store without the method of `TicketMemory`, a used ticket looks
+            like one that was never issued.
+        ttl: seconds for which a ticket works. Raise it if clients need longer from the ticket to
+            the socket.
+        max_pending_per_user: how many unused tickets a user may have; the oldest are dropped. Tabs
+            that wake up together each ask for one.
+        clock: a function that returns Unix time in seconds, for tests.
 
     Raises:
         ConfigurationError: an option can't work.
@@ -84,20 +85,20 @@ class Tickets:
         """A new ticket for `principal`.
 
         Args:
-            principal: whom the ticket lets in: `scope["wsauth"].principal`, for example. What a
-                subclass of `Principal` adds is not carried on.
+            principal: the principal whom the ticket lets in: `scope["wsauth"].principal`, for
+                example. What a subclass of `Principal` adds is not carried on.
             path: the only path that it opens, decoded, as the app behind the middleware routes by
-                it: without `root_path`. None for any. Such a ticket opens nothing below a root that
-                Daphne tells, because a client may have chosen it.
+                it, without `root_path`; None for any. Such a ticket opens nothing below a root that
+                Daphne reports, because a client may have chosen it.
             origin: the only origin whose pages may use it; None for any.
-            client: the only client address that may use it, "" for an unknown one; None for any.
-                Mind that a browser may come by IPv4 for a request and by IPv6 for a socket.
+            client: the only client address that may use it, "" for an unknown one; None for any. A
+                browser may come by IPv4 for a request and by IPv6 for a socket.
 
         Raises:
             Denied: the login has ended (`Reason.EXPIRED`), or the store fails
                 (`Reason.UNAVAILABLE`).
-            ValueError: path, origin or client is none that a handshake could ever have.
-            TypeError: this is no `Principal`, or its claims are none that JSON could hold.
+            ValueError: a path, an origin or a client that no handshake could have.
+            TypeError: this is no `Principal`, or JSON can't hold its claims.
         """
         if not isinstance(principal, Principal):
             raise TypeError(f"principal must be a Principal, got {shown(principal)}")

@@ -20,17 +20,17 @@ class _Entry(NamedTuple):
 
 
 class VerdictCache:
-    """Remembers good credentials, so that the same one needs not be verified again. Bounded in size
-    and time; of a credential it keeps only a keyed hash.
+    """Remembers good credentials, so that the same one need not be verified again. It is bounded in
+    size and time, and keeps only a keyed hash of each credential.
 
-    Times are judged at each use, and revocations and `load_user` asked: what it saves is the
-    signature check, or the request to the issuer. Several verifiers can share one; none of them
+    At each use, times are still checked, and revocations and `load_user` asked: what it saves is
+    the signature check, or the request to the issuer. Several verifiers can share one; none of them
     sees another's verdicts.
 
     Args:
-        size: how many verdicts it may keep; the oldest go.
+        size: how many verdicts it may keep; the oldest are dropped.
         ttl: seconds after which a verdict is forgotten, however often it was used.
-        clock: gives seconds, from any moment on.
+        clock: a function that returns seconds since any fixed moment, for tests.
 
     Raises:
         ConfigurationError: an option can't work.
