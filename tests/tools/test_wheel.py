@@ -62,16 +62,25 @@ def test_on_the_package_index_the_readmes_links_lead_to_the_same_files(built: Pa
     assert "](docs/" not in described
 
 
-def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
+def test_the_sdist_has_what_its_tests_and_its_documentation_need(built: Path) -> None:
     source = built / f"asgi_wsauth-{asgi_wsauth.__version__}"
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/conftest.py"):
         assert (source / name).is_file(), name
+    for name in ("docs/conf.py", ".readthedocs.yaml", ".ci/run", ".github/workflows/tests.yml"):
+        assert (source / name).is_file(), name
+    assert pictures(source) == pictures(ROOT) != set()
     assert not list(source.rglob("*.pyc"))
     assert {path.name for path in source.iterdir()} <= {
-        *("asgi_wsauth", "tests", "examples", "docs"),
+        *("asgi_wsauth", "tests", "examples", "docs", ".ci", ".github"),
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
-        *("PKG-INFO", "pyproject.toml", ".gitignore"),
+        *("PKG-INFO", "pyproject.toml", ".gitignore", ".editorconfig"),
+        *(".pre-commit-config.yaml", ".readthedocs.yaml"),
     }
+
+
+def pictures(tree: Path) -> set[Path]:
+    found = (path for path in (tree / "docs").rglob("*") if path.suffix in {".png", ".svg"})
+    return {path.relative_to(tree) for path in found}
 
 
 def test_the_wheel_is_installed_and_imported(built: Path, tmp_path: Path) -> None:
