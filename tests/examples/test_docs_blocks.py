@@ -61,11 +61,11 @@ def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
 
 FRAMEWORKS = dict(
     re.findall(
-        r"^([\w. ]+):\n\n```python\n(.*?)^```$",
+        r"^## ([\w. ]+)\n\n```python\n(.*?)^```$",
         PAGES["docs/guides/frameworks.md"],
         re.DOTALL | re.MULTILINE,
-    )[:6],
-    Starlette=blocks("README.md")[0],
+    ),
+    README=blocks("README.md")[0],
 )
 
 
@@ -82,7 +82,7 @@ def framework(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator
 
 def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Server) -> None:
     name = framework.name
-    token = make_jwt(SECRET, "alice", aud="chat" if name == "Starlette" else None)
+    token = make_jwt(SECRET, "alice", aud="chat" if name == "README" else None)
     if name == "Strawberry GraphQL":
         refused = framework.ask("POST", "/graphql", body=QUERY, headers=JSON)
         answered = framework.ask("POST", "/graphql", body=QUERY, headers=JSON, token=token)
@@ -107,7 +107,7 @@ def test_a_frameworks_block_serves_who_has_a_token_and_nobody_else(framework: Se
     assert token not in framework.log()
 
 
-@pytest.mark.parametrize("framework", ["Starlette"], indirect=True)
+@pytest.mark.parametrize("framework", ["README"], indirect=True)
 def test_the_readmes_ten_lines_are_tried_as_it_says(framework: Server) -> None:
     """Its last two commands; the first ones install and start what runs here already."""
     console = blocks("README.md", "console")[0].replace(":8000", f":{framework.port}")
@@ -134,9 +134,8 @@ def test_the_readmes_ten_lines_are_tried_as_it_says(framework: Server) -> None:
 
 
 def test_the_docs_have_a_block_for_every_framework() -> None:
-    assert set(FRAMEWORKS) == set(
-        "Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL".split(",")
-    )
+    known = "README,Starlette,FastAPI,Litestar,Quart,Django Channels,Socket.IO,Strawberry GraphQL"
+    assert set(FRAMEWORKS) == set(known.split(","))
 
 
 def test_the_first_screen_has_the_two_commands() -> None:
@@ -159,14 +158,24 @@ def test_the_docs_own_verifier_and_source_are_type_checked(name: str) -> None:
     assert len([line for line in definition.splitlines() if line]) < 10
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guides/refusals.md"])
-def test_the_table_of_reasons_is_the_table(page: str) -> None:
-    rows = re.findall(
-        r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", PAGES[page], re.M
-    )
+def test_the_table_of_reasons_is_the_table() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \| `(\w+)` \| (.*?) \|$", README, re.M)
     assert rows == [
         (r.name, str(r.close_code), str(r.http_status), r.phrase, r.advice) for r in Reason
     ]
+
+
+def test_the_guides_list_of_reasons_is_the_table() -> None:
+    """Below the advice that each reason comes with."""
+    page = PAGES["docs/guides/refusals.md"].partition("## The reasons")[2].partition("\n## ")[0]
+    rows = []
+    for advice, below in re.findall(r"^\*\*(.*?)\*\*[:,](.*?)(?=^\*\*|\Z)", page, re.M | re.S):
+        found = re.findall(r"^- `([A-Z_]+)`: (\d+) `(\w+)`, HTTP (\d+)\.", below, re.M)
+        rows += [
+            (name, int(code), phrase, int(status), advice) for name, code, phrase, status in found
+        ]
+    told = [(r.name, r.close_code, r.phrase, r.http_status, r.advice.capitalize()) for r in Reason]
+    assert sorted(rows) == sorted(told)
 
 
 def test_the_readme_has_every_extra_and_at_most_200_lines() -> None:
