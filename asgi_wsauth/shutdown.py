@@ -34,7 +34,8 @@ def drain_on_signal(
     from systemd. SIGINT ends the server at once, as usual. If only asyncio's loop knows the
     server's handler, which it tells nobody, the server is sent a SIGINT afterwards instead; servers
     handle both alike. If nobody handles SIGTERM, it ends the process then. Signals reach the main
-    thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is logged.
+    thread only: elsewhere, as in a test client's thread, nothing is done, and a warning is logged;
+    likewise if this is called without `with`.
 
     Args:
         over: seconds within which sockets are closed, as in `WebSocketAuthMiddleware.drain`.
@@ -57,9 +58,10 @@ class _OnSignal:
         self._over = over
         self._signum = signum
         self._previous: Any = None  # what handled the signal
-        self._was_the_loops = self._has_begun = False
+        self._was_the_loops = self._has_begun = self._was_entered = False
 
     def __enter__(self) -> None:
+        self._was_entered = True
         loop = running_loop()
         try:
             self._call = from_any_thread()
@@ -85,6 +87,13 @@ class _OnSignal:
         traceback: TracebackType | None,
     ) -> None:
         self._put_back()
+
+    def __del__(self) -> None:
+        if not self._was_entered:
+            logger.warning(
+                "drain_on_signal(...) does nothing by itself; write "
+                "`with drain_on_signal(): yield` in your app's lifespan"
+            )
 
     def _put_back(self) -> bool:
         """Whether the signal was handled here until now."""

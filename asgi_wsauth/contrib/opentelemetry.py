@@ -73,7 +73,7 @@ class OpenTelemetryObserver:
             ("meter_provider", meter_provider, "get_meter"),
         ):
             if provider is not None:
-                what, example = "provider of the SDK", "leave it out for the global one"
+                what, example = "a provider of the SDK", "leave it out for the global one"
                 option = f"OpenTelemetryObserver: {option}"
                 check_store(option, provider, method, what=what, example=example)
         self._tracer = trace.get_tracer("asgi_wsauth", tracer_provider=tracer_provider)

@@ -71,7 +71,7 @@ class PrometheusMetrics:
             from prometheus_client import REGISTRY
         if registry is not None:
             option, example = "PrometheusMetrics: registry", "CollectorRegistry()"
-            check_store(option, registry, "register", what="CollectorRegistry", example=example)
+            check_store(option, registry, "register", what="a CollectorRegistry", example=example)
         self._total = check_total("PrometheusMetrics", connection_limit)
         try:
             self._register(REGISTRY if registry is None else registry)

@@ -13,7 +13,7 @@ from asgi_wsauth.authenticator import Authenticator
 from asgi_wsauth.connection.admission import Admission, check_authenticator
 from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import try_send
-from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal
+from asgi_wsauth.denial import Denied, HTTPAnswer, Reason, http_refusal, json_answer
 from asgi_wsauth.endpoints.bodies import Unreadable
 
 __all__ = ["AdmittingEndpoint"]
@@ -91,6 +91,9 @@ class AdmittingEndpoint(ABC):
         status, headers, body = http_refusal(denied)
         if isinstance(denied, Unreadable):
             status = denied.status
+            if denied.told:  # as RFC 6749 section 5.2 has it
+                error = {"error": "invalid_request", "error_description": denied.detail}
+                return json_answer(status, error)
         if status == 405:
             headers.append((b"allow", ", ".join(self.methods).encode()))
         return status, headers, body

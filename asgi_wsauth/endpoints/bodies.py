@@ -17,11 +17,13 @@ class Unreadable(Denied):
     Args:
         status: the HTTP status that says so.
         detail: as in `Denied`; without anything that the client sent.
+        told: whether the client is told the detail, because it isn't the credential that is bad.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, told: bool = False) -> None:
         super().__init__(Reason.MALFORMED, detail)
         self.status = status
+        self.told = told
 
 
 async def read_body(request: Request, most: int) -> bytes:

@@ -54,8 +54,9 @@ class SessionsEndpoint(AdmittingEndpoint):
     It decides by itself, or reuses the decision of an `HTTPAuthMiddleware` around it that has the
     same authenticator. A refusal is JSON, as there. With a login by cookie, `DELETE` needs an
     `Origin` that the authenticator allows, so no other site can ask in its visitor's name. A
-    request that can't be read is `token_malformed`: 400, or 405 for another method. If the store
-    fails, the answer is 503.
+    query that can't be understood is answered with 400 and
+    `{"error": "invalid_request", "error_description": "..."}`, which says why, and another method
+    with 405; nothing is ended. If the store fails, the answer is 503.
 
     Args:
         sessions: the `Sessions` of your `WebSocketAuthMiddleware`.
@@ -182,13 +183,15 @@ class _Asked(NamedTuple):
             Unreadable: it has a parameter that means nothing here.
         """
         query = request.query_params
-        known = {"user", "issuer", *(["keep"] if request.method == "DELETE" else [])}
-        if not known.issuperset(query) or not all(value for _, value in query.multi_items()):
-            raise Unreadable(400, "the query has an unknown parameter, or an empty one")
+        known = ["user", "issuer", *(["keep"] if request.method == "DELETE" else [])]
+        if not set(query) <= set(known):
+            raise _misunderstood(f"{request.method} takes only {', '.join(known)} in its query")
+        if not all(value for _, value in query.multi_items()):
+            raise _misunderstood("a parameter of the query is empty")
         if any(len(query.getlist(name)) > 1 for name in ("user", "issuer")):
-            raise Unreadable(400, "the query names two users")
+            raise _misunderstood("user and issuer can be given only once")
         if "issuer" in query and "user" not in query:
-            raise Unreadable(400, "the query has an issuer, but no user")
+            raise _misunderstood("issuer is given without user")
         name = request.scope["path"].rstrip("/").rpartition("/")[2]
         keep = frozenset(query.getlist("keep"))
         return cls(name, keep, query.get("user"), query.get("issuer"))
@@ -207,9 +210,13 @@ class _Asked(NamedTuple):
         if not self.keep:
             return one or None
         if one:
-            raise Unreadable(400, "the path names one to end, and the query one to keep")
+            raise _misunderstood("the path names a session to end, and the query one to keep")
         named = self.keep - {_CURRENT}
         if not named <= known:
             return None
         kept = named.union(current if _CURRENT in self.keep else ())
         return [entry for entry in entries if entry.id not in kept]
+
+
+def _misunderstood(why: str) -> Unreadable:
+    return Unreadable(400, why, told=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any, TypeVar
 
@@ -13,6 +13,8 @@ from asgi_wsauth.options.error import ConfigurationError, shown
 __all__ = ["check_app", "check_async", "check_callable", "check_clock"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_Cached = type(cache(lambda: None))
 
 
 def check_callable(
@@ -101,6 +103,8 @@ def _is_plain(function: Any) -> bool:
     A lambda, and a wrapper, may return anything: what they do return is seen when they are called.
     """
     function = _below_partials(function)
+    while isinstance(function, _Cached):  # which returns what it wraps returns
+        function = function.__wrapped__
     if _is_async(function) or hasattr(function, "__wrapped__"):
         return False
     called = function if hasattr(function, "__code__") else type(function).__call__
@@ -109,7 +113,10 @@ def _is_plain(function: Any) -> bool:
         return False
     if any(p.kind is Parameter.VAR_POSITIONAL for p in known.parameters.values()):
         return False
-    return not re.search("Awaitable|Coroutine|Future|Task", str(known.return_annotation))
+    returned = known.return_annotation
+    if isinstance(returned, type) and returned is not Signature.empty:
+        return not hasattr(returned, "__await__")
+    return not re.search("Awaitable|Coroutine|Future|Task", str(returned))
 
 
 def check_async(option: str, given: F, *, takes: int, example: str) -> F:

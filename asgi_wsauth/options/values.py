@@ -109,8 +109,8 @@ def check_rate(option: str, given: str) -> tuple[int, float]:
     seconds = int(times or 1) * _UNITS[unit.lower()]
     if int(most) < 1 or seconds < 1:
         raise ConfigurationError(
-            f'{option} must be a rate, for example "60/minute" or "100 per 2 hours", got '
-            f"{shown(given)}"
+            f'{option} must say how many in what time, for example "60/minute" or '
+            f'"100 per 2 hours", got {shown(given)}'
         )
     return int(most), seconds
 
@@ -226,11 +226,14 @@ def check_instance(option: str, given: Any, kind: type[T], example: str) -> T:
     return given
 
 
+_STORE = "a MemoryStore, a RedisStore, or a store of your own"
+
+
 def check_store(
     part: str,
     store: object,
     *methods: str,
-    what: str = "store",
+    what: str = _STORE,
     example: str = "MemoryStore()",
 ) -> None:
     """Check that `store`, or what is called that, has these methods.
@@ -240,16 +243,16 @@ def check_store(
     """
     if isinstance(store, type):
         raise ConfigurationError(
-            f"{part} must be a {what}, got the class {store.__qualname__}; write "
+            f"{part} must be {what}, got the class {store.__qualname__}; write "
             f"{store.__qualname__}(...)"
         )
-    if isinstance(store, str) and what == "store":  # not shown: it may be a URL with a password
+    if isinstance(store, str) and what == _STORE:  # not shown: it may be a URL with a password
         raise ConfigurationError(
-            f"{part} must be a {what}, got a str; write RedisStore.from_url(...) for a URL"
+            f"{part} must be {what}, got a str; write RedisStore.from_url(...) for a URL"
         )
     for method in methods:
         if not callable(getattr(store, method, None)):
             raise ConfigurationError(
-                f"{part} must be a {what}, got {shown(store)}, which has no method {method}(); "
+                f"{part} must be {what}, got {shown(store)}, which has no method {method}(); "
                 f"write for example {example}"
             )

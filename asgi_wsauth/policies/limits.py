@@ -12,7 +12,7 @@ from asgi_wsauth.events import logger
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.options import ConfigurationError, check_choice, check_count, check_store, shown
 from asgi_wsauth.policies.live_sockets import LiveSocket
-from asgi_wsauth.policies.total import Total
+from asgi_wsauth.policies.total import Total, full_house
 from asgi_wsauth.stores.leases import Leases
 from asgi_wsauth.stores.listener import Listener
 from asgi_wsauth.stores.protocols import Notice, Slot, SlotStore, Subject
@@ -121,7 +121,7 @@ class ConnectionLimit:
             )
         if not taken:
             del here.names[socket]
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.limit} are open")
+            raise full_house(f"{self.limit} are open")
         here.keep(socket)
         return revoked
 

@@ -72,8 +72,8 @@ class FailureThrottle:
                 raise ValueError
         except (TypeError, ValueError):
             raise ConfigurationError(
-                'FailureThrottle: rate must be one rate, for example "10/minute", got '
-                f"{shown(rate)}"
+                "FailureThrottle: rate must say how many failures in what time, for example "
+                f'"10/minute", got {shown(rate)}'
             ) from None
         if not isinstance(name, str):
             raise ConfigurationError(f"FailureThrottle: name must be a string, got {shown(name)}")

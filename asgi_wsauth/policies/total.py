@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from random import uniform
 from threading import Lock
 
 from asgi_wsauth.denial import Denied, Reason
 
-__all__ = ["Total"]
+__all__ = ["Total", "full_house"]
+
+_RETRY_AFTER = 5.0, 15.0  # seconds, at random: refused clients are not to come back all at once
+
+
+def full_house(detail: str) -> Denied:
+    """What refuses one socket more. Nobody knows when another one closes, but a program that comes
+    back at once only meets the same again."""
+    retry_after = uniform(*_RETRY_AFTER)
+    return Denied(Reason.TOO_MANY_CONNECTIONS, detail, retry_after=retry_after)
 
 
 class Total:
@@ -32,7 +42,7 @@ class Total:
             Denied: there is none (`Reason.TOO_MANY_CONNECTIONS`).
         """
         if len(self._open) >= self.most:
-            raise Denied(Reason.TOO_MANY_CONNECTIONS, f"{self.most} are open in this process")
+            raise full_house(f"{self.most} are open in this process")
 
     def take(self, socket: Hashable) -> None:
         """Take a place for `socket`, to be released in any case.

@@ -148,7 +148,7 @@ def check_sources(sources: Sequence[Source], allowed_origins: object) -> None:
                 'sources must be a list of sources, such as QueryParam("token"), got '
                 f"{shown(source)} in it"
             )
-        check_store("sources", source, "extract", "redact", what="source", example=_EXAMPLE)
+        check_store("sources", source, "extract", "redact", what="a source", example=_EXAMPLE)
         if isinstance(source, Cookie) and allowed_origins is None:
             raise ConfigurationError(f"{_COOKIE}, got None")
     if sum(isinstance(source, FirstMessage) for source in sources) > 1:

@@ -6,10 +6,10 @@ import base64
 import random
 import time
 import traceback
-from asyncio import to_thread
+from asyncio import Task, to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -351,6 +351,16 @@ class TestCheckAsync:
 
         return inner
 
+    @staticmethod
+    def annotated(function: Any, returned: type) -> Any:
+        """With a class, and not its name."""
+
+        def inner(credential, conn):  # type: ignore[no-untyped-def]
+            return function(credential, conn)
+
+        inner.__annotations__["return"] = returned
+        return inner
+
     def accepted(self) -> list[Any]:
         return [
             self,
@@ -365,6 +375,8 @@ class TestCheckAsync:
             database_sync_to_async(self.plain),
             lambda credential, conn: self.verify(credential, conn),
             AsyncMock(),
+            cache(self.verify),
+            self.annotated(self.plain, Task),
             dict.get,  # written in C: nothing is known of it
         ]
 
@@ -376,9 +388,15 @@ class TestCheckAsync:
         class Plain:
             def __call__(self, credential: object, conn: object) -> None: ...
 
+        class Tasked: ...
+
+        @cache
+        def cached(credential: object, conn: object) -> None: ...
+
         def unannotated(credential, conn): ...
 
-        for function in (self.plain, partial(self.plain), Plain(), unannotated):
+        named = self.annotated(self.plain, Tasked)
+        for function in (self.plain, partial(self.plain), Plain(), unannotated, named, cached):
             with pytest.raises(ConfigurationError, match=r"^load_user must be an async function"):
                 check_async("load_user", function, takes=2, example="")
 

@@ -6,6 +6,7 @@ What real servers make of it is in test_wire_deploys.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import threading
@@ -176,6 +177,18 @@ async def test_outside_the_main_thread_it_only_warns(
         thread.start()
         thread.join()
     assert "SIGTERM drains nothing: this is not the main thread" in caplog.text
+    assert server.got == [signal.SIGTERM]
+
+
+async def test_without_with_it_warns(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with drain_on_signal():
+        pass
+    gc.collect()
+    assert caplog.text == ""
+    drain_on_signal(over=5)
+    gc.collect()
+    assert "does nothing by itself; write `with drain_on_signal(): yield`" in caplog.text
+    signal.raise_signal(signal.SIGTERM)
     assert server.got == [signal.SIGTERM]
 
 

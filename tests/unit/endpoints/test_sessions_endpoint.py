@@ -199,8 +199,26 @@ async def test_nothing_is_ended_where_what_is_to_be_kept_has_gone(keep: str) -> 
 async def test_a_query_that_is_misunderstood_ends_nothing(query: str, method: str) -> None:
     async with laptop_and_phone() as site:
         answer = await site.ask("admin", method, "/sessions/l1", query)
-        assert (answer.status, answer.json) == (400, {"error": "token_malformed"})
+        assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+        assert answer.header("cache-control") == "no-store"
         assert await site.left() == {"l1", "l2", "p1", "b1"}
+
+
+@cases(
+    ("query", "why"),
+    [
+        ("kep=l1", "DELETE takes only user, issuer, keep in its query"),
+        ("keep=", "a parameter of the query is empty"),
+        ("user=bob&user=alice", "user and issuer can be given only once"),
+        ("issuer=https://a.example", "issuer is given without user"),
+        ("user=alice&keep=l1", "the path names a session to end, and the query one to keep"),
+    ],
+)
+async def test_its_client_is_told_why(query: str, why: str) -> None:
+    async with laptop_and_phone() as site:
+        answer = await site.ask("admin", "DELETE", "/sessions/l1", query)
+        told = {"error": "invalid_request", "error_description": why}
+        assert (answer.status, answer.json) == (400, told)
 
 
 async def test_a_request_to_keep_one_and_to_end_another_ends_nothing() -> None:

@@ -349,7 +349,8 @@ def test_what_a_rate_says(rate: str, expected: tuple[int, float]) -> None:
 )
 def test_all_else_is_an_error_that_shows_how_to_write_it(rate: Any) -> None:
     named = (
-        'HandshakeLimit: rate must be a rate, for example "60/minute" or "100 per 2 hours", got '
+        'HandshakeLimit: rate must say how many in what time, for example "60/minute" or '
+        '"100 per 2 hours", got '
     )
     with pytest.raises(ConfigurationError, match=f"^{named}"):
         HandshakeLimit(rate)

@@ -439,7 +439,11 @@ class HalfAStore:
 @cases(
     ("store", "options", "named"),
     [
-        (None, {}, "Revocations: store must be a store, got None"),
+        (
+            None,
+            {},
+            "Revocations: store must be a MemoryStore, .*, got None",
+        ),
         (MemoryStore, {}, "Revocations: store"),
         (HalfAStore(), {}, "Revocations: store .* has no method watch"),
         (MemoryStore(), {"max_token_age": 0}, "Revocations: max_token_age"),

@@ -791,7 +791,7 @@ class Endless(MemoryStore):
     [
         (
             lambda: Sessions(None),  # type: ignore[arg-type]
-            "Sessions: store must be a store, got None, which has no method put_sessions",
+            "Sessions: store must be a MemoryStore, .*, got None, which has no method put_sessions",
         ),
         (lambda: Sessions(Deaf()), "Sessions: store .* has no method watch"),
         (lambda: Sessions(Endless()), "Sessions: store .* has no method end_sessions"),

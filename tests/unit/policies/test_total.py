@@ -91,6 +91,15 @@ async def test_its_refusal_has_no_credential_in_the_servers_log() -> None:
     assert b"hunter2" not in scope["query_string"]
 
 
+async def test_a_program_is_told_when_to_come_back() -> None:
+    for limit in (ConnectionLimit(total=1), ConnectionLimit(1, MemoryStore())):
+        door = Door(Seat(), connection_limit=limit, rejection="auto")
+        async with open_socket(door):
+            outcomes = [await drive(door, websocket("token=a")) for _ in range(5)]
+        headers = [dict(outcome.sent[0]["headers"]) for outcome in outcomes]
+        assert all(5 <= int(told[b"retry-after"]) <= 15 for told in headers)
+
+
 async def test_a_full_process_accepts_nobody_to_ask_for_a_first_message() -> None:
     limit = ConnectionLimit(total=1)
     auth = {"sources": [FirstMessage(), QueryParam("token")]}
@@ -369,8 +378,14 @@ def test_the_last_place_goes_to_only_one_of_many_threads() -> None:
         ({"total": True}, "total"),
         ({"total": 1.5}, "total"),
         ({"total": "5000"}, "total"),
-        ({"limit": 3}, "store must be a store, got None"),
-        ({"limit": 3, "total": 5}, "store must be a store, got None"),
+        (
+            {"limit": 3},
+            "store must be a MemoryStore, .*, got None",
+        ),
+        (
+            {"limit": 3, "total": 5},
+            "store must be a MemoryStore, .*, got None",
+        ),
         ({"store": MemoryStore()}, "limit must be a positive integer, got None"),
         ({"store": MemoryStore(), "total": 5}, "limit must be a positive integer, got None"),
         ({"limit": 3, "store": MemoryStore(), "total": 0}, "total must be a positive integer"),

@@ -590,7 +590,10 @@ def test_whoever_watched_on_an_event_loop_that_has_ended_is_forgotten(
 
 @cases("store", [None, MemoryStore, {}, "memory"])
 def test_what_is_no_store_is_named(store: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^Part must be a store, got "):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^Part must be a MemoryStore, a RedisStore, or a store of your own, got ",
+    ):
         check_store("Part", store, "put_ticket")
     check_store("Part", MemoryStore(), "put_ticket", "watch")
 

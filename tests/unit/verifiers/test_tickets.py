@@ -977,13 +977,31 @@ class PutsNothing(OnlyTakes):
 @cases(
     ("options", "named"),
     [
-        ({"store": None}, "store must be a store, got None, .* put_ticket"),
-        ({"store": {}}, "store must be a store, got {}, .* put_ticket"),
-        ({"store": "redis://localhost"}, "store must be a store, got a str; write Redis"),
+        (
+            {"store": None},
+            "store must be a MemoryStore, .*, got None, .* put_ticket",
+        ),
+        (
+            {"store": {}},
+            "store must be a MemoryStore, .*, got {}, .* put_ticket",
+        ),
+        (
+            {"store": "redis://localhost"},
+            "store must be a MemoryStore, .*, got a str; write Redis",
+        ),
         ({"store": OnlyPuts()}, "store .* has no method take_ticket"),
-        ({"store": OnlyTakes()}, "store must be a store, got "),
-        ({"store": PutsNothing()}, "store must be a store, got "),
-        ({"store": MemoryStore}, "store must be a store, got "),
+        (
+            {"store": OnlyTakes()},
+            "store must be a MemoryStore, .*, got ",
+        ),
+        (
+            {"store": PutsNothing()},
+            "store must be a MemoryStore, .*, got ",
+        ),
+        (
+            {"store": MemoryStore},
+            "store must be a MemoryStore, .*, got ",
+        ),
         *(
             ({"ttl": ttl}, "ttl must be a positive number of seconds and at most 86399, got ")
             for ttl in (0, -1, float("nan"), float("inf"), 86_400, "30", None, True, [30])
