@@ -3,9 +3,8 @@
     pip install -e . channels daphne websockets
     python examples/channels_app.py
 
-It prints a URL with a token that is valid for five minutes. Connect to it with
-`python -m websockets ADDRESS`. The port is 8000, or what the environment variable PORT says; SECRET
-can be set too.
+It prints a URL with a token that is valid for five minutes; connect to it with
+`python -m websockets URL`. Set PORT to change the port (8000), and SECRET to choose the key.
 
 What it shows:
 
@@ -20,7 +19,7 @@ What it shows:
 """
 
 # Django has no type hints, and those for Channels know little about the scope.
-# mypy: disable-error-code="import-untyped,misc,untyped-decorator"
+# mypy: disable-error-code="import-untyped,misc"
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false, reportTypedDictNotRequiredAccess=false
 
@@ -29,11 +28,8 @@ import os
 import secrets
 import sys
 import tempfile
-import time
 
 import django
-import jwt
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
@@ -52,6 +48,7 @@ from asgi_wsauth import (
     RedactCredentials,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 scratch = tempfile.TemporaryDirectory()  # gone after Ctrl+C
@@ -86,14 +83,12 @@ def me(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"me": request.scope["user"].get_full_name()})
 
 
-@database_sync_to_async
-def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
-    return User.objects.filter(username=principal.identity, is_active=True).first()
+async def load_user(principal: Principal, conn: HTTPConnection) -> User | None:
+    return await User.objects.filter(username=principal.identity, is_active=True).afirst()
 
 
-auth = Authenticator(
-    [JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")], load_user=load_user
-)
+tokens = JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")
+auth = Authenticator([tokens], load_user=load_user)
 urlpatterns = [path("me", me)]
 consumers = URLRouter([path("chat", Chat.as_asgi())])
 application = ProtocolTypeRouter(
@@ -111,7 +106,6 @@ if __name__ == "__main__":
     User.objects.create(username="alice", first_name="Alice", last_name="Liddell")
     User.objects.create(username="mallory", is_active=False)
     port = os.environ.get("PORT", "8000")
-    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    token = make_jwt(SECRET, "alice", aud="chat")
     print(f"ws://127.0.0.1:{port}/chat?token={token}", flush=True)
     execute_from_command_line([sys.argv[0], "runserver", "--noreload", f"127.0.0.1:{port}"])

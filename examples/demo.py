@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import jwt
 import uvicorn
@@ -32,7 +32,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from asgi_wsauth import (
     APIKeyVerifier,
@@ -55,14 +55,12 @@ from asgi_wsauth import (
 SECRET = secrets.token_urlsafe(32)
 API_KEY = f"wsk_{secrets.token_urlsafe(32)}"
 
-# Seconds that a token may be asked for; the page offers the same. The shortest one is shorter in
-# tests.
+# Seconds that a token may be asked for; the page offers the same. Tests shorten the shortest.
 LIFETIMES = {"10": float(os.environ.get("SHORTEST", "10")), "90": 90.0, "300": 300.0}
-LOGIN_LIFETIME = 3600  # seconds for which a login can be refreshed
-
 PAGE = Path(__file__).with_name("demo.html")
+NO_STORE = {"cache-control": "no-store"}
 
-# The page's hidden helper from another origin: it opens the socket that it is asked to open, and
+# The page's hidden helper from another origin opens the socket that it is asked to open, and
 # reports how that ended.
 FRAME = """<!doctype html>
 <title>Another origin</title>
@@ -77,19 +75,14 @@ addEventListener("message", ({ data: url, ports: [port] }) => {
 """
 
 events: deque[Event] = deque(maxlen=500)
-
-# With several processes: a store that they share, such as RedisStore.
-revocations = Revocations(MemoryStore())
-
-Policy: TypeAlias = "partial[Authenticator]"
+revocations = Revocations(MemoryStore())  # several processes share a RedisStore
 
 
 def mint(
     key: str = SECRET, *, lifetime: float = 300, audience: str = "demo", login: str | None = None
 ) -> str:
     """A token for alice; `login` is the login that it belongs to, None for a new one."""
-    # Not rounded to seconds: a token that is issued right after a revocation is to be newer.
-    now = time.time()
+    now = time.time()  # not rounded: a token issued right after a revocation is to be newer
     claims = {
         "sub": "alice",
         "aud": audience,
@@ -101,8 +94,7 @@ def mint(
 
 
 def tokens(audience: str = "demo") -> JWTVerifier:
-    """Verifies what `mint` makes. No leeway: both have the same clock, and ten seconds are to be
-    ten seconds."""
+    """Verifies what `mint` makes. Both have the same clock, and ten seconds are to be ten."""
     return JWTVerifier(SECRET, algorithms=["HS256"], audience=audience, leeway=0)
 
 
@@ -118,20 +110,15 @@ async def frame(request: Request) -> HTMLResponse:
 
 
 async def credentials(request: Request) -> JSONResponse:
-    """One of each kind, minted now, so that the good ones are good however long the page is open.
-
-    No other origin's page can read this answer, since it has no CORS headers.
-    """
-    return JSONResponse(
-        {
-            "good": mint(),
-            "expired": mint(lifetime=-300),
-            "forged": mint(secrets.token_urlsafe(32)),
-            "api_key": API_KEY,
-            "foreign_origin": request.app.state.foreign_origin,
-        },
-        headers={"cache-control": "no-store"},
-    )
+    """One of each kind, minted now. No other origin's page can read this: it has no CORS header."""
+    given = {
+        "good": mint(),
+        "expired": mint(lifetime=-300),
+        "forged": mint(secrets.token_urlsafe(32)),
+        "api_key": API_KEY,
+        "foreign_origin": request.app.state.foreign_origin,
+    }
+    return JSONResponse(given, headers=NO_STORE)
 
 
 async def decisions(request: Request) -> JSONResponse:
@@ -151,63 +138,37 @@ def describe(event: Event) -> dict[str, Any]:
 
 async def echo(websocket: WebSocket) -> None:
     """The app behind the middleware. It never sees a credential, nor a client that was refused."""
-    with contextlib.suppress(WebSocketDisconnect):
-        await websocket.accept()
-        # A browser calls a socket open that is about to be refused, too: a first message is how a
-        # client knows that it is in.
-        await websocket.send_text(f"Hello, {websocket.user.display_name}")
-        while True:
-            await websocket.send_text(await websocket.receive_text())
-
-
-def handshake_routes(policy: Policy) -> list[BaseRoute]:
-    authenticator = policy(
-        [tokens(), APIKeyVerifier({"nightly-report": API_KEY})],
-        sources=(QueryParam("token"), Header("authorization", scheme="Bearer"), Subprotocol()),
-    )
-    routes: list[BaseRoute] = [
-        Route("/frame", frame),
-        Route("/credentials", credentials),
-        Route("/decisions/{attempt}", decisions),
-    ]
-    for mode in get_args(Rejection):
-        guard = Middleware(WebSocketAuthMiddleware, authenticator=authenticator, rejection=mode)
-        routes.append(WebSocketRoute(f"/ws/{mode}/{{attempt}}", echo, middleware=[guard]))
-    return routes
+    await websocket.accept()
+    # A browser calls a socket open that is about to be refused, too: a first message is how a
+    # client knows that it is in.
+    await websocket.send_text(f"Hello, {websocket.user.display_name}")
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
 
 
 # The second part: an open socket, and how it ends.
 
 
 async def log_in(request: Request) -> JSONResponse:
-    """A new login. Here anybody may be alice; a real one asks for a password first."""
-    return grant(request, login=None)
-
-
-async def refresh(request: Request) -> JSONResponse:
-    """A new token for a login that lasts. This path takes refresh tokens, and no other ones."""
-    return grant(request, login=request.user.session_id)
-
-
-def grant(request: Request, login: str | None) -> JSONResponse:
-    lifetime = request.query_params.get("lifetime", "90")
-    if lifetime not in LIFETIMES:
+    """At /login a new login: here anybody may be alice, a real one asks for a password first. At
+    /refresh, which takes refresh tokens and no other ones, a new token for a login that lasts."""
+    lifetime = LIFETIMES.get(request.query_params.get("lifetime", "90"))
+    if lifetime is None:
         return JSONResponse({"error": f"lifetime is none of {', '.join(LIFETIMES)}"}, 400)
-    login = login or secrets.token_urlsafe(8)
-    return JSONResponse(
-        {
-            "token": mint(lifetime=LIFETIMES[lifetime], login=login),
-            "refresh_token": mint(lifetime=LOGIN_LIFETIME, audience="demo-refresh", login=login),
-        },
-        headers={"cache-control": "no-store"},
-    )
+    known = request.scope.get("user")
+    login = known.session_id if known else secrets.token_urlsafe(8)
+    given = {
+        "token": mint(lifetime=lifetime, login=login),
+        "refresh_token": mint(lifetime=3600, audience="demo-refresh", login=login),
+    }
+    return JSONResponse(given, headers=NO_STORE)
 
 
 async def me(request: Request) -> JSONResponse:
     return JSONResponse({"name": request.user.display_name})
 
 
-# Both want the token in a header: no other site's page has it, and there is no cookie that a
+# Revoking takes a token in a header: no other site's page has it, and there is no cookie that a
 # browser would add by itself.
 
 
@@ -224,37 +185,12 @@ async def revoke_user(request: Request) -> JSONResponse:
 async def live(websocket: WebSocket) -> None:
     """An app that only says hello. It does nothing about the end of a socket, nor about a refresh:
     the middleware does."""
-    with contextlib.suppress(WebSocketDisconnect):
-        await websocket.accept()
-        await websocket.send_json(
-            {
-                "type": "hello",
-                "name": websocket.user.display_name,
-                "expires_at": websocket.scope["wsauth"].expires_at,
-            }
-        )
-        while True:
-            await websocket.receive_text()
-
-
-def live_routes(policy: Policy) -> list[BaseRoute]:
-    # The same authenticator for HTTP and for the socket: what is revoked is refused by both.
-    in_header = Header("authorization", scheme="Bearer")
-    logins = policy([tokens()], sources=(in_header, Subprotocol()))
-    refreshes = policy([tokens(audience="demo-refresh")], sources=(in_header,))
-    logged_in = Middleware(HTTPAuthMiddleware, authenticator=logins)
-    can_refresh = Middleware(HTTPAuthMiddleware, authenticator=refreshes)
-    guard = Middleware(
-        WebSocketAuthMiddleware, authenticator=logins, refresh_message="auth.refresh"
-    )
-    return [
-        Route("/login", log_in, methods=["POST"]),
-        Route("/refresh", refresh, methods=["POST"], middleware=[can_refresh]),
-        Route("/me", me, middleware=[logged_in]),
-        Route("/revoke", revoke_login, methods=["POST"], middleware=[logged_in]),
-        Route("/revoke/everywhere", revoke_user, methods=["POST"], middleware=[logged_in]),
-        WebSocketRoute("/live", live, middleware=[guard]),
-    ]
+    await websocket.accept()
+    expires_at = websocket.scope["wsauth"].expires_at
+    hello = {"type": "hello", "name": websocket.user.display_name, "expires_at": expires_at}
+    await websocket.send_json(hello)
+    async for _ in websocket.iter_text():
+        pass
 
 
 def build(origin: str, foreign_origin: str) -> Starlette:
@@ -264,7 +200,36 @@ def build(origin: str, foreign_origin: str) -> Starlette:
         observers=(log_event, events.append),
         revocations=revocations,
     )
-    app = Starlette(routes=[Route("/", page), *handshake_routes(policy), *live_routes(policy)])
+    in_header = Header("authorization", scheme="Bearer")
+    attempts = policy(
+        [tokens(), APIKeyVerifier({"nightly-report": API_KEY})],
+        sources=(QueryParam("token"), in_header, Subprotocol()),
+    )
+    # The same authenticator for HTTP and for the socket: what is revoked is refused by both.
+    logins = policy([tokens()], sources=(in_header, Subprotocol()))
+    refreshes = policy([tokens(audience="demo-refresh")], sources=(in_header,))
+
+    logged_in = [Middleware(HTTPAuthMiddleware, authenticator=logins)]
+    can_refresh = [Middleware(HTTPAuthMiddleware, authenticator=refreshes)]
+    refreshed = Middleware(
+        WebSocketAuthMiddleware, authenticator=logins, refresh_message="auth.refresh"
+    )
+    routes: list[BaseRoute] = [
+        Route("/", page),
+        Route("/frame", frame),
+        Route("/credentials", credentials),
+        Route("/decisions/{attempt}", decisions),
+        Route("/login", log_in, methods=["POST"]),
+        Route("/refresh", log_in, methods=["POST"], middleware=can_refresh),
+        Route("/me", me, middleware=logged_in),
+        Route("/revoke", revoke_login, methods=["POST"], middleware=logged_in),
+        Route("/revoke/everywhere", revoke_user, methods=["POST"], middleware=logged_in),
+        WebSocketRoute("/live", live, middleware=[refreshed]),
+    ]
+    for mode in get_args(Rejection):
+        guard = Middleware(WebSocketAuthMiddleware, authenticator=attempts, rejection=mode)
+        routes.append(WebSocketRoute(f"/ws/{mode}/{{attempt}}", echo, middleware=[guard]))
+    app = Starlette(routes=routes)
     app.state.foreign_origin = foreign_origin
     return app
 
@@ -280,9 +245,8 @@ def main() -> None:
         sys.exit(f"Port {port} can't be used ({exc.strerror}); try --port 0")
     origin, foreign_origin = (f"http://127.0.0.1:{s.getsockname()[1]}" for s in listeners)
     logging.basicConfig(level=logging.INFO, format="%(levelname)-8s %(message)s")
-    config = uvicorn.Config(
-        build(origin, foreign_origin), access_log=False, timeout_graceful_shutdown=2
-    )
+    app = build(origin, foreign_origin)
+    config = uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=2)
     print(f"Open {origin} in a browser; Ctrl+C ends it.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=listeners)

@@ -24,10 +24,8 @@ beside `graphql-transport-ws`.
 import asyncio
 import os
 import secrets
-import time
 from collections.abc import AsyncGenerator
 
-import jwt
 import strawberry
 import uvicorn
 from starlette.applications import Starlette
@@ -46,6 +44,7 @@ from asgi_wsauth import (
     Subprotocol,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 
@@ -93,9 +92,8 @@ app = Starlette(
 
 
 def hints(port: int) -> str:
-    claims = {"sub": "alice", "aud": "graphql", "exp": int(time.time()) + 300}
     return f"""
-TOKEN={jwt.encode(claims, SECRET, algorithm="HS256")}
+TOKEN={make_jwt(SECRET, "alice", aud="graphql")}
 URL=http://127.0.0.1:{port}/graphql
 
 curl $URL -H "Authorization: Bearer $TOKEN" --json '{{"query": "{{ me }}"}}'

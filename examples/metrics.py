@@ -13,9 +13,7 @@ adds up what all of them counted.
 
 import os
 import secrets
-import time
 
-import jwt
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -27,6 +25,7 @@ from starlette.websockets import WebSocket
 
 from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware, log_event
 from asgi_wsauth.contrib.prometheus import PrometheusMetrics
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 
@@ -57,8 +56,7 @@ app = WebSocketAuthMiddleware(Starlette(routes=routes), auth, allow_unguarded_ht
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
-    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    token = make_jwt(SECRET, "alice", aud="chat")
     print(f"ws://127.0.0.1:{port}/chat?token={token}")
     print(f"http://127.0.0.1:{port}/metrics", flush=True)
     uvicorn.run(app, host="127.0.0.1", port=port)

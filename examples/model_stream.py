@@ -35,12 +35,10 @@ from asgi_wsauth import (
     JWTVerifier,
     MemoryStore,
     Revocations,
-    current_session,
 )
 
 PORT = int(os.environ.get("PORT", "8000"))
 ORIGIN = f"http://127.0.0.1:{PORT}"
-PAGE = Path(__file__).with_name("model_stream.html")
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 PASSWORD = os.environ.get("PASSWORD") or secrets.token_urlsafe(9)
@@ -87,7 +85,7 @@ async def answer(request: Request) -> Response:
 
 
 async def page(request: Request) -> FileResponse:
-    return FileResponse(PAGE)
+    return FileResponse(Path(__file__).with_name("model_stream.html"))
 
 
 async def log_in(request: Request) -> Response:
@@ -98,27 +96,16 @@ async def log_in(request: Request) -> Response:
     password = form.get("password", [""])[0]
     if not secrets.compare_digest(password.encode(), PASSWORD.encode()):
         return JSONResponse({"error": "wrong_password"}, 403)
-    claims = {
-        "sub": "alice",
-        "aud": "model",
-        "sid": secrets.token_urlsafe(9),
-        "exp": time.time() + LIFETIME,
-    }
+    claims = {"sub": "alice", "aud": "model", "sid": secrets.token_urlsafe(9)}
+    token = jwt.encode({**claims, "exp": time.time() + LIFETIME}, SECRET, algorithm="HS256")
     response = JSONResponse({"name": "alice"})
-    response.set_cookie(
-        COOKIE,
-        jwt.encode(claims, SECRET, algorithm="HS256"),
-        httponly=True,  # no script can read it
-        samesite="lax",
-        # Over HTTPS also secure=True, and "__Host-" before the name.
-    )
+    # No script can read it. Over HTTPS also secure=True, and "__Host-" before the name.
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax")
     return response
 
 
 async def log_out(request: Request) -> Response:
-    principal = current_session(request).principal
-    assert principal.session_id is not None
-    await revocations.revoke_session(principal.session_id, issuer=principal.issuer)
+    await revocations.revoke_session(request.user.session_id)
     response = JSONResponse({})
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
     return response

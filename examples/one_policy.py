@@ -20,13 +20,12 @@ import os
 import secrets
 import sqlite3
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
-import jwt
 import uvicorn
 from anyio import to_thread
 from fastapi import Body, Depends, FastAPI, Request, WebSocket
@@ -42,6 +41,7 @@ from asgi_wsauth import (
     Reason,
     WebSocketAuthMiddleware,
 )
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 scratch = tempfile.TemporaryDirectory()  # gone after Ctrl+C
@@ -103,21 +103,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-app = FastAPI(
-    lifespan=lifespan,
-    # Around the whole app, so that no route can be forgotten. Each of the two WebSocket guards
-    # excludes the other's path; any other path passes both, and is verified once.
-    middleware=[
-        Middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/health"]),
-        Middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/chat"]),
-        Middleware(
-            WebSocketAuthMiddleware,
-            authenticator=auth,
-            exclude=["/terminal"],
-            close_codes=CHAT_CODES,
-        ),
-    ],
-)
+# Around the whole app, so that no route can be forgotten. Each of the two WebSocket guards excludes
+# the other's path; any other path passes both, and is verified once.
+guards = [
+    Middleware(HTTPAuthMiddleware, authenticator=auth, exclude=["/health"]),
+    Middleware(WebSocketAuthMiddleware, authenticator=auth, exclude=["/chat"]),
+    Middleware(
+        WebSocketAuthMiddleware, authenticator=auth, exclude=["/terminal"], close_codes=CHAT_CODES
+    ),
+]
+app = FastAPI(lifespan=lifespan, middleware=guards)
 
 
 # `async`, because FastAPI runs other functions in a thread. While no login is required, load_user
@@ -171,24 +166,20 @@ async def terminal(websocket: WebSocket, user: CurrentUser) -> None:
 # What to try
 
 
-def token(identity: str, scope: str = "", lifetime: int = 300) -> str:
-    exp = int(time.time()) + lifetime
-    claims = {"sub": identity, "aud": "one-policy", "scope": scope, "exp": exp}
-    return jwt.encode(claims, SECRET, algorithm="HS256")
-
-
 def hints(port: int) -> str:
+    token = partial(make_jwt, SECRET, aud="one-policy")
+    writer = partial(token, "alice", scopes=["chat:write"])
     return f"""
 Paste one of these into a shell, then any of the commands below.
 
 alice:
-TOKEN={token("alice", "chat:write")}
+TOKEN={writer()}
 bob, who may not write:
 TOKEN={token("bob")}
 mallory, who is disabled:
 TOKEN={token("mallory")}
 alice, expired:
-TOKEN={token("alice", "chat:write", lifetime=-300)}
+TOKEN={writer(expires_in=-300)}
 
 curl -i http://127.0.0.1:{port}/me -H "Authorization: Bearer $TOKEN"
 curl -i http://127.0.0.1:{port}/messages -H "Authorization: Bearer $TOKEN" --json '{{"text": "hi"}}'

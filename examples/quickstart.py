@@ -10,15 +10,14 @@ It prints a URL with a token that is valid for five minutes. Connect to it with
 
 import os
 import secrets
-import time
 
-import jwt
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware
+from asgi_wsauth.testing import make_jwt
 
 SECRET = secrets.token_urlsafe(32)  # yours comes from the environment
 
@@ -34,7 +33,6 @@ app = WebSocketAuthMiddleware(Starlette(routes=[WebSocketRoute("/chat", chat)]),
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
-    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    token = make_jwt(SECRET, "alice", aud="chat")
     print(f"ws://127.0.0.1:{port}/chat?token={token}", flush=True)
     uvicorn.run(app, host="127.0.0.1", port=port)

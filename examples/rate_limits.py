@@ -12,10 +12,8 @@ address, and neither limiter sees a token. What they refuse isn't counted by asg
 
 import os
 import secrets
-import time
 from typing import Any, NoReturn
 
-import jwt
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket, WebSocketException
 from fastapi_limiter.depends import WebSocketRateLimiter
@@ -33,6 +31,7 @@ from slowapi.middleware import SlowAPIMiddleware
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import Authenticator, HTTPAuthMiddleware, JWTVerifier, WebSocketAuthMiddleware
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"], audience="chat")])
@@ -97,8 +96,7 @@ async def chat(websocket: WebSocket) -> None:
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
-    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    token = make_jwt(SECRET, "alice", aud="chat")
     print(f"ws://127.0.0.1:{port}/chat?token={token}")
     print(f'curl -i http://127.0.0.1:{port}/me -H "Authorization: Bearer {token}"', flush=True)
     uvicorn.run(app, host="127.0.0.1", port=port)

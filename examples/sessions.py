@@ -41,7 +41,6 @@ from asgi_wsauth import (
 
 PORT = int(os.environ.get("PORT", "8000"))
 ORIGIN = f"http://127.0.0.1:{PORT}"
-PAGE = Path(__file__).with_name("sessions.html")
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 PASSWORD = os.environ.get("PASSWORD") or secrets.token_urlsafe(9)
@@ -70,7 +69,7 @@ async def log_out_device(entry: SessionEntry) -> None:
 
 
 async def page(request: Request) -> FileResponse:
-    return FileResponse(PAGE)
+    return FileResponse(Path(__file__).with_name("sessions.html"))
 
 
 async def log_in(request: Request) -> Response:
@@ -83,24 +82,13 @@ async def log_in(request: Request) -> Response:
     if not right or name not in USERS:
         return JSONResponse({"error": "wrong_password"}, 403)
     session_id = secrets.token_urlsafe(9)
-    claims = {
-        "sub": name,
-        "aud": "sessions",
-        "sid": session_id,
-        "scope": USERS[name],
-        "exp": int(time.time()) + LIFETIME,
-    }
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    claims = {"sub": name, "aud": "sessions", "sid": session_id, "scope": USERS[name]}
+    ends = {"exp": int(time.time()) + LIFETIME}
+    token = jwt.encode(claims | ends, SECRET, algorithm="HS256")
     logins[Credential(token).fingerprint] = session_id
     response = JSONResponse({"name": name, "admin": "admin" in USERS[name]})
-    response.set_cookie(
-        COOKIE,
-        token,
-        max_age=LIFETIME,
-        httponly=True,  # no script can read it
-        samesite="lax",
-        # Over HTTPS also secure=True, and "__Host-" before the name.
-    )
+    # No script can read it. Over HTTPS also secure=True, and "__Host-" before the name.
+    response.set_cookie(COOKIE, token, max_age=LIFETIME, httponly=True, samesite="lax")
     return response
 
 
@@ -126,16 +114,14 @@ async def socket(websocket: WebSocket) -> None:
         pass
 
 
+listed = SessionsEndpoint(sessions, login, admin_scope="admin", on_end=log_out_device)
 app = Starlette(
     routes=[
         Route("/", page),
         Route("/login", log_in, methods=["POST"]),
         Route("/logout", log_out, methods=["POST"]),
         Route("/me", me),
-        Mount(
-            "/sessions",
-            SessionsEndpoint(sessions, login, admin_scope="admin", on_end=log_out_device),
-        ),
+        Mount("/sessions", listed),
         WebSocketRoute("/ws", socket),
     ],
     middleware=[

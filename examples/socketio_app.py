@@ -23,14 +23,13 @@ What it shows:
 
 import os
 import secrets
-import time
 from typing import Any
 
-import jwt
 import socketio
 import uvicorn
 
 from asgi_wsauth import Authenticator, HTTPAuthMiddleware, JWTVerifier, WebSocketAuthMiddleware
+from asgi_wsauth.testing import make_jwt
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 
@@ -63,7 +62,6 @@ app = HTTPAuthMiddleware(
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
-    claims = {"sub": "alice", "aud": "chat", "exp": int(time.time()) + 300}
-    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    token = make_jwt(SECRET, "alice", aud="chat")
     print(f'io("http://127.0.0.1:{port}", {{ query: {{ token: "{token}" }} }})', flush=True)
     uvicorn.run(app, host="127.0.0.1", port=port)

@@ -39,7 +39,6 @@ from asgi_wsauth import (
 
 PORT = int(os.environ.get("PORT", "8000"))
 ORIGIN = f"http://127.0.0.1:{PORT}"
-PAGE = Path(__file__).with_name("tickets.html")
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 PASSWORD = os.environ.get("PASSWORD") or secrets.token_urlsafe(9)
@@ -62,7 +61,7 @@ sockets = Authenticator([tickets], sources=[QueryParam("token")], allowed_origin
 
 
 async def page(request: Request) -> FileResponse:
-    return FileResponse(PAGE)
+    return FileResponse(Path(__file__).with_name("tickets.html"))
 
 
 async def log_in(request: Request) -> Response:
@@ -74,15 +73,10 @@ async def log_in(request: Request) -> Response:
     if not secrets.compare_digest(password.encode(), PASSWORD.encode()):
         return JSONResponse({"error": "wrong_password"}, 403)
     claims = {"sub": "alice", "aud": "tickets", "exp": int(time.time()) + LIFETIME}
+    token = jwt.encode(claims, SECRET, algorithm="HS256")
     response = JSONResponse({"name": "alice"})
-    response.set_cookie(
-        COOKIE,
-        jwt.encode(claims, SECRET, algorithm="HS256"),
-        max_age=LIFETIME,
-        httponly=True,  # no script can read it
-        samesite="lax",
-        # Over HTTPS also secure=True, and "__Host-" before the name.
-    )
+    # No script can read it. Over HTTPS also secure=True, and "__Host-" before the name.
+    response.set_cookie(COOKIE, token, max_age=LIFETIME, httponly=True, samesite="lax")
     return response
 
 
