@@ -14,7 +14,8 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 @cases("document", DOCUMENTS)
 def test_every_path_exists(document: Path) -> None:
     text = document.read_text()
-    named = set(re.findall(r"`((?:asgi_wsauth|tests|examples|docs)/[\w./-]+)`", text))
+    named = set(re.findall(r"`((?:asgi_wsauth|tests|examples|docs|\.ci|\.github)/[\w./-]+)`", text))
+    named |= set(re.findall(r"`([A-Z]+\.md|pyproject\.toml)`", text))
     if document.name == "threat-model.md":  # its paths are relative to tests/
         named |= {f"tests/{path}" for path in re.findall(r"`([a-z]+/[\w/]+\.py)`", text)}
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
