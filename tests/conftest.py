@@ -2,11 +2,21 @@ import gc
 import os
 import re
 import signal
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hurry import hurried
+
+# Hundreds of processes import the same files: each is compiled once, even where a shell says that
+# nothing is to be kept.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def pytest_configure() -> None:
@@ -28,9 +38,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_live else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Each of several processes reads the files of a folder from another one on, and finds those
+    behind compiled by the others: all have the same to read, at the same time."""
+    report = yield
+    if isinstance(collector, pytest.Directory) and report.result:
+        start = len(report.result) * _WORKER // _WORKERS
+        report.result = report.result[start:] + report.result[:start]
+    return report
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start servers and browsers come first, so that none of them is left when all else
     is done."""
+    if _WORKERS > 1:
+        items.sort(key=lambda item: item.path)
     live = {item.path for item in items if _is_marked(item, "live")}
     items.sort(key=lambda item: (item.path not in live, item.path.parent.name != "wire"))
 
