@@ -26,7 +26,7 @@ README = PAGES["README.md"]
 # Pages whose blocks need more than an empty file have tests of their own.
 TESTED_ELSEWHERE = {
     f"docs/guides/{name}.md" for name in "deploys fastapi logins logouts providers sessions".split()
-}
+} | {"docs/tutorial.md"}
 PYTHON = [code for page in PAGES.keys() - TESTED_ELSEWHERE for code in blocks(page)]
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nginx_server import nginx as nginx_server
 from pages import blocks
-from servers import DEADLINE, Client, Server, accepts, free_port, server
+from servers import DEADLINE, Client, Server, free_port, server
 
 __all__ = ["server"]  # the fixture
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
-]
+pytestmark = pytest.mark.live
 
 (CONF,) = blocks("docs/guides/proxies.md", "nginx")
 ADDRESS = "127.0.0.9"
-
-MAIN = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {conf}
-}}
-"""
 
 
 class Nginx(Server):
@@ -71,17 +51,10 @@ def nginx(server: Server, tmp_path: Path) -> Iterator[Nginx]:
     port, other = free_port(), free_port()
     conf = block(CONF, tmp_path, port=port, to=server.port)
     conf += block(CONF[CONF.index("server {") :], tmp_path, port=other, to=1)
-    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path, conf=conf))
-    command = [str(NGINX), "-p", str(tmp_path), "-e", "error.log", "-c", "nginx.conf"]
-    process = subprocess.Popen(command)
-    try:
-        found = Nginx("nginx", port, process, tmp_path / "error.log")
+    with nginx_server(tmp_path, conf, port) as running:
+        found = Nginx("nginx", port, running.process, tmp_path / "error.log")
         found.folder, found.before_nothing = tmp_path, Client(other)
-        assert accepts(found), found.log()
         yield found
-    finally:
-        process.terminate()
-        process.wait(DEADLINE)
 
 
 def test_the_app_sees_the_clients_address_and_nginx_logs_no_token(
