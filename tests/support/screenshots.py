@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from browser import chromium
-from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from run_example import EXAMPLES, Running, running
 
@@ -150,6 +149,8 @@ def browser_client(browser: Browser, example: Running) -> Iterator[tuple[str, by
 
 def light(png: bytes) -> bytes:
     """The same picture in fewer colours."""
+    from PIL import Image
+
     smaller = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
