@@ -189,19 +189,21 @@ class Options(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         module = self.options.get("module", PACKAGE)
-        lines = []
-        for name in self.arguments[0].split():
-            built = getattr(import_module(module), name)
-            needed = ", ".join(p.name for p in required(built))
-            full = name if module == PACKAGE else f"{module}.{name}"
-            lines += [f"### {name}", "", f"`{full}({needed})`", ""]
-            lines += ["| option | default | what it is |", "|---|---|---|"]
-            lines += [
-                f"| `{p.name}` | {_default(built, p)} | {first_sentence(told)} |"
-                for p, told in options(built)
-            ]
-            lines += [""]
-        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+        return [self._section(module, name) for name in self.arguments[0].split()]
+
+    def _section(self, module: str, name: str) -> nodes.section:
+        built = getattr(import_module(module), name)
+        needed = ", ".join(p.name for p in required(built))
+        full = name if module == PACKAGE else f"{module}.{name}"
+        lines = [f"`{full}({needed})`", "", "| option | default | what it is |", "|---|---|---|"]
+        lines += [
+            f"| `{p.name}` | {_default(built, p)} | {first_sentence(told)} |"
+            for p, told in options(built)
+        ]
+        section = nodes.section("", nodes.title("", name), names=[name])
+        section += self.parse_text_to_nodes("\n".join(lines))
+        self.state.document.note_implicit_target(section)
+        return section
 
 
 class Reasons(SphinxDirective):
