@@ -1,22 +1,25 @@
-"""docs/guides/fastapi.md: its app, on a real server."""
+"""docs/guides/fastapi.md: its app, on a real server, and its other blocks."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import Depends, FastAPI
 from frames import Wire, run
-from handshakes import SECRET
+from handshakes import SECRET, authenticator, bearer, mint
+from http_calls import call, request
+from pages import blocks
 from servers import Server, serving
 
+from asgi_wsauth import HTTPAuthMiddleware, Principal
 from asgi_wsauth.testing import make_jwt
 
 ROOT = Path(__file__).parents[2]
-RECIPE = (ROOT / "docs/guides/fastapi.md").read_text()
-APP = re.findall(r"^```python\n(.*?)^```$", RECIPE, re.DOTALL | re.MULTILINE)[0]
+APP, DEPENDENCY, ENDPOINTS = blocks("docs/guides/fastapi.md")
 
 
 def test_type_checkers_see_the_same_app() -> None:
@@ -68,3 +71,37 @@ def test_a_public_route_that_asks_for_the_user_fails_and_says_why(server: Server
     assert server.ask("GET", "/docs/public").status == 500
     server.get("/openapi.json")  # by when the server has logged that
     assert "ConfigurationError: no login was checked for this connection" in server.log()
+
+
+def defined_by(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(block, names)
+    return names
+
+
+@pytest.mark.anyio
+async def test_the_dependency_that_needs_no_thread_has_the_user() -> None:
+    app, user_of = FastAPI(), Depends(defined_by(DEPENDENCY)["user_of"])
+
+    @app.get("/me")
+    async def me(user: Principal = user_of) -> str:
+        return user.identity
+
+    guarded = HTTPAuthMiddleware(app, authenticator())
+    assert (await call(guarded, request(path="/me", headers=bearer(mint())))).json == "alice"
+
+
+@pytest.mark.anyio
+async def test_endpoints_are_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    app = defined_by(ENDPOINTS)["app"]
+    headers = bearer(make_jwt(SECRET, "alice"))
+    ticket = await call(app, request("POST", path="/ticket", headers=headers))
+    sessions = await call(app, request(path="/sessions/", headers=headers))
+    assert (ticket.status, ticket.json["ticket"][:4]) == (201, "wst_")
+    assert (sessions.status, sessions.json) == (
+        200,
+        {"user": "alice", "issuer": None, "sessions": []},
+    )
+    assert (await call(app, request("POST", path="/ticket"))).json == {"error": "token_missing"}
+    assert (await call(app, request(path="/sessions/"))).json == {"error": "token_missing"}

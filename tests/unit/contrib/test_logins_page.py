@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from itertools import count
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import anyio
 import django_site
@@ -35,10 +37,45 @@ def tables() -> None:
     django_site.make_tables()
 
 
+class Database:
+    """What stands for SQLAlchemy's session, with one user."""
+
+    user = SimpleNamespace(id=UUID(int=7), email="ann@chat.example", is_active=True)
+
+    async def __aenter__(self) -> Database:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def get(self, table: object, key: object) -> Any:
+        return self.user if key == self.user.id else None
+
+
+class Tokens:
+    """What stands for fastapi-users' table of tokens, with one of that user's."""
+
+    row = SimpleNamespace(token="t" * 43, user_id=Database.user.id, created_at=datetime.now(UTC))
+
+    def __init__(self, session: object, table: object) -> None: ...
+
+    async def get_by_token(self, token: str) -> Any:
+        return self.row if token == self.row.token else None
+
+
 @pytest.fixture(scope="module")
 def tokens() -> Any:
-    """The blocks for tokens: any database, Knox, Django REST framework."""
-    found = blocks("Opaque tokens in a database")
+    """The blocks for tokens: any database, Knox, Django REST framework, fastapi-users."""
+    modules = {
+        "db": {"AccessToken": None, "User": None, "async_session_maker": Database},
+        "fastapi_users_db_sqlalchemy": {},
+        "fastapi_users_db_sqlalchemy.access_token": {"SQLAlchemyAccessTokenDatabase": Tokens},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, contents in modules.items():
+            module = ModuleType(name)
+            vars(module).update(contents)
+            patch.setitem(sys.modules, name, module)
+        found = blocks("Opaque tokens in a database")
     yield found
     post_delete.disconnect(found[1]["end_sockets"], sender=AuthToken)
 
@@ -141,3 +178,25 @@ class TestTokens:
         with pytest.raises(Denied) as denied:
             anyio.run(auth.authenticate, HTTPConnection(websocket(f"token={token}")))
         assert denied.value.reason is Reason.EXPIRED
+
+    def test_any_database(self, tokens: Any) -> None:
+        row = {"user_id": 7, "expires_at": None, "user_is_active": True}
+        tokens[0]["TABLE"][sha256(b"opaque").hexdigest()] = row
+        (verifier,) = tokens[0]["auth"].verifiers
+        principal = anyio.run(judge, verifier, "opaque")
+        assert isinstance(principal, Principal)
+        assert principal.identity == "7"
+        assert anyio.run(judge, verifier, "another") is Reason.INVALID
+
+    def test_fastapi_users(self, tokens: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        verifier, token = tokens[3]["tokens"], Tokens.row.token
+        principal = anyio.run(judge, verifier, token)
+        assert isinstance(principal, Principal)
+        assert (principal.identity, principal.display_name) == (
+            str(UUID(int=7)),
+            "ann@chat.example",
+        )
+        assert principal.expires_at == Tokens.row.created_at.timestamp() + 3600
+        assert anyio.run(judge, verifier, "u" * 43) is Reason.INVALID
+        monkeypatch.setattr(Database.user, "is_active", False)
+        assert anyio.run(judge, verifier, token) is Reason.REVOKED
