@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+import sys
+from importlib import metadata
 from pathlib import Path
 
 from cases import cases
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pages import PAGES, ROOT
 
 PAGE = PAGES["docs/examples.md"]
 EXAMPLES = sorted(
     path for path in ROOT.glob("examples/**/*.py") if "node_modules" not in path.parts
 )
+DISTRIBUTIONS = metadata.packages_distributions()
 PICTURES = re.findall(r'<img src="images/([\w-]+)\.png" alt="[^"]+" width="\d+">', PAGE)
 
 # The tests that start each of them.
@@ -56,6 +62,35 @@ def test_an_example_is_started_by_the_lines_at_its_top(example: Path) -> None:
     name = re.escape(str(example.relative_to(ROOT)))
     (entry,) = re.findall(rf"\n### (?:(?!\n### ).)*?\]\(\.\./{name}\).*?\n```\n", PAGE, re.DOTALL)
     assert entry.partition("```sh\n")[2] == re.sub("(?m)^    ", "", lines) + "\n```\n"
+
+
+@cases("example", EXAMPLES)
+def test_what_it_imports_is_what_its_first_line_installs(example: Path) -> None:
+    tree = ast.parse(example.read_text())
+    (line,) = re.findall(r"^    pip install -e (.*)$", ast.get_docstring(tree) or "", re.MULTILINE)
+    installed = installs([name.replace(".", "asgi-wsauth", 1) for name in shlex.split(line)])
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            modules.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+    for module in modules - sys.stdlib_module_names - {"asgi_wsauth"}:
+        assert installed & {canonicalize_name(name) for name in DISTRIBUTIONS[module]}, module
+
+
+def installs(wanted: list[str]) -> set[str]:
+    """What pip installs for these requirements, by name."""
+    found: set[tuple[str, str]] = set()  # with an extra
+    left = [Requirement(text) for text in wanted]
+    while left:
+        requirement = left.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in found if known == name}:
+            found.add((name, extra))
+            needed = map(Requirement, metadata.requires(name) or [])
+            left += [r for r in needed if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found}
 
 
 @cases("example", EXAMPLES)
