@@ -11,7 +11,8 @@ from threading import Thread
 
 import pytest
 from browser import chromium
-from playwright.sync_api import Browser, Page, expect
+from pages import blocks
+from playwright.sync_api import Browser, Page, Route, expect
 from run_example import EXAMPLES, Running, running
 from servers import DEADLINE
 
@@ -169,3 +170,39 @@ def test_no_width_scrolls_sideways(page: Page) -> None:
     for width in (320, 600, 1000):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_guides_block_goes_on_after_a_new_login(browser: Browser) -> None:
+    """docs/guides/streams.md: on a page whose server ends the stream, and then wants a login."""
+    (block,) = blocks("docs/guides/streams.md", "js")
+    answers = [
+        (200, "retry: 1\nid: 1\ndata: first\n\n"),  # then it ends: the browser asks again
+        (401, ""),  # and gives up
+        (200, "id: 2\ndata: second\n\nevent: done\ndata:\n\n"),
+    ]
+    asked = []
+
+    def answer(route: Route) -> None:
+        path = route.request.url.removeprefix("http://page.test")
+        asked.append(path)
+        status, body = answers.pop(0) if path.startswith("/answer") else (401, "")
+        if path == "/":
+            status, body = 200, "<title>A page</title>"
+        kind = "text/html" if path == "/" else "text/event-stream"
+        route.fulfill(status=status, body=body, content_type=kind)
+
+    page = browser.new_page()
+    page.route("**/*", answer)
+    page.goto("http://page.test/")
+    seen = page.evaluate(
+        f"""() => new Promise((resolve) => {{
+          const shown = [];
+          const show = (text) => {{ shown.push(text); if (text === "second") resolve(shown); }};
+          const logInAgain = async () => shown.push("a new login");
+          {block}
+          listen();
+        }})"""
+    )
+    page.close()
+    assert seen == ["first", "a new login", "second"]
+    assert asked == ["/", "/answer?after=0", "/answer?after=0", "/me", "/answer?after=1"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from frames import Wire, run
-from pages import PAGES, ROOT, blocks
+from pages import PAGES, ROOT, RUN_AS_A_WHOLE, RUN_BY, blocks
 from servers import Server, serving
 
 import asgi_wsauth
@@ -23,11 +23,12 @@ from asgi_wsauth.testing import make_jwt
 pytestmark = pytest.mark.live
 
 README = PAGES["README.md"]
-# Pages whose blocks need more than an empty file have tests of their own.
-TESTED_ELSEWHERE = {
-    f"docs/guides/{name}.md" for name in "deploys fastapi logins logouts providers sessions".split()
-} | {"docs/tutorial.md"}
-PYTHON = [code for page in PAGES.keys() - TESTED_ELSEWHERE for code in blocks(page)]
+PYTHON = [
+    code
+    for page in PAGES.keys() - RUN_AS_A_WHOLE.keys()
+    if (page, "python") not in RUN_BY
+    for code in blocks(page)
+]
 
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 QUERY, JSON = b'{"query": "{me}"}', [("Content-Type", "application/json")]
