@@ -48,6 +48,18 @@ def test_systemd_takes_both_services(tmp_path: Path) -> None:
         assert "chat" not in said, said
 
 
+@pytest.mark.parametrize(
+    ("number", "command"),
+    [(0, ["caddy", "adapt", "--adapter", "caddyfile", "--config"]), (1, ["haproxy", "-c", "-f"])],
+    ids=["caddy", "haproxy"],
+)
+def test_other_proxies_take_what_is_theirs(number: int, command: list[str], tmp_path: Path) -> None:
+    found = tool(command[0])
+    conf = tmp_path / "conf"
+    conf.write_text(blocks("docs/guides/proxies.md", "text")[number])
+    run(found, *command[1:], str(conf))
+
+
 def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
     rules.write_text(*blocks("docs/guides/metrics.md", "yaml"))
