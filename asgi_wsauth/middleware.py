@@ -70,8 +70,8 @@ class WebSocketAuthMiddleware:
             the tenth time within 10 seconds is refused over HTTP, with `Retry-After`, so that it
             slows down.
         close_codes: codes to use in place of the table's: a mapping such as `{Reason.EXPIRED:
-            4401}`, or `DAPHNE_CLOSE_CODES` for Daphne (a code that a server can't send is replaced
-            by that one's), or `GRAPHQL_CLOSE_CODES` for GraphQL clients.
+            4401}`. There are `DAPHNE_CLOSE_CODES`, by which codes that a server can't send are
+            replaced in any case, and `GRAPHQL_CLOSE_CODES`.
         exclude: patterns of public paths, such as `["/health", "/public/*"]`, which are passed
             untouched: nothing is checked and nothing is redacted. `*` stands for one segment or a
             part of it, `/*` at the end for everything below, without `/public` itself. Case

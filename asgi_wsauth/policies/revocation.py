@@ -131,7 +131,7 @@ class Revocations:
             expires_at: Unix time in seconds when it expires, its `exp`; None if that isn't known.
                 It only decides how long the revocation is kept.
             issuer: as in `revoke_user`.
-            renew_within: as in `revoke_user`.
+            renew_within: seconds, as in `revoke_user`.
 
         Raises:
             Denied: as in `revoke_user`.
@@ -151,7 +151,7 @@ class Revocations:
         Args:
             session_id: as in `Principal.session_id`: a JWT's `sid`.
             issuer: as in `revoke_user`.
-            renew_within: as in `revoke_user`.
+            renew_within: seconds, as in `revoke_user`.
 
         Raises:
             Denied: as in `revoke_user`.
@@ -165,7 +165,7 @@ class Revocations:
         for `max_token_age`.
 
         Args:
-            renew_within: as in `revoke_user`.
+            renew_within: seconds, as in `revoke_user`.
 
         Raises:
             Denied: as in `revoke_user`.

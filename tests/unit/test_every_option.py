@@ -7,6 +7,8 @@ A new option needs a line in `ROWS`: values that it takes, and which of the `OTH
 from __future__ import annotations
 
 import inspect
+import re
+import runpy
 import signal
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +25,7 @@ import pytest
 import redis.asyncio
 from cases import cases
 from handshakes import SECRET, App
+from pages import ROOT
 from starlette.datastructures import Secret
 
 import asgi_wsauth
@@ -551,6 +554,24 @@ def test_all_else_is_an_error_that_names_the_option(built: Any, option: str) -> 
         told = str(caught.value)
         assert any(name in told for name in (option, *ALSO.get(option, ()))), other
         assert "\n" not in told
+
+
+DOCSTRINGS = runpy.run_path(str(ROOT / "docs/docstrings.py"))
+UNITS = r"\b(seconds|bytes|characters|how many|number|code)\b"
+
+
+# The docstring of a Credential has its arguments among its attributes.
+@cases("built", ROWS.keys() - {Credential}, ids=name_of)
+def test_the_docstring_says_what_each_argument_is(built: Any) -> None:
+    """The reference and the page of all options are made from it."""
+    told = DOCSTRINGS["arguments"](built)
+    found = [p for p in inspect.signature(built).parameters.values() if p.name != "self"]
+    assert list(told) == [parameter.name for parameter in found]
+    for parameter in found:
+        first = DOCSTRINGS["first_sentence"](told[parameter.name])
+        assert 0 < len(first) < 200, first
+        counts = re.search(r"\b(int|float)\b", str(parameter.annotation).partition("Callable")[0])
+        assert not counts or re.search(UNITS, first), first
 
 
 ALSO = {"keys": ("key number",), "discovery_url": ("url",), "issuer": ("url",)}
