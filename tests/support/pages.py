@@ -56,6 +56,7 @@ RUN_BY: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/guides/providers.md", "python"): (21, "tests/unit/test_providers.py"),
     ("docs/guides/proxies.md", "nginx"): (1, "tests/wire/test_wire_proxies.py"),
     ("docs/guides/proxies.md", "sh"): (2, _COMMANDS),
+    ("docs/guides/proxies.md", "text"): (2, "tests/examples/test_production_guides.py"),
     ("docs/guides/sessions.md", "python"): (2, "tests/unit/endpoints/test_sessions_page.py"),
     ("docs/guides/streams.md", "js"): (1, "tests/browsers/test_model_stream_example.py"),
     ("docs/guides/tickets.md", "js"): (1, "tests/browsers/test_pages_in_browser.py"),
