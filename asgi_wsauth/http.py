@@ -99,6 +99,7 @@ class HTTPAuthMiddleware:
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
         self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
         self._terms = EndTerms(
+            clock=authenticator.clock,
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
             max_age=check_seconds_or_none("max_age", max_age),

@@ -21,13 +21,13 @@ from asgi_wsauth.connection.holdings import Holdings
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import check_refresh_message
 from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
+from asgi_wsauth.connection.renewal import check_on_refresh
 from asgi_wsauth.connection.session import OnRefresh
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import CloseCodes, Denied, check_close_codes, close_code
 from asgi_wsauth.events import Abandoned, Admitted
 from asgi_wsauth.options import (
     check_app,
-    check_async,
     check_bool,
     check_choice,
     check_scopes,
@@ -156,6 +156,7 @@ class WebSocketAuthMiddleware:
         self._gate = None if gate.is_open else gate
         self.connection_limit = connection_limit
         self._terms = Terms(
+            clock=authenticator.clock,
             close_codes=check_close_codes(close_codes),
             grace=check_seconds("grace", grace, least=0),
             enforce_expiry=check_bool("enforce_expiry", enforce_expiry),
@@ -165,11 +166,11 @@ class WebSocketAuthMiddleware:
             sources=authenticator.sources,
         )
         self._inner_terms = replace(self._terms, enforce_expiry=False, max_age=None, refresh=None)
-        self.on_refresh = _check_on_refresh(on_refresh)
+        self.on_refresh = check_on_refresh(on_refresh)
         self._holdings = Holdings.of(authenticator, recheck, gate.user_limit, sessions)
         self.sessions = sessions
         self.allow_unguarded_http = check_bool("allow_unguarded_http", allow_unguarded_http)
-        self._draining = Draining()
+        self._draining = Draining(authenticator.clock)
         GUARDS.add("websocket", self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -184,7 +185,7 @@ class WebSocketAuthMiddleware:
         crowd.open[handshake] = guard = None
         try:
             try:
-                app_scope, guard = await self._enter(admission, handshake)
+                app_scope, guard = await self._enter(admission, handshake, crowd)
             except Denied as denied:
                 await self._refuse(admission, handshake, denied)
                 return
@@ -232,7 +233,7 @@ class WebSocketAuthMiddleware:
         return redacted_request(scope, self.authenticator)
 
     async def _enter(
-        self, admission: Admission, handshake: Handshake
+        self, admission: Admission, handshake: Handshake, crowd: Crowd
     ) -> tuple[Scope, Guard | None]:
         """The scope for the app, and a guard if something may end the socket.
 
@@ -248,7 +249,7 @@ class WebSocketAuthMiddleware:
                 app_scope = await admission.admit(handshake.watch, handshake.first_message)
                 if self._gate is not None:
                     self._gate.enter(admission, admission.login.principal)
-                guard = self._guard(admission, handshake)
+                guard = self._guard(admission, handshake, crowd)
                 holdings = self._holdings
                 if guard is not None and holdings is not None and not admission.login.is_anonymous:
                     taking = holdings.take(guard, admission.login, admission.is_inside)
@@ -273,7 +274,7 @@ class WebSocketAuthMiddleware:
         if guard is not None and self._holdings is not None:
             await self._holdings.release(guard, admission.login)
 
-    def _guard(self, admission: Admission, handshake: Handshake) -> Guard | None:
+    def _guard(self, admission: Admission, handshake: Handshake, crowd: Crowd) -> Guard | None:
         """A guard, if something may end the socket here: inside an instance that has one, only
         what that one doesn't know of."""
         login, is_inside, holdings = admission.login, admission.is_inside, self._holdings
@@ -284,7 +285,7 @@ class WebSocketAuthMiddleware:
             and (holdings is None or not holdings.are_for(login, is_inside=is_inside))
         ):
             return None
-        return Guard(login.session, terms, admission.scope, handshake)
+        return Guard(login.session, terms, admission.scope, handshake, crowd.timers)
 
     # What the app gets, and what a refused client gets.
 
@@ -297,17 +298,24 @@ class WebSocketAuthMiddleware:
         crowd: Crowd,
     ) -> None:
         is_outermost = not admission.is_inside  # which is the one that tells of this socket
-        marker = (
-            choose_subprotocol(scope, self._terms.sources) if admission.offer_redacted else None
-        )
+        sources = self._terms.sources
+        marker = choose_subprotocol(scope, sources) if admission.offer_redacted else None
         receive, send = handshake.app_receive(), handshake.app_send(marker)
         if is_outermost:
             admission.tell(Admitted)
         crowd.open[handshake] = admission.login
         try:
             if guard is not None:
-                async with guard.between(receive, send):
+                guard.stand_between(receive, send)
+                try:
                     await self.app(scope, guard.receive, guard.app_send)
+                except BaseException as exc:
+                    if not guard.leave(exc):
+                        raise
+                else:
+                    guard.leave(None)
+                finally:
+                    await guard.finish()
             else:
                 if is_outermost:
                     admission.login.run_on(handshake)
@@ -340,8 +348,3 @@ class WebSocketAuthMiddleware:
             await close_within_budget(scope, receive, send, denied, code)
         else:
             await refuse(scope, receive, send, denied, code, way=way, sources=terms.sources)
-
-
-def _check_on_refresh(hook: OnRefresh | None) -> OnRefresh | None:
-    example = "it is called with the session, the old principal and the new one"
-    return None if hook is None else check_async("on_refresh", hook, takes=3, example=example)

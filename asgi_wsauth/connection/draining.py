@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from random import sample, uniform
@@ -19,6 +20,7 @@ from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import from_any_thread, spawn
+from asgi_wsauth.loops.timers import Timers, timers
 
 __all__ = ["Crowd", "Draining"]
 
@@ -30,12 +32,16 @@ _LONGEST = 10.0  # seconds after that, for which another event loop is waited fo
 class Draining:
     """Which sockets a middleware has, and whether it is ending them all.
 
+    Args:
+        clock: gives Unix time in seconds.
+
     Attributes:
         has_begun: whether nobody is admitted any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.has_begun = False
+        self._clock = clock
         self._here: PerLoop[Crowd] = PerLoop()
         self._everywhere: WeakSet[Crowd] = WeakSet()
         self._lock = threading.Lock()
@@ -45,7 +51,7 @@ class Draining:
         return self._here.get_or_make(self._new_crowd)
 
     def _new_crowd(self) -> Crowd:
-        crowd = Crowd()
+        crowd = Crowd(timers(self._clock))
         with self._lock:
             self._everywhere.add(crowd)
         return crowd
@@ -78,11 +84,16 @@ class Draining:
 class Crowd:
     """The sockets of one middleware on one event loop.
 
+    Args:
+        timers: see below.
+
     Attributes:
         open: all of them, from the handshake on; with the login, once the app runs.
+        timers: those of the event loop, by the authenticator's clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
         self.open: dict[Handshake, Login | None] = {}
         self._call = from_any_thread()
         self._one_left: anyio.Event | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import partial
-from types import TracebackType
 
 import anyio
 from starlette.types import Message, Receive, Send
@@ -22,11 +21,13 @@ from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, Reason
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.tasks import Breakable, spawn
-from asgi_wsauth.loops.timers import Deadline, Timer, timers
+from asgi_wsauth.loops.timers import Deadline, Timer, Timers, timers
 
 __all__ = ["Endable"]
 
 _LEAVES = frozenset({"websocket.disconnect", "http.disconnect"})
+
+_NONE: Message = {}  # what is no message for the app
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive
 _LONGEST_CLOSE = 1.5  # seconds that a close, and the client's answer, may take
@@ -42,6 +43,7 @@ class Endable(ABC):
     Args:
         session: the login's, whose connection it is.
         terms: what ends it, and how.
+        timers: those of the event loop, by the clock of `terms`.
         app: the app's run, if that has begun.
     """
 
@@ -49,8 +51,8 @@ class Endable(ABC):
         "_app",
         "_asked_to_end",
         "_closed",
-        "_first",
         "_has_received",
+        "_others",
         "_phase",
         "_receive",
         "_refreshing",
@@ -59,23 +61,27 @@ class Endable(ABC):
         "_settled",
         "_terms",
         "_timer",
-        "_waits",
+        "_timers",
+        "_wait",
     )
 
     _receive: Receive
     _send: Send
 
-    def __init__(self, session: Session, terms: EndTerms, app: Breakable | None = None) -> None:
+    def __init__(
+        self, session: Session, terms: EndTerms, timers: Timers, app: Breakable | None = None
+    ) -> None:
         self._session = session
         self._terms = terms
+        self._timers = timers
         self._phase = Phase.ENTERING
         self._has_received = False
         self._asked_to_end: Denied | None = None  # the first end; one that came too late, too
-        self._app = Breakable() if app is None else app
-        # The app's pending receives. One serves message after message; only who receives twice at
-        # once needs another.
-        self._waits: tuple[Breakable, ...] = ()
-        self._first = (Breakable(),)
+        self._app = Breakable(timers.loop) if app is None else app
+        # The app's pending receive. One serves message after message; only who receives twice at
+        # once needs others.
+        self._wait = Breakable(timers.loop)
+        self._others: tuple[Breakable, ...] = ()
         self._timer: Timer | Deadline | None = None  # to the login's end; then, the app's grace
         self._refreshing: Refreshing | None = None
         self._closed: anyio.Event | None = None
@@ -108,33 +114,19 @@ class Endable(ABC):
         self._phase = phase
         return True
 
-    # Not one coroutine around the app: that would cost a socket 300 bytes while it lives.
+    # No coroutine around the app: that would cost a socket 300 bytes while it lives.
 
-    async def __aenter__(self) -> None:
+    def enter(self) -> None:
+        """The app is about to run."""
         self._step("start")
         self.reschedule()
-        self._app.__enter__()
+        self._app.enter()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    def leave(self, exc: BaseException | None) -> bool:
+        """The app is done, or raised `exc`. Whether that is because its connection was ended
+        here."""
         try:
-            return self.leave(kind, exc, traceback)
-        finally:
-            await self.finish()
-
-    def leave(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        """The app is done. Whether it raised because its connection was ended here."""
-        try:
-            is_over = self._app.__exit__(kind, exc, traceback)
+            is_over = self._app.leave(exc)
             return is_over or (exc is not None and self._is_the_end(exc))
         except Exception as rest:  # of a group, from which trio took what it cancelled
             if not self._is_the_end(rest):
@@ -162,11 +154,10 @@ class Endable(ABC):
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
         self._clear_timers()
-        login = login_of(self._session)
-        ends_at = login.ends_at(self._terms)
+        ends_at = login_of(self._session).ends_at(self._terms)
         if ends_at is None:
             return
-        self._timer = timers(login.authenticator.clock).call_at(ends_at, self._expire)
+        self._timer = self._timers.call_at(ends_at, self._expire)
         if self._refreshing is not None and self._phase is Phase.OPEN:
             self._refreshing.schedule(ends_at)
 
@@ -185,31 +176,34 @@ class Endable(ABC):
     async def receive(self) -> Message:
         """The next message for the app."""
         while self._closed is None:
-            (wait,) = self._first
-            if self._waits or wait.breaks:
-                wait = Breakable()
-                self._waits = (*self._waits, wait)
-            else:
-                self._waits = self._first
+            wait = self._wait
+            if wait.runs is not None or wait.breaks:
+                wait = self._another_wait()
             refused: Denied | None = None
+            wait.enter()
             try:
-                with wait:
-                    message = await self._receive()
-                    refreshing = self._refreshing
-                    token = None if refreshing is None else refreshing.messages.token_in(message)
-                    if refreshing is None or token is None:
-                        if message["type"] in _LEAVES:
-                            self._step("leave")
-                        else:
-                            self._has_received = True
-                        return message
-                    refused = await refreshing.take(token)
+                message = await self._receive()
+                if self._refreshing is not None:
+                    token = self._refreshing.messages.token_in(message)
+                    if token is not None:
+                        refused, message = await self._refreshing.take(token), _NONE
+            except BaseException as exc:
+                message = _NONE
+                if not wait.leave(exc):
+                    raise
+            else:
+                wait.leave(None)
             finally:
-                if self._waits is self._first:
-                    self._waits = ()
+                if wait is not self._wait:
+                    self._others = tuple(other for other in self._others if other is not wait)
+                if self._settled is not None:
+                    self._settled.set()
+            if message is not _NONE:
+                if message["type"] in _LEAVES:
+                    self._step("leave")
                 else:
-                    self._waits = tuple(other for other in self._waits if other is not wait)
-                self._settle()
+                    self._has_received = True
+                return message
             if refused is not None:
                 self.end(refused)
         return await self._disconnect()
@@ -243,8 +237,9 @@ class Endable(ABC):
     def _end_now(self, denied: Denied) -> None:
         if self._step("end"):
             self._closed = anyio.Event()
-            for wait in self._waits:
-                wait.break_off()
+            for wait in (self._wait, *self._others):
+                if wait.runs is not None:
+                    wait.break_off()
             spawn(partial(self._close, denied))
 
     async def close(self, denied: Denied, /) -> None:
@@ -269,6 +264,10 @@ class Endable(ABC):
             self._step("closed")
             self._closed.set()
 
+    @property
+    def _is_receiving(self) -> bool:
+        return self._wait.runs is not None or bool(self._others)
+
     # What differs between a socket and a stream.
 
     @property
@@ -291,6 +290,11 @@ class Endable(ABC):
     async def _disconnect(self) -> Message:
         """What the app receives after the end."""
         ...
+
+    def _another_wait(self) -> Breakable:
+        wait = Breakable(self._timers.loop)
+        self._others = (*self._others, wait)
+        return wait
 
     def _settle(self) -> None:
         if self._settled is not None:

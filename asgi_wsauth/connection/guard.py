@@ -17,6 +17,7 @@ from asgi_wsauth.connection.refreshing import Refreshing
 from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import Denied
+from asgi_wsauth.loops.timers import Timers
 
 __all__ = ["Guard"]
 
@@ -31,28 +32,31 @@ class Guard(Endable):
         terms: what the middleware has fixed.
         scope: the handshake, redacted.
         handshake: its messages so far.
+        timers: those of the event loop, by the clock of `terms`.
     """
 
     __slots__ = ("_accepting", "_handshake", "_scope")
 
     _terms: Terms
 
-    def __init__(self, session: Session, terms: Terms, scope: Scope, handshake: Handshake) -> None:
-        super().__init__(session, terms)
+    def __init__(
+        self, session: Session, terms: Terms, scope: Scope, handshake: Handshake, timers: Timers
+    ) -> None:
+        super().__init__(session, terms, timers)
         self._scope = scope
         self._handshake = handshake
         self._accepting = False
         if terms.refresh is not None:
             self._refreshing = Refreshing(terms.refresh, terms, session, self._tell)
 
-    def between(self, receive: Receive, send: Send) -> Guard:
-        """`async with` this, the app runs with `receive` and `app_send` of this guard, which stands
-        between it and these two."""
+    def stand_between(self, receive: Receive, send: Send) -> None:
+        """The app is about to run with `receive` and `app_send` of this guard, which stands between
+        it and these two."""
         self._receive, self._send = receive, send
         login = login_of(self._session)
-        if not isinstance(login.connection, Guard):  # else an instance further out has one
-            login.run_on(self)
-        return self
+        if login.connection is None or isinstance(login.connection, Handshake):
+            login.run_on(self)  # else an instance further out has a guard
+        self.enter()
 
     # The app's side.
 
@@ -167,7 +171,7 @@ class Guard(Endable):
 
     @property
     def _is_busy(self) -> bool:
-        return self._accepting or bool(self._waits)
+        return self._accepting or self._is_receiving
 
     async def _prepare_close(self) -> None:
         if not self._has_received:  # a connect behind the close would bring down Granian's worker

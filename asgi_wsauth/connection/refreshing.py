@@ -80,9 +80,7 @@ class Refreshing:
         left = expires_at - self._session.authenticated_at
         when = max(expires_at - min(_NOTICE, left / 2), self._told_at + _PAUSE)
         if self._told_end < expires_at and when < expires_at:
-            self._reminder = timers(login_of(self._session).authenticator.clock).call_at(
-                when, self._remind
-            )
+            self._reminder = timers(self._terms.clock).call_at(when, self._remind)
 
     @property
     def is_demanded(self) -> bool:
@@ -100,7 +98,7 @@ class Refreshing:
         if self._demand is not None and self._told_end <= by:
             return
         self.cancel()
-        self._demand = timers(login_of(self._session).authenticator.clock).call_at(by, end)
+        self._demand = timers(self._terms.clock).call_at(by, end)
         self._say_due(by)
 
     def cancel(self) -> None:
@@ -118,5 +116,5 @@ class Refreshing:
         self._say_due(expires_at)
 
     def _say_due(self, by: float) -> None:
-        self._told_at, self._told_end = login_of(self._session).authenticator.clock(), by
+        self._told_at, self._told_end = self._terms.clock(), by
         spawn(partial(self._tell, self.messages.due(by)))

@@ -8,11 +8,23 @@ from typing import TypeVar
 from asgi_wsauth.authenticator import Attempt, Authenticator
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, InsufficientScope, Reason
+from asgi_wsauth.options import check_async
 from asgi_wsauth.verifiers.chain import Misuse, awaitable
 
-__all__ = ["ask", "check_not_revoked", "check_same_login", "check_scopes"]
+__all__ = ["ask", "check_not_revoked", "check_on_refresh", "check_same_login", "check_scopes"]
 
 S = TypeVar("S")
+H = TypeVar("H", bound=Callable[..., Awaitable[None]])
+
+
+def check_on_refresh(hook: H | None) -> H | None:
+    """The option, if it is an async function that takes what `ask` gives it, or None.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    example = "it is called with the session, the old principal and the new one"
+    return None if hook is None else check_async("on_refresh", hook, takes=3, example=example)
 
 
 def check_scopes(required: frozenset[str], principal: Principal) -> None:

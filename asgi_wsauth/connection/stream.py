@@ -17,6 +17,7 @@ from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied, http_refusal
 from asgi_wsauth.loops.tasks import Breakable
+from asgi_wsauth.loops.timers import timers
 from asgi_wsauth.policies.revocation import Revocations
 
 __all__ = ["Response"]
@@ -79,8 +80,9 @@ class Response:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        leave = self._app.__exit__ if self._guard is None else self._guard.leave
-        return leave(kind, exc, traceback)
+        if self._guard is None:
+            return self._app.__exit__(kind, exc, traceback)
+        return self._guard.leave(exc)
 
     @property
     def has_guard(self) -> bool:
@@ -158,7 +160,7 @@ class StreamGuard(Endable):
     def __init__(
         self, session: Session, terms: EndTerms, app: Breakable, receive: Receive, send: Send
     ) -> None:
-        super().__init__(session, terms, app)
+        super().__init__(session, terms, timers(terms.clock), app)
         self._receive, self._send = receive, send
         self._sending = 0
         self.is_stream = self._is_registered = False
@@ -185,7 +187,7 @@ class StreamGuard(Endable):
             if login.authenticator.revocations is not None:
                 await self._look_once_more(login.authenticator, login.authenticator.revocations)
             ends_at = login.ends_at(self._terms)
-            if ends_at is not None and login.authenticator.clock() >= ends_at:
+            if ends_at is not None and self._terms.clock() >= ends_at:
                 self._expire()
         await self.send(message)
 
@@ -242,7 +244,7 @@ class StreamGuard(Endable):
 
     @property
     def _is_busy(self) -> bool:
-        return self._sending > 0 or bool(self._waits)
+        return self._sending > 0 or self._is_receiving
 
     async def _prepare_close(self) -> None:
         """Nothing: no server needs anything."""

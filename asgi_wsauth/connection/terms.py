@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
@@ -19,11 +19,13 @@ class EndTerms:
     """What ends a connection that an app runs on, be it a socket or a stream.
 
     Attributes:
+        clock: gives Unix time in seconds.
         grace: seconds that an app has after the end.
         enforce_expiry: whether the end of a credential is the end of its connection.
         max_age: seconds that it may last without a new credential, or None.
     """
 
+    clock: Callable[[], float]
     grace: float
     enforce_expiry: bool
     max_age: float | None = None

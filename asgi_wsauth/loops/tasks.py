@@ -26,6 +26,7 @@ __all__ = [
     "carry_on",
     "detached",
     "from_any_thread",
+    "is_trio",
     "running_loop",
     "spawn",
 ]
@@ -174,6 +175,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def is_trio() -> bool:
+    """Whether trio runs here, told without a system call where nobody has imported it."""
+    return "trio" in sys.modules and running_loop() is None
+
+
 class Breakable:
     """A stretch of a task's work that can be broken off from outside:
 
@@ -185,16 +191,20 @@ class Breakable:
     one, and each such socket has one or two of them all the time: anyio's scope costs 7 µs and
     1.2 kB on asyncio, this one 0.5 µs and 60 bytes.
 
+    Args:
+        loop: asyncio's that runs, where it is known: in Python 3.11, to ask takes a system call.
+
     Attributes:
         breaks: how often it was broken off. What was awaited may have ended well all the same.
+        runs: what runs in it: a task, or trio's scope in one; None where nothing does.
     """
 
-    __slots__ = ("_scope", "_task", "breaks")
+    __slots__ = ("_loop", "breaks", "runs")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.breaks = 0
-        self._scope: trio.CancelScope | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self.runs: asyncio.Task[Any] | trio.CancelScope | None = None
+        self._loop = loop
 
     @property
     def broken(self) -> bool:
@@ -205,20 +215,24 @@ class Breakable:
         """Cancel what is awaited. To be called from another task, or from a callback; once more if
         what is awaited would not end."""
         self.breaks += 1
-        if self._task is not None:
-            self._task.cancel()
-        elif self._scope is not None:
-            self._scope.cancel()
+        if self.runs is not None:
+            self.runs.cancel()
 
     def __enter__(self) -> Breakable:
-        try:
-            self._task = current_task()
-        except RuntimeError:
+        self.enter()
+        return self
+
+    def enter(self) -> None:
+        """Begin it without `with`, which takes as long as all else here; then, `leave` it."""
+        if self._loop is None:
+            self._loop = running_loop()
+        if self._loop is not None:
+            self.runs = current_task(self._loop)
+        else:
             import trio
 
-            self._scope = trio.CancelScope()
-            self._scope.__enter__()
-        return self
+            self.runs = trio.CancelScope()
+            self.runs.__enter__()
 
     def __exit__(
         self,
@@ -226,12 +240,18 @@ class Breakable:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        task, self._task = self._task, None
-        if self._scope is not None:
-            return bool(self._scope.__exit__(kind, exc, traceback))
-        if not self.breaks:
+        return self.leave(exc)
+
+    def leave(self, exc: BaseException | None) -> bool:
+        """It has ended, or was left with `exc`. Whether that is because it was broken off."""
+        if self._loop is not None and not self.breaks:  # as nearly always
+            self.runs = None
             return False
-        others = 0
+        runs, self.runs = self.runs, None
+        if self._loop is None:
+            kind, traceback = (None, None) if exc is None else (type(exc), exc.__traceback__)
+            return bool(cast("trio.CancelScope", runs).__exit__(kind, exc, traceback))
+        others, task = 0, cast("asyncio.Task[Any] | None", runs)
         for _ in range(self.breaks):
             others = task.uncancel() if task is not None else 0
         # Whoever else cancelled the task is to see that it was.

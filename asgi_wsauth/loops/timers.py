@@ -18,6 +18,7 @@ from asgi_wsauth.loops.tasks import (
     Breakable,
     call_on_first_wait,
     carry_on,
+    is_trio,
     running_loop,
     spawn,
 )
@@ -57,9 +58,13 @@ class Timers:
 
     Args:
         clock: gives seconds, from any moment on.
+
+    Attributes:
+        loop: the event loop, where it is asyncio's; None on trio.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self.loop = running_loop()
         self._clock = clock
         self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = count()
@@ -184,7 +189,7 @@ def within(
         on_wait: called once, with a function that cancels the work, when it first has to wait.
         late: makes what is raised where it takes longer, or is cancelled by that function.
     """
-    if running_loop() is not None:  # trio wants its scope around those of the work
+    if not is_trio():  # which wants its scope around those of the work
         try:
             waited_for = work.send(None)
         except StopIteration as done:  # as nearly always

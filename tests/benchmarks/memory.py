@@ -24,6 +24,8 @@ from .measure import Row, row
 
 GROUP = "memory"
 
+_EXPIRY = "ours, expiry only"
+
 
 def _ours(**options: Any) -> WebSocketAuthMiddleware:
     return WebSocketAuthMiddleware(listens, Authenticator([expiring], clock=lambda: NOW), **options)
@@ -32,7 +34,7 @@ def _ours(**options: Any) -> WebSocketAuthMiddleware:
 _GUARDS: dict[str, Callable[[], Any]] = {
     "no guard": lambda: listens,
     "ours, unguarded": lambda: _ours(enforce_expiry=False),
-    "ours, expiry only": _ours,
+    _EXPIRY: _ours,
     "ours, everything on": lambda: guarded()[0],
     "ours, listed": lambda: _ours(sessions=Sessions(MemoryStore())),
 }
@@ -48,10 +50,10 @@ def rows(short: bool) -> Iterator[Row]:
         yield row(GROUP, f"{name}: memory of a socket", "B", [taken])
     unguarded = costs["ours, unguarded"][0]
     for name, (taken, _) in list(costs.items())[2:]:
-        title = f"{name}: more than unguarded"
-        yield row(GROUP, title, "B", [taken - unguarded], target="≤ 1500")
+        title, most = f"{name}: more than unguarded", 1000 if name == _EXPIRY else 2000
+        yield row(GROUP, title, "B", [taken - unguarded], target=f"≤ {most}")
     title = "ours, listed: an entry in Sessions, its store included"
-    entry = costs["ours, listed"][0] - costs["ours, expiry only"][0]
+    entry = costs["ours, listed"][0] - costs[_EXPIRY][0]
     yield row(GROUP, title, "B", [entry], target="≤ 500")
     for name, (_, tasks) in costs.items():
         title = f"{name}: tasks besides the app's own {size:,}"

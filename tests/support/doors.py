@@ -46,9 +46,13 @@ class Door:
         self.store = MemoryStore(clock=self.clock)
         self.revocations = Revocations(self.store, clock=self.clock)
         self.knows = Knows(**(known or {"a": alice()}))
-        parts = {"revocations": self.revocations, "observers": [self.events.append]}
+        parts = {
+            "clock": self.clock,
+            "revocations": self.revocations,
+            "observers": [self.events.append],
+        }
         verifiers = verifiers or [self.knows]
-        self.auth = authenticator(*verifiers, clock=self.clock, **{**parts, **(auth or {})})
+        self.auth = authenticator(*verifiers, **{**parts, **(auth or {})})
         self.middleware = WebSocketAuthMiddleware(app, self.auth, **options)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

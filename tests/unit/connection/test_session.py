@@ -1974,9 +1974,9 @@ async def test_inside_another_authenticator_each_of_them_may_end_it(whose: str) 
     app = Seat()
     known = {"a": alice(100), "b": alice(200)}
     door = Door(App(), known={"x": known["b" if whose == "inner" else "a"]})
-    other = Door(app, known={"x": known["b" if whose == "outer" else "a"]}, grace=60)
+    inner = known["b" if whose == "outer" else "a"]
+    other = Door(app, {"clock": door.clock}, known={"x": inner}, grace=60)
     outer = WebSocketAuthMiddleware(other.middleware, door.auth)
-    other.auth.clock = door.clock
     async with running(outer, "token=x") as wire:
         await until(lambda: wire.waiting and wire.kinds)
         door.pass_time(100)
