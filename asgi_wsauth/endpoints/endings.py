@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied, FailsClosed, Reason
 from asgi_wsauth.options import shown
+from asgi_wsauth.verifiers.chain import awaitable
 from asgi_wsauth.verifiers.claims import cut
 from asgi_wsauth.verifiers.jwt import JWTVerifier
 
@@ -91,7 +92,7 @@ class Named:
         self, identity_of: IdentityOf, subject: Mapping[str, Any], issuer: str
     ) -> list[Ending]:
         with FailsClosed(identity_of):
-            found = await identity_of(subject)
+            found = await awaitable("identity_of", identity_of(subject))
         if found is None:
             return []
         if isinstance(found, Principal):

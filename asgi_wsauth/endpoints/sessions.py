@@ -20,6 +20,7 @@ from asgi_wsauth.events import Admitted, SessionsEnded
 from asgi_wsauth.options import check_async, check_instance, check_scope
 from asgi_wsauth.policies.entries import SessionEntry
 from asgi_wsauth.policies.sessions import Sessions
+from asgi_wsauth.verifiers.chain import awaitable
 
 __all__ = ["OnEnd", "SessionsEndpoint"]
 
@@ -142,7 +143,7 @@ class SessionsEndpoint(AdmittingEndpoint):
         if self.on_end is not None:
             with FailsClosed(self.on_end):
                 for entry in ending:
-                    await self.on_end(entry)
+                    await awaitable("on_end", self.on_end(entry))
         await self.sessions.end_these([entry.id for entry in ending])
 
 

@@ -23,6 +23,7 @@ from asgi_wsauth.options import (
     check_text,
     kind_of,
 )
+from asgi_wsauth.verifiers.chain import awaitable
 
 __all__ = ["APIKeyVerifier"]
 
@@ -103,7 +104,7 @@ class APIKeyVerifier:
     async def __call__(self, credential: Credential, conn: HTTPConnection, /) -> Principal | None:
         presented = sha256(credential.value.encode()).hexdigest()
         if self._lookup is not None:
-            return await self._lookup(presented)
+            return await awaitable("APIKeyVerifier: lookup", self._lookup(presented))
         identity: str | None = None
         for digest, name in self._digests:  # all of them, so that time tells nothing
             if compare_digest(presented, digest):

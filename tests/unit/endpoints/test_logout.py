@@ -509,6 +509,16 @@ async def test_a_hook_that_fails_acknowledges_nothing(hook: Any, status: int, er
         assert told in str(event.traceback)
 
 
+async def test_a_hook_that_turns_out_not_to_be_async_is_named_in_the_log() -> None:
+    seen: list[Event] = []
+    plain: Any = lambda subject: "alice"  # noqa: E731 - which of a def would be known before
+    site = Site(identity_of=plain, observers=[seen.append])
+    assert (await post(site.endpoint, logout_token())).status == 503
+    (event,) = seen
+    assert isinstance(event, Refused)
+    assert "identity_of must be an async function, got one that returns" in str(event.traceback)
+
+
 # Requests
 
 

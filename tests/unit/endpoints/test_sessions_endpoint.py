@@ -558,6 +558,15 @@ async def test_if_on_end_fails_nothing_is_ended(error: Exception) -> None:
     assert "on_end" in event.detail
 
 
+async def test_an_on_end_that_turns_out_not_to_be_async_is_named_in_the_log() -> None:
+    async with laptop_and_phone(on_end=lambda entry: None) as site:
+        assert (await site.ask(method="DELETE", query="keep=l1")).status == 503
+        assert await site.left() == {"l1", "l2", "p1", "b1"}
+    (event,) = site.told
+    assert isinstance(event, Refused)
+    assert "on_end must be an async function, got one that returns None" in str(event.traceback)
+
+
 # Users with many sockets
 
 

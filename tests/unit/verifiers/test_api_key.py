@@ -21,6 +21,7 @@ from asgi_wsauth import (
     Principal,
     Reason,
 )
+from asgi_wsauth.verifiers.chain import Misuse
 
 KEY = "wsk_Kq8rT2vX5yB1nM4cZ7wL0sD3"
 OTHER = "wsk_h6Jf9Gk2Pd5Wa8Qe1Ru4Ty7I"
@@ -190,6 +191,11 @@ class TestLookup:
         with pytest.raises(Denied) as refused:
             await judged(APIKeyVerifier(lookup=lookup), KEY)
         assert refused.value.reason is Reason.UNAVAILABLE
+
+    async def test_one_that_turns_out_not_to_be_async_is_named(self) -> None:
+        plain: Any = lambda digest: None  # noqa: E731 - which of a def would be known before
+        with pytest.raises(Misuse, match=r"^APIKeyVerifier: lookup must be an async function"):
+            await judged(APIKeyVerifier(lookup=plain), KEY)
 
 
 class TestFromEnv:
