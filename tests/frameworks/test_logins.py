@@ -1,13 +1,17 @@
-"""The apps of docs/guides/logins.md on real servers: Starlette's session, and a proxy's header."""
+"""The apps of docs/guides/logins.md on real servers: Starlette's session, and a proxy's header,
+which the page's nginx sets."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
+from pathlib import Path
 
 import pytest
-from logins_page import ORIGIN, SECRET
-from servers import DEADLINE, Server, serving
+from logins_page import ORIGIN, PAGE, SECRET
+from nginx_server import nginx
+from servers import DEADLINE, Server, free_port, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -65,3 +69,36 @@ def test_only_the_proxy_can_name_a_user(server: Server) -> None:
         assert told.startswith("alice ")
         assert USER.lower() not in told and PROOF.lower() not in told
     assert SECRET not in server.log()
+
+
+# Somewhere that knows who is logged in: whoever has a cookie `who`.
+WHO = """
+server {
+    listen 127.0.0.1:%d;
+    if ($cookie_who = "") { return 401; }
+    add_header X-Auth-Request-User $cookie_who;
+    return 204;
+}
+"""
+
+
+def test_nginx_as_the_page_has_it_names_the_user_whatever_the_client_says(
+    server: Server, tmp_path: Path
+) -> None:
+    (location,) = re.findall(r"^```nginx\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    for old, new in [
+        ("location /ws", "location /proxy"),
+        ("the value of PROXY_SECRET", SECRET),
+        ("http://app:8000", f"http://127.0.0.1:{server.port}"),
+    ]:
+        assert old in location
+        location = location.replace(old, new)
+    port, known = free_port(), free_port()
+    asks = f"location = /oauth2/auth {{ internal; proxy_pass http://127.0.0.1:{known}; }}"
+    conf = f"server {{ listen 127.0.0.1:{port}; {asks}\n{location} }}{WHO % known}"
+    lies = [(USER, "bob"), (PROOF, SECRET), ("Origin", ORIGIN)]
+    with nginx(tmp_path, conf, port) as proxy:
+        assert proxy.talk("/proxy", headers=lies).status == 401
+        seen = proxy.talk("/proxy", headers=[*lies, ("Cookie", "who=alice")])
+        assert str(seen.messages[0]).startswith("alice ")
+        assert SECRET not in proxy.log()
