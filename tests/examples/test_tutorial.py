@@ -200,9 +200,8 @@ class Project:
 
 def commands(block: Block) -> list[tuple[str, str]]:
     """Each with what it prints."""
-    parts = re.split(r"^\$ ", block.text, flags=re.M)[1:]
-    split = [part.partition("\n") for part in parts]
-    return [(command, printed.strip()) for command, _, printed in split]
+    parts = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.text, re.M)
+    return [(command, printed.strip()) for command, printed in parts]
 
 
 def pattern(text: str) -> str:

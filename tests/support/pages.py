@@ -62,4 +62,7 @@ RUN_BY: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/guides/tickets.md", "js"): (1, "tests/browsers/test_pages_in_browser.py"),
     ("docs/reference/errors.md", "text"): (1, "a tree"),
 }
-RUN_AS_A_WHOLE = {"docs/tutorial.md": "tests/examples/test_tutorial.py"}
+RUN_AS_A_WHOLE = {
+    "docs/tutorial.md": "tests/examples/test_tutorial.py",
+    "docs/migration.md": "tests/frameworks/test_migration.py",
+}
