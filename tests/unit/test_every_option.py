@@ -6,18 +6,18 @@ A new option needs a line in `ROWS`: values that it takes, and which of the `OTH
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import runpy
 import signal
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from math import inf
 from typing import Any, NamedTuple
 
-import anyio
 import django_site  # noqa: F401 - sets Django up
 import limits.aio.storage
 import prometheus_client
@@ -480,12 +480,13 @@ OWN_ERRORS = {Denied: TypeError, Tickets.mint: (TypeError, ValueError)}
 EXEMPT = {Session, SessionEntry, ConfigurationError, SocketClosed, StreamClosed}
 
 
+@functools.cache
 def arguments_of(built: Any) -> list[inspect.Parameter]:
     found = inspect.signature(built).parameters.values()
     return [p for p in found if p.kind is not p.VAR_KEYWORD and p.name != "self"]
 
 
-def build(built: Any, **options: Any) -> Any:
+async def build(built: Any, **options: Any) -> Any:
     needed = {
         p.name: ROWS[built][p.name].good[0]
         for p in arguments_of(built)
@@ -495,15 +496,11 @@ def build(built: Any, **options: Any) -> Any:
         needed["keys"] = {"billing": SECRET}
     result = built(**{**needed, **USUAL.get(built, {}), **options})
     if inspect.iscoroutine(result):
-        result = anyio.run(_awaited, result)
+        result = await result
     if isinstance(result, AbstractContextManager) and built is not drain_on_signal:
         with result:
             pass
     return result
-
-
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return await answer
 
 
 @pytest.fixture(autouse=True)
@@ -539,17 +536,19 @@ def test_every_public_part_and_every_option_of_it_has_its_row() -> None:
         assert named == set(rows) or built == JWTVerifier.from_oidc  # which takes those of others
 
 
+@pytest.mark.anyio
 @cases(("built", "option", "value"), GOOD, ids=name_of)
-def test_what_an_option_takes(built: Any, option: str, value: Any) -> None:
-    build(built, **{option: value})
+async def test_what_an_option_takes(built: Any, option: str, value: Any) -> None:
+    await build(built, **{option: value})
 
 
+@pytest.mark.anyio
 @cases(("built", "option"), OPTIONS, ids=name_of)
-def test_all_else_is_an_error_that_names_the_option(built: Any, option: str) -> None:
+async def test_all_else_is_an_error_that_names_the_option(built: Any, option: str) -> None:
     taken = ROWS[built][option].others.split(",")
     for other in OTHERS.keys() - set(taken):
         with pytest.raises((ConfigurationError, *_own_errors(built))) as caught:
-            build(built, **{option: OTHERS[other]})
+            await build(built, **{option: OTHERS[other]})
             pytest.fail(f"{other} is taken")
         told = str(caught.value)
         assert any(name in told for name in (option, *ALSO.get(option, ()))), other

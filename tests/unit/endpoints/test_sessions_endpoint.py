@@ -11,7 +11,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 from cases import cases
 from endpoint_sessions import ISSUER, PAGE, USERS, Site, Socket
-from fastapi import FastAPI
 from handshakes import authenticator, bearer, websocket
 from http_calls import request
 from starlette.applications import Starlette
@@ -372,6 +371,13 @@ async def test_no_other_site_asks_with_its_visitors_cookie(
 
 @cases("mounted", ["Mount", "Route", "FastAPI", "FastAPI's routes", "below a root", "behind one"])
 async def test_it_may_stand_anywhere(mounted: str) -> None:
+    from fastapi import FastAPI  # by its one test: it takes as long as a hundred others
+
+    def mounted_in_fastapi(endpoint: SessionsEndpoint) -> FastAPI:
+        app = FastAPI()
+        app.mount("/sessions", endpoint)
+        return app
+
     async with laptop_and_phone() as site:
         site.app, more = {
             "Mount": lambda: (Starlette(routes=[Mount("/sessions", site.endpoint)]), {}),
@@ -401,12 +407,6 @@ async def test_it_may_stand_anywhere(mounted: str) -> None:
 
 def as_routes(endpoint: SessionsEndpoint) -> list[Route]:
     return [Route("/sessions", endpoint), Route("/sessions/{id}", endpoint)]
-
-
-def mounted_in_fastapi(endpoint: SessionsEndpoint) -> FastAPI:
-    app = FastAPI()
-    app.mount("/sessions", endpoint)
-    return app
 
 
 async def test_a_token_in_the_query_is_taken_out_of_it() -> None:
