@@ -140,9 +140,11 @@ async def until(condition: Callable[[], Any]) -> None:
         if condition():
             return
         await anyio.lowlevel.checkpoint()
+    pause = 0.001
     with anyio.fail_after(5):
         while not condition():  # noqa: ASYNC110 - nothing in this task knows
-            await anyio.sleep(0.001)
+            await anyio.sleep(pause)
+            pause = min(1.2 * pause, 0.02)
 
 
 async def settled() -> None:
