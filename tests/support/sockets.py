@@ -142,7 +142,7 @@ async def until(condition: Callable[[], Any]) -> None:
         await anyio.lowlevel.checkpoint()
     pause = 0.001
     with anyio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - nothing in this task knows
+        while not condition():
             await anyio.sleep(pause)
             pause = min(1.2 * pause, 0.02)
 
