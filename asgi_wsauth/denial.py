@@ -51,10 +51,12 @@ class Reason(Enum):
     """Why a client is refused: one row of the table per cause.
 
     The value is the *phrase*: stable and machine-readable, sent as the close reason and in HTTP
-    bodies, so `Reason("token_expired")` finds the row again. `close_code` is the default WebSocket
-    close code, `http_status` the status over HTTP, `advice` what the client should do.
+    bodies, so `Reason("token_expired")` finds the row again; `phrase` is the same. `close_code` is
+    the default WebSocket close code, `http_status` the status over HTTP, `advice` what the client
+    should do.
     """
 
+    phrase: str
     close_code: int
     http_status: int
     advice: str
@@ -76,16 +78,14 @@ class Reason(Enum):
 
     def __new__(cls, phrase: str, close_code: int, http_status: int, advice: str) -> Reason:
         self = object.__new__(cls)
-        self._value_ = phrase
+        self._value_ = self.phrase = phrase
         self.close_code = close_code
         self.http_status = http_status
         self.advice = advice
         return self
 
-    @property
-    def phrase(self) -> str:
-        """The row's stable name on the wire, for example `token_expired`."""
-        return str(self.value)
+    # Each is only itself. The hash of Python's own is one of its name, and costs a call.
+    __hash__ = object.__hash__
 
 
 DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {

@@ -83,10 +83,14 @@ def _share(host: str | None) -> _Share:
     return _Share(times=_IN_ALL if host is None else 1)
 
 
+_NOBODY = _share(""), _share(None)  # those of an address that has no client, and of none
+
+
 class Budget:
     """The refused clients of one event loop that are not gone yet."""
 
     def __init__(self) -> None:
+        self._timers = timers(anyio.current_time)
         self._all = _Share(times=_IN_ALL, width=_MOST)
         self._shares: dict[str | None, _Share] = {}
 
@@ -94,7 +98,7 @@ class Budget:
         return self._all.fresh + self._all.silent
 
     def _has_room(self, host: str | None, valved: bool) -> bool:
-        share = self._shares.get(host) or _share(host)
+        share = self._shares.get(host) or _NOBODY[host is None]
         return bool(share.free(valved=valved) and self._all.free(valved=valved))
 
     async def enter(self, host: str | None, *, valved: bool) -> bool:
@@ -123,7 +127,7 @@ class Budget:
                 return False
             event = anyio.Event()
             share.waiting.append((event, valved))
-            now = anyio.current_time()
+            now = self._timers.now()
             deadline = deadline or now + _LONGEST_WAIT
             try:
                 with anyio.CancelScope(deadline=min(deadline, now + _WAIT)):
@@ -131,14 +135,17 @@ class Budget:
             finally:
                 if (event, valved) in share.waiting:
                     share.waiting.remove((event, valved))
-            someone_left = share.answered_at > now and anyio.current_time() < deadline
+            someone_left = share.answered_at > now and self._timers.now() < deadline
             if not event.is_set() and not someone_left:
                 return False
         return True
 
     def add(self, host: str | None) -> None:
         """Have one more, whether there is room or not."""
-        self._shares.setdefault(host, _share(host)).fresh += 1
+        share = self._shares.get(host)
+        if share is None:
+            share = self._shares[host] = _share(host)
+        share.fresh += 1
         self._all.fresh += 1
 
     def leave(self, host: str | None, *, is_gone: bool) -> None:
@@ -149,9 +156,9 @@ class Budget:
             share.silent += not is_gone
         mine.width = min(mine.width + 1, _MOST) if is_gone else _LEAST
         if is_gone:
-            mine.answered_at = anyio.current_time()
-        if not is_gone:
-            timers(anyio.current_time).call_in(_LINGER, partial(self._end, host))
+            mine.answered_at = self._timers.now()
+        else:
+            self._timers.call_in(_LINGER, partial(self._end, host))
         self._wake(host)
 
     def _end(self, host: str | None) -> None:

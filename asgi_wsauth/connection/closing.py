@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 from asgi_wsauth.connection.valve import Valve
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.tasks import call_on_first_wait, spawn
+from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait, spawn
 from asgi_wsauth.loops.timers import timers
 
 __all__ = [
@@ -88,10 +88,9 @@ async def close(
     if await try_send(send, *first) is not None:
         return True
     listener = _Listener(receive, valve, close_message(denied, code))
-    scope = anyio.CancelScope()
-    patience = _Patience(scope)
+    patience = _Patience()
     try:
-        with scope:
+        with patience.stretch:
             sending = send_close(send, denied, code)
             if not await call_on_first_wait(sending, listener.start_soon):
                 return True
@@ -138,23 +137,28 @@ async def try_send(send: Send, *messages: Message) -> Exception | None:
 
 
 class _Patience:
-    """Ends a scope in a second. An event loop that stands still meanwhile, as where hundreds are
-    refused at once, is not what a client is to blame for: that counts as one step of four."""
+    """Breaks off a stretch in a second; again and again, where that holds on. An event loop that
+    stands still meanwhile, as where hundreds are refused at once, is not what a client is to blame
+    for: that counts as one step of four.
 
-    def __init__(self, scope: anyio.CancelScope) -> None:
-        self._scope = scope
+    Attributes:
+        stretch: what it breaks off.
+    """
+
+    def __init__(self) -> None:
+        self._timers = timers(anyio.current_time)
+        self.stretch = Breakable(self._timers.loop)
         self._left = 4
         self._set()
 
     def _set(self) -> None:
-        self._timer = timers(anyio.current_time).call_in(PATIENCE / 4, self._step)
+        self._timer = self._timers.call_in(PATIENCE / 4, self._step)
 
     def _step(self) -> None:
         self._left -= 1
-        if self._left:
-            self._set()
-        else:
-            self._scope.cancel()
+        if self._left <= 0:
+            self.stretch.break_off()
+        self._set()
 
     def cancel(self) -> None:
         self._timer.cancel()
@@ -242,7 +246,11 @@ async def _until_gone(receive: Receive, told: Message | None = None) -> bool:
 def _is_echo(disconnect: Message, told: Message | None) -> bool:
     """Whether a server says what it was told itself, as uvicorn does at once (websockets-sansio,
     wsproto). When the client is gone, it says so once more."""
-    return told is not None and all(disconnect.get(key) == told[key] for key in ("code", "reason"))
+    return (
+        told is not None
+        and disconnect.get("code") == told["code"]
+        and disconnect.get("reason") == told["reason"]
+    )
 
 
 _ENDS = (SocketClosed, WebSocketDisconnect, StreamClosed, ClientDisconnect)

@@ -65,6 +65,8 @@ class Timers:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.loop = running_loop()
+        if clock is anyio.current_time and self.loop is not None:
+            clock = self.loop.time  # the same, without looking for the loop each time
         self._clock = clock
         self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = count()
@@ -75,6 +77,10 @@ class Timers:
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
+
+    def now(self) -> float:
+        """What the clock says."""
+        return self._clock()
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` in so many seconds; see `call_at`."""

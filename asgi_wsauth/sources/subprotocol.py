@@ -126,5 +126,7 @@ def choose_subprotocol(scope: Scope, sources: Iterable[Source]) -> str | None:
     """The subprotocol to answer a redacted handshake with where the app chooses none: the marker
     that stood before a credential, or else the first one offered."""
     offered = [word for word in offered_subprotocols(scope) if isinstance(word, str)]
+    if not offered:
+        return None
     markers = [source.marker for source in sources if isinstance(source, Subprotocol)]
-    return next((word for word in offered if word in markers), offered[0] if offered else None)
+    return next((word for word in offered if word in markers), offered[0])
