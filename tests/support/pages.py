@@ -41,7 +41,7 @@ RUN_BY: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/guides/clients.md", "json"): (1, "tests/examples/test_clients_page.py"),
     ("docs/guides/clients.md", "kotlin"): (1, _NO_COMPILER),
     ("docs/guides/clients.md", "swift"): (1, _NO_COMPILER),
-    ("docs/guides/command-line.md", "console"): (3, _COMMANDS),
+    ("docs/guides/command-line.md", "console"): (3, "tests/unit/cli/test_command_line_page.py"),
     ("docs/guides/deploys.md", "ini"): (2, "tests/examples/test_production_guides.py"),
     ("docs/guides/deploys.md", "python"): (3, "tests/unit/test_deploys_page.py"),
     ("docs/guides/deploys.md", "yaml"): (1, "a part of a manifest for Kubernetes"),
