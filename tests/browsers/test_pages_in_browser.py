@@ -4,6 +4,7 @@ their addresses."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from browser import chromium
@@ -12,6 +13,8 @@ from pages import blocks
 from playwright.sync_api import Page, Route
 from servers import Server, pooled
 from wsauth_page import SOURCE
+
+from asgi_wsauth import Authenticator, ConfigurationError
 
 pytestmark = pytest.mark.live
 
@@ -111,3 +114,21 @@ def test_a_ticket_opens_a_socket(page: Page, server: Server) -> None:
     log_in(page, "ann")
     run(page, server, f"{TICKET}\nsocket.onmessage = ({{ data }}) => show(data);", "/live/sends")
     page.wait_for_function("shown.length > 0")
+
+
+def test_a_page_from_a_file_has_an_origin_that_can_not_be_listed(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    file = tmp_path / "window.html"
+    file.write_text("<!doctype html>")
+    page.goto(file.as_uri())
+    assert page.evaluate("origin") == "null"
+    closed = page.evaluate(
+        """(url) => new Promise((done) => {
+          new WebSocket(url).onclose = ({ reason }) => done(reason);
+        })""",
+        f"ws://127.0.0.1:{server.port}/guarded?token=opaque-1",
+    )
+    assert closed == "origin_not_allowed"
+    with pytest.raises(ConfigurationError, match="'null'"):
+        Authenticator([], required=False, allowed_origins=["null"])
