@@ -4,6 +4,10 @@ in Python has tests of its own."""
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,3 +55,23 @@ class TestBlocks:
     def test_node_gets_the_phrase_and_the_time_of_a_refusal_over_http(self, server: Server) -> None:
         refused = self.seen(server, NODE, "/http", "deny-THROTTLED")
         assert refused == ["closed", 1006, "too_many_failures", 7]
+
+    def test_the_command_shows_the_code_and_the_phrase(self, server: Server) -> None:
+        """The last one of the block; the one before installs its library."""
+        (block,) = blocks(PAGE, "console")
+        command, *lines = block.rpartition("$ ")[2].splitlines()
+        address = f"127.0.0.1:{server.port}/guarded"
+        assert "127.0.0.1:8000/chat" in command
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        with subprocess.Popen(
+            ["bash", "-c", command.replace("127.0.0.1:8000/chat", address)],
+            env={**os.environ, "TOKEN": "deny-EXPIRED", "PATH": path},
+            stdin=subprocess.PIPE,  # which stays open: the client leaves at its end
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as client:
+            assert client.stdout
+            written = client.stdout.read()
+        for line in lines:
+            said = line.replace("127.0.0.1:8000/chat", address).replace("…", "deny-EXPIRED")
+            assert said in written

@@ -34,7 +34,7 @@ RUN_BY: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/examples.md", "sh"): (18, "tests/unit/test_gallery.py"),
     ("docs/guides/browsers.md", "js"): (2, "tests/browsers/test_pages_in_browser.py"),
     ("docs/guides/browsers.md", "ts"): (1, "tests/browsers/test_npm_package.py"),
-    ("docs/guides/clients.md", "console"): (1, _COMMANDS),
+    ("docs/guides/clients.md", "console"): (1, "tests/examples/test_clients_page.py"),
     ("docs/guides/clients.md", "dart"): (1, _NO_COMPILER),
     ("docs/guides/clients.md", "go"): (1, _NO_COMPILER),
     ("docs/guides/clients.md", "js"): (2, "tests/examples/test_clients_page.py"),
