@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shlex
 import sys
@@ -18,7 +19,7 @@ PAGE = PAGES["docs/examples.md"]
 EXAMPLES = sorted(
     path for path in ROOT.glob("examples/**/*.py") if "node_modules" not in path.parts
 )
-DISTRIBUTIONS = metadata.packages_distributions()
+distributions = functools.cache(metadata.packages_distributions)
 PICTURES = re.findall(r'<img src="images/([\w-]+)\.png" alt="[^"]+" width="\d+">', PAGE)
 
 # The tests that start each of them.
@@ -76,7 +77,7 @@ def test_what_it_imports_is_what_its_first_line_installs(example: Path) -> None:
         elif isinstance(node, ast.Import):
             modules |= {alias.name.partition(".")[0] for alias in node.names}
     for module in modules - sys.stdlib_module_names - {"asgi_wsauth"}:
-        assert installed & {canonicalize_name(name) for name in DISTRIBUTIONS[module]}, module
+        assert installed & {canonicalize_name(name) for name in distributions()[module]}, module
 
 
 def installs(wanted: list[str]) -> set[str]:
