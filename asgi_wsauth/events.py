@@ -252,7 +252,7 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
 
 
 _MARKS = re.compile('[ "=]')  # a field with one of these is quoted
-_PLAIN = re.compile(f"[!#-<>-~]{{1,{LONGEST}}}")  # what is logged as it is, like most fields
+_PLAIN = re.compile(f"[!#-<>-~]{{1,{LONGEST}}}").fullmatch  # logged as it is, like most fields
 _LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 _FAULT = ("error_type", "error_at")
 
@@ -270,26 +270,24 @@ def log_event(event: Event, /) -> None:
     if repeated & (repeated - 1) or not logger.isEnabledFor(level):
         return
     told: dict[str, object] = {"reason": None, "close_code": None, **vars(event)}
-    traceback = told.pop("traceback", None)
+    traceback, protocol = told.pop("traceback", None), told.pop("protocol")
     if isinstance(told["reason"], Reason):
         told["reason"] = told["reason"].phrase
     if not repeated:
         told.pop("repeated", None)
-    protocol = told.pop("protocol")
     # The failure comes first, because Sentry keeps ten fields.
     fault: dict[str, object] = {n: printable(told.pop(n)) for n in _FAULT if n in told}
     words = []
     for name, value in told.items():
         if value is None or value == "":
             continue
-        if type(value) is not str or not _PLAIN.fullmatch(value):
-            told[name] = printable(value)
-            value = _quoted(told[name])
+        if type(value) is not str or not _PLAIN(value):
+            told[name] = value = printable(value)
+            value = _quoted(value)
         words.append(f"{name}={value}")
     extra = {**fault, **told, "event": event.name, "protocol": protocol}
-    line = " ".join(words)
     message = f"{protocol} %s: {_prefix(**fault)}%s"
-    _log(level, message, (event.name, line), str(traceback or ""), extra)
+    _log(level, message, (event.name, " ".join(words)), traceback, extra)
 
 
 def _level(event: Event) -> int:
@@ -329,15 +327,17 @@ def _prefix(error_type: object = None, error_at: object = None) -> str:
 
 
 def _log(
-    level: int, message: str, args: tuple[object, ...], traceback: str, extra: dict[str, object]
+    level: int, message: str, args: tuple[object, ...], traceback: object, extra: dict[str, object]
 ) -> None:
     record = logger.makeRecord(
         logger.name, level, __file__, 0, message, args, None, func="log_event"
     )
     record.__dict__.update(extra)  # none of these is a name that a record has
-    # As text, not as exc_info, from which an error tracker would take local variables. Indented, so
-    # that no line of it can be mistaken for a log line.
-    record.exc_text = "\n".join(f"  {escaped(line)}" for line in traceback.splitlines()) or None
+    if traceback:
+        # As text, not as exc_info, from which an error tracker would take local variables.
+        # Indented, so that no line of it can be mistaken for a log line.
+        lines = str(traceback).splitlines()
+        record.exc_text = "\n".join(f"  {escaped(line)}" for line in lines) or None
     logger.handle(record)
 
 

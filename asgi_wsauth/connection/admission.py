@@ -53,6 +53,8 @@ class Admission:
 
     Attributes:
         attempt: what the sources found, once they were asked.
+        in_force: `with` this, the app runs: its login is found by an instance further in, unless
+            one further out sees to that.
         is_inside: whether an instance further out, with the same authenticator, has decided. All
             but the scopes and the limits are that one's then.
         login: what is in force, once the client was admitted.
@@ -66,6 +68,7 @@ class Admission:
         "_report",
         "attempt",
         "authenticator",
+        "in_force",
         "is_inside",
         "login",
         "offer_redacted",
@@ -88,15 +91,10 @@ class Admission:
         self.required_scopes = frozenset(required_scopes)
         self.on_refresh = on_refresh
         self.attempt = Attempt([])
+        self.in_force: AbstractContextManager[None] = _NOTHING
         self.is_inside = False
         self.offer_redacted = False
         self._report = Report(scope, authenticator)
-
-    @property
-    def in_force(self) -> AbstractContextManager[None]:
-        """`with` this, the app runs: its login is found by an instance further in, unless one
-        further out sees to that."""
-        return _NOTHING if self.is_inside else self.login
 
     def take_credential(self) -> None:
         """Ask every source, and remove what it found from the server's own dict.
@@ -169,7 +167,7 @@ class Admission:
         """The scope for the app: `scope`, with the login in it."""
         principal = authentication.principal
         check_scopes(self.required_scopes, principal)
-        self.login = login = Login(
+        self.in_force = self.login = login = Login(
             self.scope,
             self.authenticator,
             self.attempt,

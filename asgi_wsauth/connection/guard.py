@@ -87,7 +87,7 @@ class Guard(Endable):
     async def _send_any(self, message: Message) -> None:
         kind = message["type"]
         is_http = kind.startswith("websocket.http.response")
-        denied = self.denied
+        denied = None if self._asked_to_end is None else self.denied
         if denied is not None and kind == "websocket.close":
             return  # closed as the app wants it: frameworks end with a close of their own
         if denied is not None or (self._phase is Phase.ANSWERED and not is_http):

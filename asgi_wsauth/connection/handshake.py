@@ -35,6 +35,7 @@ class Handshake:
         accepted: whether it was accepted, here or by the app, as far as that was seen here.
         client_left: whether the client is known to be gone.
         denied: why it was closed here, or is about to be refused; None if neither.
+        is_watched: whether `watch` was called, and `stop_watching` is to be.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Handshake:
         "accepted",
         "client_left",
         "denied",
+        "is_watched",
         "receive",
         "send",
     )
@@ -62,7 +64,7 @@ class Handshake:
         self.send = send
         self._close_codes = close_codes
         self.accepted = False
-        self.client_left = False
+        self.client_left = self.is_watched = False
         self.denied: Denied | None = None
         self._taken: list[Message] = []
         self._first: FirstMessage | None = None  # what it was accepted for
@@ -77,7 +79,7 @@ class Handshake:
         """Call `cancel` if the client leaves; the last one that was given."""
         self._cancel = cancel
         if self._watch is None:
-            self._watch = anyio.CancelScope(), anyio.Event()
+            self._watch, self.is_watched = (anyio.CancelScope(), anyio.Event()), True
             spawn(partial(self._wait_for_leave, *self._watch))
         elif self.client_left:
             cancel()
@@ -93,11 +95,6 @@ class Handshake:
         if self.client_left and self._cancel is not None:
             self._cancel()
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether `watch` was called."""
-        return self._watch is not None
-
     async def stop_watching(self) -> None:
         """End the watch, so that only the app waits for messages."""
         assert self._watch is not None
@@ -106,6 +103,7 @@ class Handshake:
         with anyio.CancelScope(shield=True):  # also where the handshake itself is cancelled
             await ended.wait()
         self._watch = self._cancel = None  # they would live as long as the socket
+        self.is_watched = False
 
     async def take_connect(self) -> None:
         """Take the connect, unless that has been done."""

@@ -49,23 +49,23 @@ class Report:
     Args:
         scope: the connection's scope.
         observed: whose observers are told.
+
+    Attributes:
+        client: the peer's address, as the server names it.
     """
 
-    __slots__ = ("_observed", "_scope", "_started")
+    __slots__ = ("_observed", "_scope", "_started", "client")
 
     def __init__(self, scope: Scope, observed: Observed) -> None:
         self._scope = scope
         self._observed = observed
         self._started = time.perf_counter()
-
-    @property
-    def client(self) -> str | None:
-        """The peer's address, as the server names it."""
+        self.client: str | None = None
         try:
-            address = self._scope.get("client")
-            return address[0] if address else None
+            if address := scope.get("client"):
+                self.client = address[0]
         except (TypeError, LookupError):  # one that no server should build
-            return None
+            pass
 
     def tell(self, kind: type[Event], known: Known, **more: Any) -> None:
         """Tell the observers of an event.

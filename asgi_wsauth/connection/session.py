@@ -194,6 +194,8 @@ class Login:
     Attributes:
         session: what the app sees of it.
         latest: the credential that is in force: what the handshake presented, or the last refresh.
+        principal: whose it is.
+        is_anonymous: whether nobody logged in, because authentication is off.
         connection: what the app runs on; None over HTTP, and before and after the app's run.
         listing: its entry in `Sessions`, or None.
     """
@@ -202,9 +204,11 @@ class Login:
         "attempt",
         "authenticator",
         "connection",
+        "is_anonymous",
         "latest",
         "listing",
         "on_refresh",
+        "principal",
         "required_scopes",
         "scope",
         "session",
@@ -224,6 +228,8 @@ class Login:
         self.scope = scope
         self.authenticator = authenticator
         self.attempt = self.latest = attempt
+        self.principal = authentication.principal
+        self.is_anonymous = authentication.credential is None
         self.required_scopes = required_scopes
         self.on_refresh = on_refresh
         self.connection: LiveConnection | None = None
@@ -246,13 +252,6 @@ class Login:
             # turn, which costs as much as all the rest of a socket.
             self.connection = None
 
-    @property
-    def principal(self) -> Principal:
-        """Whose it is."""
-        principal = self.latest.principal
-        assert principal is not None  # it was admitted
-        return principal
-
     def ends_at(self, terms: EndTerms) -> float | None:
         """Unix time in seconds of its end, if it has one: infinity is none, and JSON has no word
         for it.
@@ -265,11 +264,6 @@ class Login:
             too_old = self.session.authenticated_at + terms.max_age
             ends = too_old if ends is None else min(ends, too_old)
         return None if ends is None or not isfinite(ends) else ends
-
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether nobody logged in, because authentication is off."""
-        return self.latest.credential is None
 
     def run_on(self, connection: LiveConnection) -> None:
         """The app runs on this from now on."""
@@ -337,7 +331,8 @@ class Login:
         await check_not_revoked(new.principal, self.authenticator)
         if connection is not None and connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
-        self.latest = attempt
+        self.latest, self.principal = attempt, new.principal
+        self.is_anonymous = new.credential is None
         self.session._set(new, self.authenticator.clock())
         if self.listing is not None:
             self.listing.note_refresh()

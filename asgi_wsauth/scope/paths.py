@@ -77,10 +77,11 @@ class GuardedPaths:
             raise ConfigurationError(
                 "only must name at least one path, got none; leave it out to guard them all"
             )
+        self._guards_all = not self._exclude and self._only is None
 
     def guards(self, scope: Scope) -> bool:
         """Whether a request or handshake for this path needs a credential."""
-        if not self._exclude and self._only is None:
+        if self._guards_all:
             return True
         only, paths = self._only, route_paths(scope)
         excluded = all(map(self._exclude.match, paths))
