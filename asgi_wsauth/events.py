@@ -215,7 +215,7 @@ class KeysFetched(Event):
 
 
 class Observer(Protocol):
-    """Called with every event, on the event loop."""
+    """Any function of one event. It runs on the event loop, so it must not block."""
 
     def __call__(self, event: Event, /) -> None: ...
 

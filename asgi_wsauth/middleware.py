@@ -79,8 +79,8 @@ class WebSocketAuthMiddleware:
             app might read otherwise is not passed, nor one below a root that a client may have
             chosen, which Daphne takes from a header, unless the path with that root matches, too.
         only: patterns of the only paths that are guarded, such as `["/admin/*"]`, which also guards
-            `/admin` and, because case is ignored, `/ADMIN/a`. None guards all. A path that is also
-            in `exclude` passes.
+            `/admin` and, because case is ignored, `/ADMIN/a`; None for all. A path that is also in
+            `exclude` passes.
         required_scopes: a list of scopes that a principal must have, all of them, or it is refused
             with `Reason.FORBIDDEN`.
         enforce_expiry: whether a socket is closed, with `Reason.EXPIRED`, when its credential

@@ -32,7 +32,7 @@ from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
 
 import asgi_wsauth
-from asgi_wsauth import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Event, Reason
+from asgi_wsauth import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Event, Reason, Session
 
 PACKAGE = "asgi_wsauth"
 ROOT = Path(__file__).parents[1]
@@ -122,9 +122,9 @@ def resolve_type(app: Sphinx, env: Any, node: addnodes.pending_xref, content: An
 
 
 def no_signature(_: Any, what: str, name: str, obj: Any, *__: Any) -> tuple[str, None] | None:
-    """Events and protocols are not for calling."""
-    is_event = isinstance(obj, type) and issubclass(obj, (Event, Reason))
-    return ("", None) if is_event or getattr(obj, "_is_protocol", False) else None
+    """Nobody calls an event, a protocol or the class of sessions."""
+    is_given = isinstance(obj, type) and issubclass(obj, (Event, Reason, Session))
+    return ("", None) if is_given or getattr(obj, "_is_protocol", False) else None
 
 
 def mark_code(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str]) -> None:
@@ -137,7 +137,8 @@ def mark_code(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str])
 
 
 def docstring_of_alias(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str]) -> None:
-    """The text below a name that is no class or function, in the module that defines it."""
+    """The text below a name that is no class or function, in the module that defines it: after
+    napoleon, which would take what is before a colon for a type."""
     if what != "data":
         return
     short = name.rpartition(".")[2]
@@ -255,6 +256,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(LinkNames)
     app.connect("missing-reference", resolve_type)
     app.connect("autodoc-process-signature", no_signature)
-    app.connect("autodoc-process-docstring", docstring_of_alias, priority=400)
+    app.connect("autodoc-process-docstring", docstring_of_alias, priority=600)
     app.connect("autodoc-process-docstring", mark_code, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

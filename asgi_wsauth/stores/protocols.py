@@ -28,10 +28,10 @@ __all__ = [
 Subject: TypeAlias = (
     "tuple[Literal['user', 'token', 'session', 'everybody', 'blocked', 'slot', 'ended'], str]"
 )
-"""What can be revoked: a user by his identity, a token by its id, a session by its id, everybody at
-once, and a user for a time; a slot for a connection, which is lost to a newer one; and a single
-connection that is ended, by its own id. The second text is the name at every issuer, or the name
-and its issuer; to a store it may be any text."""
+"""What can be revoked: a user by identity, a token or a session by its id, everybody at once, and a
+user for a time; a slot for a connection, which is lost to a newer one; and a single connection that
+is ended, by its own id. The second text is the name at every issuer, or the name and its issuer; to
+a store it may be any text."""
 
 Slot: TypeAlias = "tuple[str, str]"
 """A place for one connection: whose it is, and its own name, which no other slot ever has."""

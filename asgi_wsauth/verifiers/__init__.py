@@ -21,9 +21,9 @@ class Verifier(Protocol):
     def __call__(
         self, credential: Credential, conn: HTTPConnection, /
     ) -> Awaitable[Principal | None]:
-        """The principal; or None where the credential is not this verifier's to judge.
+        """The principal; or None if the credential is not for this verifier to judge.
 
         Raises:
-            Denied: the credential is this verifier's, and refused. The chain stops.
+            Denied: the credential is for this verifier, and refused. The chain stops.
         """
         ...
