@@ -30,12 +30,16 @@ def pytest_configure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Files of which every test is live aren't read where none of those is to run: some import
-    whole frameworks."""
-    if config.option.markexpr != "not live" or collection_path.suffix != ".py":
+    """Files of which every test is live, or slow, aren't read where none of those is to run: some
+    import whole frameworks."""
+    left_out = {"not live": "live", "not live and not slow": "live|slow"}
+    marks = left_out.get(config.option.markexpr)
+    if marks is None or collection_path.suffix != ".py":
         return None
-    is_live = re.search(r"(?m)^pytestmark = .*\bmark\.live\b", collection_path.read_text())
-    return True if is_live else None
+    is_left_out = re.search(
+        rf"(?m)^pytestmark = .*\bmark\.({marks})\b", collection_path.read_text()
+    )
+    return True if is_left_out else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
+import pytest
 from cases import cases
 from fuzz import targets
 from handshakes import CONNECT, NOW, websocket
@@ -44,6 +45,8 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.scope.paths import GuardedPaths, PathPatterns
 from asgi_wsauth.sources.origins import parse_origin
+
+pytestmark = pytest.mark.slow
 
 ORIGIN = "https://chat.example"
 GOOD = {"kQ7vXb2Zp9LmAlice": "alice", "tR4~w/J+h=8:Ns9@Fm?Bob&%zz": "bob"}

@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from unittest.mock import patch
 
+import pytest
 from handshakes import authenticator, judge
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from test_properties_tokens import CLAIMS, GOOD_CLAIMS, HEADERS, PLAIN, STRICT, 
 
 from asgi_wsauth import Principal
 from asgi_wsauth.cli import main
+
+pytestmark = pytest.mark.slow
 
 TOKENS = st.builds(signed, objects(HEADERS, {"alg": "HS256"}), objects(CLAIMS, GOOD_CLAIMS))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 import jwt
+import pytest
 from cases import cases
 from handshakes import NOW, SECRET, judge
 from hypothesis import given
@@ -21,6 +22,8 @@ from asgi_wsauth import JWTVerifier, Principal
 from asgi_wsauth.verifiers.compact import CompactJWT, read_compact
 from asgi_wsauth.verifiers.keys import kid_text
 from asgi_wsauth.verifiers.static_keys import StaticKeys, check_algorithms
+
+pytestmark = pytest.mark.slow
 
 ALGORITHMS = get_default_algorithms()
 SIGNERS: dict[str, Any] = {

@@ -8,6 +8,7 @@ import json
 from hashlib import sha256
 from typing import Any
 
+import pytest
 from handshakes import NOW, SECRET, judge, jwt_verifier
 from http_calls import Answer, call, request
 from hypothesis import given
@@ -17,6 +18,8 @@ from strategies import ANY_JSON, LATIN, base64url, examples
 from strict import run
 
 from asgi_wsauth import Event, LoggedOut, Reason, Refused
+
+pytestmark = pytest.mark.slow
 
 GOOD = {"iss": ISSUER, "aud": "chat", "iat": NOW - 5, "jti": "a", "exp": NOW + 115}
 DISABLED = "https://schemas.openid.net/secevent/risc/event-type/account-disabled"

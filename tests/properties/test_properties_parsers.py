@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import NESTED, WORDS, examples
 
+pytestmark = pytest.mark.slow
+
 BYTES = st.one_of(
     st.binary(max_size=40),
     WORDS.map(lambda text: text.encode(errors="surrogatepass")),

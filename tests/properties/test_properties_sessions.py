@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+import pytest
 from endpoint_sessions import ISSUER, Site, Socket
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import LATIN, examples
 from strict import run
+
+pytestmark = pytest.mark.slow
 
 TOKENS = ["alice", "phone", "bob", "elsewhere", "gone", "", "x"]
 IDS = ["l1", "p1", "b1", "e1"]

@@ -45,6 +45,8 @@ from asgi_wsauth.connection import phases
 from asgi_wsauth.connection.session import login_behind
 from asgi_wsauth.policies import rechecks
 
+pytestmark = pytest.mark.slow
+
 TELL = "auth.refresh"
 DUE = json.dumps({"type": f"{TELL}.due", "expires_at": 0})  # as no guard says it
 HTTP = "websocket.http.response"

@@ -20,6 +20,8 @@ from strict import run
 from asgi_wsauth import Denied, FailureThrottle, MemoryStore, Notice, Reason, VerdictCache
 from asgi_wsauth.redis import RedisStore
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from(["alice", "bob", "", "\ud800", "a:b", "{x}", "ä" * 40])
 DIGESTS = st.sampled_from([f"{n:064x}" for n in range(8)])
 SLOTS = st.tuples(NAMES, st.sampled_from(["1", "2", "3", "4", "5"]))

@@ -57,6 +57,8 @@ from asgi_wsauth import (
 from asgi_wsauth.verifiers.key_documents import parse_key_set
 from asgi_wsauth.verifiers.outbound import Unreachable
 
+pytestmark = pytest.mark.slow
+
 LEEWAY = 30.0
 BAD = (Reason.MISSING, Reason.MALFORMED, Reason.INVALID, Reason.EXPIRED)
 

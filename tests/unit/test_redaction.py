@@ -662,6 +662,7 @@ class TestLogPatterns:
             RedactCredentials(given)
 
 
+@pytest.mark.slow
 @cases(
     "piece",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote, quote_plus
 
+import pytest
 from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,7 @@ def test_the_longest_goes_first_and_no_part_of_a_mark_is_taken_for_one() -> None
     assert scrubbed("abcd abc red", ["abc", "abcd", "red", "e"]) == " ".join([HIDDEN] * 3)
 
 
+@pytest.mark.slow
 def test_a_hostile_text_takes_linear_time() -> None:
     """Quadratic work on one of these would hang."""
     for piece in ("%", "%25", "%41", "%2", "a%41"):

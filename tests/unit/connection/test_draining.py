@@ -341,6 +341,7 @@ class TestAnOpenSocket:
         assert (wire.kinds, wire.close) == (["accept", "close"], RESTARTING)
 
 
+@pytest.mark.slow
 class TestTheMoments:
     async def test_are_spread_over_the_time_in_no_order(self) -> None:
         door = no_guard(seats)

@@ -36,6 +36,8 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 
+pytestmark = pytest.mark.slow
+
 TELL = "auth.refresh"
 HTTP = "websocket.http.response"
 LASTING = ("Listener._run", "Timers._run")  # one for each event loop, whatever there is to do

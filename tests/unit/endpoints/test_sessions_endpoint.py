@@ -369,6 +369,7 @@ async def test_no_other_site_asks_with_its_visitors_cookie(
         assert ("l1" in await site.left()) is (method == "GET" or status != 200)
 
 
+@pytest.mark.slow
 @cases("mounted", ["Mount", "Route", "FastAPI", "FastAPI's routes", "below a root", "behind one"])
 async def test_it_may_stand_anywhere(mounted: str) -> None:
     from fastapi import FastAPI  # by its one test: it takes as long as a hundred others

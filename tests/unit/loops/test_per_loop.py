@@ -7,6 +7,7 @@ import gc
 from weakref import ref
 
 import anyio
+import pytest
 
 from asgi_wsauth.loops.per_loop import PerLoop
 
@@ -43,6 +44,7 @@ def test_what_is_set_is_what_is_found() -> None:
     assert asyncio.run(found()) == [None, "one", None, "another"]
 
 
+@pytest.mark.slow
 def test_it_goes_with_its_loop_whichever_loop_asked_last() -> None:
     variable: PerLoop[Thing] = PerLoop()
 

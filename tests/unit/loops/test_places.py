@@ -175,6 +175,7 @@ def introspection(issuer: Issuer, **options: int) -> TokenIntrospection:
 FLOOD, GOOD = ("203.0.113.7", 50000), ("198.51.100.8", 50000)
 
 
+@pytest.mark.slow
 @cases(
     ("kind", "flood", "good"),
     [

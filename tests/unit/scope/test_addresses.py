@@ -84,6 +84,7 @@ def test_what_only_says_testclient_is_somebody(but: dict[str, Any]) -> None:
     assert client_host({**TEST, **but}) == "testclient"
 
 
+@pytest.mark.slow
 def test_the_test_clients_of_frameworks_have_no_address_and_httpx_has_one() -> None:
     import litestar.testing  # which takes a while
 

@@ -1074,6 +1074,7 @@ class TestUsersOwnSource:
 LENGTH = 64 * 1024  # what a server takes that limits it at all
 
 
+@pytest.mark.slow
 class TestLongInput:
     """Each of these takes well under a second. Work that grew with the square of the length would
     take minutes, so that the run hangs: that, and no stopwatch, is how such a test fails."""
@@ -1192,6 +1193,7 @@ def scopes() -> Iterator[dict[str, Any]]:
         yield websocket(query, headers=headers, subprotocols=offered)
 
 
+@pytest.mark.slow
 class TestProperty:
     """What `extract` finds, `redact` removes: for every one of many odd scopes."""
 

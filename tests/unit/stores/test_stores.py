@@ -126,6 +126,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
     return results
 
 
+@pytest.mark.slow
 def test_of_many_threads_exactly_one_gets_it() -> None:
     store = MemoryStore()
     for _ in range(20):
@@ -360,6 +361,7 @@ async def test_nothing_remains_of_a_record_or_its_owner(end: str) -> None:
     assert kept(store) == {"_tickets": 0, "_owners": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.both_loops(False)  # it never waits, so once is enough
 async def test_after_a_flood_its_room_is_given_back() -> None:
     clock = Clock()

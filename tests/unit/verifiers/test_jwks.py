@@ -645,6 +645,7 @@ async def test_a_token_waits_for_the_fetch_that_may_bring_its_key(issuer: Issuer
 # Outages
 
 
+@pytest.mark.slow
 @cases("how", FAILURES)
 async def test_whatever_fails_is_bounded(
     issuer: Issuer, how: str, caplog: pytest.LogCaptureFixture
@@ -841,6 +842,7 @@ async def test_what_the_log_is_told(issuer: Issuer) -> None:
 # Rotation
 
 
+@pytest.mark.slow
 async def test_rotation_without_a_refusal(issuer: Issuer) -> None:
     """Handshakes run throughout while the key is rotated twice: the new one is published, then
     used, then the old one is withdrawn."""

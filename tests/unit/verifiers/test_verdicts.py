@@ -193,6 +193,7 @@ def digests(cache: VerdictCache) -> list[bytes]:
     return [this for this in within(cache) if isinstance(this, bytes)]
 
 
+@pytest.mark.slow
 def test_many_threads() -> None:
     cache = VerdictCache(size=3, ttl=60)
     failures: list[BaseException] = []
