@@ -15,6 +15,7 @@ _GUARDS = {
     "Starlette's AuthenticationMiddleware": "/starlette",
     "ours, as it comes": "/ours",
     "ours, with the verdict cache": "/cached",
+    "the floor": "/floor",
 }
 
 

@@ -146,6 +146,8 @@ def _guards() -> dict[str, Any]:
 
     from asgi_wsauth import Authenticator, JWTVerifier, VerdictCache, WebSocketAuthMiddleware
 
+    from .floor import Floor
+
     # One of the others there turns everybody's log on, which uvicorn leaves off.
     logging.getLogger().setLevel(logging.WARNING)
 
@@ -159,6 +161,7 @@ def _guards() -> dict[str, Any]:
         "/ours": ours(),
         "/unguarded": ours(enforce_expiry=False),
         "/cached": ours(VerdictCache()),
+        "/floor": Floor(echo),
     }
 
 

@@ -2,8 +2,8 @@
 
 All get the same handshake, with the same token in the query string (Litestar's own: in the header),
 decode it with the same PyJWT call, and give the app its user. FastAPI and Litestar route as well,
-and so they are there without a login, too. The log is as Python has it: from WARNING on, and so an
-admission writes nothing.
+and so they are there without a login, too. What the floor is, `floor` tells. The log is as Python
+has it: from WARNING on, and so an admission writes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from handshakes import ANSWER, CONNECT, SECRET, bearer, drive, mint, now, websoc
 
 from asgi_wsauth import Authenticator, JWTVerifier, VerdictCache, WebSocketAuthMiddleware
 
+from .floor import Floor
 from .measure import Loop, Row, interleaved
 
 os.environ.setdefault("SECRET", SECRET)  # as `alternatives` wants it
@@ -39,6 +40,7 @@ AS_IT_COMES = "ours, as it comes"
 UNGUARDED = "ours, enforce_expiry=False"
 CACHED = "ours, with a VerdictCache"
 STARLETTE = "Starlette's middleware"
+FLOOR = "the floor"
 
 _TARGETS = {AS_IT_COMES: "≤ 1.0", UNGUARDED: "≤ 0.85", CACHED: "≤ 0.6"}
 
@@ -188,6 +190,11 @@ def _candidates(
     async def decode() -> None:
         alternatives.user_of(token)
 
+    floors = {
+        FLOOR: Floor(accepting),
+        f"{FLOOR}, no guard": Floor(accepting, guarded=False),
+        f"{FLOOR}, its verdict remembered": Floor(accepting, cached=True),
+    }
     return {
         AS_IT_COMES: ours(),
         UNGUARDED: ours(enforce_expiry=False),
@@ -201,6 +208,7 @@ def _candidates(
         "by hand, in fifteen lines": measure(by_hand(alternatives.user_of)),
         "the decode alone": loop.per_call(decode),
         "no login": measure(accepting),
+        **{name: measure(app) for name, app in floors.items() if algorithm == "HS256"},
     }
 
 

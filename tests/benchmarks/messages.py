@@ -16,7 +16,12 @@ _WORDS = b"x" * 32
 _SAID = bytes([129, 128 | len(_WORDS), 0, 0, 0, 0]) + _WORDS  # masked with zeros
 _HEARD = bytes([129, len(_WORDS)]) + _WORDS
 
-_GUARDS = {"no guard": "/none", "ours, unguarded": "/unguarded", "ours, guarded": "/ours"}
+_GUARDS = {
+    "no guard": "/none",
+    "ours, unguarded": "/unguarded",
+    "ours, guarded": "/ours",
+    "the floor": "/floor",
+}
 
 
 def _echoes(sockets: list[socket.socket], count: int, at_once: int) -> None:

@@ -14,11 +14,25 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 
 from asgi_wsauth import Authenticator, JWTVerifier, WebSocketAuthMiddleware
 
-from .handshake import ORIGIN, accepting, admitted, all_decode_with, alternatives, by_hand, refused
+from .floor import Floor, with_lines
+from .handshake import (
+    FLOOR,
+    ORIGIN,
+    accepting,
+    admitted,
+    all_decode_with,
+    alternatives,
+    by_hand,
+    refused,
+)
 from .measure import Loop, Row, interleaved
 
 _ADMITTED = "ours, admitted"
 _STARLETTE = "Starlette's, admitted"
+
+# What a log costs that has nothing to look up and nothing to escape.
+_BARE_LINES = "ours, admitted, and two bare lines"
+_BARE_LINE = "ours, forged, not logged, and a bare line"
 
 
 def rows(short: bool) -> Iterator[Row]:
@@ -40,10 +54,13 @@ def rows(short: bool) -> Iterator[Row]:
         candidates = {
             _ADMITTED: admit(ours, good),
             "ours, admitted, logged": logged,
+            _BARE_LINES: admit(with_lines(ours, 2), good),
             **{f"ours, {name}": refuse(ours, token) for name, token in bad.items()},
             "ours, foreign origin": refuse(elsewhere, good, origin=ORIGIN),
             "ours, rubbish, not logged": refuse(silent, "rubbish"),
             "ours, forged, not logged": refuse(silent, bad["forged"]),
+            _BARE_LINE: refuse(with_lines(silent, 1), bad["forged"]),
+            f"{FLOOR}, rubbish": refuse(Floor(accepting), "rubbish"),
             _STARLETTE: admit(starlette, good),
             **{f"Starlette's, {name}": refuse(starlette, token) for name, token in bad.items()},
             "by hand, admitted": admit(hand, good),
@@ -59,6 +76,8 @@ def rows(short: bool) -> Iterator[Row]:
             "ours, forged": "ours, forged, not logged",
             "ours, rubbish": _STARLETTE,
             "ours, rubbish, not logged": _STARLETTE,
+            f"{FLOOR}, rubbish": _STARLETTE,
+            _BARE_LINE: "ours, forged, not logged",
         }
         yield from interleaved(
             "refusal",
