@@ -16,6 +16,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "_ext",
 ]
 nitpicky = True
@@ -39,3 +40,8 @@ autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
+
+# Of a session in a terminal, the commands are copied, without what they print.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+copybutton_exclude = ".linenos, .gp, .go"
