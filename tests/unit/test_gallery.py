@@ -19,7 +19,6 @@ PAGE = PAGES["docs/examples.md"]
 EXAMPLES = sorted(
     path for path in ROOT.glob("examples/**/*.py") if "node_modules" not in path.parts
 )
-distributions = functools.cache(metadata.packages_distributions)
 PICTURES = re.findall(r'<img src="images/([\w-]+)\.png" alt="[^"]+" width="\d+">', PAGE)
 
 # The tests that start each of them.
@@ -77,7 +76,20 @@ def test_what_it_imports_is_what_its_first_line_installs(example: Path) -> None:
         elif isinstance(node, ast.Import):
             modules |= {alias.name.partition(".")[0] for alias in node.names}
     for module in modules - sys.stdlib_module_names - {"asgi_wsauth"}:
-        assert installed & {canonicalize_name(name) for name in distributions()[module]}, module
+        assert any(module in modules_of(name) for name in installed), module
+
+
+@functools.cache
+def modules_of(distribution: str) -> set[str]:
+    """What it has at the top."""
+    found = metadata.distribution(distribution)
+    named = (found.read_text("top_level.txt") or "").split()
+    return set(named) or {file.parts[0].removesuffix(".py") for file in found.files or ()}
+
+
+@functools.cache
+def requirements_of(distribution: str) -> list[Requirement]:
+    return [Requirement(text) for text in metadata.requires(distribution) or ()]
 
 
 def installs(wanted: list[str]) -> set[str]:
@@ -89,7 +101,7 @@ def installs(wanted: list[str]) -> set[str]:
         name = canonicalize_name(requirement.name)
         for extra in {"", *requirement.extras} - {extra for known, extra in found if known == name}:
             found.add((name, extra))
-            needed = map(Requirement, metadata.requires(name) or [])
+            needed = requirements_of(name)
             left += [r for r in needed if r.marker is None or r.marker.evaluate({"extra": extra})]
     return {name for name, _ in found}
 
