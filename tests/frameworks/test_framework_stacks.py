@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any, NamedTuple
@@ -120,19 +120,19 @@ def test_channels_has_a_django_user_of_the_token(channels: Running) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "phrase"),
     [
-        (None, 3000, "token_missing"),
-        ("rubbish", 3000, "token_invalid"),
-        ("x" * 8193, 3000, "token_malformed"),
-        (token(expires_in=-60), 4001, "token_expired"),
-        (token("mallory"), 4004, "token_revoked"),  # not active any more
-        (token("nobody"), 4004, "token_revoked"),
+        (lambda: None, 3000, "token_missing"),
+        (lambda: "rubbish", 3000, "token_invalid"),
+        (lambda: "x" * 8193, 3000, "token_malformed"),
+        (lambda: token(expires_in=-60), 4001, "token_expired"),
+        (lambda: token("mallory"), 4004, "token_revoked"),  # not active any more
+        (lambda: token("nobody"), 4004, "token_revoked"),
     ],
     ids=["nothing", "rubbish", "too long", "expired", "inactive", "unknown"],
 )
 def test_on_daphne_a_refused_client_gets_a_code_that_daphne_can_send(
-    channels: Running, given: str | None, code: int, phrase: str
+    channels: Running, given: Callable[[], str | None], code: int, phrase: str
 ) -> None:
-    assert channels.talk("/chat", token=given).close == (code, "")
+    assert channels.talk("/chat", token=given()).close == (code, "")
     channels.wait_for(f"reason={phrase} close_code={code}")
 
 
