@@ -240,7 +240,8 @@ class Authenticator:
                 if self.allowed_origins is not None:  # 2
                     ambient = are_ambient(attempt.findings)
                     check_origin(conn, self.allowed_origins, ambient=ambient)
-            return await self.within_timeout(self._judge(attempt, conn, part), on_wait)
+            judging = self._judge(attempt, conn, part)
+            return await within(self.timeout, judging, on_wait, late=self._late)
         except Denied as denied:
             failed = denied.reason in (Reason.INVALID, Reason.MALFORMED)
             failed |= isinstance(denied, SaidNothing)

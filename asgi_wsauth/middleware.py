@@ -199,7 +199,8 @@ class WebSocketAuthMiddleware:
                     await self._run_app(admission, handshake, app_scope, guard, crowd)
         finally:
             crowd.leave(handshake)
-            await self._give_back(admission, guard)
+            if self._gate is not None or self._holdings is not None:
+                await self._give_back(admission, guard)
 
     @property
     def is_draining(self) -> bool:
@@ -286,8 +287,6 @@ class WebSocketAuthMiddleware:
         ):
             return None
         return Guard(login.session, terms, admission.scope, handshake, crowd.timers)
-
-    # What the app gets, and what a refused client gets.
 
     async def _run_app(
         self,

@@ -166,15 +166,16 @@ class Admission:
     def _log_in(self, scope: Scope, authentication: Authentication) -> Scope:
         """The scope for the app: `scope`, with the login in it."""
         principal = authentication.principal
-        check_scopes(self.required_scopes, principal)
+        if self.required_scopes:
+            check_scopes(self.required_scopes, principal)
         self.in_force = self.login = login = Login(
             self.scope,
             self.authenticator,
             self.attempt,
             authentication,
-            client=self._report.client,
-            required_scopes=self.required_scopes,
-            on_refresh=self.on_refresh,
+            self._report.client,
+            self.required_scopes,
+            self.on_refresh,
         )
         return {
             **scope,

@@ -153,7 +153,8 @@ class Endable(ABC):
         """Set the timers to the login's end."""
         if self._asked_to_end is not None or self._phase is Phase.OVER:
             return  # the app's grace is running, or nothing is
-        self._clear_timers()
+        if self._timer is not None or self._refreshing is not None:
+            self._clear_timers()
         ends_at = login_of(self._session).ends_at(self._terms)
         if ends_at is None:
             return

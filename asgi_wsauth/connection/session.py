@@ -45,7 +45,6 @@ class Session:
         self,
         authentication: Authentication,
         authenticated_at: float,
-        *,
         client: str | None,
         is_socket: bool,
     ) -> None:
@@ -220,7 +219,6 @@ class Login:
         authenticator: Authenticator,
         attempt: Attempt,
         authentication: Authentication,
-        *,
         client: str | None,
         required_scopes: frozenset[str],
         on_refresh: OnRefresh | None = None,
@@ -234,12 +232,8 @@ class Login:
         self.on_refresh = on_refresh
         self.connection: LiveConnection | None = None
         self.listing: Listed | None = None
-        self.session = Session(
-            authentication,
-            authenticator.clock(),
-            client=client,
-            is_socket=scope["type"] == "websocket",
-        )
+        is_socket = scope["type"] == "websocket"
+        self.session = Session(authentication, authenticator.clock(), client, is_socket)
 
     def __enter__(self) -> None:
         _logins[self.session] = self

@@ -105,8 +105,7 @@ class ClaimRules:
         if note is not None:
             note("claims", self._checked(claims))
         issued_at = read_time(claims, "iat")
-        _check_begun(issued_at, now + early)
-        _check_begun(read_time(claims, "nbf"), now + early)
+        _check_begun(issued_at, read_time(claims, "nbf"), now + early)
         if note is not None:
             note("iat, nbf", _ages(claims, now))
         expires_at = read_time(claims, "exp")
@@ -197,9 +196,9 @@ class ClaimRules:
             )
 
 
-def _check_begun(start: float | None, now: float) -> None:
-    """Raises `Denied` with `Reason.INVALID` before `start`, an `iat` or an `nbf`."""
-    if start is not None and start > now:
+def _check_begun(issued_at: float | None, not_before: float | None, now: float) -> None:
+    """Raises `Denied` with `Reason.INVALID` before an `iat` or an `nbf`."""
+    if (issued_at is not None and issued_at > now) or (not_before is not None and not_before > now):
         raise Denied(Reason.INVALID, "it is not valid yet")
 
 
