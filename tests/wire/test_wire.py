@@ -409,7 +409,8 @@ def test_fact_after_accept_a_close_has_its_code_and_reason(server: Server) -> No
 @only("daphne")
 def test_fact_daphne_drops_the_reason_and_sends_no_1xxx_code_but_1000(server: Server) -> None:
     server.excuse_trouble()
-    arrive = {1000: 1000, 3000: 3000, 4001: 4001, 4999: 4999, 1008: 1011, 1011: 1011}
+    arrive = {1000: 1000, 3000: 3000, 4001: 4001, 4999: 4999}
+    arrive |= dict.fromkeys((1008, 1011, 1013), 1011)
     assert _closed_with(server, arrive) == [(code, "") for code in arrive.values()]
 
 
