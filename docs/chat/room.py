@@ -18,7 +18,10 @@ class Room:
         self._queues: set[asyncio.Queue[str]] = set()
 
     async def say(self, text: str) -> None:
-        await self._redis.publish(CHANNEL, text)
+        try:
+            await self._redis.publish(CHANNEL, text)
+        except RedisError:
+            logging.exception("nobody hears this")
 
     @asynccontextmanager
     async def joined(self, send: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:

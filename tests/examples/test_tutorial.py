@@ -167,7 +167,8 @@ class Project:
             process.wait(DEADLINE)
 
     def start_redis(self) -> None:
-        self._ports["6379"] = self._stack.enter_context(redis_server()).port
+        self.redis = self._stack.enter_context(redis_server())
+        self._ports["6379"] = self.redis.port
 
     def start_nginx(self) -> None:
         conf = (self.folder / "etc/nginx/conf.d/chat.conf").read_text()
@@ -243,10 +244,13 @@ class Page:
 
     def __init__(self, tab: Any) -> None:
         self.tab = tab
-        tab.set_default_timeout(3000 * DEADLINE)
+        tab.set_default_timeout(6000 * DEADLINE)
 
     def shows(self, text: str) -> None:
-        self.tab.wait_for_function("(t) => document.body.innerText.includes(t)", arg=text)
+        try:
+            self.tab.wait_for_function("(t) => document.body.innerText.includes(t)", arg=text)
+        except Exception as exc:
+            raise AssertionError(f"no {text!r} in:\n{self.tab.inner_text('body')}") from exc
 
     def watch(self) -> None:
         """From now on, even what it shows for no time counts as shown."""
@@ -261,7 +265,11 @@ class Page:
             const at = shown.findIndex((text) => text.includes(first));
             return at >= 0 && shown.slice(at).some((text) => text.includes(then));
         }"""
-        self.tab.wait_for_function(script, arg=[first, then])
+        try:
+            self.tab.wait_for_function(script, arg=[first, then])
+        except Exception as exc:
+            shown = self.tab.evaluate("shown")
+            raise AssertionError(f"not {first!r} and {then!r}, but {shown}") from exc
 
     def log_in(self, password: str = PASSWORD) -> None:
         self.tab.fill("[name=name]", "alice")
@@ -308,7 +316,7 @@ def test_the_login_and_its_ends_in_a_browser(tmp_path: Path, stack: ExitStack) -
         other.shows("connected as alice")
         one.tab.click("#logout")
         for page in (one, other):
-            page.shows("logged out token_revoked")
+            page.shows("logged out 4004 token_revoked")
         project.kill(server.process)
         server = project.serve(f"LIFETIME=3 {short}")
         one.log_in()
@@ -363,12 +371,18 @@ def test_the_whole_behind_nginx_with_two_workers_and_redis(
         found = elsewhere.tab.get_by_role("listitem").filter(has_not_text="(this page)")
         found.first.get_by_role("button").click()
         for page in pages[:2]:
-            page.shows("logged out token_revoked")
+            page.shows("logged out 4004 token_revoked")
 
         assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in files_after(last)["chat.service"]
         elsewhere.watch()
         server.process.send_signal(signal.SIGHUP)
         elsewhere.has_shown("waiting: 1012 server_restarting", "connected as alice")
+
+        project.redis.kill()
+        elsewhere.say("is anybody there?")
+        pages[0].tab.reload()
+        pages[0].shows("waiting: verifier_unavailable")
+        elsewhere.shows("connected as alice")
     log = (tmp_path / "var/log/nginx/chat.log").read_text()
     assert '"GET /ws" 101' in log
     assert "wst_" not in log

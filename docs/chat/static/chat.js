@@ -19,9 +19,11 @@ socket.addEventListener("message", ({ data }) => {
   show(`connected as ${message.you}`);
   look();
 });
-socket.addEventListener("login", ({ reason }) => show(`logged out ${reason ?? ""}`));
-socket.addEventListener("waiting", ({ code, reason }) => show(`waiting: ${code} ${reason}`));
-socket.addEventListener("stop", ({ code, reason }) => show(`refused: ${code} ${reason}`));
+// Without a socket there is no code: the server refused the ticket, or is away.
+const why = ({ code, reason }) => [code, reason].filter(Boolean).join(" ");
+socket.addEventListener("login", (event) => show(`logged out ${why(event)}`));
+socket.addEventListener("waiting", (event) => show(`waiting: ${why(event)}`));
+socket.addEventListener("stop", (event) => show(`refused: ${why(event)}`));
 
 $("say").onsubmit = (event) => {
   event.preventDefault();
