@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
+from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator, check_inner
 from asgi_wsauth.connection.answers import http_answer
 from asgi_wsauth.connection.closing import try_send
 from asgi_wsauth.connection.passthrough import GUARDS
@@ -17,7 +17,6 @@ from asgi_wsauth.connection.terms import EndTerms
 from asgi_wsauth.denial import Denied, http_refusal
 from asgi_wsauth.events import Admitted, Closed
 from asgi_wsauth.options import (
-    check_app,
     check_bool,
     check_choice,
     check_scopes,
@@ -93,11 +92,12 @@ class HTTPAuthMiddleware:
         max_age: float | None = None,
         allow_unguarded_websockets: bool = False,
     ) -> None:
-        self.app = cast(ASGIApp, check_app(app))
+        self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
+        answers = self.preflight == "answer"
+        self.app = check_inner(app, "HTTPAuthMiddleware", answers_preflights=answers)
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))
-        self.preflight: Preflight = check_choice("preflight", preflight, get_args(Preflight))
         self._terms = EndTerms(
             clock=authenticator.clock,
             grace=check_seconds("grace", grace, least=0),

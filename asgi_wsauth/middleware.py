@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import Message, Scope
 
 from asgi_wsauth.authenticator import Authenticator
-from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator
+from asgi_wsauth.connection.admission import Admission, AnyASGIApp, check_authenticator, check_inner
 from asgi_wsauth.connection.answers import refuse
 from asgi_wsauth.connection.budget import close_within_budget
 from asgi_wsauth.connection.closing import try_send
@@ -27,7 +27,6 @@ from asgi_wsauth.connection.terms import Terms
 from asgi_wsauth.denial import CloseCodes, Denied, check_close_codes, close_code
 from asgi_wsauth.events import Abandoned, Admitted
 from asgi_wsauth.options import (
-    check_app,
     check_bool,
     check_choice,
     check_scopes,
@@ -148,7 +147,7 @@ class WebSocketAuthMiddleware:
         sessions: Sessions | None = None,
         allow_unguarded_http: bool = False,
     ) -> None:
-        self.app = cast(ASGIApp, check_app(app))
+        self.app = check_inner(app, "WebSocketAuthMiddleware")
         self.authenticator = check_authenticator(authenticator)
         self._paths = GuardedPaths(exclude, only)
         self.required_scopes = frozenset(check_scopes("required_scopes", required_scopes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from asgiref.typing import ASGI3Application
 from starlette.authentication import AuthCredentials
@@ -25,13 +25,13 @@ from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.session import Login, OnRefresh, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import Closed, Event
-from asgi_wsauth.options import check_instance
+from asgi_wsauth.events import Closed, Event, logger
+from asgi_wsauth.options import check_app, check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
 from asgi_wsauth.sources.findings import redact
 
-__all__ = ["Admission", "AnyASGIApp", "check_authenticator"]
+__all__ = ["Admission", "AnyASGIApp", "check_authenticator", "check_inner"]
 
 # Of all typing schools. Litestar's and Quart's own fit neither of the first two.
 AnyASGIApp: TypeAlias = ASGIApp | ASGI3Application | Callable[[Any, Any, Any], Awaitable[None]]
@@ -233,6 +233,40 @@ class Admission:
     ) -> None:
         """Tell the observers of a refusal; see `Report.tell_refusal`."""
         self._report.tell_refusal(denied, self.attempt, close_code=close_code, repeated=repeated)
+
+
+_INSIDE = {
+    "starlette.middleware.authentication": "replaces the user that was authenticated here; put it "
+    "outside (before it in middleware=[...], but after it with add_middleware), or remove it",
+    "starlette.middleware.cors": "sees no preflight, so browsers keep answers from pages of other "
+    "origins; put it outside (before it in middleware=[...], but after it with add_middleware), or "
+    'set preflight="pass"',
+}
+
+
+def check_inner(app: AnyASGIApp, name: str, *, answers_preflights: bool = False) -> ASGIApp:
+    """What is to be inside a middleware, if it is an app. The log warns of middlewares of
+    Starlette's that do harm there.
+
+    Args:
+        app: what was given.
+        name: of the middleware.
+        answers_preflights: whether it does that itself.
+
+    Raises:
+        ConfigurationError: it is no app.
+    """
+    found: Any = check_app(app)
+    seen: set[int] = set()
+    while hasattr(found, "__dict__") and id(found) not in seen:
+        seen.add(id(found))
+        for module in (kind.__module__ for kind in type(found).__mro__):
+            harmless = module == "starlette.middleware.cors" and not answers_preflights
+            if module in _INSIDE and not harmless:
+                what = type(found).__name__
+                logger.warning("%s is inside %s, and %s", what, name, _INSIDE[module])
+        found = vars(found).get("app")
+    return cast(ASGIApp, app)
 
 
 def check_authenticator(authenticator: object) -> Authenticator:

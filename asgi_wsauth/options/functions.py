@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from asgi_wsauth.options.error import ConfigurationError, shown
 
-__all__ = ["check_app", "check_async", "check_callable", "check_clock"]
+__all__ = ["check_app", "check_async", "check_callable", "check_clock", "is_plain"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ def check_callable(
             f"{option} must be a function that can be called with "
             f"{_ARGUMENTS[takes]}, got {shown(given)}{hint}"
         )
-    if is_async is True and _is_plain(given):
+    if is_async is True and is_plain(given):
         raise ConfigurationError(
             f"{option} must be an async function, got {shown(given)}{hint}; write async def, or "
             "annotate what it returns as Awaitable[...]"
@@ -97,7 +97,7 @@ def _is_async(function: Any) -> bool:
     )
 
 
-def _is_plain(function: Any) -> bool:
+def is_plain(function: Any) -> bool:
     """Whether it is surely no async function, nor one that returns what an async one does.
 
     A lambda, and a wrapper, may return anything: what they do return is seen when they are called.
@@ -148,7 +148,8 @@ def check_app(given: F) -> F:
     if isinstance(kind, type) and not hasattr(kind, "__await__"):
         raise ConfigurationError(f"app must be an ASGI app, got the class {kind.__qualname__}")
     if not callable(given):
-        raise ConfigurationError(f"app must be an ASGI app, got {shown(given)}")
+        hint = "; the app comes first" if hasattr(given, "authenticate") else ""
+        raise ConfigurationError(f"app must be an ASGI app, got {shown(given)}{hint}")
     if not _takes(given, 3):
         raise ConfigurationError(
             f"app must be an ASGI 3 app, which is called with scope, receive and send, got "

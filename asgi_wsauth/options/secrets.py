@@ -27,7 +27,11 @@ _PLACEHOLDERS = (
     "donttell passw0rd password 1234567 qwerty abcdefgh aaaaaaaa xxxxxxxx"
 ).split()
 _WORD = re.compile("[A-Za-z][a-z]{4,}|[A-Z]{6,}|[0-9]{6,}")  # rare in what is random
-_MAKE = "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def _make(minimum: int) -> str:
+    size = max(32, minimum)
+    return f"make one: python -c 'import secrets; print(secrets.token_urlsafe({size}))'"
 
 
 def not_given(given: object) -> str:
@@ -63,15 +67,16 @@ def check_secret(option: str, secret: object, *, minimum: int) -> bytes:
         raise ConfigurationError(f"{option} must be a text; give other bytes as bytes") from None
     if not raw:
         raise ConfigurationError(
-            f"{option} must not be empty; is the environment variable behind it set? To {_MAKE}"
+            f"{option} must not be empty; is the environment variable behind it set? To "
+            f"{_make(minimum)}"
         )
     _check_ends(option, secret)
     if len(raw) < minimum:
         raise ConfigurationError(
-            f"{option} must have at least {minimum} bytes, got {len(raw)}; {_MAKE}"
+            f"{option} must have at least {minimum} bytes, got {len(raw)}; {_make(minimum)}"
         )
     if len(set(raw)) < 5 or _is_placeholder(raw, minimum):
-        raise ConfigurationError(f"{option} must be random, got a placeholder; {_MAKE}")
+        raise ConfigurationError(f"{option} must be random, got a placeholder; {_make(minimum)}")
     return raw
 
 

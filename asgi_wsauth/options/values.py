@@ -8,6 +8,7 @@ from math import isfinite, isnan
 from typing import Any, TypeVar, overload
 
 from asgi_wsauth.options.error import ConfigurationError, shown
+from asgi_wsauth.options.functions import is_plain
 
 __all__ = [
     "check_bool",
@@ -236,7 +237,7 @@ def check_store(
     what: str = _STORE,
     example: str = "MemoryStore()",
 ) -> None:
-    """Check that `store`, or what is called that, has these methods.
+    """Check that `store`, or what is called that, has these methods; a store's are async.
 
     Raises:
         ConfigurationError: it has not.
@@ -250,9 +251,17 @@ def check_store(
         raise ConfigurationError(
             f"{part} must be {what}, got a str; write RedisStore.from_url(...) for a URL"
         )
+    if type(store).__module__.startswith(("redis.", "valkey.")):
+        example = "RedisStore(client)"
     for method in methods:
-        if not callable(getattr(store, method, None)):
+        found = getattr(store, method, None)
+        if not callable(found):
             raise ConfigurationError(
                 f"{part} must be {what}, got {shown(store)}, which has no method {method}(); "
                 f"write for example {example}"
+            )
+        if what == _STORE and method != "watch" and is_plain(found):
+            raise ConfigurationError(
+                f"{part} must have async methods, got {shown(store)}, whose {method}() is not "
+                "async; write async def, or annotate what it returns as Awaitable[...]"
             )

@@ -4,6 +4,7 @@ nothing of authentication.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 
@@ -16,6 +17,10 @@ __all__ = ["GuardedPaths", "PathPatterns", "route_paths"]
 # Segments of a path that means the same to everybody who reads it: none is empty, "." or "..", and
 # nothing in it is still escaped, is a separator elsewhere, or doesn't print.
 _PLAIN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\\%;\x00-\x1f\x7f]+)*/?")
+
+_PARAMETER = re.compile(r"\{\w+(?::\w+)?\}|<(?:\w+:)?\w+>")  # of Starlette's routes, and of Quart's
+
+_log = logging.getLogger("asgi_wsauth")
 
 
 class PathPatterns:
@@ -153,6 +158,13 @@ def _expression(option: str, pattern: str) -> str:
         raise ConfigurationError(
             f'{option}: {pattern!r} has two "*" in one segment; one is enough, "/*" at the end is '
             "everything below"
+        )
+    if _PARAMETER.search(pattern):
+        _log.warning(
+            "%s has %r, which is no pattern but a route's path, and is taken literally; write %r",
+            option,
+            pattern,
+            _PARAMETER.sub("*", pattern),
         )
     below = pattern.endswith("/*")
     body = "[^/]*".join(

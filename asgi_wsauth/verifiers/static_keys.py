@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
@@ -109,8 +110,9 @@ def _prepare(keys: Sequence[Key], algorithms: Mapping[str, Algorithm]) -> list[P
             else:
                 fitting.add(name)
         if len(problems) == len(algorithms):
+            hint = "; it is JSON, so write json.loads(...)" if _is_json(key) else ""
             raise ConfigurationError(
-                f"key: number {number} fits none of the algorithms ({'; '.join(problems)})"
+                f"key: number {number} fits none of the algorithms ({'; '.join(problems)}){hint}"
             )
     for name in algorithms:
         if name not in fitting:
@@ -125,6 +127,13 @@ _PATH = re.compile(
 )
 
 
+def _is_json(key: object) -> bool:
+    try:
+        return isinstance(key, (str, bytes)) and isinstance(json.loads(key), dict)
+    except ValueError:
+        return False
+
+
 def _check_kind(option: str, key: object) -> None:
     """Raises `ConfigurationError` for what only leads to a key. It never shows it."""
     if not isinstance(key, (str, bytes, jwt.PyJWK, Mapping, *_OBJECTS)):
@@ -132,6 +141,8 @@ def _check_kind(option: str, key: object) -> None:
             f"{option} must be a secret, a public key as PEM, a JWK, a list of them, or a JWKS, "
             f"{not_given(key)}"
         )
+    if isinstance(key, Mapping) and "keys" in key:
+        raise ConfigurationError(f'{option} must be a key, got a set of them; write ...["keys"]')
     if not isinstance(key, (str, bytes)):
         return
     text = key if isinstance(key, str) else key.decode("latin-1")

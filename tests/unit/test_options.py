@@ -15,13 +15,14 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+import redis.asyncio
 from asgiref.sync import sync_to_async
 from cases import cases
 from channels.db import database_sync_to_async
 from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
 
-from asgi_wsauth import ConfigurationError
+from asgi_wsauth import Authenticator, ConfigurationError, InternalCredential
 from asgi_wsauth.options import (
     check_app,
     check_async,
@@ -33,6 +34,7 @@ from asgi_wsauth.options import (
     check_scopes,
     check_seconds,
     check_secret,
+    check_store,
 )
 from asgi_wsauth.options.secrets import _PLACEHOLDERS
 
@@ -210,6 +212,10 @@ class TestCheckSecret:
     def test_the_mend_is_a_command_that_makes_a_good_one(self, secret: str) -> None:
         with pytest.raises(ConfigurationError, match=r"secrets\.token_urlsafe\(32\)"):
             check_secret("key", secret, minimum=16)
+
+    def test_that_one_is_long_enough(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"secrets\.token_urlsafe\(64\)"):
+            check_secret("key", "short", minimum=64)
 
 
 class TestAtTheEnds:
@@ -419,7 +425,39 @@ class TestCheckAsync:
         assert check_async("load_user", inner, takes=2, example="") is inner
 
 
+class OwnStore:
+    """Of which every method is right but the last."""
+
+    async def put_ticket(self, digest: str) -> None: ...
+
+    def take_ticket(self, digest): ...
+
+    def had_ticket(self, digest: str) -> Awaitable[bool]:
+        return to_thread(bool)
+
+    def watch(self): ...
+
+
+class TestCheckStore:
+    def test_methods_that_are_not_async_are_named(self) -> None:
+        store = OwnStore()
+        check_store("Tickets: store", store, "put_ticket", "had_ticket", "watch")
+        with pytest.raises(ConfigurationError, match=r"whose take_ticket\(\) is not async"):
+            check_store("Tickets: store", store, "put_ticket", "take_ticket")
+
+    def test_what_is_no_store_may_have_any(self) -> None:
+        check_store("sources", OwnStore(), "take_ticket", what="a source")
+
+    def test_a_client_of_redis_is_to_be_wrapped(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"write for example RedisStore\(client\)"):
+            check_store("Tickets: store", redis.asyncio.Redis(), "put_ticket")
+
+
 class TestCheckApp:
+    def test_an_authenticator_comes_second(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"the app comes first$"):
+            check_app(Authenticator([InternalCredential()]))
+
     def test_a_class_whose_objects_can_be_awaited_is_one(self) -> None:
         assert check_app(WebSocketEndpoint) is WebSocketEndpoint
 

@@ -23,7 +23,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
     {
         "options": (
             "ConfigurationError, and every check of an option",
-            "error extras values claims functions secrets headers __init__",
+            "error extras functions values claims secrets headers __init__",
         )
     },
     {

@@ -15,6 +15,21 @@ def matches(path: str, *patterns: str) -> bool:
     return PathPatterns("exclude", patterns).match(path)
 
 
+@cases(
+    ("route", "pattern"),
+    [("/rooms/{id}", "/rooms/*"), ("/a/{b:path}/c", "/a/*/c"), ("/<int:n>/x", "/*/x")],
+)
+def test_the_log_warns_of_a_routes_path(
+    route: str, pattern: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.clear()
+    PathPatterns("exclude", [route])
+    assert caplog.messages == [
+        f"exclude has {route!r}, which is no pattern but a route's path, and is taken literally; "
+        f"write {pattern!r}"
+    ]
+
+
 class TestSyntax:
     @cases(
         ("pattern", "path"),

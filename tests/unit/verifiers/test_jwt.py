@@ -757,6 +757,7 @@ class SecretStr:
         (b"C:\\keys\\public.pem", "got the path of a file; write Path(path).read_text()"),
         ("key.pem", "got the path of a file; write Path(path).read_text()"),
         ("https://id.example/jwks.json", "got a URL; write JWKS(url)"),
+        ({"keys": [OCT_JWK]}, 'got a set of them; write ...["keys"]'),
         (public(RSA_KEY).replace("\n", "\\n"), r'write .replace("\\n", "\n")'),
         (5, "got an int"),
         (bytearray(40), "got a bytearray"),
@@ -768,6 +769,20 @@ def test_what_only_leads_to_a_key_is_named(key: Any, told: str, algorithm: str) 
     assert str(caught.value).endswith(told)
     with pytest.raises(ConfigurationError, match=r"^key number 2 must be "):
         jwt_verifier([SECRET, key], algorithms=["HS256"])
+
+
+@cases("algorithm", ["HS256", "RS256"])
+@cases("form", [str, str.encode])
+def test_a_jwk_as_text_is_to_be_read_first(form: Any, algorithm: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"; it is JSON, so write json\.loads\(\.\.\.\)$"):
+        jwt_verifier(form(json.dumps(OCT_JWK)), algorithms=[algorithm])
+
+
+@pytest.mark.anyio
+@cases("end", ["{", "{}", "[1]"])
+async def test_a_secret_may_begin_as_json_does(end: str) -> None:
+    secret = f"{end}{SECRET}"
+    assert await admits(jwt_verifier(secret), mint(key=secret))
 
 
 @pytest.mark.anyio
