@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,11 @@ import pytest
 from cases import cases
 from handshakes import SECRET, App, authenticator, drive, mint, websocket
 from pages import PAGES, ROOT, blocks
+from programs import needed
 
 from asgi_wsauth import Closed, Credential, Reason, WebSocketAuthMiddleware, log_event
 
 pytestmark = pytest.mark.anyio
-
-
-def tool(name: str) -> str:
-    """Where it is; a test is skipped without it."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def run(*command: str) -> str:
@@ -38,7 +30,7 @@ def run(*command: str) -> str:
 
 
 def test_systemd_takes_both_services(tmp_path: Path) -> None:
-    verify = tool("systemd-analyze")
+    verify = needed("systemd-analyze", "systemd")
     units = blocks("docs/guides/deploys.md", "ini")
     assert len(units) == 2
     for number, unit in enumerate(units):
@@ -54,7 +46,7 @@ def test_systemd_takes_both_services(tmp_path: Path) -> None:
     ids=["caddy", "haproxy"],
 )
 def test_other_proxies_take_what_is_theirs(number: int, command: list[str], tmp_path: Path) -> None:
-    found = tool(command[0])
+    found = needed(command[0], command[0])
     conf = tmp_path / "conf"
     conf.write_text(blocks("docs/guides/proxies.md", "text")[number])
     run(found, *command[1:], str(conf))
@@ -63,7 +55,7 @@ def test_other_proxies_take_what_is_theirs(number: int, command: list[str], tmp_
 def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
     rules.write_text(*blocks("docs/guides/metrics.md", "yaml"))
-    assert "4 rules found" in run(tool("promtool"), "check", "rules", str(rules))
+    assert "4 rules found" in run(needed("promtool", "prometheus"), "check", "rules", str(rules))
 
 
 def test_the_alerts_ask_for_metrics_labels_and_phrases_that_there_are() -> None:

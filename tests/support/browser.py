@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from programs import needed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -115,10 +114,7 @@ class Tab:
 @cache
 def _address() -> str:
     """Where the one Chromium of this process, started now, can be driven."""
-    executable = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-    if executable is None:
-        missing = pytest.fail if os.environ.get("WSAUTH_REQUIRE_CHROMIUM") == "1" else pytest.skip
-        missing("Chromium is missing; install it: apt-get install chromium-headless-shell")
+    executable = needed("chromium-headless-shell | chromium", "chromium-headless-shell")
     folder = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
     profile = Path(folder.name)
@@ -145,7 +141,7 @@ def _address() -> str:
 
 @contextmanager
 def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | BrowserContext]:
-    """Chromium, or a skipped test where there is none and WSAUTH_REQUIRE_CHROMIUM isn't "1".
+    """Chromium, or a skipped test where there is none: see `programs.needed`.
 
     While it is driven no other asyncio loop can run in this thread. The browser itself runs until
     all tests have ended.

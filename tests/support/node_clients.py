@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from programs import missing, needed
 from servers import DEADLINE
 
 __all__ = ["needs_node", "node_module", "run_node"]
@@ -23,7 +22,7 @@ SCRIPTS = Path(__file__).parent / "node"
 def run_node(script: str, argument: Any) -> Any:
     """What a script of tests/support/node makes of an argument: both are JSON.
 
-    The test is skipped where there is no node, unless WSAUTH_REQUIRE_NODE is "1".
+    The test is skipped where there is no node, as `programs.needed` does.
     """
     command = ["node", str(_installed() / script), json.dumps(argument)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE)
@@ -36,14 +35,10 @@ def node_module(path: str) -> str:
     return (_installed() / "node_modules" / path).read_text()
 
 
-def _missing(what: str) -> None:
-    (pytest.fail if os.environ.get("WSAUTH_REQUIRE_NODE") == "1" else pytest.skip)(what)
-
-
 def needs_node() -> None:
-    """Skip the test where there is no node or npm, unless WSAUTH_REQUIRE_NODE is "1"."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        _missing("node is missing; install it: apt-get install nodejs npm")
+    """Skip the test where there is no node or npm, as `programs.needed` does."""
+    for program in ("node", "npm"):
+        needed(program, "nodejs npm")
 
 
 @cache
@@ -57,5 +52,5 @@ def _installed() -> Path:
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     ended = subprocess.run(install, cwd=path, capture_output=True, text=True)
     if ended.returncode != 0:
-        _missing(f"npm can't install the clients: {ended.stderr[-500:]}")
+        missing(f"npm can't install the clients: {ended.stderr[-500:]}")
     return path

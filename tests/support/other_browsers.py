@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-import pytest
+from programs import needed
 from servers import free_port
 from websockets.sync.client import ClientConnection, connect
 
@@ -151,13 +150,10 @@ OTHER_BROWSERS: dict[str, type[Firefox | WebKit]] = {"firefox": Firefox, "webkit
 
 @contextmanager
 def other_browser(name: str) -> Iterator[Firefox | WebKit]:
-    """One of them, or a skipped test where it is missing and WSAUTH_REQUIRE_FIREFOX, or _WEBKIT,
-    isn't "1"."""
+    """One of them, or a skipped test where it is missing: see `programs.needed`."""
     kind = OTHER_BROWSERS[name]
-    if shutil.which(kind.program) is None or (kind is WebKit and shutil.which("Xvfb") is None):
-        is_wanted = os.environ.get(f"WSAUTH_REQUIRE_{name.upper()}") == "1"
-        missing = pytest.fail if is_wanted else pytest.skip
-        missing(f"{kind.program} is missing; install it: apt-get install {kind.packages}")
+    for program in (kind.program, *(["Xvfb"] if kind is WebKit else [])):
+        needed(program, kind.packages)
     with TemporaryDirectory(prefix=name, ignore_cleanup_errors=True) as folder, ExitStack() as all_:
         yield kind(all_, Path(folder))
 

