@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import fields
 from typing import NamedTuple, TypeAlias
@@ -27,6 +28,9 @@ __all__ = ["OnEnd", "SessionsEndpoint"]
 OnEnd: TypeAlias = Callable[[SessionEntry], Awaitable[None]]
 
 _CURRENT = "current"
+# What can only be an id as `Session` makes it: no endpoint is mounted on a path like that. One id
+# in a hundred thousand has no capital; it is known as long as it is listed.
+_IS_AN_ID = re.compile("(?=.*[A-Z])[A-Za-z0-9_-]{22}").fullmatch
 _FIELDS = [field.name for field in fields(SessionEntry)]
 _AT_ONCE = 500  # entries that are shown between two turns of the event loop
 
@@ -210,7 +214,7 @@ class _Asked(NamedTuple):
         one = [entry for entry in entries if entry.id == self.name]
         if not self.keep:
             return one or None
-        if one:
+        if one or _IS_AN_ID(self.name):  # of a socket that may have closed by itself meanwhile
             raise _misunderstood("the path names a session to end, and the query one to keep")
         named = self.keep - {_CURRENT}
         if not named <= known:
