@@ -29,6 +29,8 @@ PAGE = PAGES["docs/tutorial.md"]
 PRODUCT = ROOT / "docs/chat"
 PASSWORD = "wonderland"
 
+_REPLACED = 12 * DEADLINE  # seconds until workers are replaced, one after the other, at the latest
+
 NOT_RUN = (
     *("sudo apt", "sudo install", "sudo chown", "sudo chmod", "sudo systemctl"),
     *("cd ", "mkdir", "python3 -m venv", ". .venv", "pip ", "sudo cp chat.service", "set -a"),
@@ -126,6 +128,8 @@ class Project:
             ("/var/log/", f"{self.folder}/var/log/"),
             ("/srv/chat/.venv/bin/uvicorn", "uvicorn"),
             ("drain_on_signal(over=10)", "drain_on_signal(over=2)"),
+            # A new worker that takes longer to start is given up, and the old one stays.
+            ("--timeout-worker-healthcheck 30", f"--timeout-worker-healthcheck {_REPLACED:.0f}"),
             ("uvicorn chat:app", f"{sys.executable} -m uvicorn chat:app"),
             ("asgi-wsauth ", f"{sys.executable} -m asgi_wsauth "),
             ("python users.py", f"{sys.executable} users.py"),
@@ -266,7 +270,7 @@ class Page:
             return at >= 0 && shown.slice(at).some((text) => text.includes(then));
         }"""
         try:
-            self.tab.wait_for_function(script, arg=[first, then])
+            self.tab.wait_for_function(script, arg=[first, then], timeout=1000 * _REPLACED)
         except Exception as exc:
             shown = self.tab.evaluate("shown")
             raise AssertionError(f"not {first!r} and {then!r}, but {shown}") from exc
