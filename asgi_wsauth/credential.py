@@ -79,7 +79,7 @@ class Credential:
 
     @property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the value's SHA-256: enough to tell two logins apart."""
+        """The first 16 hex digits of the value's SHA-256, enough to tell two logins apart."""
         if self._fingerprint is None:
             digest = sha256(self.value.encode(errors="backslashreplace"))
             self._fingerprint = digest.hexdigest()[:16]

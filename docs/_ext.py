@@ -112,7 +112,7 @@ def resolve_type(app: Sphinx, env: Any, node: addnodes.pending_xref, content: An
         return None
     found = env.domains.python_domain.objects.get(f"{PACKAGE}.{name}")
     if found is None:
-        return content  # another library's
+        return None  # see `nitpick_ignore_regex` in conf.py
     return make_refnode(
         app.builder, node["refdoc"], found.docname, found.node_id, content, f"{PACKAGE}.{name}"
     )

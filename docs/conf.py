@@ -20,6 +20,19 @@ extensions = [
     "_ext",
 ]
 nitpicky = True
+# Types that are no names of this package's reference, and so lead nowhere: Python's, those of
+# libraries, and shapes whose option says in words what it takes.
+PYTHON = "bool|float|int|list|object|str|tuple|None|RuntimeError|TypeError|ValueError"
+TYPING = "Any|Callable|Iterable|Literal|Mapping|Sequence|TypeAlias|Unpack"
+OTHERS = "CollectorRegistry|MeterProvider|Secret|TracerProvider"
+SHAPES = (
+    "AnyASGIApp|Attempt|ClaimName|ClaimValue|Client|DialectName|HeaderValue|IdentityOf|JWKSOptions"
+    "|Key|LoadUser|OIDCOptions|OnEnd|OnRefresh|Preflight|Read"
+)
+nitpick_ignore_regex = [
+    ("py:.*", rf"(asgi_wsauth\.(\w+\.)+)?({PYTHON}|{TYPING}|{OTHERS}|{SHAPES})"),
+    ("py:.*", r"(collections|contextlib|starlette|typing)\..*"),
+]
 default_role = "literal"
 exclude_patterns = ["_static"]
 
