@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ import pytest
 from cases import cases
 from handshakes import Knows, authenticator, drive, mint, websocket
 from issuer import issuing, jwk
+from pages import blocks
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
@@ -376,7 +379,8 @@ def test_prometheus_reads_what_the_example_counted(example: Running) -> None:
 WORKERS = """
 import os, sys, uvicorn
 if __name__ == "__main__":
-    uvicorn.run("metrics:app", app_dir=sys.argv[1], port=int(os.environ["PORT"]), workers=2)
+    sys.path.append(sys.argv[1])
+    uvicorn.run("worker:app", port=int(os.environ["PORT"]), workers=2)
 """
 
 
@@ -387,6 +391,9 @@ def test_worker_processes_are_added_up(tmp_path: Path) -> None:
     started = "Application startup complete"
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)
+    (forgets,) = [b for b in blocks("docs/guides/metrics.md") if "def forget_dead_workers" in b]
+    start = "\nforget_dead_workers()\nfrom metrics import app\n"
+    (tmp_path / "worker.py").write_text(forgets + start)
     own = tmp_path / "counts"
     own.mkdir()
     environment = {"SECRET": secret, "PROMETHEUS_MULTIPROC_DIR": str(own)}
@@ -396,18 +403,25 @@ def test_worker_processes_are_added_up(tmp_path: Path) -> None:
     ):
         process.wait_for(started)
         opened, address = 0, f"ws://127.0.0.1:{process.port}/chat?token={token}"
-        while sum(map(counts_something, own.glob("gauge_livesum_*.db"))) < 2:
+        while sum(counted(file) > 0 for file in own.glob("gauge_livesum_*.db")) < 2:
             stack.enter_context(connect(address, proxy=None))
             opened += 1
             assert opened < 200
         told = counts(scrape(process))
+        victim = next(own.glob("gauge_livesum_*.db"))
+        remain = opened - counted(victim)
+        os.kill(int(victim.stem.rpartition("_")[2]), signal.SIGKILL)
+        deadline = time.monotonic() + 3 * DEADLINE  # a worker is started in the meantime
+        while (lives := counts(scrape(process)).get(LIVE)) != remain:
+            assert time.monotonic() < deadline, lives
+            time.sleep(0.1)
     assert told[LIVE] == opened
     assert told["wsauth_handshakes_total{method=jwt,outcome=admitted,protocol=websocket}"] == opened
 
 
-def counts_something(file: Path) -> bool:
-    """Whether one worker's own file has a value above 0."""
-    return any(value for _, value, *_ in MmapedDict.read_all_values_from_file(str(file)))
+def counted(file: Path) -> float:
+    """The sum of one worker's own file."""
+    return sum(value for _, value, *_ in MmapedDict.read_all_values_from_file(str(file)))
 
 
 # The dashboard
