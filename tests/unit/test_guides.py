@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 from cases import cases
-from handshakes import CONNECT, SECRET, App, bearer, drive, websocket
+from handshakes import CONNECT, SECRET, App, authenticator, bearer, drive, now, websocket
 from http_calls import call, request
 from pages import blocks
+from sockets import Seat, open_socket, until
 from starlette.websockets import WebSocket
 
-from asgi_wsauth import Authenticator, WebSocketAuthMiddleware
+from asgi_wsauth import (
+    Authenticator,
+    Denied,
+    HTTPAuthMiddleware,
+    MemoryStore,
+    Principal,
+    Reason,
+    Revocations,
+    WebSocketAuthMiddleware,
+)
 from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +69,43 @@ async def test_refusals_pages_get_codes_and_programs_get_statuses() -> None:
     program = await drive(app, websocket(f"token={EXPIRED}"))
     assert page.close == (4401, "token_expired")
     assert program.sent[0]["status"] == 401
+
+
+async def test_refusals_each_of_two_sockets_has_its_codes() -> None:
+    app = defined("refusals", "/terminal")["app"]
+    for path, code in [("/terminal", 4001), ("/chat", 1008)]:
+        outcome = await drive(app, websocket(f"token={EXPIRED}", path=path))
+        assert outcome.close == (code, "token_expired")
+
+
+async def test_endings_a_locked_user_loses_the_socket_and_stays_out() -> None:
+    names = defined("endings", "LOCKED")
+    revocations = Revocations(MemoryStore())
+
+    async def load_user(principal: Principal, conn: object) -> object | None:
+        return None if principal.identity in names["LOCKED"] else principal
+
+    auth = authenticator(load_user=load_user, revocations=revocations)
+    async with open_socket(WebSocketAuthMiddleware(Seat(), auth), f"token={ALICE}") as socket:
+        await names["lock"](revocations, "alice")
+        await until(lambda: socket.close)
+    assert socket.close == (4004, "token_revoked")
+    later = make_jwt(SECRET, "alice", iat=now() + 10, exp=4_000_000_000)
+    outcome = await drive(WebSocketAuthMiddleware(App(), auth), websocket(f"token={later}"))
+    assert outcome.close == (4004, "token_revoked")
+
+
+async def test_endings_what_a_route_raises_is_not_turned_into_a_refusal() -> None:
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        raise Denied(Reason.UNAVAILABLE, "the store is down")
+
+    guard = HTTPAuthMiddleware(route, authenticator(), allow_unguarded_websockets=True)
+    with pytest.raises(Denied) as caught:
+        await call(guard, request(headers=bearer(ALICE)))
+    assert (caught.value.reason.http_status, caught.value.reason.phrase) == (
+        503,
+        "verifier_unavailable",
+    )
 
 
 async def test_credentials_only_the_sources_of_the_list_count() -> None:
