@@ -32,10 +32,15 @@ GROUPS = {
     "live": "memory and closes of live sockets of a real uvicorn",
     "revoking": "how long it takes to revoke 10,000 live sockets",
     "rechecking": "for how long rechecks of 10,000 live sockets hold up the loop",
+    "sessions": "what it takes to list live sockets and to end them, beside 10,000",
+    "logout": "what a logout costs that the identity provider reports",
+    "drain": "what it takes to close 10,000 live sockets before a process ends",
     "growth_live": "how costs grow with live sockets and revocations",
 }
 
-_PACKAGES = "asgi-wsauth anyio pyjwt starlette fastapi litestar channels uvicorn".split()
+_PACKAGES = (
+    "asgi-wsauth anyio pyjwt starlette fastapi fastapi-users litestar channels uvicorn".split()
+)
 
 
 _HEADINGS = ("median", "quartiles", "ratio", "target")

@@ -21,6 +21,7 @@ from handshakes import ANSWER, CONNECT, SECRET, bearer, drive, mint, now, websoc
 
 from asgi_wsauth import Authenticator, JWTVerifier, VerdictCache, WebSocketAuthMiddleware
 
+from . import users
 from .floor import Floor
 from .measure import Loop, Row, interleaved
 
@@ -181,11 +182,17 @@ def _candidates(
     token = mint(signing, algorithm=algorithm, exp=now() + 3600, iat=now())
     measure = partial(admitted, loop, token=token)
     by_header = partial(measure, headers=bearer(token))
-    own = key if algorithm == "HS256" else _pem(key)
+    own = key if algorithm == "HS256" else pem(key)
 
     def ours(cache: VerdictCache | None = None, **options: Any) -> Callable[[], float]:
         auth = Authenticator([JWTVerifier(own, algorithms=[algorithm], cache=cache)])
         return measure(WebSocketAuthMiddleware(accepting, auth, **options))
+
+    their_token = users.token(signing, algorithm)
+    with_a_user = {
+        name: partial(admitted, loop, token=their_token)(app)
+        for name, app in users.candidates(key, own, algorithm).items()
+    }
 
     async def decode() -> None:
         alternatives.user_of(token)
@@ -202,6 +209,7 @@ def _candidates(
         STARLETTE: measure(AuthenticationMiddleware(accepting, alternatives.Backend())),
         "a FastAPI dependency": measure(fastapi()),
         "FastAPI, no login": measure(fastapi(login=False)),
+        **with_a_user,
         "Litestar's JWTAuth": by_header(litestar(key, algorithm)),
         "Litestar, no login": by_header(litestar(key, algorithm, login=False)),
         "Channels, a token middleware": measure(alternatives.TokenMiddleware(accepting)),
@@ -212,7 +220,7 @@ def _candidates(
     }
 
 
-def _pem(key: Any) -> bytes:
+def pem(key: Any) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -225,5 +233,6 @@ def rows(short: bool) -> Iterator[Row]:
                 _candidates(loop, key, signing, algorithm),
                 STARLETTE,
                 1 if short else 40,
+                baselines=users.BASELINES,
                 targets=_TARGETS if algorithm == "HS256" else {},
             )

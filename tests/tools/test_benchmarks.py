@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.__main__ import GROUPS
-from benchmarks.measure import Loop, Row, figure, in_turns, interleaved, row
+from benchmarks.measure import Loop, Row, Turns, figure, in_turns, interleaved, row
 from cases import cases
 
 pytestmark = pytest.mark.live
@@ -27,6 +29,8 @@ HANDSHAKE = {
     "FastAPI, no login",
     "Litestar, no login",
     "a FastAPI dependency",
+    "a FastAPI dependency of fastapi-users, with a user",
+    "ours around FastAPI, with load_user",
     "Litestar's JWTAuth",
     "Channels, a token middleware",
     "by hand, in fifteen lines",
@@ -35,6 +39,8 @@ HANDSHAKE = {
 }
 REFUSED = {"no token", "rubbish", "forged", "expired", "foreign origin"}
 STORM = {"ours", "PyJWKClient in threads"}
+BY_HAND = {"by hand", "ours"}
+DRAINED = {"by hand, all at once", "ours, drain(over=0)", "ours, drain(over=0.2)"}
 PROMISED = {
     **{f"handshake, {name}": HANDSHAKE for name in ("HS256", "RS256", "ES256", "EdDSA")},
     "refusal": {"ours, admitted", *(f"ours, {what}" for what in REFUSED)},
@@ -42,6 +48,16 @@ PROMISED = {
     "storm of 200, until all are admitted": STORM,
     "storm of 200, fetches of the keys": STORM,
     "storm of 200, longest hold-up of the loop": STORM,
+    "sessions, an admission beside 500 sockets": {"not listed", "listed, ours"},
+    "sessions, list of a user with 4 sockets": BY_HAND,
+    "sessions, end of a socket, until its app has ended": BY_HAND,
+    "sessions, end_others of a user with 3 sockets, until two apps have ended": BY_HAND,
+    "sessions, end_others of a user with 100 sockets: longest turn of the loop": BY_HAND,
+    "logout, a token, HS256": BY_HAND,
+    "logout, a token, RS256": BY_HAND,
+    "logout, one that closes one of 500 sockets, until its app has ended": BY_HAND,
+    "drain of 500 sockets, CPU time of each socket": DRAINED,
+    "drain of 500 sockets, longest turn of the loop": DRAINED,
 }
 
 
@@ -58,10 +74,11 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.measures
 def test_every_promised_row_is_measured() -> None:
-    done = run("--short", "--json", "-", "handshake", "refusal", "growth", "storm")
+    groups = "handshake", "refusal", "growth", "storm", "sessions", "logout", "drain"
+    done = run("--short", "--json", "-", *groups)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert {"Python", "pyjwt", "starlette", "cores"} <= said["about"].keys()
+    assert {"Python", "pyjwt", "starlette", "fastapi-users", "cores"} <= said["about"].keys()
     measured: dict[str, dict[str, Any]] = {}
     for made in said["rows"]:
         assert made["median"] > 0, made
@@ -165,6 +182,23 @@ def test_a_batch_of_calls_is_measured_per_call() -> None:
         loop.per_call(call)()
     assert short == 2  # one to see how long it takes, and one that is measured
     assert calls > 1000
+
+
+def test_the_longest_turn_of_a_loop_is_not_the_longest_wait() -> None:
+    async def turns() -> None:
+        sum(range(100_000))
+        await asyncio.sleep(0.05)
+
+    measured = Turns()
+    with Loop(turns=measured) as loop, measured.timed() as longest:
+        loop.run(turns())
+        worked = longest()
+        began = time.thread_time()
+        sum(range(100_000))
+        at_least = (time.thread_time() - began) * 1e3 / 4
+        assert at_least < worked < 50
+        loop.run(asyncio.sleep(0))
+        assert longest() >= worked
 
 
 @cases(
