@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 
 from asgi_wsauth.credential import Credential, Principal, has_expired
 from asgi_wsauth.denial import Denied, Reason, SaidNothing
-from asgi_wsauth.events import Observer, check_observers, log_event
+from asgi_wsauth.events import Observer, log_event
 from asgi_wsauth.loops.timers import within
 from asgi_wsauth.options import (
     ConfigurationError,
@@ -23,6 +23,7 @@ from asgi_wsauth.options import (
     check_count,
     check_instance,
     check_list,
+    check_observers,
     check_seconds,
     kind_of,
 )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from pathlib import PurePath
 from traceback import format_exception, walk_tb
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self, cast
 
 from asgi_wsauth.denial import Reason
-from asgi_wsauth.options import check_callable, check_list
 from asgi_wsauth.printable import LONGEST, escaped, printable
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Refused",
     "SessionsEnded",
     "TicketIssued",
-    "check_observers",
     "is_heard",
     "log_event",
     "log_failure",
@@ -73,6 +72,14 @@ class Event:
     login_method: str | None = None
     fingerprint: str | None = None
     duration: float = 0.0
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any]) -> Self:
+        """One with these fields. Its constructor sets each by a call, because it is frozen, and
+        takes as long as half a line of log."""
+        event, kind = object.__new__(cls), cast("Any", cls)  # mypy: a class has no hash
+        event.__dict__.update(_defaults(kind), **known)
+        return event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +221,11 @@ class KeysFetched(Event):
     failure: str | None = None
 
 
+@cache
+def _defaults(kind: type[Event]) -> dict[str, object]:
+    return {f.name: None if f.default is MISSING else f.default for f in fields(kind)}
+
+
 class Observer(Protocol):
     """Any function of one event. It runs on the event loop, so it must not block."""
 
@@ -235,20 +247,6 @@ def is_heard(observers: tuple[Observer, ...], kind: type[Event]) -> bool:
     if observers == (log_event,):
         return logger.isEnabledFor(kind.loudest)
     return bool(observers)
-
-
-_OBSERVER = "it is called with an event, and must be quick"
-
-
-def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """Check the observers.
-
-    Raises:
-        ConfigurationError: one of them isn't callable, or is async.
-    """
-    for observer in (members := check_list("observers", observers)):
-        check_callable("observers", observer, takes=1, is_async=False, example=_OBSERVER)
-    return members
 
 
 _MARKS = re.compile('[ "=]')  # a field with one of these is quoted

@@ -91,7 +91,7 @@ class Report:
             "duration": time.perf_counter() - self._started,
         }
         fields.update(more)
-        tell(self._observed.observers, kind(**fields))
+        tell(self._observed.observers, kind.of(fields))
 
     def tell_refusal(
         self,

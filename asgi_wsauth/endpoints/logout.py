@@ -24,12 +24,13 @@ from asgi_wsauth.endpoints.endings import (
     ended_by_events,
     ended_by_logout,
 )
-from asgi_wsauth.events import LoggedOut, Observer, check_observers, log_event, logger
+from asgi_wsauth.events import LoggedOut, Observer, log_event, logger
 from asgi_wsauth.options import (
     ConfigurationError,
     check_async,
     check_choice,
     check_instance,
+    check_observers,
     check_seconds,
 )
 from asgi_wsauth.policies.revocation import Revocations

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 from asgi_wsauth.options.error import ConfigurationError, shown
 
-__all__ = ["check_app", "check_async", "check_callable", "check_clock", "is_plain"]
+__all__ = [
+    "check_app",
+    "check_async",
+    "check_callable",
+    "check_clock",
+    "is_plain",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite, isnan
 from typing import Any, TypeVar, overload
 
 from asgi_wsauth.options.error import ConfigurationError, shown
-from asgi_wsauth.options.functions import is_plain
+from asgi_wsauth.options.functions import check_callable, is_plain
 
 __all__ = [
     "check_bool",
@@ -18,6 +18,7 @@ __all__ = [
     "check_issuer",
     "check_list",
     "check_names",
+    "check_observers",
     "check_rate",
     "check_scopes",
     "check_seconds",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_bool(option: str, given: bool) -> bool:
@@ -152,6 +154,18 @@ def check_list(option: str, given: Iterable[T]) -> tuple[T, ...]:
             f"{option} must be a list, got {shown(given)}; put it into brackets: [...]"
         )
     return tuple(given)
+
+
+def check_observers(observers: Iterable[F]) -> tuple[F, ...]:
+    """What is told of events: plain functions of one argument.
+
+    Raises:
+        ConfigurationError: one of them isn't callable, or is async.
+    """
+    example = "it is called with an event, and must be quick"
+    for observer in (members := check_list("observers", observers)):
+        check_callable("observers", observer, takes=1, is_async=False, example=example)
+    return members
 
 
 def check_names(option: str, given: str | Iterable[str] | None) -> list[str] | None:

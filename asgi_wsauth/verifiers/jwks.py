@@ -30,7 +30,7 @@ import anyio
 from anyio import to_thread
 
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import KeysFetched, Observer, check_observers, log_event, logger, tell
+from asgi_wsauth.events import KeysFetched, Observer, log_event, logger, tell
 from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import Latch, spawn
 from asgi_wsauth.options import (
@@ -38,6 +38,7 @@ from asgi_wsauth.options import (
     check_bool,
     check_clock,
     check_issuer,
+    check_observers,
     check_seconds,
     check_text,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
 
 import pytest
@@ -131,6 +131,16 @@ class TestEvents:
         for field in fields(event):
             with pytest.raises(FrozenInstanceError):
                 setattr(event, field.name, "changed")
+
+    @cases("event", [event for event, _ in LEVELS], ids=named)
+    def test_one_made_of_its_fields_is_the_same_as_one_of_its_constructor(
+        self, event: Event
+    ) -> None:
+        required = {f.name: getattr(event, f.name) for f in fields(event) if f.default is MISSING}
+        for known in (vars(event), required):
+            made, built = type(event).of(known), type(event)(**known)
+            assert made == built
+            assert list(vars(made).items()) == list(vars(built).items())
 
     def test_an_event_takes_names_only(self) -> None:
         build: Any = Admitted
