@@ -61,6 +61,11 @@ def check_callable(
             f"{option} must be an async function, got {shown(given)}{hint}; write async def, or "
             "annotate what it returns as Awaitable[...]"
         )
+    if is_async is True and _is_async(_below_caches(given)) and not _is_async(given):
+        raise ConfigurationError(
+            f"{option} must be an async function without functools.cache, which returns the same "
+            f"coroutine again, and that can be awaited only once, got {shown(given)}{hint}"
+        )
     if is_async is False and _is_async(given):
         raise ConfigurationError(
             f"{option} must be a plain function, not an async one, got {shown(given)}{hint}"
@@ -96,6 +101,14 @@ def _below_partials(function: Any) -> Any:
     return function
 
 
+def _below_caches(function: Any) -> Any:
+    """What a cache of functools' wraps: it returns what that returns."""
+    function = _below_partials(function)
+    while isinstance(function, _Cached):
+        function = _below_partials(function.__wrapped__)
+    return function
+
+
 def _is_async(function: Any) -> bool:
     function = _below_partials(function)
     return iscoroutinefunction(function) or iscoroutinefunction(
@@ -108,9 +121,7 @@ def is_plain(function: Any) -> bool:
 
     A lambda, and a wrapper, may return anything: what they do return is seen when they are called.
     """
-    function = _below_partials(function)
-    while isinstance(function, _Cached):  # which returns what it wraps returns
-        function = function.__wrapped__
+    function = _below_caches(function)
     if _is_async(function) or hasattr(function, "__wrapped__"):
         return False
     called = function if hasattr(function, "__code__") else type(function).__call__

@@ -9,7 +9,7 @@ import traceback
 from asyncio import Task, to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache, partial, wraps
+from functools import cache, lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -381,7 +381,6 @@ class TestCheckAsync:
             database_sync_to_async(self.plain),
             lambda credential, conn: self.verify(credential, conn),
             AsyncMock(),
-            cache(self.verify),
             self.annotated(self.plain, Task),
             dict.get,  # written in C: nothing is known of it
         ]
@@ -404,6 +403,11 @@ class TestCheckAsync:
         named = self.annotated(self.plain, Tasked)
         for function in (self.plain, partial(self.plain), Plain(), unannotated, named, cached):
             with pytest.raises(ConfigurationError, match=r"^load_user must be an async function"):
+                check_async("load_user", function, takes=2, example="")
+
+    def test_a_coroutine_that_is_kept_could_be_awaited_only_once(self) -> None:
+        for function in (cache(self.verify), lru_cache(5)(partial(self.verify)), cache(self)):
+            with pytest.raises(ConfigurationError, match=r"without functools\.cache, "):
                 check_async("load_user", function, takes=2, example="")
 
     def test_a_class_is_no_object_of_it(self) -> None:
