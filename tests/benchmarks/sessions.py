@@ -105,7 +105,7 @@ def rows(short: bool) -> Iterator[Row]:
     with redis_server() if BINARIES else nullcontext() as redis, Loop(short, turns) as loop:
         sites = {"by hand": _by_hand(), "ours": _ours(MemoryStore())}
         if redis is not None:
-            url = f"{redis.url}?socket_timeout={_PATIENCE}"
+            url = f"{redis.url}?socket_timeout={_PATIENCE}&socket_connect_timeout={_PATIENCE}"
             sites["ours, through Redis"] = _ours(RedisStore.from_url(url, lease=_LEASE))
         for site in sites.values():
             loop.run(site.crowd.enter([f"user{number}" for number in range(size)]))

@@ -60,6 +60,7 @@ def test_a_test_that_runs_blocks_names_their_page(page: str, by: str) -> None:
 
 HOSTS = {
     "asgi-wsauth.readthedocs.io",
+    "centrifugal.dev",
     "github.com",
     "hatch.pypa.io",
     "keepachangelog.com",
