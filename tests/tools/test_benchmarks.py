@@ -48,7 +48,7 @@ PROMISED = {
     "storm of 200, until all are admitted": STORM,
     "storm of 200, fetches of the keys": STORM,
     "storm of 200, longest hold-up of the loop": STORM,
-    "sessions, an admission beside 500 sockets": {"not listed", "listed, ours"},
+    "sessions, a client that comes and goes beside 500 sockets": {"not listed", "listed, ours"},
     "sessions, list of a user with 4 sockets": BY_HAND,
     "sessions, end of a socket, until its app has ended": BY_HAND,
     "sessions, end_others of a user with 3 sockets, until two apps have ended": BY_HAND,
