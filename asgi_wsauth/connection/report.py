@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from asgi_wsauth.credential import Credential, Principal
 from asgi_wsauth.denial import Denied, Reason
-from asgi_wsauth.events import Event, Observer, Refused, is_heard, raised, tell
+from asgi_wsauth.events import Event, Observer, Refused, event_of, is_heard, raised, tell
 from asgi_wsauth.redaction import scrubbed
 from asgi_wsauth.sources.origins import origin_of
 
@@ -91,7 +91,7 @@ class Report:
             "duration": time.perf_counter() - self._started,
         }
         fields.update(more)
-        tell(self._observed.observers, kind.of(fields))
+        tell(self._observed.observers, event_of(kind, fields))
 
     def tell_refusal(
         self,
