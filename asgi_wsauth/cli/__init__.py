@@ -25,7 +25,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Any, get_args
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn, get_args
 
 from jwt.algorithms import get_default_algorithms
 
@@ -74,12 +75,25 @@ def _fail(why: str) -> int:
 # The arguments.
 
 
+class _Version(argparse.Action):
+    """Looks the version up only where somebody asks: without an installation there is none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **more: Any) -> NoReturn:
+        try:
+            print(parser.prog, version("asgi-wsauth"))
+        except PackageNotFoundError:
+            parser.error("no version: asgi-wsauth is not installed")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "asgi-wsauth",
         description="Authentication for WebSockets: probe endpoints, check tokens, explain "
         "close codes.",
     )
+    text = "show the version that is installed and exit"
+    parser.add_argument("--version", action=_Version, nargs=0, help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Any], int], text: str) -> argparse.ArgumentParser:

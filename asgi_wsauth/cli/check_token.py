@@ -32,6 +32,7 @@ from asgi_wsauth.events import logger, raised
 from asgi_wsauth.options import ConfigurationError
 from asgi_wsauth.policies.throttle import FailureThrottle
 from asgi_wsauth.printable import escaped
+from asgi_wsauth.redaction import hidden
 from asgi_wsauth.sources import Header
 from asgi_wsauth.verifiers.claims import cut
 from asgi_wsauth.verifiers.compact import json_object
@@ -83,17 +84,14 @@ def check_token(args: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: there is no token, or no authenticator.
     """
-    if args.token_env is None and args.token_file is None and not sys.stdin.isatty():
-        args.token_file = "-"
-    text = read_secret(args, "token", quotes=False)
-    token = _bare(text or "")
-    if not token:
-        raise ConfigurationError(f"there is no token: {ways('token')}")
-    clean = cleaner(token)
+    token, missing = _given(args)
+    clean = cleaner(token) if token else hidden
     out, err = (cast(TextIO, Discreet(stream, clean)) for stream in (sys.stdout, sys.stderr))
     try:
         with redirect_stdout(err), redirect_stderr(err):
             found = load(args.authenticator)
+            if missing:
+                raise ConfigurationError(missing)
             credential = _Examined(token)
             logger.addFilter(_is_of_this_check)
             result = anyio.run(_examine, found, credential)
@@ -106,6 +104,18 @@ def check_token(args: argparse.Namespace) -> int:
     else:
         print(*map(escaped, _lines(credential, result)), sep="\n", file=out)
     return 0 if result.denied is None else 1
+
+
+def _given(args: argparse.Namespace) -> tuple[str, str]:
+    """The token, or else "" and why there is none: told after what is wrong with AUTHENTICATOR, but
+    a token that is there has to be known before, to keep it out of what the import prints."""
+    if args.token_env is None and args.token_file is None and not sys.stdin.isatty():
+        args.token_file = "-"
+    try:
+        token = _bare(read_secret(args, "token", quotes=False) or "")
+    except ConfigurationError as exc:
+        return "", str(exc)
+    return token, "" if token else f"there is no token: {ways('token')}"
 
 
 def _bare(text: str) -> str:

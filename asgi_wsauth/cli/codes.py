@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, GRAPHQL_CLOSE_CODES, Reason, advice
+from asgi_wsauth.denial import (
+    DAPHNE_CLOSE_CODES,
+    GRAPHQL_CLOSE_CODES,
+    Reason,
+    SaidNothing,
+    advice,
+)
 
 __all__ = ["explained"]
 
@@ -29,7 +35,8 @@ _NAMES = {
     3003: "forbidden",
     3008: "timeout",
 }
-_RANGES = ((3000, "reserved"), (4000, "registered with IANA"), (5000, "private use"))
+_PRIVATE = 4000  # the first code that anybody may use for anything
+_RANGES = ((3000, "reserved"), (_PRIVATE, "registered with IANA"), (5000, "private use"))
 
 
 def explained(code: int, phrase: str = "") -> Iterator[str]:
@@ -45,13 +52,23 @@ def explained(code: int, phrase: str = "") -> Iterator[str]:
     elif phrase:
         yield "The reason is not one of asgi-wsauth's, so the code decides."
     else:
-        for reason in Reason:
-            places = {
-                "": reason.close_code,
-                ", on Daphne": DAPHNE_CLOSE_CODES.get(reason),
-                ", for GraphQL": GRAPHQL_CLOSE_CODES.get(reason),
-            }
-            for where, used in places.items():
-                if used == code:
-                    yield f"  for {reason.phrase}{where}: {reason.advice}"
+        found = list(_reasons(code))
+        yield from found
+        if code >= _PRIVATE and not found:
+            yield "No reason of asgi-wsauth has this code; perhaps it is an app's own."
     yield f"The client should: {advice(code, phrase)}"
+
+
+def _reasons(code: int) -> Iterator[str]:
+    for reason in Reason:
+        places = {
+            "": reason.close_code,
+            ", on Daphne": DAPHNE_CLOSE_CODES.get(reason),
+            ", for GraphQL": GRAPHQL_CLOSE_CODES.get(reason),
+        }
+        for where, used in places.items():
+            if used == code:
+                yield f"  for {reason.phrase}{where}: {reason.advice}"
+    if GRAPHQL_CLOSE_CODES[SaidNothing] == code:
+        missing = Reason.MISSING
+        yield f"  for {missing.phrase}, for GraphQL without connection_init: {missing.advice}"

@@ -655,6 +655,28 @@ def test_a_wrong_command_never_repeats_a_token(
     assert why in told_off(capsys, monkeypatch, *arguments)
 
 
+@cases("arguments", [[], ["--token-file", "-"], ["--token-env", "NOT_THERE"]])
+def test_a_missing_module_is_told_before_a_missing_token(
+    arguments: list[str], monkeypatch: Patch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main(["check-token", "nosuch:auth", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("asgi-wsauth: AUTHENTICATOR: there is no such module")
+
+
+def test_a_token_in_the_wrong_place_is_kept_out_of_what_a_module_prints(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    (tmp_path / "a_curious_chat.py").write_text("import sys; print(sys.argv)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = ["a_curious_chat:auth", "--token-env", mint()]
+    monkeypatch.setattr(sys, "argv", ["asgi-wsauth", "check-token", *arguments])
+    assert "'--token-env', '[redacted]'" in told_off(capsys, monkeypatch, *arguments)
+    del sys.modules["a_curious_chat"]
+
+
 # What gets out
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,42 @@ def test_every_other_code_is_explained_too(
     assert out.endswith(f"The client should: {advice(code)}\n")
 
 
+UNUSED = "No reason of asgi-wsauth has this code; perhaps it is an app's own.\n"
+
+
+def test_the_code_of_a_graphql_client_that_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "4408"]) == 0
+    told = "  for token_missing, for GraphQL without connection_init: stop\n"
+    assert told in capsys.readouterr().out
+
+
+@cases("code", ["4000", "4003", "4999"])
+def test_a_private_code_that_no_reason_has(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", code]) == 0
+    out = capsys.readouterr().out
+    assert out == f"{code}: private use\n{UNUSED}The client should: stop\n"
+
+
+@cases(
+    "arguments",
+    [
+        *([str(reason.close_code)] for reason in Reason),
+        *([str(code)] for code in (*DAPHNE_CLOSE_CODES.values(), *GRAPHQL_CLOSE_CODES.values())),
+        ["1000"],
+        ["3500"],
+        ["4003", "token_expired"],
+        ["4003", "banned"],
+    ],
+)
+def test_no_other_close_is_said_to_be_an_apps_own(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *arguments]) == 0
+    assert UNUSED not in capsys.readouterr().out
+
+
 def test_a_reason_of_somebody_else_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "1008", "\x1b[31mno"]) == 0
     out = capsys.readouterr().out
@@ -318,6 +355,22 @@ def test_it_says_how_it_is_used(command: str, capsys: pytest.CaptureFixture[str]
         main([command, "--help"] if command else ["--help"])
     out = capsys.readouterr().out
     assert out.startswith(f"usage: asgi-wsauth {command}")
+
+
+def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"asgi-wsauth {version('asgi-wsauth')}\n"
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+    assert "  --version " in capsys.readouterr().out  # the reference shows this
+
+
+def test_a_copy_that_is_not_installed_has_no_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    assert "asgi-wsauth is not installed\n" in refused(capsys, "--version")
 
 
 def test_python_m_runs_it(
