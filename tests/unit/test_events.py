@@ -29,7 +29,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
-from asgi_wsauth.events import Observer, is_heard, log_failure, logger, raised, tell
+from asgi_wsauth.events import Observer, event_of, is_heard, log_failure, logger, raised, tell
 
 
 class Lines(logging.Handler):
@@ -138,7 +138,7 @@ class TestEvents:
     ) -> None:
         required = {f.name: getattr(event, f.name) for f in fields(event) if f.default is MISSING}
         for known in (vars(event), required):
-            made, built = type(event).of(known), type(event)(**known)
+            made, built = event_of(type(event), known), type(event)(**known)
             assert made == built
             assert list(vars(made).items()) == list(vars(built).items())
 
