@@ -45,31 +45,22 @@ def test_what_is_set_is_what_is_found() -> None:
 
 
 @pytest.mark.slow
-def test_a_loop_that_was_closed_goes_with_all_that_it_had_when_another_one_begins() -> None:
-    variable, other_variable = PerLoop[object](), PerLoop[object]()
+def test_it_goes_with_its_loop_whichever_loop_asked_last() -> None:
+    variable: PerLoop[Thing] = PerLoop()
 
-    async def mine() -> ref[asyncio.AbstractEventLoop]:
-        loop = asyncio.get_running_loop()
-        for each in (variable, other_variable):
-            each.get_or_make(lambda: loop)  # a value that keeps its loop alive
-            assert each.get() is loop
-        return ref(loop)
+    async def mine() -> ref[Thing]:
+        variable.get_or_make(Thing)
+        return ref(variable.get_or_make(Thing))  # the second time, it is known whose it is
 
-    with asyncio.Runner() as open_one:
-        still_open = open_one.run(mine())
-        ended = [asyncio.run(mine()) for _ in range(3)]
+    with asyncio.Runner() as other:
+        others = other.run(mine())
+        last = asyncio.run(mine())
         gc.collect()
-        assert [loop() is None for loop in ended] == [True, True, False]
-        assert open_one.run(mine())() is still_open() is not None
-
-
-def test_it_stays_for_as_long_as_its_loop_is_open_even_if_nobody_has_the_variable() -> None:
-    """Such as a pool of connections, which is closed when the loop ends."""
-
-    async def left_behind() -> ref[Thing]:
-        return ref(PerLoop[Thing]().get_or_make(Thing))
-
-    with asyncio.Runner() as runner:
-        thing = runner.run(left_behind())
+        assert last() is None
+        with asyncio.Runner() as earlier:
+            earliers = earlier.run(mine())
+            assert other.run(mine()) == others  # it asks last
+        del earlier
         gc.collect()
-        assert thing() is not None
+        assert earliers() is None
+        assert other.run(mine())() is others() is not None
