@@ -57,7 +57,7 @@ async def test_sigterm_closes_all_sockets_and_then_goes_to_the_server(server: Se
     doors = Door(Seat()), Door(Seat())
     async with running(doors[0]) as one, running(doors[1]) as other:
         await until(lambda: one.sent and other.sent)
-        with drain_on_signal(over=5):
+        with drain_on_signal(over=1):
             signal.raise_signal(signal.SIGTERM)
             await settled()
             assert server.got == []
@@ -72,7 +72,7 @@ async def test_more_of_them_change_nothing(server: Server) -> None:
     door = Door(Seat())
     async with running(door) as wire:
         await until(lambda: wire.sent)
-        with drain_on_signal(over=5):
+        with drain_on_signal(over=1):
             for _ in range(3):
                 signal.raise_signal(signal.SIGTERM)
                 await settled()
@@ -126,7 +126,7 @@ async def test_after_the_lifespan_nothing_is_handed_on(server: Server) -> None:
     door = Door(Seat())
     async with running(door) as wire:
         await until(lambda: wire.sent)
-        with drain_on_signal(over=5):
+        with drain_on_signal(over=1):
             signal.raise_signal(signal.SIGTERM)
             await settled()
         await until(lambda: wire.close)
@@ -153,7 +153,7 @@ async def test_the_server_is_told_even_if_draining_fails(
 def test_where_the_loop_ended_without_its_lifespan_the_server_is_told(
     server: Server, backend: str
 ) -> None:
-    draining = drain_on_signal(over=5)
+    draining = drain_on_signal(over=1)
 
     async def begin() -> None:
         draining.__enter__()
@@ -185,7 +185,7 @@ async def test_without_with_it_warns(server: Server, caplog: pytest.LogCaptureFi
         pass
     gc.collect()
     assert caplog.text == ""
-    drain_on_signal(over=5)
+    drain_on_signal(over=1)
     gc.collect()
     assert "does nothing by itself; write `with drain_on_signal(): yield`" in caplog.text
     signal.raise_signal(signal.SIGTERM)
