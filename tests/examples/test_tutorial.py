@@ -22,6 +22,7 @@ import pytest
 from browser import chromium
 from nginx_server import nginx
 from pages import PAGES, ROOT
+from programs import needed
 from redis_servers import redis_server
 from servers import DEADLINE, Server, accepts, free_port
 
@@ -139,6 +140,8 @@ class Project:
         return text
 
     def _start(self, command: str, **options: Any) -> subprocess.Popen[Any]:
+        for program in {"curl", "openssl"} & set(re.findall(r"\w+", command)):
+            needed(program, program)
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),

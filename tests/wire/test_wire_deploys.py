@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from http2 import connected
+from programs import needed
 from servers import DEADLINE, EVERYTHING, Server, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -42,7 +43,7 @@ def to_all_processes(server: Server) -> None:
 
 def to_the_workers_first(server: Server) -> None:
     """As by a hook that is run before SIGTERM."""
-    pkill = ["pkill", "-USR1", "-f", "-P", str(server.process.pid), "spawn_main"]
+    pkill = [needed("pkill", "procps"), "-USR1", "-f", "-P", str(server.process.pid), "spawn_main"]
     subprocess.run(pkill, check=True)
 
 

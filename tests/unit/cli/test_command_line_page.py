@@ -15,6 +15,7 @@ from internet import internet
 from issuer import jwk
 from keys import P256_KEY, P256_OTHER
 from pages import PAGES, blocks
+from programs import needed
 from servers import serving
 
 from asgi_wsauth import JWKS, APIKeyVerifier, Authenticator, JWTVerifier
@@ -89,6 +90,7 @@ def words(text: str) -> str:
 @pytest.mark.live
 def test_probe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An endpoint whose login is Starlette's own, and one of this package that revokes."""
+    needed("curl", "curl")  # the page's --revoke-command
     monkeypatch.setenv("SECRET", SECRET)
     monkeypatch.setenv("TOKEN", make_jwt(SECRET, audience="chat"))
     monkeypatch.setenv("COLUMNS", "120")
