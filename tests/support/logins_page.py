@@ -5,13 +5,13 @@ its app for Starlette, and behind /proxy one whose users a proxy has logged in.
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 from typing import Any
+
+from pages import PAGES, code_in
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, WebSocketAuthMiddleware
 
-PAGE = (Path(__file__).parents[2] / "docs/guides/logins.md").read_text()
+PAGE = PAGES["docs/guides/logins.md"]
 ORIGIN = "https://chat.example"
 SECRET = "Zk4vQ9wT2mX7bN1sR6yD"
 
@@ -20,7 +20,7 @@ def blocks(heading: str) -> list[dict[str, Any]]:
     """What the Python blocks below a heading define."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = []
-    for code in re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE):
+    for code in code_in(section):
         names: dict[str, Any] = {"__name__": "page"}
         exec(code, names)
         found.append(names)

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import django_site
-from pages import PAGES
+from pages import PAGES, code_in
 
 PAGE = PAGES["docs/migration.md"]
 WAYS = {  # each heading, and where a client sends the token there
@@ -35,7 +35,7 @@ def slug(heading: str) -> str:
 
 
 def defined(section: str) -> dict[str, Any]:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (code,) = code_in(section)
     names: dict[str, Any] = {"__name__": "page"}
     # Nobody waits ten seconds for a client that says nothing, or 30 for a token that has expired.
     code = code.replace("FirstMessage(", "FirstMessage(timeout=0.5, ")

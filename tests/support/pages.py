@@ -15,7 +15,12 @@ PAGES = {
 
 def blocks(page: str, language: str = "python") -> list[str]:
     """The blocks of code of one page, such as `docs/guides/streams.md`."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    return code_in(PAGES[page], language)
+
+
+def code_in(text: str, language: str = "python") -> list[str]:
+    """The blocks of code of a part of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def languages(page: str) -> Counter[str]:

@@ -30,5 +30,4 @@ def needed(program: str, packages: str) -> str:
 
 def missing(why: str) -> NoReturn:
     """Skip the test, or fail, as said above."""
-    # From here pytest raises in both cases.
     (pytest.fail if os.environ.get("WSAUTH_REQUIRE_ALL") == "1" else pytest.skip)(why)

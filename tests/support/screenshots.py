@@ -58,16 +58,20 @@ def log_in(page: Page, name: str = "") -> None:
     expect(page.get_by_role("button", name="Log out", exact=True).first).to_be_visible()
 
 
-def whole(page: Page) -> bytes:
+def look_away(page: Page) -> None:
+    """Nothing has the focus, or the mouse over it."""
     page.evaluate("document.activeElement.blur()")
     page.mouse.move(0, 0)
+
+
+def whole(page: Page) -> bytes:
+    look_away(page)
     return page.screenshot(full_page=True)
 
 
 def part(page: Page, first: str, last: str) -> bytes:
     """The page from one element to another one, with some of what is around them."""
-    page.evaluate("document.activeElement.blur()")
-    page.mouse.move(0, 0)
+    look_away(page)
     page.evaluate("scrollTo(0, 0)")
     top, bottom = (page.locator(selector).bounding_box() for selector in (first, last))
     assert top and bottom

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import blocks
 from servers import DEADLINE, free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -20,8 +19,7 @@ from asgi_wsauth import Authenticator, Principal, WebSocketAuthMiddleware
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone")]
 
-PAGE = (Path(__file__).parents[2] / "docs/guides/deploys.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = blocks("docs/guides/deploys.md")
 
 
 def run(block: str) -> dict[str, Any]:

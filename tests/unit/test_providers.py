@@ -29,6 +29,7 @@ from issuer import Issuer, certificate, jwk
 from joserfc import jwe
 from joserfc.jwk import OctKey
 from keys import P256_KEY, P256_OTHER, RSA_KEY, RSA_OTHER
+from pages import PAGES, ROOT, code_in
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -42,8 +43,7 @@ from asgi_wsauth import (
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/guides/providers.md").read_text()
+PAGE = PAGES["docs/guides/providers.md"]
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 SECRETS = "DJANGO_SECRET_KEY SECRET SECRET_KEY HASURA_KEY CLIENT_SECRET AUTH_SECRET".split()
 KID = "0aa9c1f0-3d7a-4f2b-9b1e-5c1d2e3f4a5b"
@@ -55,7 +55,7 @@ def recipes() -> dict[str, str]:
     found: dict[str, str] = {}
     for heading, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.S | re.M):
         name = re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_")
-        blocks = re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)
+        blocks = code_in(text)
         for number, code in enumerate(blocks, 1):
             found[name if number == 1 else f"{name}_{number}"] = code
     return found

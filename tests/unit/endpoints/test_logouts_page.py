@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from internet import internet
 from issuer import jwk
 from keys import RSA_KEY
 from logouts import ISSUER, LOGOUT, event_token, post, push
+from pages import blocks
 
 from asgi_wsauth import MemoryStore, Revocations
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[3] / "docs/guides/logouts.md").read_text()
-APP, HOOK = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+APP, HOOK = blocks("docs/guides/logouts.md")
 REDIS = 'RedisStore.from_url(os.environ["REDIS_URL"])'
 REALM = "https://id.acme.example/realms/main"
 KEYS = f"{REALM}/protocol/openid-connect/certs"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from handshakes import SECRET, bearer, mint, now, websocket
 from http_calls import call, request
+from pages import blocks
 
 from asgi_wsauth import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[3] / "docs/guides/sessions.md").read_text()
-APP, CODE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+APP, CODE = blocks("docs/guides/sessions.md")
 REDIS = 'RedisStore.from_url(os.environ["REDIS_URL"])'
 
 
