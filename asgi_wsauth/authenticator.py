@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 
@@ -195,7 +195,8 @@ class Authenticator:
             Denied: the client is refused.
         """
         # Not a coroutine of its own, which would cost each handshake a little.
-        return cast("Coroutine[Any, Any, Authentication]", self._decide(conn, attempt, on_wait))
+        decision: Coroutine[Any, Any, Any] = self._decide(conn, attempt, on_wait)
+        return decision
 
     async def precheck(self, conn: HTTPConnection, attempt: Attempt) -> Authentication | None:
         """Steps 1 to 3 of `authenticate`, for a client that is yet to send its credential.
@@ -235,7 +236,7 @@ class Authenticator:
         try:
             attempt = attempt or self.collect(conn)
             if part != "again":
-                if not self._is_required():  # 1
+                if self.required is not True and not self._is_required():  # 1
                     attempt.principal = self._anonymous_access.admit(conn)
                     return Authentication(attempt.principal, attempt.principal, None)
                 if self.allowed_origins is not None:  # 2

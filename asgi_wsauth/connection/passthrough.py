@@ -16,7 +16,7 @@ from asgi_wsauth.events import logger
 from asgi_wsauth.sources import Cookie, Header
 from asgi_wsauth.sources.findings import Finding, is_ambient, redact
 
-__all__ = ["GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
+__all__ = ["ASIDE", "GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
 
 Protocol: TypeAlias = Literal["http", "websocket"]
 
@@ -107,7 +107,9 @@ class _Aside:
     __slots__ = ("__weakref__",)
 
 
-_ASIDE = "asgi_wsauth.aside"
+ASIDE = "asgi_wsauth.aside"
+"""Where it stands."""
+
 _found: WeakKeyDictionary[_Aside, list[tuple[Authenticator, Sequence[Finding]]]] = (
     WeakKeyDictionary()
 )
@@ -116,9 +118,9 @@ _found: WeakKeyDictionary[_Aside, list[tuple[Authenticator, Sequence[Finding]]]]
 def _set_aside(scope: Scope, authenticator: Authenticator, found: Sequence[Finding]) -> None:
     if not found:
         return
-    if not isinstance(scope.get(_ASIDE), _Aside):
-        scope[_ASIDE] = _Aside()
-    _found.setdefault(scope[_ASIDE], []).append((authenticator, found))
+    if not isinstance(scope.get(ASIDE), _Aside):
+        scope[ASIDE] = _Aside()
+    _found.setdefault(scope[ASIDE], []).append((authenticator, found))
 
 
 def found_before(
@@ -133,7 +135,7 @@ def found_before(
         authenticator: the one that decides now.
         findings: what its sources have found.
     """
-    aside = scope.get(_ASIDE)
+    aside = scope.get(ASIDE)
     if not isinstance(aside, _Aside):
         return findings
     earlier = _found.get(aside, [])

@@ -32,13 +32,6 @@ def collect(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
     if scope.get("subprotocols"):
         replace_list(scope, "subprotocols", stripped(scope["subprotocols"]))
     headers = scope["headers"]
-    try:
-        return _ask(sources, conn)
-    finally:
-        scope["headers"] = headers  # Starlette's connection puts a copy in their place
-
-
-def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
     findings: list[Finding] = []
     for source in sources:
         try:
@@ -51,6 +44,7 @@ def _ask(sources: Iterable[Source], conn: HTTPConnection) -> list[Finding]:
             findings.append((source, denied))
         except Exception as exc:
             findings.append((source, Denied.because(source, exc, may_quote=False)))
+    scope["headers"] = headers  # Starlette's connection puts a copy in their place
     return findings
 
 

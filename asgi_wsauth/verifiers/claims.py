@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from asgi_wsauth.credential import Note, Principal, has_expired
@@ -21,20 +23,39 @@ from asgi_wsauth.options import (
 )
 
 __all__ = [
+    "NO_LOGINS",
     "ClaimRules",
     "as_identity",
     "as_scopes",
     "at",
     "audience_fault",
     "cut",
-    "is_no_login",
-    "media_type",
     "read_time",
 ]
 
 _NUMBERS = (int, float)
 _TEXT_OR_NONE = frozenset({str, type(None)})
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
+
+
+class _Claim:
+    """A claim that is asked for.
+
+    Attributes:
+        path: where it is.
+        read: finds it in all claims: `at`, but for a top-level name without a call of Python's.
+    """
+
+    __slots__ = ("path", "read")
+
+    def __init__(self, path: ClaimPath) -> None:
+        self.path = path
+        self.read: Callable[[Mapping[str, Any]], Any] = (
+            methodcaller("get", path[0]) if len(path) == 1 else partial(at, path=path)
+        )
+
+    def __str__(self) -> str:
+        return self.path[0] if len(self.path) == 1 else repr(self.path)
 
 
 class ClaimRules:
@@ -63,16 +84,19 @@ class ClaimRules:
         scopes_claim: ClaimName | Sequence[ClaimName],
         required_claims: Iterable[ClaimName] = (),
     ) -> None:
-        self._identity = check_claim(f"{part}identity_claim", identity_claim)
-        self._required = check_claims(f"{part}required_claims", required_claims)
-        self._scopes = check_claim_or_list(f"{part}scopes_claim", scopes_claim)
+        self._identity = _Claim(check_claim(f"{part}identity_claim", identity_claim))
+        required = check_claims(f"{part}required_claims", required_claims)
+        self._required = tuple(map(_Claim, required))
+        scopes = check_claim_or_list(f"{part}scopes_claim", scopes_claim)
+        self._scopes = tuple(map(_Claim, scopes))
+        # Of a `scope` that is missing, nothing is said: it may be (RFC 9068 section 2.2.3).
+        self._told_of: set[ClaimPath] = {("scope",)}
         wanted = check_claim_values(f"{part}claims", claims)
         # With their types, because True is 1.
         self._wanted = [
-            (path, frozenset((type(value), value) for value in values), cut(values))
+            (_Claim(path), frozenset((type(value), value) for value in values), cut(values))
             for path, values in wanted.items()
         ]
-        self._told_of: set[ClaimPath] = set()
 
     def principal(
         self,
@@ -111,12 +135,12 @@ class ClaimRules:
         expires_at = read_time(claims, "exp")
         if expires_at is not None:
             expires_at += late
-        identity = _identity(claims, self._identity)
+        identity = self.identity(claims)
         session_id, token_id, issuer = _texts(claims)
         scopes = self._scopes_of(claims)
         if note is not None:
-            note("identity", f"its {_shown(self._identity)} is {cut(identity)}")
-            note("scopes", f"from {', '.join(map(_shown, self._scopes))}: {cut(scopes) or 'none'}")
+            note("identity", f"its {self._identity} is {cut(identity)}")
+            note("scopes", f"from {', '.join(map(str, self._scopes))}: {cut(scopes) or 'none'}")
         if expires_at is not None and has_expired(expires_at, now):
             raise Denied(Reason.EXPIRED, f"since {now - expires_at:.0f} s")
         if note is not None:
@@ -139,61 +163,64 @@ class ClaimRules:
         Raises:
             Denied: with `Reason.INVALID`, if there is none.
         """
-        return _identity(claims, self._identity)
+        value = self._identity.read(claims)
+        if type(value) is str and value:  # as nearly always
+            return value
+        identity = as_identity(value)
+        if identity is not None:
+            return identity
+        if value is None or value == "":
+            raise Denied(Reason.INVALID, f"it has no {self._identity}")
+        raise Denied(Reason.INVALID, f"its {self._identity} is neither a string nor a whole number")
 
     def _check(self, claims: Mapping[str, Any]) -> None:
         """Raises `Denied` unless all that is asked for is there."""
-        for path in self._required:
-            if at(claims, path) is None:
-                raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
-        for path, allowed, told in self._wanted:
-            value = at(claims, path)
+        for required in self._required:
+            if required.read(claims) is None:
+                raise Denied(Reason.INVALID, f"it has no {required}")
+        for wanted, allowed, told in self._wanted:
+            value = wanted.read(claims)
             if value is None:
-                raise Denied(
-                    Reason.INVALID, f"it has no {_shown(path)}, and claims= asks for {told}"
-                )
+                raise Denied(Reason.INVALID, f"it has no {wanted}, and claims= asks for {told}")
             # A list is no value, though one of its members may be: what is in it beside that would
             # pass unseen.
             if not isinstance(value, (str, int)) or (type(value), value) not in allowed:
                 raise Denied(
                     Reason.INVALID,
-                    f"its {_shown(path)} is {_cut_one(value)}, and claims= asks for {told}",
+                    f"its {wanted} is {_cut_one(value)}, and claims= asks for {told}",
                 )
 
     def _checked(self, claims: Mapping[str, Any]) -> str:
         """What `_check` found to be right."""
-        there = [f"it has {_shown(path)}" for path in self._required]
-        right = [f"its {_shown(path)} is {cut(at(claims, path))}" for path, *_ in self._wanted]
+        there = [f"it has {required}" for required in self._required]
+        right = [f"its {wanted} is {cut(wanted.read(claims))}" for wanted, *_ in self._wanted]
         return "; ".join(there + right) or "none is asked for"
 
     def _scopes_of(self, claims: Mapping[str, Any]) -> Sequence[str]:
         if len(self._scopes) == 1:
             return self._read_scopes(claims, self._scopes[0])
-        merged = [scope for path in self._scopes for scope in self._read_scopes(claims, path)]
+        merged = [scope for claim in self._scopes for scope in self._read_scopes(claims, claim)]
         return list(dict.fromkeys(merged))
 
-    def _read_scopes(self, claims: Mapping[str, Any], path: ClaimPath) -> Sequence[str]:
-        value = at(claims, path)
+    def _read_scopes(self, claims: Mapping[str, Any], claim: _Claim) -> Sequence[str]:
+        value = claim.read(claims)
         if value is None:
-            self._tell_of(path)
+            if claim.path not in self._told_of:
+                self._tell_of(claim)
             return ()
         scopes = as_scopes(value)
         if scopes is None:
-            raise Denied(
-                Reason.INVALID, f"its {_shown(path)} is neither a string nor a list of strings"
-            )
+            raise Denied(Reason.INVALID, f"its {claim} is neither a string nor a list of strings")
         return scopes
 
-    def _tell_of(self, path: ClaimPath) -> None:
-        """Say once that a claim with scopes is missing: it may be misspelt. Not of `scope`, which
-        may always be left out (RFC 9068 section 2.2.3)."""
-        if path not in self._told_of and path != ("scope",):
-            self._told_of.add(path)
-            logger.warning(
-                "scopes_claim: a token has no %s, so that gives it no scopes; further ones are not "
-                "reported",
-                _shown(path),
-            )
+    def _tell_of(self, claim: _Claim) -> None:
+        """Say once that a claim with scopes is missing: it may be misspelt."""
+        self._told_of.add(claim.path)
+        logger.warning(
+            "scopes_claim: a token has no %s, so that gives it no scopes; further ones are not "
+            "reported",
+            str(claim),
+        )
 
 
 def _check_begun(issued_at: float | None, not_before: float | None, now: float) -> None:
@@ -205,15 +232,9 @@ def _check_begun(issued_at: float | None, not_before: float | None, now: float) 
 def at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     """The claim; None where it is missing, or null."""
     value: Any = claims.get(path[0])
-    if len(path) == 1:  # as most are
-        return value
     for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _shown(path: ClaimPath) -> str:
-    return path[0] if len(path) == 1 else repr(path)
 
 
 def _left(expires_at: float | None, now: float, leeway: float) -> str:
@@ -228,16 +249,6 @@ def _ages(claims: Mapping[str, Any], now: float) -> str:
         f"its {name} was {now - at:.0f} s ago" for name, at in moments.items() if at is not None
     ]
     return ", ".join(told) or "it has neither"
-
-
-def _identity(claims: Mapping[str, Any], path: ClaimPath) -> str:
-    value = at(claims, path)
-    identity = as_identity(value)
-    if identity is not None:
-        return identity
-    if value is None or value == "":
-        raise Denied(Reason.INVALID, f"it has no {_shown(path)}")
-    raise Denied(Reason.INVALID, f"its {_shown(path)} is neither a string nor a whole number")
 
 
 def as_identity(value: object) -> str | None:
@@ -259,19 +270,9 @@ def as_scopes(value: object) -> list[str] | None:
     return None
 
 
-_NO_LOGINS = frozenset({"logout+jwt", "secevent+jwt", "dpop+jwt"})
-
-
-def media_type(typ: object) -> str:
-    """A header's `typ` without the prefix that may be left out (RFC 7515 section 4.1.9); "" if it
-    is none."""
-    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
-
-
-def is_no_login(typ: object) -> bool:
-    """Whether the `typ` of a token's header says that it is another thing than a login: the same
-    keys sign them (RFC 8725 section 3.11)."""
-    return media_type(typ) in _NO_LOGINS
+NO_LOGINS = frozenset({"logout+jwt", "secevent+jwt", "dpop+jwt"})
+"""What the `typ` of a token's header calls other things than logins, which the same keys sign (RFC
+8725 section 3.11); see `media_type`."""
 
 
 def audience_fault(claims: Mapping[str, Any], audience: Sequence[str] | None) -> str | None:

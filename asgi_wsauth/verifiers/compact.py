@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from asgi_wsauth.credential import decode_base64url
 
-__all__ = ["CompactJWT", "json_object", "looks_like_jwt", "read_compact"]
+__all__ = ["CompactJWT", "json_object", "looks_like_jwt", "media_type", "read_compact"]
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
@@ -31,6 +31,7 @@ class CompactJWT(NamedTuple):
         claims: what its payload says; nothing where that can't be read.
         signed: what the signature is of.
         signature: the signature.
+        kind: the `typ` of its header, see `media_type`.
         fault: why it is bad, whoever may have signed it; None where it is not.
     """
 
@@ -38,6 +39,7 @@ class CompactJWT(NamedTuple):
     claims: dict[str, Any]
     signed: bytes
     signature: bytes
+    kind: str
     fault: str | None
 
 
@@ -50,21 +52,22 @@ def read_compact(text: str) -> CompactJWT | None:
     """
     signed, _, last = text.rpartition(".")
     first, _, second = signed.partition(".")
-    header = _header(first)
-    if header is None:
+    known = _header(first)
+    if known is None:
         return None
-    fault = _fault(header)
+    header, kind, fault = known
     claims, signature = json_object(second), _bytes(last)
     if claims is None or signature is None:
         if not _SHAPE.fullmatch(text):
             return None
         fault = "its signature is not base64url" if claims is not None else _NO_OBJECT
-    return CompactJWT(header, claims or {}, signed.encode(), signature or b"", fault)
+    return CompactJWT(header, claims or {}, signed.encode(), signature or b"", kind, fault)
 
 
 @lru_cache(maxsize=64)  # an issuer's tokens nearly all have the same
-def _header(segment: str) -> Mapping[str, Any] | None:
-    return json_object(segment)
+def _header(segment: str) -> tuple[Mapping[str, Any], str, str | None] | None:
+    header = json_object(segment)
+    return None if header is None else (header, media_type(header.get("typ")), _fault(header))
 
 
 def _fault(header: Mapping[str, Any]) -> str | None:
@@ -74,6 +77,12 @@ def _fault(header: Mapping[str, Any]) -> str | None:
     if header.get("b64", True) is not True:
         return "its header has b64, and a payload is base64url here"
     return None
+
+
+def media_type(typ: object) -> str:
+    """A header's `typ` without the prefix that may be left out (RFC 7515 section 4.1.9); "" if it
+    is none."""
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
 
 
 def looks_like_jwt(text: str) -> bool:

@@ -26,8 +26,8 @@ from asgi_wsauth.options import (
     check_seconds,
 )
 from asgi_wsauth.scope.addresses import client_host, share_of
-from asgi_wsauth.verifiers.claims import ClaimRules, audience_fault, cut, is_no_login
-from asgi_wsauth.verifiers.compact import json_object, looks_like_jwt
+from asgi_wsauth.verifiers.claims import NO_LOGINS, ClaimRules, audience_fault, cut
+from asgi_wsauth.verifiers.compact import json_object, looks_like_jwt, media_type
 from asgi_wsauth.verifiers.outbound import Outbound, Unreachable
 from asgi_wsauth.verifiers.verdicts import VerdictCache
 
@@ -121,10 +121,10 @@ class TokenIntrospection:
         remembered = self._remembered(token)
         if remembered is not None:
             return self._principal(remembered, credential.note)
-        if looks_like_jwt(token) and is_no_login(
-            (json_object(token.partition(".")[0]) or {}).get("typ")
-        ):
-            raise Denied(Reason.INVALID, "its typ is not that of a login")
+        if looks_like_jwt(token):
+            header = json_object(token.partition(".")[0]) or {}
+            if media_type(header.get("typ")) in NO_LOGINS:
+                raise Denied(Reason.INVALID, "its typ is not that of a login")
         return await self.recheck(credential, conn)
 
     async def recheck(self, credential: Credential, conn: HTTPConnection, /) -> Principal:

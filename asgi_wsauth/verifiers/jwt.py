@@ -27,13 +27,8 @@ from asgi_wsauth.options import (
     check_text,
     shown,
 )
-from asgi_wsauth.verifiers.claims import (
-    ClaimRules,
-    cut,
-    is_no_login,
-    media_type,
-)
-from asgi_wsauth.verifiers.compact import json_object, read_compact
+from asgi_wsauth.verifiers.claims import NO_LOGINS, ClaimRules, cut
+from asgi_wsauth.verifiers.compact import json_object, media_type, read_compact
 from asgi_wsauth.verifiers.event_tokens import check_event
 from asgi_wsauth.verifiers.jwks import JWKS
 from asgi_wsauth.verifiers.keys import Key
@@ -224,10 +219,10 @@ class JWTVerifier(SignedTokens):
                 return None
             if credential.note is not None:
                 credential.note("iss", f"its iss is {cut(token.claims['iss'])}")
-        named, typ = self.named_key(token), token.header.get("typ")
-        if is_no_login(typ):
+        named = self.named_key(token)
+        if token.kind in NO_LOGINS:
             raise Denied(Reason.INVALID, "its typ is not that of a login")
-        if self._typ is not None and media_type(typ) != self._typ:
+        if self._typ is not None and token.kind != self._typ:
             raise Denied(Reason.INVALID, f"its typ is not {self._typ}")
         key = await self.verify_signed(token, named, credential.note)
         principal = self._principal(token.claims, credential.note)
@@ -256,8 +251,7 @@ class JWTVerifier(SignedTokens):
         read = read_compact(token)
         if read is None:
             raise Denied(Reason.MALFORMED, "it is not a JWT")
-        kind = read.header.get("typ")
-        if kind is not None and media_type(kind) not in ("jwt", typ):
+        if read.header.get("typ") is not None and read.kind not in ("jwt", typ):
             raise Denied(Reason.INVALID, f"its typ is not {typ}")
         fault = self.issuer_fault(read.claims)
         if fault is not None:

@@ -4,6 +4,7 @@ looked up.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -13,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import (
     Algorithm,
     AllowedPublicKeys,
+    HMACAlgorithm,
     OKPAlgorithm,
     get_default_algorithms,
 )
@@ -112,12 +114,23 @@ class _OneCurve(OKPAlgorithm):
         return usable
 
 
+class _OneCallHMAC(HMACAlgorithm):
+    """PyJWT's, but the library is called once: it makes an object, in Python, and asks that."""
+
+    def sign(self, msg: bytes, key: bytes) -> bytes:
+        return hmac.digest(key, msg, self.hash_alg)
+
+
 _EDDSA = "EdDSA"
 CURVES = ("Ed25519", "Ed448")
 _OKP = (_EDDSA, *CURVES)
 
 ALGORITHMS: Mapping[str, Algorithm] = {
-    **{name: made for name, made in get_default_algorithms().items() if name != "none"},
+    **{
+        name: _OneCallHMAC(made.hash_alg) if isinstance(made, HMACAlgorithm) else made
+        for name, made in get_default_algorithms().items()
+        if name != "none"
+    },
     **{curve: _OneCurve(curve) for curve in CURVES},
 }
 """All that verify something, by the `alg` of a token."""
