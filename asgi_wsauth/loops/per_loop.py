@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
-from weakref import ref
 
 from anyio.lowlevel import RunVar
 
@@ -14,34 +13,36 @@ __all__ = ["PerLoop"]
 
 T = TypeVar("T")
 
-_numbers = count(1)  # anyio tells variables apart by their names
+_numbers = count(1)
 
 
 class PerLoop(Generic[T]):
-    """A variable that has one value for each event loop, and goes with the loop."""
+    """A variable that has one value for each event loop, and goes with the loop.
+
+    asyncio's loops keep their values themselves. Most values know their loop, so that any other
+    place, `WeakKeyDictionary` and anyio's `RunVar` included, would keep both alive for good.
+    """
 
     def __init__(self) -> None:
-        self._value: RunVar[T | None] = RunVar(f"asgi_wsauth.{next(_numbers)}")
-        # The loop of asyncio's that asked last, and its value: a process rarely has more than one
-        # loop, and anyio takes as long to find out which one runs as a handshake for much else.
-        self._latest: tuple[Callable[[], object], T | None] = (_nothing, None)
+        self._name = f"_asgi_wsauth_{next(_numbers)}"  # anyio tells variables apart by it, too
+        self._on_trio: RunVar[T | None] = RunVar(self._name, None)
 
     def get(self) -> T | None:
         """The running loop's value, or None if it has none."""
-        of, value = self._latest
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio's
-            return self._value.get(None)
-        if of() is not loop:
-            value = self._value.get(None)
-            self._latest = ref(loop, self._forget), value
-        return value
+        except RuntimeError:
+            return self._on_trio.get()
+        return vars(loop).get(self._name)
 
     def set(self, value: T | None) -> None:
         """Set the running loop's value."""
-        self._value.set(value)
-        self._latest = (_nothing, None)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._on_trio.set(value)
+        else:
+            vars(loop)[self._name] = value
 
     def get_or_make(self, make: Callable[[], T]) -> T:
         """The running loop's value, which `make` makes if it has none."""
@@ -50,10 +51,3 @@ class PerLoop(Generic[T]):
             value = make()
             self.set(value)
         return value
-
-    def _forget(self, _: object) -> None:
-        self._latest = (_nothing, None)
-
-
-def _nothing() -> None:
-    """Stands for a loop that is gone."""

@@ -8,6 +8,7 @@ from weakref import ref
 
 import anyio
 import pytest
+from cases import cases
 
 from asgi_wsauth.loops.per_loop import PerLoop
 
@@ -31,36 +32,50 @@ def test_each_loop_has_its_own_for_as_long_as_it_lives() -> None:
     assert anyio.run(mine, backend="trio") not in (first, second)
 
 
-def test_what_is_set_is_what_is_found() -> None:
+@cases("backend", ["asyncio", "trio"])
+def test_what_is_set_is_what_is_found(backend: str) -> None:
     variable: PerLoop[str] = PerLoop()
+    other: PerLoop[str] = PerLoop()
 
     async def found() -> list[str | None]:
         values = [variable.get()]
         for value in ("one", None, "another"):
             variable.set(value)
             values.append(variable.get())
+        assert other.get() is None
         return values
 
-    assert asyncio.run(found()) == [None, "one", None, "another"]
+    assert anyio.run(found, backend=backend) == [None, "one", None, "another"]
 
 
 @pytest.mark.slow
-def test_it_goes_with_its_loop_whichever_loop_asked_last() -> None:
-    variable: PerLoop[Thing] = PerLoop()
+@cases("of", ["asyncio", "uvloop"])
+def test_it_goes_with_its_loop_even_if_it_knows_that(of: str) -> None:
+    new_loop = pytest.importorskip(of).new_event_loop
+    variable: PerLoop[object] = PerLoop()
 
-    async def mine() -> ref[Thing]:
-        variable.get_or_make(Thing)
-        return ref(variable.get_or_make(Thing))  # the second time, it is known whose it is
+    async def mine() -> ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.get_running_loop()
+        assert variable.get_or_make(lambda: loop) is variable.get() is loop
+        return ref(loop)
 
-    with asyncio.Runner() as other:
-        others = other.run(mine())
-        last = asyncio.run(mine())
+    with asyncio.Runner(loop_factory=new_loop) as open_one:
+        still_open = open_one.run(mine())
+        with asyncio.Runner(loop_factory=new_loop) as other:
+            ended = other.run(mine())
+        del other
         gc.collect()
-        assert last() is None
-        with asyncio.Runner() as earlier:
-            earliers = earlier.run(mine())
-            assert other.run(mine()) == others  # it asks last
-        del earlier
+        assert ended() is None
+        assert open_one.run(mine())() is still_open() is not None
+
+
+def test_it_stays_for_as_long_as_its_loop_even_if_nobody_has_the_variable() -> None:
+    """Such as a pool of connections, which is closed when the loop ends."""
+
+    async def left_behind() -> ref[Thing]:
+        return ref(PerLoop[Thing]().get_or_make(Thing))
+
+    with asyncio.Runner() as runner:
+        thing = runner.run(left_behind())
         gc.collect()
-        assert earliers() is None
-        assert other.run(mine())() is others() is not None
+        assert thing() is not None

@@ -1378,8 +1378,10 @@ def test_tls_and_a_password_by_url(certificate_files: tuple[Path, Path], prefix:
     ],
 )
 def test_over_tls_the_server_must_have_its_name(
-    query: str, welcome: bool, tmp_path: Path, prefix: str
+    query: str, welcome: bool, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(asgi_wsauth.redis, "DEADLINE", DEADLINE)
+    times = f"&socket_timeout={DEADLINE}&socket_connect_timeout={DEADLINE}"
     cert_file, key_file = certificate_files_for("192.0.2.1", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert_file, key_file)
@@ -1388,7 +1390,7 @@ def test_over_tls_the_server_must_have_its_name(
         await put(RedisStore.from_url(url, prefix=prefix), "a")
 
     with redis_server() as server, Proxy(server.port, tls=context) as link:
-        url = f"{link.url}?ssl_ca_certs={cert_file}{query}"
+        url = f"{link.url}?ssl_ca_certs={cert_file}{query}{times}"
         if welcome:
             asyncio.run(use(url))
         else:
