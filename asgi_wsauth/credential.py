@@ -43,6 +43,9 @@ Note: TypeAlias = Callable[[str, str], None]
 """Takes the name of a check, and what it found: `note("aud", "its aud is 'chat'")`."""
 
 
+_EMPTY = sha256()  # OpenSSL looks the algorithm up anew for each one that isn't a copy
+
+
 class Credential:
     """What a client presented, and where it was found.
 
@@ -81,7 +84,8 @@ class Credential:
     def fingerprint(self) -> str:
         """The first 16 hex digits of the value's SHA-256, enough to tell two logins apart."""
         if self._fingerprint is None:
-            digest = sha256(self.value.encode(errors="backslashreplace"))
+            digest = _EMPTY.copy()
+            digest.update(self.value.encode(errors="backslashreplace"))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 

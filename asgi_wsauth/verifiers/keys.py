@@ -73,7 +73,7 @@ class PreparedKey(NamedTuple):
         algorithm: what it verifies, as `readings` names it.
         kid: its name; None where it has none, and so fits every token.
         alg: the `alg` of the tokens that it verifies.
-        verifier: PyJWT's algorithm of that name.
+        verifier: PyJWT's algorithm of that name, or one made of it for this key alone.
         key: what its `prepare_key` returned, and its `check_key_length` found no fault with.
         mark: tells it from all other keys, in whatever set it comes again.
     """
@@ -114,11 +114,18 @@ class _OneCurve(OKPAlgorithm):
         return usable
 
 
-class _OneCallHMAC(HMACAlgorithm):
-    """PyJWT's, but the library is called once: it makes an object, in Python, and asks that."""
+class _KeyedHMAC(HMACAlgorithm):
+    """PyJWT's, with one key, which is taken in once: OpenSSL looks its algorithm up anew for each
+    MAC that isn't a copy, which costs a handshake more than the MAC."""
+
+    def __init__(self, algorithm: HMACAlgorithm, key: bytes) -> None:
+        super().__init__(algorithm.hash_alg)
+        self._empty = hmac.new(key, digestmod=algorithm.hash_alg)
 
     def sign(self, msg: bytes, key: bytes) -> bytes:
-        return hmac.digest(key, msg, self.hash_alg)
+        mac = self._empty.copy()
+        mac.update(msg)
+        return mac.digest()
 
 
 _EDDSA = "EdDSA"
@@ -126,11 +133,7 @@ CURVES = ("Ed25519", "Ed448")
 _OKP = (_EDDSA, *CURVES)
 
 ALGORITHMS: Mapping[str, Algorithm] = {
-    **{
-        name: _OneCallHMAC(made.hash_alg) if isinstance(made, HMACAlgorithm) else made
-        for name, made in get_default_algorithms().items()
-        if name != "none"
-    },
+    **{name: made for name, made in get_default_algorithms().items() if name != "none"},
     **{curve: _OneCurve(curve) for curve in CURVES},
 }
 """All that verify something, by the `alg` of a token."""
@@ -192,6 +195,8 @@ def prepared(
     if isinstance(algorithm, OKPAlgorithm):
         name = _curve_of(usable)
         yield PreparedKey(f"{_EDDSA} {name}", kid, _EDDSA, algorithm, usable, mark)
+    elif isinstance(algorithm, HMACAlgorithm):
+        algorithm = _KeyedHMAC(algorithm, usable)
     yield PreparedKey(name, kid, name, algorithm, usable, mark)
 
 
