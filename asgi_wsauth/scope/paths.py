@@ -83,6 +83,7 @@ class GuardedPaths:
                 "only must name at least one path, got none; leave it out to guard them all"
             )
         self._guards_all = not self._exclude and self._only is None
+        self._warned = False
 
     def guards(self, scope: Scope) -> bool:
         """Whether a request or handshake for this path needs a credential."""
@@ -91,6 +92,8 @@ class GuardedPaths:
         only, paths = self._only, route_paths(scope)
         excluded = all(map(self._exclude.match, paths))
         if only is None and not excluded:
+            if len(paths) == 1 and paths[0] != scope["path"]:
+                self._warn_of_root(scope)
             return True
         if not paths or not _PLAIN.fullmatch(scope["path"]) or _hides_a_slash(scope):
             return True
@@ -98,6 +101,17 @@ class GuardedPaths:
             return False
         # With the root, too: not every app heeds that.
         return any(_is_meant(path, only) for path in {*paths, scope["path"]})
+
+    def _warn_of_root(self, scope: Scope) -> None:
+        """Warn, once, where a pattern was written with the root; it is not one of a client's."""
+        if not self._warned and self._exclude.match(scope["path"]):
+            self._warned = True
+            _log.warning(
+                "%r is guarded: exclude matches it only with its root_path, %r, which patterns "
+                "leave out",
+                scope["path"],
+                scope["root_path"],
+            )
 
 
 def route_paths(scope: Scope) -> tuple[str, ...]:

@@ -7,21 +7,26 @@ import re
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from asgi_wsauth.credential import OWN_KINDS
 from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.events import logger
 from asgi_wsauth.options import TOKEN_CHARACTER, ConfigurationError, shown
 from asgi_wsauth.sources.source import check_token, edit_header
 
 __all__ = ["Header"]
 
 _BEARER = re.compile(" *Bearer ", re.IGNORECASE)
+# A JWT or a credential of this package's, alone or behind another scheme.
+_STRAY = re.compile(rf"(?:\S+ +)?(?:eyJ|{'|'.join(OWN_KINDS)})")
 
 
 class Header:
     """A request header: `Authorization: Bearer ...`, or the whole of a header like `X-API-Key`.
 
     Browsers can't set one on a WebSocket; programs can. With a scheme (RFC 9110 section 11.4), its
-    case and the number of spaces after it don't matter, and a header with another scheme is ignored
-    and stays in the scope. A header that is sent twice is refused. An empty value counts as none.
+    case and the number of spaces after it don't matter, and a header without that scheme is ignored
+    and stays in the scope; if there is a token in it, the log warns once. A header that is sent
+    twice is refused. An empty value counts as none.
 
     Args:
         name: the header's name; case doesn't matter.
@@ -50,6 +55,7 @@ class Header:
             rf"(?:^|,)[ \t]*{re.escape(scheme)}(?!{TOKEN_CHARACTER})" if scheme else "^",
             re.IGNORECASE,
         )
+        self._warned = False
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
         # Not of `conn.headers`, which costs each handshake more than all else here.
@@ -58,6 +64,9 @@ class Header:
             return None
         values = [value.decode("latin-1") for key, value in headers if key == self._key]
         if not any(map(self._mine.search, values)):
+            if not self._warned and _STRAY.match(values[0]):
+                self._warned = True
+                logger.warning('%s ignores a token that has no "%s" before it', self, self.scheme)
             return None
         if len(values) > 1 or len(self._mine.findall(values[0])) > 1:
             raise Denied(Reason.MALFORMED, f"{self} given more than once")

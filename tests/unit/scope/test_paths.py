@@ -237,8 +237,16 @@ class TestWithoutTheRoot:
     def test_nothing_else_is_excluded(self, path: str) -> None:
         assert not unguarded(path, "/api", exclude=["/public/*", "/health"])
 
-    def test_the_pattern_does_not_begin_with_the_root(self) -> None:
-        assert not unguarded("/api/health", "/api", exclude=["/api/health"])
+    def test_the_pattern_does_not_begin_with_the_root_and_the_log_says_so_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        paths = GuardedPaths(["/api/health"], None)
+        for path in ("/api/a", "/api/health", "/api/health"):
+            assert paths.guards({"path": path, "root_path": "/api"})
+        assert caplog.messages == [
+            "'/api/health' is guarded: exclude matches it only with its root_path, '/api', which "
+            "patterns leave out"
+        ]
 
     @cases(
         "path",
@@ -410,6 +418,12 @@ class TestARootThatAClientChose:
             path,
             "/public/x",
         }
+
+    def test_is_no_mistake_of_who_wrote_the_patterns(
+        self, server: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert not unguarded("/public/secret", "/public", exclude=["/public/*"], **server)
+        assert not caplog.messages
 
     def test_what_is_excluded_in_every_reading_is_so(self, server: Any) -> None:
         both = ["/public/*", "/admin/public/*"]

@@ -299,6 +299,18 @@ class TestHeaderWithScheme:
         assert decided(BEARER, scope) is Reason.MISSING
         assert redacted(BEARER, scope) == before
 
+    @cases("value", ["eyJhbGciOi", "Token eyJhbGciOi", "wst_abc", "wsk_abc", "JWT  wsi_abc"])
+    def test_of_a_token_without_the_scheme_the_log_warns_once(
+        self, value: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.clear()
+        source = Header(scheme="Bearer")
+        for each in ("Basic YTpi", "abc", value, value):
+            assert extract(source, websocket(headers=[("authorization", each)])) is None
+        assert caplog.messages == [
+            'header authorization ignores a token that has no "Bearer" before it'
+        ]
+
     @cases(
         "headers",
         [
