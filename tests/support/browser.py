@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from programs import needed
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Playwright
 
 _ARGUMENTS = [
     "--headless",
@@ -139,22 +140,46 @@ def _address() -> str:
     return f"http://127.0.0.1:{told.read_text().split()[0]}"
 
 
+@cache
+def _driver() -> tuple[Playwright, asyncio.AbstractEventLoop]:
+    """The one driver of this process, and its loop, in which this thread is now."""
+    from playwright.sync_api import sync_playwright
+
+    started = sync_playwright()
+    playwright, loop = started.start(), asyncio.get_running_loop()
+
+    def end() -> None:
+        with _inside(loop):
+            started.__exit__()
+
+    atexit.register(end)
+    return playwright, loop
+
+
+@contextmanager
+def _inside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Go on in the driver's loop, which stands still while others run in this thread."""
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
 @contextmanager
 def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | BrowserContext]:
     """Chromium, or a skipped test where there is none: see `programs.needed`.
 
-    While it is driven no other asyncio loop can run in this thread. The browser itself runs until
-    all tests have ended.
+    While it is driven no other asyncio loop can run in this thread. The browser itself, and what
+    drives it, run until all tests have ended.
 
     Args:
         third_party_cookies: whether it sends cookies across sites, as browsers do by default
             outside their private windows.
     """
     address = _address()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(address)
+    playwright, loop = _driver()
+    with _inside(loop), playwright.chromium.connect_over_cdp(address) as browser:
         if third_party_cookies:
             context = browser.contexts[0]
             yield context
@@ -163,4 +188,3 @@ def chromium(*, third_party_cookies: bool = False) -> Iterator[Browser | Browser
                 page.close()
         else:
             yield browser
-        browser.close()

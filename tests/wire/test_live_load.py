@@ -13,7 +13,7 @@ from servers import EVERYTHING
 
 pytestmark = pytest.mark.live
 
-SIZES = [("asyncio", 2_500), ("trio", 500)] if EVERYTHING else [("asyncio", 500), ("trio", 200)]
+SIZES = [("asyncio", 2_500), ("trio", 500)] if EVERYTHING else [("asyncio", 200), ("trio", 100)]
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda p: p[0])
