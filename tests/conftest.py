@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import forking
 import pytest
 from hurry import hurried
 
@@ -19,13 +20,15 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell ignores Ctrl+C for what it starts in the background, and whatever is started from
     there inherits that: examples and servers that tests stop in this way would run on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # In English, and without a look for catalogues at each word of argparse's.
     os.environ["LANGUAGE"] = "C"
+    if sys.platform == "linux" and os.environ.get("WSAUTH_SERVERS") != "all":
+        config.add_cleanup(forking.fork_from_now_on().close)
     gc.disable()  # until all is imported, most of which stays
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI
 from frames import Wire, run
 from handshakes import SECRET, authenticator, bearer, mint
 from http_calls import call, request
@@ -80,7 +79,10 @@ def defined_by(block: str) -> dict[str, Any]:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_the_dependency_that_needs_no_thread_has_the_user() -> None:
+    from fastapi import Depends, FastAPI  # by its one test
+
     app, user_of = FastAPI(), Depends(defined_by(DEPENDENCY)["user_of"])
 
     @app.get("/me")
@@ -92,6 +94,7 @@ async def test_the_dependency_that_needs_no_thread_has_the_user() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_endpoints_are_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", SECRET)
     app = defined_by(ENDPOINTS)["app"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 
+import forking
 from servers import DEADLINE, Client, free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -32,7 +31,7 @@ def without_settings() -> dict[str, str]:
 class Running(Client):
     """A running example, what it wrote, and a program that talks to it."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: forking.Process, port: int) -> None:
         super().__init__(port)
         self.process = process
         self.written = ""
@@ -88,14 +87,7 @@ def running(
         env: settings. PORT is made up.
     """
     port = free_port()
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**without_settings(), "PORT": str(port), "PYTHONUNBUFFERED": "1", **env},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with forking.start(arguments, env={**without_settings(), "PORT": str(port), **env}) as process:
         example = Running(process, port)
         try:
             example.wait_for(until)

@@ -20,8 +20,6 @@ import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import forking
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -227,7 +226,7 @@ class Server(Client):
 
     is_watched = False
 
-    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, port: int, process: forking.Process, log: Path) -> None:
         super().__init__(port)
         self.name = name
         self.process = process
@@ -347,20 +346,11 @@ def _start(
     folders = [str(HERE), str(HERE.parent), inherited.get("PYTHONPATH")]
     path = os.pathsep.join(filter(None, folders))
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *options, *arguments, app],
+        process = forking.start(
+            ["-m", module, *options, *arguments, app],
             cwd=HERE,
-            env={
-                **inherited,
-                "PYTHONPATH": path,
-                "PYTHONUNBUFFERED": "1",
-                "WIRE_PORT": str(port),
-                **env,
-            },
-            stdin=subprocess.DEVNULL,
+            env={**inherited, "PYTHONPATH": path, "WIRE_PORT": str(port), **env},
             stdout=output,
-            stderr=output,
-            start_new_session=True,  # granian's workers are in its group, and end with it
         )
     return Server(name, port, process, log)
 
@@ -376,7 +366,7 @@ def accepts(server: Server) -> bool:
     return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: forking.Process) -> None:
     """Nothing is asserted on how a server shuts down: no test waits for it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
