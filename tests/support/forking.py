@@ -12,6 +12,7 @@ WSAUTH_SERVERS=all, `start` is `subprocess.Popen`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -147,6 +149,7 @@ def start(
     env: Mapping[str, str],
     cwd: str | os.PathLike[str] | None = None,
     stdout: IO[bytes] | None = None,
+    ahead: str = "",
 ) -> Process:
     """Start Python, in a session of its own.
 
@@ -156,6 +159,7 @@ def start(
         cwd: where; None for here.
         stdout: the file for what it writes, whether to stdout or to stderr; None for text at
             `process.stdout`, and for a `process.stdin`, too.
+        ahead: modules that others of its kind import as well, and whose import does no more.
     """
     env = {**env, "PYTHONUNBUFFERED": "1"}
     runs_module = arguments[0] == "-m" and arguments[1] in _MODULES
@@ -167,7 +171,13 @@ def start(
         and (runs_module or arguments[0].endswith(".py"))
         and _origins[0].is_like(env)
     ):
-        return _fork(_origins[0], arguments, env, os.fspath(cwd or os.getcwd()), stdout)
+        question = {
+            "arguments": arguments,
+            "cwd": os.fspath(cwd or os.getcwd()),
+            "env": env,
+            "ahead": ahead,
+        }
+        return _fork(_origins[0], question, stdout)
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -180,14 +190,7 @@ def start(
     )
 
 
-def _fork(
-    origin: Origin,
-    arguments: Sequence[str],
-    env: Mapping[str, str],
-    cwd: str,
-    stdout: IO[bytes] | None,
-) -> Forked:
-    question = {"arguments": arguments, "cwd": cwd, "env": env}
+def _fork(origin: Origin, question: Mapping[str, Any], stdout: IO[bytes] | None) -> Forked:
     if stdout is not None:
         with open(os.devnull, "rb") as nothing:
             pid = origin.ask(question, nothing.fileno(), stdout.fileno())
@@ -214,12 +217,23 @@ def _serve(link: socket.socket) -> tuple[Any, list[int]]:
         if "poll" in question:
             ended, status = os.waitpid(question["poll"], os.WNOHANG)
             link.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
-        elif os.fork() == 0:
+            continue
+        _import(question["ahead"])
+        if os.fork() == 0:
             os.setsid()  # before somebody ends its group
             link.send(str(os.getpid()).encode())
             return question, files
         for file in files:
             os.close(file)
+
+
+def _import(names: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as they are none of a server's
+        for name in names.split():
+            with suppress(ImportError):  # which is the server's to tell
+                importlib.import_module(name)
+    assert len(os.listdir("/proc/self/task")) == 1  # threads
 
 
 def _settle(question: Any, files: list[int], usual_path: list[str]) -> None:
@@ -244,15 +258,8 @@ def _given_path(env: Mapping[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    import importlib
-    import warnings
-
     sys.path.remove(os.path.dirname(__file__))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as they are none of a server's
-        for name in AHEAD.split():
-            importlib.import_module(name)
-    assert len(os.listdir("/proc/self/task")) == 1  # threads
+    _import(AHEAD)
     with socket.socket(fileno=int(sys.argv[1])) as link:
         question, files = _serve(link)
     given = _given_path(os.environ)

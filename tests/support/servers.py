@@ -48,6 +48,12 @@ _COMMANDS = {
     "granian": "granian --interface asgi --host 127.0.0.1 --port {port}",
 }
 
+# What takes long to import, of apps that several servers in turn have.
+_AHEAD = {
+    "path_apps": "blacksheep django.core.asgi fastapi litestar quart",
+    "stream_apps": "django.core.asgi fastapi litestar sse_starlette",
+}
+
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
 EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"
@@ -351,6 +357,7 @@ def _start(
             cwd=HERE,
             env={**inherited, "PYTHONPATH": path, "WIRE_PORT": str(port), **env},
             stdout=output,
+            ahead=_AHEAD.get(app.partition(":")[0], ""),
         )
     return Server(name, port, process, log)
 

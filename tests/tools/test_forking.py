@@ -37,7 +37,7 @@ settled = {
     "streams": [(stream.encoding, stream.errors, stream.line_buffering, stream.isatty())
         for stream in (sys.stdin, sys.stdout, sys.stderr)],
     "threads": [thread.name for thread in threading.enumerate()],
-    "unheard of": [name for name in ("trio", "twisted", "redis", "django") if name in sys.modules],
+    "unheard of": [name for name in ("trio", "twisted", "redis") if name in sys.modules],
     "warnings": [repr(filter) for filter in warnings.filters],
     "collecting": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
 }
