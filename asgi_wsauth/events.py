@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import PurePath
 from traceback import format_exception, walk_tb
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 from asgi_wsauth.denial import Reason
 from asgi_wsauth.printable import LONGEST, escaped, printable
@@ -218,7 +218,8 @@ def event_of(kind: type[Event], known: Mapping[str, Any]) -> Event:
     """An event with these fields, which are not checked. A constructor sets each by a call, because
     events are frozen, and takes as long as half a line of log."""
     event = object.__new__(kind)
-    event.__dict__.update(_defaults(cast("Any", kind)), **known)  # mypy: a class has no hash
+    fields = {**_defaults(kind), **known}  # type: ignore[arg-type]  # mypy: a class has no hash
+    object.__setattr__(event, "__dict__", fields)
     return event
 
 
@@ -270,20 +271,23 @@ def log_event(event: Event, /) -> None:
         return
     told: dict[str, object] = {"reason": None, "close_code": None, **vars(event)}
     traceback, protocol = told.pop("traceback", None), told.pop("protocol")
+    fault: dict[str, object] = {}
+    if isinstance(event, Refused):
+        # The failure comes first, because Sentry keeps ten fields.
+        fault = {name: printable(told.pop(name)) for name in _FAULT}
+        if not repeated:
+            del told["repeated"]
     if isinstance(told["reason"], Reason):
         told["reason"] = told["reason"].phrase
-    if not repeated:
-        told.pop("repeated", None)
-    # The failure comes first, because Sentry keeps ten fields.
-    fault: dict[str, object] = {n: printable(told.pop(n)) for n in _FAULT if n in told}
     words = []
     for name, value in told.items():
-        if value is None or value == "":
-            continue
-        if type(value) is not str or not _PLAIN(value):
+        if type(value) is str and _PLAIN(value):  # as nearly all are
+            words.append(f"{name}={value}")
+        elif isinstance(value, float):
+            words.append(f"{name}={value:.4f}")
+        elif value is not None and value != "":
             told[name] = value = printable(value)
-            value = _quoted(value)
-        words.append(f"{name}={value}")
+            words.append(f"{name}={_quoted(str(value))}")
     extra = {**fault, **told, "event": event.name, "protocol": protocol}
     message = f"{protocol} %s: {_prefix(**fault)}%s"
     _log(level, message, (event.name, " ".join(words)), traceback, extra)
@@ -340,10 +344,7 @@ def _log(
     logger.handle(record)
 
 
-def _quoted(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    text = str(value)
+def _quoted(text: str) -> str:
     if not _MARKS.search(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -20,7 +20,7 @@ from asgi_wsauth.connection.handshake import Handshake
 from asgi_wsauth.connection.holdings import Holdings
 from asgi_wsauth.connection.passthrough import GUARDS, redacted_request
 from asgi_wsauth.connection.refresh_messages import check_refresh_message
-from asgi_wsauth.connection.rejection import ChosenRejection, Rejection, Rejections
+from asgi_wsauth.connection.rejection import ACCEPT_THEN_CLOSE, Rejection, Rejections
 from asgi_wsauth.connection.renewal import check_on_refresh
 from asgi_wsauth.connection.session import OnRefresh
 from asgi_wsauth.connection.terms import Terms
@@ -333,7 +333,7 @@ class WebSocketAuthMiddleware:
             return
         scope, terms = admission.scope, self._terms
         code = close_code(denied, terms.close_codes)
-        way = ChosenRejection("accept_then_close")
+        way = ACCEPT_THEN_CLOSE
         if not handshake.accepted:
             way = terms.rejections.choose(scope, admission.attempt.presented)
         admission.tell_refusal(denied, close_code=code, repeated=way.repeated)

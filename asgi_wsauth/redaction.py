@@ -253,7 +253,10 @@ def _character(character: str) -> str:
 def scrubbed(text: str, values: Iterable[str]) -> str:
     """`text` without `values`: as they are, as in a `repr` or in JSON, and percent-escaped,
     whichever of their characters and however often."""
-    forms = {form for value in values for form in _forms(value) if form}
+    fit = [value for value in values if len(value) <= len(text)]  # no form of one is shorter
+    if not fit:
+        return text
+    forms = {form for value in fit for form in _forms(value) if form}
     longest_first = sorted(forms, key=len)[::-1]
     # The marks come last, so that no part of one is taken for a credential. It takes no regular
     # expression: to compile one of a long credential takes longer than all the rest.

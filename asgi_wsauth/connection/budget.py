@@ -10,10 +10,7 @@ none.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from typing import Any
 
 import anyio
@@ -46,41 +43,41 @@ _LEAST = 2
 _MOST = 16
 
 
-@dataclass
 class _Share:
     """The refused clients of one address, or of all.
 
-    Attributes:
+    Args:
         times: how many addresses' places these are.
         width: how many there may be at once of each where there is no valve.
+
+    Attributes:
         fresh: those that were told within the last second.
         silent: those that did not answer within a second.
+        answers: how often one answered.
         waiting: those that wait for a place, and whether they have a valve.
-        answered_at: when one answered, by anyio's clock.
     """
 
-    times: int = 1
-    width: int = _LEAST
-    fresh: int = 0
-    silent: int = 0
-    waiting: deque[tuple[anyio.Event, bool]] = field(default_factory=deque)
-    answered_at: float = -inf
+    __slots__ = ("answers", "fresh", "silent", "times", "waiting", "width")
 
-    def free(self, *, valved: bool) -> int:
-        """How many more there may be."""
-        if not self.may_have_room(valved=valved):
-            return 0
-        if valved:
-            return max(_FRESH * self.times - self.fresh, 0)
-        return max(self.width * self.times - self.fresh - self.silent, 0)
+    def __init__(self, times: int, width: int = _LEAST) -> None:
+        self.times = times
+        self.width = width
+        self.fresh = self.silent = self.answers = 0
+        self.waiting: list[tuple[anyio.Event, bool]] = []
 
-    def may_have_room(self, *, valved: bool) -> bool:
+    def free(self, valved: bool) -> int:
+        """How many more there may be; 0 or less for none."""
+        if not valved:
+            return self.width * self.times - self.fresh - self.silent
+        return _FRESH * self.times - self.fresh if self.may_have_room(valved) else 0
+
+    def may_have_room(self, valved: bool) -> bool:
         """Whether there is some when the fresh ones have answered."""
         return self.silent < (_SILENT if valved else self.width) * self.times
 
 
 def _share(host: str | None) -> _Share:
-    return _Share(times=_IN_ALL if host is None else 1)
+    return _Share(_IN_ALL if host is None else 1)
 
 
 _NOBODY = _share(""), _share(None)  # those of an address that has no client, and of none
@@ -91,7 +88,7 @@ class Budget:
 
     def __init__(self) -> None:
         self._timers = timers(anyio.current_time)
-        self._all = _Share(times=_IN_ALL, width=_MOST)
+        self._all = _Share(_IN_ALL, _MOST)
         self._shares: dict[str | None, _Share] = {}
 
     def __len__(self) -> int:
@@ -99,7 +96,7 @@ class Budget:
 
     def _has_room(self, host: str | None, valved: bool) -> bool:
         share = self._shares.get(host) or _NOBODY[host is None]
-        return bool(share.free(valved=valved) and self._all.free(valved=valved))
+        return share.free(valved) > 0 and self._all.free(valved) > 0
 
     async def enter(self, host: str | None, *, valved: bool) -> bool:
         """Take a place, or wait a little for one that a fresh client holds; whether there was
@@ -121,11 +118,11 @@ class Budget:
         while not self._has_room(host, valved):
             share = self._shares.get(host)
             # None is free soon where silent ones hold them, or those of other addresses.
-            if share is None or not share.fresh or not share.may_have_room(valved=valved):
+            if share is None or not share.fresh or not share.may_have_room(valved):
                 return False
             if len(share.waiting) >= _FRESH:
                 return False
-            event = anyio.Event()
+            event, answers = anyio.Event(), share.answers
             share.waiting.append((event, valved))
             now = self._timers.now()
             deadline = deadline or now + _LONGEST_WAIT
@@ -135,7 +132,7 @@ class Budget:
             finally:
                 if (event, valved) in share.waiting:
                     share.waiting.remove((event, valved))
-            someone_left = share.answered_at > now and self._timers.now() < deadline
+            someone_left = share.answers > answers and self._timers.now() < deadline
             if not event.is_set() and not someone_left:
                 return False
         return True
@@ -150,14 +147,17 @@ class Budget:
 
     def leave(self, host: str | None, *, is_gone: bool) -> None:
         """A fresh client is gone, or has become a silent one."""
-        mine = self._shares[host]
-        for share in (mine, self._all):
-            share.fresh -= 1
-            share.silent += not is_gone
-        mine.width = min(mine.width + 1, _MOST) if is_gone else _LEAST
+        mine, everyone = self._shares[host], self._all
+        mine.fresh -= 1
+        everyone.fresh -= 1
         if is_gone:
-            mine.answered_at = self._timers.now()
+            mine.answers += 1
+            if mine.width < _MOST:
+                mine.width += 1
         else:
+            mine.silent += 1
+            everyone.silent += 1
+            mine.width = _LEAST
             self._timers.call_in(_LINGER, partial(self._end, host))
         self._wake(host)
 
@@ -172,10 +172,12 @@ class Budget:
         share = self._shares[host]
         if share.waiting:
             valved = share.waiting[0][1]
-            in_vain = not share.may_have_room(valved=valved)
-            free = share.free(valved=valved)
-            for _ in range(len(share.waiting) if in_vain else min(free, len(share.waiting))):
-                share.waiting.popleft()[0].set()
+            woken = share.waiting[:]
+            if share.may_have_room(valved):
+                woken = woken[: max(share.free(valved), 0)]
+            del share.waiting[: len(woken)]
+            for event, _ in woken:
+                event.set()
         self._forget(host)
 
     def _forget(self, host: str | None) -> None:

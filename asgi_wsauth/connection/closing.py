@@ -16,8 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 from asgi_wsauth.connection.valve import Valve
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
 from asgi_wsauth.events import logger
-from asgi_wsauth.loops.tasks import Breakable, call_on_first_wait, spawn
-from asgi_wsauth.loops.timers import timers
+from asgi_wsauth.loops.tasks import call_on_first_wait, spawn
+from asgi_wsauth.loops.timers import within
 
 __all__ = [
     "PATIENCE",
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 PATIENCE = 1.0  # seconds that a client has to answer a close
+_STEPS = 4  # of it: the event loop may stand still, as where hundreds are refused at once
 
 # Seconds until a client is listened to although the server is not done with the close yet. uvicorn
 # waits for the client's answer, which may stand behind more messages than it keeps; Granian would
@@ -85,20 +86,24 @@ async def close(
     Returns:
         Whether the client is gone.
     """
-    if await try_send(send, *first) is not None:
+    if first and await try_send(send, *first) is not None:
         return True
     listener = _Listener(receive, valve, close_message(denied, code))
-    patience = _Patience()
     try:
-        with patience.stretch:
-            sending = send_close(send, denied, code)
-            if not await call_on_first_wait(sending, listener.start_soon):
-                return True
-            await listener.listen()
+        work = _tell(send, denied, code, listener)
+        await within(PATIENCE, work, late=TimeoutError, steps=_STEPS)
+    except TimeoutError:
+        pass
     finally:
-        patience.cancel()
         await listener.stop()
     return listener.client_is_gone
+
+
+async def _tell(send: Send, denied: Denied, code: int, listener: _Listener) -> None:
+    if await call_on_first_wait(send_close(send, denied, code), listener.start_soon):
+        await listener.listen()
+    else:
+        listener.client_is_gone = True
 
 
 async def read_on(receive: Receive, deadline: float) -> None:
@@ -134,34 +139,6 @@ async def try_send(send: Send, *messages: Message) -> Exception | None:
         logger.debug("the client could not be told: %s", type(exc).__qualname__)
         return exc
     return None
-
-
-class _Patience:
-    """Breaks off a stretch in a second; again and again, where that holds on. An event loop that
-    stands still meanwhile, as where hundreds are refused at once, is not what a client is to blame
-    for: that counts as one step of four.
-
-    Attributes:
-        stretch: what it breaks off.
-    """
-
-    def __init__(self) -> None:
-        self._timers = timers(anyio.current_time)
-        self.stretch = Breakable(self._timers.loop)
-        self._left = 4
-        self._set()
-
-    def _set(self) -> None:
-        self._timer = self._timers.call_in(PATIENCE / 4, self._step)
-
-    def _step(self) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            self.stretch.break_off()
-        self._set()
-
-    def cancel(self) -> None:
-        self._timer.cancel()
 
 
 class _Listener:

@@ -16,7 +16,7 @@ from asgi_wsauth.policies.recent import Recent
 from asgi_wsauth.scope.addresses import client_host, share_of
 from asgi_wsauth.sources.origins import origin_of
 
-__all__ = ["ChosenRejection", "Rejection", "Rejections"]
+__all__ = ["ACCEPT_THEN_CLOSE", "ChosenRejection", "Rejection", "Rejections"]
 
 Rejection: TypeAlias = Literal["accept_then_close", "http_response", "close", "auto"]
 """How a client is refused: see the option `rejection` of `WebSocketAuthMiddleware`."""
@@ -42,6 +42,10 @@ class ChosenRejection(NamedTuple):
     retry_after: float | None = None
 
 
+ACCEPT_THEN_CLOSE = ChosenRejection("accept_then_close")
+"""How nearly all are."""
+
+
 class Rejections:
     """How one middleware refuses clients.
 
@@ -65,15 +69,15 @@ class Rejections:
         if self.rejection in ("http_response", "close"):
             return ChosenRejection(self.rejection)
         if origin_of(scope) is not None:  # a page, which sees nothing but codes
-            return ChosenRejection("accept_then_close")
+            return ACCEPT_THEN_CLOSE
         if self.rejection == "auto":
             return ChosenRejection("http_response")
         share = share_of(client_host(scope))
         if share is None or presented is None:
-            return ChosenRejection("accept_then_close")
+            return ACCEPT_THEN_CLOSE
         repeated = self._count(share, presented)
         if repeated + 1 < _OFTEN:
-            return ChosenRejection("accept_then_close")
+            return ACCEPT_THEN_CLOSE
         return ChosenRejection("http_response", repeated, _RETRY_AFTER)
 
     def _count(self, share: str, presented: Iterable[str]) -> int:

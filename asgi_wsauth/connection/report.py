@@ -75,8 +75,10 @@ class Report:
             known: who it is, and what was presented.
             more: what else events of that kind have, or what is known better.
         """
-        if not is_heard(self._observed.observers, kind):
-            return
+        if is_heard(self._observed.observers, kind):
+            self._tell(kind, known, more)
+
+    def _tell(self, kind: type[Event], known: Known, more: dict[str, Any]) -> None:
         principal, credential = known.principal, known.credential
         fields: dict[str, Any] = {
             "protocol": self._scope["type"],
@@ -89,8 +91,8 @@ class Report:
             "login_method": None if principal is None else principal.login_method,
             "fingerprint": None if credential is None else credential.fingerprint,
             "duration": time.perf_counter() - self._started,
+            **more,
         }
-        fields.update(more)
         tell(self._observed.observers, event_of(kind, fields))
 
     def tell_refusal(
@@ -109,17 +111,15 @@ class Report:
             close_code: the code that the client is sent.
             repeated: how often the same was refused before, if that was often.
         """
-        if not is_heard(self._observed.observers, Refused):
-            return
-        self.tell(
-            Refused,
-            attempt,
-            reason=denied.reason,
-            close_code=close_code,
-            repeated=repeated,
-            detail=scrubbed(denied.detail, attempt.presented),
-            **_fault(denied, attempt),
-        )
+        if is_heard(self._observed.observers, Refused):
+            more = {
+                "reason": denied.reason,
+                "close_code": close_code,
+                "repeated": repeated,
+                "detail": scrubbed(denied.detail, attempt.presented),
+                **_fault(denied, attempt),
+            }
+            self._tell(Refused, attempt, more)
 
 
 def _fault(denied: Denied, attempt: Presented) -> dict[str, Any]:

@@ -159,20 +159,27 @@ class Deadline:
     Args:
         stretch: the work.
         seconds: from now on, by a clock that nobody sets.
+        steps: in how many it is counted. An event loop that stands still, which is not what the
+            work is to blame for, takes one of them at most.
     """
 
-    __slots__ = ("_stretch", "_timer")
+    __slots__ = ("_left", "_seconds", "_stretch", "_timer")
 
-    def __init__(self, stretch: Breakable, seconds: float) -> None:
+    def __init__(self, stretch: Breakable, seconds: float, steps: int = 1) -> None:
         self._stretch = stretch
-        self._set(seconds)
+        self._left = steps
+        self._seconds = seconds / steps
+        self._set()
 
-    def _set(self, seconds: float) -> None:
-        self._timer = timers(anyio.current_time).call_in(seconds, self._break_off)
+    def _set(self) -> None:
+        self._timer = timers(anyio.current_time).call_in(self._seconds, self._step)
 
-    def _break_off(self) -> None:
-        self._stretch.break_off()
-        self._set(_PATIENCE)
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self._stretch.break_off()
+            self._seconds = _PATIENCE
+        self._set()
 
     def cancel(self) -> None:
         """Forget it."""
@@ -186,6 +193,7 @@ def within(
     on_wait: Callable[[Callable[[], None]], None] | None = None,
     *,
     late: Callable[[], Exception],
+    steps: int = 1,
 ) -> Generator[Any, Any, T]:
     """The result of `work`, which has `seconds` from the moment when it first waits.
 
@@ -194,6 +202,7 @@ def within(
         work: what is to be done.
         on_wait: called once, with a function that cancels the work, when it first has to wait.
         late: makes what is raised where it takes longer, or is cancelled by that function.
+        steps: see `Deadline`.
     """
     if not is_trio():  # which wants its scope around those of the work
         try:
@@ -202,7 +211,7 @@ def within(
             result: T = done.value
             return result
         work = carry_on(work, waited_for)
-    return (yield from _watched(seconds, work, on_wait, late).__await__())
+    return (yield from _watched(seconds, work, on_wait, late, steps).__await__())
 
 
 async def _watched(
@@ -210,12 +219,13 @@ async def _watched(
     work: Coroutine[Any, Any, T],
     on_wait: Callable[[Callable[[], None]], None] | None,
     late: Callable[[], Exception],
+    steps: int,
 ) -> T:
     deadline: Deadline | None = None
 
     def on_first_wait() -> None:
         nonlocal deadline
-        deadline = Deadline(stretch, seconds)
+        deadline = Deadline(stretch, seconds, steps)
         if on_wait is not None:
             on_wait(stretch.break_off)
 

@@ -39,10 +39,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def origin_of(scope: Any) -> str | None:
     """The `Origin` header of a connection as it was sent, the first one; None without one."""
     try:
-        value = dict(reversed([*(scope.get("headers") or ())])).get(b"origin")
-        return None if value is None else str(value, "latin-1")
+        for name, value in scope.get("headers") or ():
+            if name == b"origin":
+                return str(value, "latin-1")
     except (TypeError, ValueError):  # headers that no server should build
-        return None
+        pass
+    return None
 
 
 def parse_origin(value: str) -> Origin | None:

@@ -114,9 +114,7 @@ def offered_subprotocols(scope: Scope) -> list[str]:
     """The offered subprotocols: the scope's list, or the header where a server gives no list."""
     words: Iterable[str] = scope.get("subprotocols") or ()
     if not words:
-        headers = [*(scope.get("headers") or ())]
-        if _PROTOCOL_HEADER not in dict(headers):  # as where nothing is offered
-            return []
+        headers = scope.get("headers") or ()
         values = [v.decode("latin-1") for k, v in headers if k == _PROTOCOL_HEADER]
         return [word for value in values for word in _ELEMENT.findall(value)]
     return stripped(words)

@@ -223,7 +223,9 @@ async def test_of_those_that_wait_none_is_left_to_wait_where_silent_ones_hold_al
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(enter)
         await until(lambda: bool(here._shares["a"].waiting))
+        ((told, _),) = here._shares["a"].waiting
         here.leave("a", is_gone=False)
+        assert told.is_set()
     assert entered == [False]
 
 

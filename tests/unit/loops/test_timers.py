@@ -245,6 +245,20 @@ async def test_a_deadline_that_is_cancelled_breaks_nothing_off() -> None:
     assert not stretch.broken
 
 
+async def test_an_event_loop_that_stands_still_takes_one_step_of_a_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, stretch, broken = timers(anyio.current_time), Breakable(), []
+    deadline = Deadline(stretch, 1.0, steps=4)
+    for stood_still in (100, 200, 300, 400):
+        now = anyio.current_time() + stood_still
+        monkeypatch.setattr(here, "_clock", lambda now=now: now)
+        here.run_due()
+        broken.append(stretch.broken)
+    deadline.cancel()
+    assert broken == [False, False, False, True]
+
+
 def test_each_event_loop_and_each_clock_has_its_own(anyio_backend_name: str) -> None:
     one, other = Clock(), Clock()
 
