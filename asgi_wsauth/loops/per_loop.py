@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from anyio.lowlevel import RunVar
 
@@ -13,19 +13,20 @@ __all__ = ["PerLoop"]
 
 T = TypeVar("T")
 
-_numbers = count(1)
+_numbers = count(1)  # anyio tells variables apart by their names
+
+# What asyncio's loops have. Most values know their loop, and would keep it alive for good behind a
+# weak key, too, which is all that anyio's `RunVar` is; and the loop itself is no place for them,
+# because an app gets to it from its `receive`, and would find others' credentials there.
+_of_loops: dict[asyncio.AbstractEventLoop, dict[Any, Any]] = {}
 
 
 class PerLoop(Generic[T]):
-    """A variable that has one value for each event loop, and goes with the loop.
-
-    asyncio's loops keep their values themselves. Most values know their loop, so that any other
-    place, `WeakKeyDictionary` and anyio's `RunVar` included, would keep both alive for good.
-    """
+    """A variable that has one value for each event loop, for as long as that is open. A loop that
+    was closed goes, with all that it had, when another one gets its first value."""
 
     def __init__(self) -> None:
-        self._name = f"_asgi_wsauth_{next(_numbers)}"  # anyio tells variables apart by it, too
-        self._on_trio: RunVar[T | None] = RunVar(self._name, None)
+        self._on_trio: RunVar[T | None] = RunVar(f"asgi_wsauth.{next(_numbers)}", None)
 
     def get(self) -> T | None:
         """The running loop's value, or None if it has none."""
@@ -33,7 +34,8 @@ class PerLoop(Generic[T]):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return self._on_trio.get()
-        return vars(loop).get(self._name)
+        values = _of_loops.get(loop)
+        return None if values is None else values.get(self)
 
     def set(self, value: T | None) -> None:
         """Set the running loop's value."""
@@ -41,8 +43,12 @@ class PerLoop(Generic[T]):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self._on_trio.set(value)
-        else:
-            vars(loop)[self._name] = value
+            return
+        if loop not in _of_loops:
+            for other in [each for each in list(_of_loops) if each.is_closed()]:
+                _of_loops.pop(other, None)
+            _of_loops[loop] = {}
+        _of_loops[loop][self] = value
 
     def get_or_make(self, make: Callable[[], T]) -> T:
         """The running loop's value, which `make` makes if it has none."""
