@@ -7,6 +7,8 @@ after a close, the client is read from until it has answered or disconnected.
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect
@@ -17,7 +19,7 @@ from asgi_wsauth.connection.valve import Valve
 from asgi_wsauth.denial import DAPHNE_CLOSE_CODES, Denied
 from asgi_wsauth.events import logger
 from asgi_wsauth.loops.tasks import call_on_first_wait, spawn
-from asgi_wsauth.loops.timers import within
+from asgi_wsauth.loops.timers import Timer, timers, within
 
 __all__ = [
     "PATIENCE",
@@ -153,40 +155,46 @@ class _Listener:
         self._told = told
         self._receive = receive
         self._valve = valve
-        self._scope: anyio.CancelScope | None = None  # of the task, where there is one
-        self._sent: anyio.Event | None = None
-        self._ended: anyio.Event | None = None
+        self._head_start: Timer | None = None
+        self._task: tuple[anyio.CancelScope, anyio.Event] | None = None  # what ends it, its end
 
     def start_soon(self) -> None:
         """Listen in a task of its own, unless `listen` is called within the head start."""
-        self._scope, self._sent, self._ended = anyio.CancelScope(), anyio.Event(), anyio.Event()
-        spawn(self._listen_in_task)
+        if self._valve is None:
+            here = timers(anyio.current_time)
+            self._head_start = here.call_in(_HEAD_START, self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        self._task = anyio.CancelScope(), anyio.Event()
+        spawn(partial(self._listen_in_task, *self._task))
+
+    async def _listen_in_task(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                await self._listen()
+        finally:
+            ended.set()
 
     async def listen(self) -> None:
         """Listen until the client is gone."""
-        if self._sent is None or self._ended is None:
+        if self._head_start is not None:
+            self._head_start.cancel()
+        if self._task is None:
             await self._listen()
         else:
-            self._sent.set()
-            await self._ended.wait()
+            await self._task[1].wait()
 
     async def stop(self) -> None:
         """Stop waiting, so that nothing waits when the server gets its callable back."""
-        if self._scope is not None and self._ended is not None:
-            self._scope.cancel()
+        if self._head_start is not None:
+            self._head_start.cancel()
+        if self._task is not None:
+            scope, ended = self._task
+            scope.cancel()
             with anyio.CancelScope(shield=True):
-                await self._ended.wait()
-
-    async def _listen_in_task(self) -> None:
-        assert self._scope is not None and self._sent is not None and self._ended is not None
-        try:
-            with self._scope:
-                if self._valve is None:
-                    with anyio.move_on_after(_HEAD_START):
-                        await self._sent.wait()
-                await self._listen()
-        finally:
-            self._ended.set()
+                await ended.wait()
 
     async def _listen(self) -> None:
         if self._valve is None:
