@@ -59,7 +59,9 @@ from asgi_wsauth import (
     ConnectionLimit,
     Credential,
     Denied,
+    FailureThrottle,
     FirstMessage,
+    HandshakeLimit,
     HTTPAuthMiddleware,
     MemoryStore,
     Principal,
@@ -67,6 +69,8 @@ from asgi_wsauth import (
     Reason,
     Refreshed,
     Refused,
+    Revocations,
+    Sessions,
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.connection import endable, phases
@@ -2031,9 +2035,10 @@ RUNNING = asyncio.Task, CoroutineType, FrameType, GeneratorType
 
 
 def reachable(start: Any) -> Iterator[Any]:
-    """All that an app gets to from there: items, attributes, and what functions enclose or are
-    bound to. Not what a module or a class has, because that was not handed to the app; nor the
-    frames of what is running, which every function finds around itself."""
+    """All that an app gets to from there: items, attributes, what functions enclose or are bound
+    to, and what is referred to weakly. Not what a module or a class has, because that was not
+    handed to the app; nor the frames of what is running, which every function finds around
+    itself."""
     seen: dict[int, Any] = {}
     todo = [start]
     while todo:
@@ -2042,6 +2047,8 @@ def reachable(start: Any) -> Iterator[Any]:
             continue
         seen[id(thing)] = thing
         yield thing
+        if isinstance(thing, weakref.ref):
+            todo.append(thing())
         todo += [
             each
             for each in gc.get_referents(thing)
@@ -2051,21 +2058,23 @@ def reachable(start: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("inside", ["nothing", "the same authenticator", "another authenticator"])
 @pytest.mark.parametrize("protocol", ["websocket", "http"])
+@pytest.mark.parametrize("options", ["few", "all"])
 async def test_a_walk_through_what_an_app_is_given_finds_no_credential(
-    protocol: str, inside: str
+    options: str, protocol: str, inside: str
 ) -> None:
-    """However deep the app looks into what it is given."""
-    token, newer = mint(), mint(iat=NOW - 1)
-    other = authenticator(jwt_verifier())
+    """However deep the app looks into what it is given: neither its client's nor another's."""
+    mine, newer, others = mint(), mint(iat=NOW - 1), mint(sub="bob")
     checked = []
 
-    def found(scope: Any) -> list[Any]:
+    def found(given: Any) -> list[Any]:
         return [
             thing
-            for thing in reachable(scope)
-            if (isinstance(thing, str) and (token in thing or newer in thing))
-            or (isinstance(thing, bytes) and (token.encode() in thing or newer.encode() in thing))
-            or isinstance(thing, (Credential, Authenticator))
+            for thing in reachable(given)
+            if isinstance(thing, (Credential, Authenticator))
+            or (
+                isinstance(thing, (str, bytes))
+                and any(t in str(thing) for t in (mine, newer, others))
+            )
         ]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -2074,24 +2083,37 @@ async def test_a_walk_through_what_an_app_is_given_finds_no_credential(
         if protocol == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
-            await scope["wsauth"].refresh(newer)
         else:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        if scope["user"].identity == "bob":
+            await drive(door, handshake(mine))
+        elif protocol == "websocket":
+            await scope["wsauth"].refresh(newer)
         assert not found(given)
-        checked.append(scope["wsauth"])
+        checked.append(repr(scope["wsauth"]))
 
+    def handshake(token: str) -> dict[str, Any]:
+        scope = websocket(f"token={token}")
+        return scope if protocol == "websocket" else {**scope, "type": "http", "method": "GET"}
+
+    store = MemoryStore()
+    own: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    if options == "all":
+        own = {"revocations": Revocations(store), "throttle": FailureThrottle("9/minute")}
+        told = {"max_age": 60}
+    if protocol == "websocket":
+        told |= {"refresh_message": TELL}
+        if options == "all":
+            limits = {"connection_limit": ConnectionLimit(3, store), "recheck": 60}
+            told |= {**limits, "sessions": Sessions(store), "handshake_limit": HandshakeLimit()}
     guard = {"websocket": WebSocketAuthMiddleware, "http": HTTPAuthMiddleware}[protocol]
-    auth = authenticator(jwt_verifier())
+    auth, other = authenticator(jwt_verifier(), **own), authenticator(jwt_verifier())
     inner = {"the same authenticator": auth, "another authenticator": other}.get(inside)
-    told: dict[str, Any] = {"refresh_message": TELL} if protocol == "websocket" else {}
     door = guard(app if inner is None else guard(app, inner), auth, **told)
-    scope = websocket(f"token={token}")
-    if protocol == "http":
-        scope = {**scope, "type": "http", "method": "GET"}
-    await drive(door, scope)
-    (session,) = checked
-    assert repr(session) == "<Session of <Principal 'alice' by jwt>>"
+    await drive(door, handshake(others))
+    assert checked == [f"<Session of <Principal '{who}' by jwt>>" for who in ("alice", "bob")]
 
 
 async def test_what_still_receives_after_the_app_refreshes_nothing() -> None:
