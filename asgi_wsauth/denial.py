@@ -28,6 +28,7 @@ from asgi_wsauth.options import ConfigurationError, check_count, check_instance,
 __all__ = [
     "ADVICE_BY_CODE",
     "DAPHNE_CLOSE_CODES",
+    "FAULTS",
     "GRAPHQL_CLOSE_CODES",
     "CloseCodes",
     "Denied",
@@ -87,6 +88,9 @@ class Reason(Enum):
     # Each is only itself. The hash of Python's own is one of its name, and costs a call.
     __hash__ = object.__hash__
 
+
+FAULTS = Reason.UNAVAILABLE, Reason.ERROR
+"""Where something broke, which the log tells as an error."""
 
 DAPHNE_CLOSE_CODES: Mapping[Reason, int] = {
     Reason.MISSING: 3000,

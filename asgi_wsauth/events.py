@@ -15,7 +15,7 @@ from pathlib import PurePath
 from traceback import format_exception, walk_tb
 from typing import Any, ClassVar, Protocol
 
-from asgi_wsauth.denial import Reason
+from asgi_wsauth.denial import FAULTS, Reason
 from asgi_wsauth.printable import LONGEST, escaped, printable
 
 __all__ = [
@@ -253,7 +253,6 @@ def is_heard(observers: tuple[Observer, ...], kind: type[Event]) -> bool:
 
 _MARKS = re.compile('[ "=]')  # a field with one of these is quoted
 _PLAIN = re.compile(f"[!#-<>-~]{{1,{LONGEST}}}").fullmatch  # logged as it is, like most fields
-_LOUD = (Reason.UNAVAILABLE, Reason.ERROR)
 _FAULT = ("error_type", "error_at")
 
 
@@ -295,7 +294,7 @@ def log_event(event: Event, /) -> None:
 
 def _level(event: Event) -> int:
     if isinstance(event, Refused):
-        return logging.ERROR if event.reason in _LOUD else logging.WARNING
+        return logging.ERROR if event.reason in FAULTS else logging.WARNING
     if isinstance(event, KeysFetched):
         return logging.DEBUG if event.failure is None else logging.WARNING
     return logging.INFO

@@ -158,7 +158,7 @@ class HTTPAuthMiddleware:
         login = admission.login
         if admission.is_inside or login.is_anonymous:  # else an instance further out does
             return False
-        return self.authenticator.revocations is not None or self._terms.end(
+        return self.authenticator.revocations is not None or self._terms.has_end_for(
             login.principal, is_anonymous=False
         )
 

@@ -281,7 +281,7 @@ class WebSocketAuthMiddleware:
         terms = self._inner_terms if is_inside else self._terms
         if (
             terms.refresh is None
-            and not terms.end(login.principal, is_anonymous=login.is_anonymous)
+            and not terms.has_end_for(login.principal, is_anonymous=login.is_anonymous)
             and (holdings is None or not holdings.are_for(login, is_inside=is_inside))
         ):
             return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from starlette.types import Scope
 
 from asgi_wsauth.credential import Credential, Principal
-from asgi_wsauth.denial import Denied, Reason
+from asgi_wsauth.denial import FAULTS, Denied
 from asgi_wsauth.events import Event, Observer, Refused, event_of, is_heard, raised, tell
 from asgi_wsauth.redaction import scrubbed
 from asgi_wsauth.sources.origins import origin_of
@@ -125,7 +125,7 @@ class Report:
 def _fault(denied: Denied, attempt: Presented) -> dict[str, Any]:
     """What broke. A function of its own, so that no frame below an observer has the exception,
     whose text may have the credential: an error tracker takes local variables."""
-    broken = denied.__cause__ if denied.reason in (Reason.ERROR, Reason.UNAVAILABLE) else None
+    broken = denied.__cause__ if denied.reason in FAULTS else None
     if broken is None:
         return {}
     error_type, error_at = raised(broken)

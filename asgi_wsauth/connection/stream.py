@@ -15,6 +15,7 @@ from asgi_wsauth.connection.endable import Endable
 from asgi_wsauth.connection.phases import Phase
 from asgi_wsauth.connection.session import Session, login_behind, login_of
 from asgi_wsauth.connection.terms import EndTerms
+from asgi_wsauth.credential import has_expired
 from asgi_wsauth.denial import Denied, http_refusal
 from asgi_wsauth.loops.tasks import Breakable
 from asgi_wsauth.loops.timers import timers
@@ -187,7 +188,7 @@ class StreamGuard(Endable):
             if login.authenticator.revocations is not None:
                 await self._look_once_more(login.authenticator, login.authenticator.revocations)
             ends_at = login.ends_at(self._terms)
-            if ends_at is not None and self._terms.clock() >= ends_at:
+            if has_expired(ends_at, self._terms.clock()):
                 self._expire()
         await self.send(message)
 

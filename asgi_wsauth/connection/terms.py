@@ -30,7 +30,7 @@ class EndTerms:
     enforce_expiry: bool
     max_age: float | None = None
 
-    def end(self, principal: Principal, *, is_anonymous: bool) -> bool:
+    def has_end_for(self, principal: Principal, *, is_anonymous: bool) -> bool:
         """Whether a connection of this principal has an end, as far as time goes."""
         if self.max_age is not None and not is_anonymous:
             return True

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asgi_wsauth.contrib import BUCKETS, check_total
-from asgi_wsauth.denial import Reason
+from asgi_wsauth.denial import FAULTS
 from asgi_wsauth.events import (
     Abandoned,
     Admitted,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 __all__ = ["OpenTelemetryObserver"]
-
-_BROKEN = (Reason.UNAVAILABLE, Reason.ERROR)
 
 
 class OpenTelemetryObserver:
@@ -128,7 +126,7 @@ class OpenTelemetryObserver:
             if event.is_refresh:
                 self._refreshes.add(1, known)  # the socket stays open
                 return
-            if event.reason in _BROKEN:
+            if event.reason in FAULTS:
                 known["error.type"] = event.reason.phrase
         known["network.protocol.name"] = event.protocol
         if event.method is not None:
@@ -158,7 +156,7 @@ class OpenTelemetryObserver:
         if isinstance(event, Refused):
             if event.close_code is not None:
                 span.set_attribute("wsauth.close_code", event.close_code)
-            if event.reason in _BROKEN:
+            if event.reason in FAULTS:
                 detail = str(printable(event.detail))
                 span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, detail))
             if event.error_type is not None:
