@@ -178,7 +178,7 @@ class Endable(ABC):
         """The next message for the app."""
         while self._closed is None:
             wait = self._wait
-            if wait.runs is not None or wait.breaks:
+            if wait.runs is not None:
                 wait = self._another_wait()
             refused: Denied | None = None
             wait.enter()

@@ -96,12 +96,17 @@ class RefreshMessages:
         its bytes, are a JSON object with that `type`, however it is written, the first or the last
         one of several. Such a message is not sent; the first one is warned of.
         """
-        text, data = message.get("text"), message.get("bytes")
-        return (
+        text = message.get("text")
+        if (
             isinstance(text, str)
             and (self._mark in text or _ESCAPED in text)  # as in next to no message
             and self._is_ours(text)
-        ) or (isinstance(data, (bytes, bytearray)) and self._is_ours_in_bytes(data))
+        ):
+            return True
+        data = message.get("bytes")
+        if data is None:  # as in most; asking for its type takes longer
+            return False
+        return isinstance(data, (bytes, bytearray)) and self._is_ours_in_bytes(data)
 
     def _is_ours_in_bytes(self, data: bytes | bytearray) -> bool:
         # UTF-16 and UTF-32, which a client in Python would read as well, begin with a zero or two.
