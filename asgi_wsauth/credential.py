@@ -144,8 +144,9 @@ class Principal(BaseUser):
         if type(method) is not str or not method:
             check_text("method", method, "jwt")
         texts = issuer, token_id, session_id, display_name, login_method
-        if not _TEXT_OR_NONE.issuperset(map(type, texts)):
-            _check_texts(texts)
+        for text in texts:
+            if text is not None and type(text) is not str:
+                _check_texts(texts)
         if claims is not None and type(claims) is not dict and not isinstance(claims, Mapping):
             raise ConfigurationError(f"claims must be a dict or None, got {shown(claims)}")
         self._identity = identity
@@ -182,7 +183,6 @@ class Principal(BaseUser):
 
 
 _TEXTS = "issuer", "token_id", "session_id", "display_name", "login_method"
-_TEXT_OR_NONE = frozenset({str, type(None)})
 
 
 def _check_texts(texts: Iterable[object]) -> None:

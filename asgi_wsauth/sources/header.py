@@ -60,9 +60,9 @@ class Header:
     def extract(self, conn: HTTPConnection, /) -> str | None:
         # Not of `conn.headers`, which costs each handshake more than all else here.
         headers = conn.scope["headers"]
-        if self._key not in dict(headers):  # as in most handshakes
-            return None
         values = [value.decode("latin-1") for key, value in headers if key == self._key]
+        if not values:  # as in most handshakes
+            return None
         if not any(map(self._mine.search, values)):
             if not self._warned and _STRAY.match(values[0]):
                 self._warned = True
@@ -84,11 +84,10 @@ class Header:
         return value.strip(" ") or None
 
     def redact(self, scope: Scope, /) -> None:
-        edit_header(
-            scope,
-            self._key,
-            lambda value: None if self._mine.search(value.decode("latin-1")) else value,
-        )
+        edit_header(scope, self._key, self._without_mine)
+
+    def _without_mine(self, value: bytes) -> bytes | None:
+        return None if self._mine.search(value.decode("latin-1")) else value
 
     def __repr__(self) -> str:
         return f"header {self.name}"

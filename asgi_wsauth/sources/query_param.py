@@ -34,14 +34,14 @@ class QueryParam:
         self._mine = re.compile(b"&" + mine + b"(?:=([^&]*)|(?=&))")
 
     def extract(self, conn: HTTPConnection, /) -> str | None:
-        found = self._mine.findall(b"&%b&" % (conn.scope.get("query_string") or b""))
+        found = self._mine.findall(b"&" + (conn.scope.get("query_string") or b"") + b"&")
         if len(found) > 1:
             raise Denied(Reason.MALFORMED, f"{self} given {len(found)} times")
         return _decoded(found[0]) or None if found else None
 
     def redact(self, scope: Scope, /) -> None:
         query = scope.get("query_string") or b""
-        kept, times = self._mine.subn(b"", b"&%b&" % query)
+        kept, times = self._mine.subn(b"", b"&" + query + b"&")
         if times:
             scope["query_string"] = kept[1:-1]
 

@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 _NUMBERS = (int, float)
-_TEXT_OR_NONE = frozenset({str, type(None)})
 _LATEST = 253402300799  # 9999-12-31T23:59:59Z: what is later is milliseconds, or mischief
 
 
@@ -328,7 +327,7 @@ def read_time(claims: Mapping[str, Any], name: str) -> float | None:
 def _texts(claims: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
     """Its `sid`, `jti` and `iss`."""
     texts = claims.get("sid"), claims.get("jti"), claims.get("iss")
-    if not _TEXT_OR_NONE.issuperset(map(type, texts)):
-        name = next(n for n in ("sid", "jti", "iss") if type(claims.get(n)) not in _TEXT_OR_NONE)
-        raise Denied(Reason.INVALID, f"its {name} is not a string")
+    for name, text in zip(("sid", "jti", "iss"), texts, strict=True):
+        if text is not None and type(text) is not str:
+            raise Denied(Reason.INVALID, f"its {name} is not a string")
     return texts
