@@ -91,7 +91,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_finish() -> None:
     """What was imported stays, so no test's `gc.collect` has to look through it."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
