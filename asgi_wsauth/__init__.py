@@ -60,8 +60,8 @@ from asgi_wsauth.events import (
 from asgi_wsauth.http import HTTPAuthMiddleware
 from asgi_wsauth.middleware import WebSocketAuthMiddleware
 from asgi_wsauth.options import ConfigurationError
-from asgi_wsauth.policies.comebacks import HandshakeLimit
 from asgi_wsauth.policies.entries import SessionEntry
+from asgi_wsauth.policies.handshake_limit import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit, Overflow
 from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.sessions import Sessions

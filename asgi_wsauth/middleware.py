@@ -33,7 +33,7 @@ from asgi_wsauth.options import (
     check_seconds,
     check_seconds_or_none,
 )
-from asgi_wsauth.policies.comebacks import HandshakeLimit
+from asgi_wsauth.policies.handshake_limit import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.scope.paths import GuardedPaths

@@ -11,7 +11,7 @@ from asgi_wsauth.authenticator import Attempt
 from asgi_wsauth.credential import Principal
 from asgi_wsauth.denial import Denied
 from asgi_wsauth.options import check_instance
-from asgi_wsauth.policies.comebacks import HandshakeLimit
+from asgi_wsauth.policies.handshake_limit import HandshakeLimit
 from asgi_wsauth.policies.limits import ConnectionLimit
 from asgi_wsauth.sources.findings import are_ambient
 from asgi_wsauth.sources.origins import Origin, check_origin

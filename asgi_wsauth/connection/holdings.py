@@ -14,7 +14,7 @@ from asgi_wsauth.connection.listing import Listing
 from asgi_wsauth.connection.session import Login
 from asgi_wsauth.options import check_instance, check_seconds_or_none
 from asgi_wsauth.policies.limits import ConnectionLimit
-from asgi_wsauth.policies.rechecks import Rechecks
+from asgi_wsauth.policies.rechecks import RecheckSchedule
 from asgi_wsauth.policies.revocation import Revocations
 from asgi_wsauth.policies.sessions import Sessions
 from asgi_wsauth.policies.subjects import all_subjects_of
@@ -39,7 +39,7 @@ class Holdings:
     """
 
     revocations: Revocations | None
-    rechecks: Rechecks | None
+    rechecks: RecheckSchedule | None
     limit: ConnectionLimit | None
     sessions: Sessions | None
 
@@ -64,7 +64,7 @@ class Holdings:
             return None
         return cls(
             revocations=revocations,
-            rechecks=None if recheck is None else Rechecks(recheck, authenticator.clock),
+            rechecks=None if recheck is None else RecheckSchedule(recheck, authenticator.clock),
             limit=limit,
             sessions=sessions,
         )

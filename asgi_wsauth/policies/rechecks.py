@@ -1,4 +1,4 @@
-"""Logins of open sockets that are looked at again from time to time: `Rechecks`."""
+"""Logins of open sockets that are looked at again from time to time: `RecheckSchedule`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asgi_wsauth.loops.per_loop import PerLoop
 from asgi_wsauth.loops.tasks import spawn
 from asgi_wsauth.loops.timers import Timer, timers
 
-__all__ = ["Rechecked", "Rechecks"]
+__all__ = ["RecheckSchedule", "Rechecked"]
 
 _AT_ONCE = 20  # rechecks
 _SPREAD = 0.1  # of the time between two rechecks of a socket, earlier or later
@@ -41,7 +41,7 @@ class Rechecked(Protocol):
         ...
 
 
-class Rechecks:
+class RecheckSchedule:
     """Decides again about the logins of open sockets, one after the other: none has a task or a
     timer of its own.
 

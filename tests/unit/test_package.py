@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -55,7 +56,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         "policies": (
             "what ends or limits logins",
             "subjects live_sockets rechecks revocation local_counts throttle total limits recent "
-            "comebacks entries sessions anonymous",
+            "handshake_limit entries sessions anonymous",
         ),
     },
     {"authenticator": ("the decision, once, in order", "")},
@@ -160,6 +161,13 @@ def the_map() -> str:
 
 def test_the_map_in_the_docstring_is_that_list() -> None:
     assert f"\n\n{the_map()}\n\n" in (asgi_wsauth.__doc__ or ""), f"it must be\n{the_map()}"
+
+
+def test_who_follows_a_connection_is_told_of_each_of_its_files() -> None:
+    docstring = ast.get_docstring(tree(ROOT / "connection" / "__init__.py")) or ""
+    named = {name.partition(".")[0] for name in re.findall(r"`([a-z_.]+)`", docstring)}
+    files = {path.stem for path in (ROOT / "connection").glob("*.py")} - {"__init__"}
+    assert named - {"policies"} == files
 
 
 # Who may touch what

@@ -1,4 +1,4 @@
-"""`Rechecks`: whose login is decided about again, when, and how many of them at once."""
+"""`RecheckSchedule`: whose login is decided about again, when, and how many of them at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sockets import pass_time, settled, until
 from asgi_wsauth import Denied, Reason
 from asgi_wsauth.loops.timers import timers
 from asgi_wsauth.policies import rechecks
-from asgi_wsauth.policies.rechecks import Rechecks
+from asgi_wsauth.policies.rechecks import RecheckSchedule
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
@@ -43,7 +43,7 @@ class Here:
 
     def __init__(self, each: float = 60) -> None:
         self.clock = Clock()
-        self.rechecks = Rechecks(each, self.clock)
+        self.rechecks = RecheckSchedule(each, self.clock)
 
     def socket(self, *outcomes: Exception | None) -> Socket:
         socket = Socket(self.clock, *outcomes)

@@ -28,7 +28,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.options import check_rate
-from asgi_wsauth.policies import comebacks
+from asgi_wsauth.policies import handshake_limit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
@@ -285,7 +285,7 @@ def came_too_often(limit: HandshakeLimit, *presented: str) -> bool:
 def test_memory_is_bounded_and_who_came_longest_ago_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(comebacks, "_MOST", 100)
+    monkeypatch.setattr(handshake_limit, "_MOST", 100)
     limit = HandshakeLimit("1/hour")
     assert not came_too_often(limit, "often")
     assert not came_too_often(limit, "once")
