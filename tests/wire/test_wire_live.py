@@ -74,13 +74,13 @@ class Ending:
 
 
 @each_server
-@ENDS
 def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_the_grace(
-    server: Server, test: str, reason: Reason
+    server: Server, test: str
 ) -> None:
-    ending = Ending(server, test, reason)
+    names = {reason: f"{test}.{reason.name}" for reason in (Reason.EXPIRED, Reason.REVOKED)}
 
-    async def talk() -> tuple[list[list[Close]], float]:
+    async def talk(reason: Reason, test: str) -> tuple[list[list[Close]], float]:
+        ending = Ending(server, test, reason)
         clients = [
             await ending.open(f"/live/{app}", f"{test}.{app}.{i}") for app in APPS for i in "ab"
         ]
@@ -97,18 +97,19 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
         closes = await asyncio.gather(*map(one, clients))
         return closes, median(delays)
 
-    closes, delay = run(talk())
-    assert closes == [[close_for(server, reason)]] * len(closes)
-    assert delay < 1
-    for app in APPS:
-        for i in "ab":
-            told = server.notes(f"{test}.{app}.{i}", until="gone")
-            assert told[-1] == "gone"
-            if app == "waits":
-                code = close_for(server, reason)[0]
-                assert told == ["accepted", f"websocket.disconnect {code}", "gone"]
-            elif app == "sends":
-                assert told == ["accepted", "OSError", "gone"]
+    seen = together(*(talk(*row) for row in names.items()))
+    for (reason, name), (closes, delay) in zip(names.items(), seen, strict=True):
+        assert closes == [[close_for(server, reason)]] * len(closes)
+        assert delay < 1
+        for app in APPS:
+            for i in "ab":
+                told = server.notes(f"{name}.{app}.{i}", until="gone")
+                assert told[-1] == "gone"
+                if app == "waits":
+                    code = close_for(server, reason)[0]
+                    assert told == ["accepted", f"websocket.disconnect {code}", "gone"]
+                elif app == "sends":
+                    assert told == ["accepted", "OSError", "gone"]
 
 
 @usual_and("hypercorn-trio", "granian")

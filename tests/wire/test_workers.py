@@ -844,75 +844,79 @@ def heard(worker: Server, start: int) -> tuple[int, int]:
 
 # As users start them.
 
+PROCESSES = 2
+
+
+@pytest.fixture(scope="module")
+def several(running_site: Site) -> Iterator[Server]:
+    """One server that has several processes, in a store of its own: everybody is meant there."""
+    url = running_site.redis.url
+    with working(url, "--workers", str(PROCESSES), prefix="ends") as server:
+        yield server
+
+
+async def in_each(crowd: Crowd, server: Server, path: str, token: str) -> list[Visit]:
+    """Sockets of one user, some in each of its processes."""
+    visits: list[Visit] = []
+
+    async def each_process_has_one() -> bool:
+        visits.extend(await crowd.visit_each([server] * PROCESSES, path, token))
+        return len({visit.process for visit in visits}) == PROCESSES
+
+    await until(each_process_has_one)
+    return visits
+
 
 async def test_the_workers_of_one_server_close_a_revoked_users_sockets(
-    site: Site, crowd: Crowd
+    site: Site, crowd: Crowd, several: Server
 ) -> None:
-    alice, bob = login(revoked_user := new_user(), ago=60), login(new_user())
-    with working(site.redis.url, "--workers", str(WORKERS)) as server:
-        hers: list[Visit] = []
-
-        async def each_process_has_some() -> bool:
-            hers.extend(await crowd.visit_each([server] * 4, "/open", alice))
-            return len({visit.process for visit in hers}) == WORKERS
-
-        await until(each_process_has_some)
-        theirs = await crowd.visit_each([server] * WORKERS, "/chat", bob)
-        assert outcomes(hers) == {None: len(hers)}
-        assert outcomes(theirs) == {None: 3, TOO_MANY: WORKERS - 3}
-        assert (await revoke(server, "user", revoked_user)).status == 200
-        assert {await visit.closed() for visit in hers} == {REVOKED}
-        assert all([await visit.talks() for visit in theirs if visit.refusal is None])
-        again = await crowd.visit_each([server] * 20, "/open", alice)
-        assert outcomes(again) == {REVOKED: 20}
-        await crowd.leave()
-        await until(lambda: not site.left_behind())
-        assert not troubles(server.log())
+    alice, bob = login(revoked_user := new_user()), login(new_user())
+    hers = await in_each(crowd, several, "/open", alice)
+    theirs = await crowd.visit_each([several] * WORKERS, "/chat", bob)
+    assert outcomes(hers) == {None: len(hers)}
+    assert outcomes(theirs) == {None: 3, TOO_MANY: WORKERS - 3}
+    assert (await revoke(several, "user", revoked_user)).status == 200
+    assert {await visit.closed() for visit in hers} == {REVOKED}
+    assert all([await visit.talks() for visit in theirs if visit.refusal is None])
+    again = await crowd.visit_each([several] * 20, "/open", alice)
+    assert outcomes(again) == {REVOKED: 20}
+    await crowd.leave()
+    await until(lambda: not site.left_behind())
+    assert not troubles(several.log())
 
 
 async def test_a_block_time_to_renew_and_the_end_for_everybody_hold_in_all_processes(
-    site: Site, crowd: Crowd
+    crowd: Crowd, several: Server
 ) -> None:
-    """In a store of their own, because everybody is meant."""
-    alice, bob = login(blocked := new_user(), ago=60), login(new_user(), ago=60)
-    with working(site.redis.url, "--workers", "2", prefix="ends") as server:
+    alice, bob = login(blocked := new_user()), login(new_user())
 
-        async def in_both(path: str, token: str) -> list[Visit]:
-            visits: list[Visit] = []
+    async def ends(**what: str) -> None:
+        assert (await ask(several, "POST", "/revoke", **what)).status == 200
 
-            async def each_process_has_one() -> bool:
-                visits.extend(await crowd.visit_each([server] * 2, path, token))
-                return len({visit.process for visit in visits}) == 2
+    hers = await in_each(crowd, several, "/open", alice)
+    his = await in_each(crowd, several, "/renewed", bob)
+    asked = time.time()
+    await ends(block=blocked, until=str(time.time() + 3600))
+    assert {await visit.closed() for visit in hers} == {REVOKED}
+    print("seconds until blocked:", round(time.time() - asked, 3))
+    newer = login(blocked, "new", "new")
+    refused = await crowd.visit_each([several] * 8, "/open", newer)
+    assert outcomes(refused) == {REVOKED: 8}
+    await ends(unblock=blocked)
+    assert outcomes(await crowd.visit_each([several] * 8, "/open", alice)) == {None: 8}
+    assert all([await visit.talks() for visit in his])
 
-            await until(each_process_has_one)
-            return visits
-
-        async def ends(**what: str) -> None:
-            assert (await ask(server, "POST", "/revoke", **what)).status == 200
-
-        hers, his = await in_both("/open", alice), await in_both("/renewed", bob)
-        asked = time.time()
-        await ends(block=blocked, until=str(time.time() + 3600))
-        assert {await visit.closed() for visit in hers} == {REVOKED}
-        print("seconds until blocked:", round(time.time() - asked, 3))
-        newer = login(blocked, "new", "new")
-        refused = await crowd.visit_each([server] * 8, "/open", newer)
-        assert outcomes(refused) == {REVOKED: 8}
-        await ends(unblock=blocked)
-        assert outcomes(await crowd.visit_each([server] * 8, "/open", alice)) == {None: 8}
-        assert all([await visit.talks() for visit in his])
-
-        begun = time.time()
-        await ends(everybody="", within="5")
-        told = [await visit.told() for visit in his]
-        assert {each["type"] for each in told} == {"auth.refresh.due"}
-        assert all(begun < each["expires_at"] - 5 < time.time() for each in told)
-        renewed, *left = his
-        await renewed.renews(login(bob.partition(".")[0], "newer", "newer", ago=-1))
-        assert (await renewed.told())["type"] == "auth.refresh.ok"
-        assert {await visit.closed() for visit in left} == {REVOKED}
-        assert time.time() > begun + 5
-        assert await renewed.talks()
-        assert outcomes(await crowd.visit_each([server] * 8, "/open", alice)) == {REVOKED: 8}
-        await crowd.leave()
-        assert not troubles(server.log())
+    begun = time.time()
+    await ends(everybody="", within="4")
+    told = [await visit.told() for visit in his]
+    assert {each["type"] for each in told} == {"auth.refresh.due"}
+    assert all(begun < each["expires_at"] - 4 < time.time() for each in told)
+    renewed, *left = his
+    await renewed.renews(login(bob.partition(".")[0], "newer", "newer", ago=-1))
+    assert (await renewed.told())["type"] == "auth.refresh.ok"
+    assert {await visit.closed() for visit in left} == {REVOKED}
+    assert time.time() > begun + 4
+    assert await renewed.talks()
+    assert outcomes(await crowd.visit_each([several] * 8, "/open", alice)) == {REVOKED: 8}
+    await crowd.leave()
+    assert not troubles(several.log())
