@@ -9,7 +9,7 @@ from typing import Any
 
 import forking
 import pytest
-from hurry import hurried
+from hurry import hurried, usual
 
 # Hundreds of processes import the same files: each is compiled once, even where a shell says that
 # nothing is to be kept.
@@ -92,6 +92,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_finish() -> None:
     """What was imported stays, so no test's `gc.collect` has to look through it."""
     gc.freeze()
+    gc.set_threshold(10_000)  # what tests leave goes with the tests
     gc.enable()
 
 
@@ -106,7 +107,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     one on which no time is waited for, where it is marked `hurried` and asks no other process."""
     backend = getattr(request, "param", "asyncio")
     is_hurried = _is_marked(request.node, "hurried") and not _is_marked(request.node, "live")
-    return hurried(backend) if is_hurried else backend
+    return hurried(backend) if is_hurried else usual(backend)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

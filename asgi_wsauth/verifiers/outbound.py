@@ -8,6 +8,7 @@ import json
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, Mapping
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -302,6 +303,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+@cache
 def _no_authorities() -> ssl.SSLContext:
     """For what never meets TLS: trusts nobody."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -17,6 +17,8 @@ from servers import Server, serving
 from asgi_wsauth import HTTPAuthMiddleware, Principal
 from asgi_wsauth.testing import make_jwt
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parents[2]
 APP, DEPENDENCY, ENDPOINTS = blocks("docs/guides/fastapi.md")
 
@@ -37,7 +39,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.live
 def test_the_document_shows_the_login(server: Server) -> None:
     described = server.get("/openapi.json")
     assert described["components"]["securitySchemes"] == {
@@ -49,7 +50,6 @@ def test_the_document_shows_the_login(server: Server) -> None:
     assert server.ask("GET", "/docs").status == 200
 
 
-@pytest.mark.live
 def test_requests_and_sockets_have_the_same_user(server: Server) -> None:
     token = make_jwt(SECRET, "alice", exp=4_000_000_000)
     seen = server.ask("GET", "/me", token=token)
@@ -65,7 +65,6 @@ def test_requests_and_sockets_have_the_same_user(server: Server) -> None:
     assert server.talk("/chat").close == (1008, "token_missing")
 
 
-@pytest.mark.live
 def test_a_public_route_that_asks_for_the_user_fails_and_says_why(server: Server) -> None:
     assert server.ask("GET", "/docs/public").status == 500
     server.get("/openapi.json")  # by when the server has logged that

@@ -29,6 +29,7 @@ def run(*command: str) -> str:
 # What other tools read.
 
 
+@pytest.mark.live
 def test_systemd_takes_both_services(tmp_path: Path) -> None:
     verify = needed("systemd-analyze", "systemd")
     units = blocks("docs/guides/deploys.md", "ini")
@@ -40,6 +41,7 @@ def test_systemd_takes_both_services(tmp_path: Path) -> None:
         assert "chat" not in said, said
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("number", "command"),
     [(0, ["caddy", "adapt", "--adapter", "caddyfile", "--config"]), (1, ["haproxy", "-c", "-f"])],
@@ -52,6 +54,7 @@ def test_other_proxies_take_what_is_theirs(number: int, command: list[str], tmp_
     run(found, *command[1:], str(conf))
 
 
+@pytest.mark.live
 def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
     rules.write_text(*blocks("docs/guides/metrics.md", "yaml"))

@@ -1,3 +1,4 @@
+import gc
 import os
 import ssl
 from collections.abc import Iterator
@@ -46,3 +47,11 @@ def authorities_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx2, "create_ssl_context", create_once)
         yield
+
+
+@pytest.fixture
+def little_to_collect() -> None:
+    """For a test that calls `gc.collect`: that looks only at what comes from here on, and not each
+    time at what thousands of tests have left."""
+    gc.collect()
+    gc.freeze()

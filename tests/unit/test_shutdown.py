@@ -180,6 +180,7 @@ async def test_outside_the_main_thread_it_only_warns(
     assert server.got == [signal.SIGTERM]
 
 
+@pytest.mark.usefixtures("little_to_collect")
 async def test_without_with_it_warns(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     with drain_on_signal():
         pass

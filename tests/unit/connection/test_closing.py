@@ -211,6 +211,7 @@ async def test_a_server_that_cancels_it_leaves_nobody_waiting(server: type[Peer]
     assert peer.journal[-1] == "waits no more"
 
 
+@pytest.mark.hurried
 async def test_reading_on_ends_in_time() -> None:
     peer = Peer(text("a"), answers=False)
     await read_on(peer.receive, anyio.current_time() + 0.01)

@@ -345,6 +345,7 @@ class TestWarning:
             "allow_it=True if that is intended"
         )
 
+    @pytest.mark.usefixtures("little_to_collect")
     def test_a_guard_counts_as_long_as_it_lives(self, caplog: pytest.LogCaptureFixture) -> None:
         guards, guard = Guards(), App()
         guards.add("websocket", guard)

@@ -329,6 +329,7 @@ async def test_nobody_is_asked_about_while_login_is_off() -> None:
         wire.put(LEFT)
 
 
+@pytest.mark.usefixtures("little_to_collect")
 async def test_a_socket_that_is_gone_is_forgotten_without_any_store_too() -> None:
     app = Seat()
     door = WebSocketAuthMiddleware(app, authenticator(Opaque(a=alice(None))), recheck=60)

@@ -2151,6 +2151,7 @@ async def test_an_app_that_raises_leaves_nothing() -> None:
 # After the end.
 
 
+@pytest.mark.usefixtures("little_to_collect")
 @cases("guarded", [True, False])
 async def test_a_socket_that_is_over_leaves_nothing_for_the_garbage_collector(
     guarded: bool,

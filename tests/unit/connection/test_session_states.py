@@ -352,11 +352,11 @@ def all_orders(number: int) -> Callable[[Any], Any]:
 @pytest.mark.both_loops
 @all_orders(400)
 def test_whatever_the_order_there_is_one_end(
-    anyio_backend: str,
+    anyio_backend_name: str,
     program: list[tuple[str, int]],
     slowness: int,
     grace: float,
     opened: bool,
     waits: bool,
 ) -> None:
-    anyio.run(run, program, slowness, grace, opened, waits, backend=anyio_backend)
+    anyio.run(run, program, slowness, grace, opened, waits, backend=anyio_backend_name)

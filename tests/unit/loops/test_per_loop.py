@@ -49,6 +49,7 @@ def test_what_is_set_is_what_is_found(backend: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("little_to_collect")
 @cases("of", ["asyncio", "uvloop"])
 def test_a_loop_that_was_closed_goes_with_all_that_it_had_when_another_one_begins(of: str) -> None:
     new_loop = pytest.importorskip(of).new_event_loop

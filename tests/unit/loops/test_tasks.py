@@ -283,6 +283,7 @@ class TestSpawn:
         with anyio.fail_after(5):
             await ended.wait()
 
+    @pytest.mark.usefixtures("little_to_collect")
     async def test_nobody_else_has_to_keep_it(self) -> None:
         ended: list[bool] = []
 

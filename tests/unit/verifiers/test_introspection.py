@@ -816,6 +816,7 @@ async def test_handshakes_that_are_cancelled_while_the_issuer_is_silent(issuer: 
 
 
 # What httpx2 (on trio) and anyio (before 4.16) leave to the garbage collector.
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:unclosed <?(socket|transport):ResourceWarning")
@@ -877,6 +878,7 @@ async def test_timeouts_leave_their_places(issuer: Issuer, how: str) -> None:
     await use_all_slots(verifier, issuer, 2)
 
 
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.slow
 def test_one_instance_serves_one_event_loop_after_another(
     issuer: Issuer, recwarn: pytest.WarningsRecorder

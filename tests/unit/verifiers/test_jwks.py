@@ -883,6 +883,7 @@ async def test_rotation_without_a_refusal(issuer: Issuer) -> None:
     assert issuer.count("/jwks") <= 12
 
 
+@pytest.mark.usefixtures("little_to_collect")
 async def test_nobody_keeps_keys_that_were_replaced(issuer: Issuer) -> None:
     """Not even a verifier that was not asked since."""
     guard = Guard(issuer, ttl=100)
@@ -973,7 +974,9 @@ async def test_what_another_event_loop_is_asking_is_not_known_yet(issuer: Issuer
 
 
 @pytest.mark.both_loops
-def test_one_set_serves_event_loops_one_after_the_other(issuer: Issuer, anyio_backend: str) -> None:
+def test_one_set_serves_event_loops_one_after_the_other(
+    issuer: Issuer, anyio_backend_name: str
+) -> None:
     guard = Guard(issuer)
 
     async def judge() -> None:
@@ -981,13 +984,13 @@ def test_one_set_serves_event_loops_one_after_the_other(issuer: Issuer, anyio_ba
         guard.clock.now += 600
 
     for fetches in range(1, 4):
-        anyio.run(judge, backend=anyio_backend)
+        anyio.run(judge, backend=anyio_backend_name)
         assert issuer.count("/jwks") == fetches
 
 
 @pytest.mark.both_loops
 def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
-    issuer: Issuer, anyio_backend: str, caplog: pytest.LogCaptureFixture
+    issuer: Issuer, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard = Guard(issuer)
 
@@ -999,11 +1002,11 @@ def test_a_fetch_that_its_event_loop_cuts_off_holds_up_nobody(
                 scope.cancel()
 
     issuer.behaviour["/jwks"] = "hang"
-    anyio.run(leave_early, backend=anyio_backend)
+    anyio.run(leave_early, backend=anyio_backend_name)
     (line,) = caplog.messages
     assert failure(line, issuer) == "it was broken off"
     issuer.behaviour.clear()
-    assert anyio.run(guard.judge, issuer.token("1"), backend=anyio_backend) is ADMITTED
+    assert anyio.run(guard.judge, issuer.token("1"), backend=anyio_backend_name) is ADMITTED
 
 
 async def test_nothing_is_kept_of_a_fetch_that_is_over(issuer: Issuer) -> None:
@@ -1017,7 +1020,7 @@ async def test_nothing_is_kept_of_a_fetch_that_is_over(issuer: Issuer) -> None:
 
 
 @pytest.mark.both_loops
-def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> None:
+def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend_name: str) -> None:
     """The longest time that a ticking task doesn't run, while a fetch hangs and 100 handshakes wait
     for it, beside the same without the package. A fetch that blocks makes it as long as it hangs.
     """
@@ -1051,7 +1054,7 @@ def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend: str) -> 
 
     issuer.behaviour["/jwks"] = "hang"
     # The machine itself holds up a loop now and then, but not each time just here.
-    assert any(anyio.run(compare, backend=anyio_backend) < hang / 2 for _ in range(3))
+    assert any(anyio.run(compare, backend=anyio_backend_name) < hang / 2 for _ in range(3))
 
 
 async def test_keys_are_read_in_a_thread_that_no_app_can_take(

@@ -740,6 +740,7 @@ async def test_there_are_no_more_connections_than_requests_may_be_in_flight(issu
     assert issuer.most_in_flight == issuer.connections == 3
 
 
+@pytest.mark.usefixtures("little_to_collect")
 def test_several_event_loops_at_once_share_no_connection(issuer: Issuer) -> None:
     asking = outbound(issuer.url)
     answers: list[Any] = []

@@ -770,6 +770,7 @@ async def test_by_default_twenty_may_be_pending() -> None:
     assert [await admits(tickets, ticket) for ticket in minted] == [False] + [True] * 20
 
 
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.slow
 async def test_thousands_of_tickets_that_nobody_uses_leave_no_memory_behind() -> None:
     clock = Clock()
