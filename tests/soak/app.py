@@ -48,6 +48,7 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
     log_event,
 )
+from asgi_wsauth.connection.budget import budget
 from asgi_wsauth.events import Admitted, Closed, Event
 from asgi_wsauth.redis import RedisStore
 
@@ -196,6 +197,7 @@ async def counts(request: Request) -> JSONResponse:
             "open": sum(LEDGER.open.values()),
             "places": 0 if _places is None else len(_places),
             "closed twice": LEDGER.closed_twice,
+            "lingering": len(budget()),
             "events": LEDGER.events,
         }
     )

@@ -85,11 +85,12 @@ class Inspection:
             await load.play("warming up", scenario)
 
     async def _settled(self, worker: Worker) -> dict[str, Any]:
-        """What there is in one that has seen a bit of everything, once it doesn't change."""
+        """What there is in one that has seen a bit of everything, once it doesn't change, and no
+        client lingers that was late to answer a close: each is remembered for 20 seconds."""
         await self._warm_up(worker)
         await asyncio.sleep(terms.LEASE / 2)  # then nobody renews slots any more
         before: dict[str, Any] = {}
-        while (found := await _counts(worker)) != before:
+        while (found := await _counts(worker)) != before or found["lingering"]:
             before = found
             await asyncio.sleep(0.5)
         return found

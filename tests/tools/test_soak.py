@@ -34,7 +34,7 @@ def test_nothing_goes_wrong_and_an_interrupt_ends_it_with_the_table(tmp_path: Pa
             while soak.poll() is None and not all(f"{f} is over" in _text(log) for f in _FAULTS):
                 time.sleep(0.05)
             soak.send_signal(signal.SIGINT)
-            told, _ = soak.communicate(timeout=12 * DEADLINE)
+            told, _ = soak.communicate(timeout=30 * DEADLINE)
         finally:
             soak.terminate()
             with suppress(subprocess.TimeoutExpired):
