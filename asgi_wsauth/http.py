@@ -1,4 +1,4 @@
-"""The same decision in front of HTTP: `HTTPAuthMiddleware`."""
+"""`HTTPAuthMiddleware`: the decision, put in front of an ASGI app for its HTTP requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`WebSocketAuthMiddleware`: the decision, put in front of an ASGI app."""
+"""`WebSocketAuthMiddleware`: the decision, put in front of an ASGI app for its WebSockets."""
 
 from __future__ import annotations
 

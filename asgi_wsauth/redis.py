@@ -321,7 +321,7 @@ class RedisStore:
                 return await execute(opened.client, commands)
 
     async def _connection(self) -> OpenClient:
-        """That of the running event loop."""
+        """The client of the running event loop."""
         check_loop()
         opened = self._opened.get()
         if opened is None:

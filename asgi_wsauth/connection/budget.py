@@ -190,7 +190,7 @@ _here: PerLoop[Budget] = PerLoop()
 
 
 def budget() -> Budget:
-    """Those of the running event loop."""
+    """The budget of the running event loop."""
     return _here.get_or_make(Budget)
 
 

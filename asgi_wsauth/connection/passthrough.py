@@ -33,7 +33,7 @@ class Guards:
         self._guards[protocol].add(guard)
 
     def all_of(self, protocol: Protocol) -> list[object]:
-        """Those that live."""
+        """The middlewares for this protocol that still exist."""
         return list(self._guards[protocol])
 
     def warn(self, protocol: Protocol, option: str) -> None:
@@ -156,4 +156,4 @@ def handed_on(findings: Sequence[Finding], authenticator: Authenticator) -> Sequ
 
 
 GUARDS = Guards()
-"""Those of this process."""
+"""The middlewares of this process."""

@@ -174,7 +174,7 @@ def login_behind(session: object) -> Login | None:
 
 
 def login_of(session: Session) -> Login:
-    """The same, where the app is known to be running."""
+    """As `login_behind`, for a connection on which an app is known to be running."""
     return _logins[session]
 
 
@@ -260,15 +260,15 @@ class Login:
         return None if ends is None or not isfinite(ends) else ends
 
     def run_on(self, connection: LiveConnection) -> None:
-        """The app runs on this from now on."""
+        """The app runs on `connection` from now on."""
         self.connection = connection
 
     def list_as(self, listing: Listed) -> None:
-        """It has this entry in `Sessions` from now on."""
+        """Its entry in `Sessions` is this one from now on."""
         self.listing = listing
 
     async def unlist(self) -> None:
-        """It has none any more."""
+        """Remove its entry in `Sessions`, if it has one."""
         listing, self.listing = self.listing, None
         if listing is not None:
             await listing.remove()

@@ -144,7 +144,7 @@ class Timers:
 
 
 def timers(clock: Callable[[], float]) -> Timers:
-    """Those of the running event loop."""
+    """The timers of the running event loop that go by `clock`."""
     found = _by_clock.get_or_make(dict)
     mine = found.get(clock)
     if mine is None:

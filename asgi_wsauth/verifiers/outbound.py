@@ -189,7 +189,7 @@ class Outbound:
         return bytes(body)
 
     async def _connections(self) -> tuple[httpx2.AsyncClient, Places]:
-        """Those of the running event loop."""
+        """The client of the running event loop, and the places for its requests."""
         opened = self._opened.get()
         if opened is None:
             clients = self._clients()
