@@ -7,6 +7,7 @@ after a close, the client is read from until it has answered or disconnected.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from functools import partial
 
 import anyio
@@ -162,7 +163,8 @@ class _Listener:
         """Listen in a task of its own, unless `listen` is called within the head start."""
         if self._valve is None:
             here = timers(anyio.current_time)
-            self._head_start = here.call_in(_HEAD_START, self._start)
+            # The server's `receive` may be wrapped by what looks at the request's context.
+            self._head_start = here.call_in(_HEAD_START, partial(copy_context().run, self._start))
         else:
             self._start()
 

@@ -122,6 +122,9 @@ class _KeyedHMAC(HMACAlgorithm):
         super().__init__(algorithm.hash_alg)
         self._empty = hmac.new(key, digestmod=algorithm.hash_alg)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what is OpenSSL's can't be pickled or deep-copied
+        return HMACAlgorithm, (self.hash_alg,)
+
     def sign(self, msg: bytes, key: bytes) -> bytes:
         mac = self._empty.copy()
         mac.update(msg)

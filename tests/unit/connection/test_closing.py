@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -29,6 +30,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.connection import closing
 from asgi_wsauth.connection.closing import close, read_on
+from asgi_wsauth.loops.tasks import is_trio
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_loops, pytest.mark.hurried]
 
@@ -163,6 +165,22 @@ async def test_a_server_that_waits_in_vain_costs_a_second() -> None:
     peer = Waits(answers=False)
     assert 0.9 < await seconds_of(peer.close) < 3
     assert peer.journal == ["close", "waits", "waits no more"]
+
+
+async def test_a_server_that_waits_for_the_answer_is_read_from_in_the_requests_context() -> None:
+    """What wraps its `receive` may look there, for a log line or a span."""
+    request, seen = ContextVar("request", default=0), []
+
+    class Wrapped(Waits):
+        async def receive(self) -> dict[str, Any]:
+            seen.append(request.get())
+            return await super().receive()
+
+    async with anyio.create_task_group() as tasks:
+        for number in (1, 2):
+            request.set(number)
+            tasks.start_soon(Wrapped().close)
+    assert sorted(seen) == ([0, 0] if is_trio() else [1, 2])  # a task of trio's system has none
 
 
 async def test_a_server_that_takes_a_moment_to_close_is_not_read_from_before() -> None:

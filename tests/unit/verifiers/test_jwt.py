@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import hmac
 import inspect
 import json
 import pathlib
+import pickle
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +44,7 @@ from asgi_wsauth import (
     ConfigurationError,
     Credential,
     Denied,
+    JWTVerifier,
     Principal,
     Reason,
     VerdictCache,
@@ -176,6 +180,21 @@ async def test_rotation_accepts_every_key_of_the_list() -> None:
     assert await admits(verifier, mint(SECRET))
     assert await admits(verifier, mint(OTHER_SECRET))
     assert await judge(verifier, mint(SECRET * 2)) is INVALID
+
+
+def pickled(verifier: JWTVerifier) -> JWTVerifier:
+    copied: JWTVerifier = pickle.loads(pickle.dumps(verifier))
+    return copied
+
+
+@cases("copied", [copy.copy, copy.deepcopy, pickled])
+async def test_a_copy_verifies_as_it_does(copied: Callable[[JWTVerifier], JWTVerifier]) -> None:
+    """A process that is spawned, not forked, is given one."""
+    verifier = copied(JWTVerifier([SECRET, OTHER_SECRET], algorithms=["HS256"]))
+    claims = {"exp": time.time() + 300}
+    assert await admits(verifier, mint(SECRET, **claims))
+    assert await admits(verifier, mint(OTHER_SECRET, **claims))
+    assert await judge(verifier, mint(SECRET * 2, **claims)) is INVALID
 
 
 async def test_rotation_across_algorithms() -> None:
