@@ -24,6 +24,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+import warnings
 from typing import Any
 
 import anyio.lowlevel
@@ -50,6 +51,8 @@ from asgi_wsauth import (
     WebSocketAuthMiddleware,
 )
 from asgi_wsauth.redis import RedisStore
+
+warnings.simplefilter("default")
 
 _LEASE = float(os.environ["WORKER_LEASE"])
 

@@ -103,7 +103,6 @@ def working(
         "WORKER_LEASE": str(lease),
         "WORKER_SESSIONS_LEASE": str(sessions_lease),
         "WORKER_PREFIX": prefix,
-        "PYTHONWARNINGS": "default",
     }
     return serving(variant, "worker_app:app", *arguments, env=env)
 
@@ -391,8 +390,7 @@ async def test_a_logout_at_the_provider_ends_the_login_in_all_processes(
             assert {(await visit.closed())[0] for visit in theirs} == {4004}
             assert {await log_out(worker, token) for worker in everywhere} == {400}
             assert all(await asyncio.gather(*(visit.talks() for visit in elsewhere)))
-        for other in others:  # some warn of what they import
-            assert not [line for line in troubles(other.log()) if "DeprecationWarning" not in line]
+        assert not [line for other in others for line in troubles(other.log())]
         await crowd.leave()
 
 
