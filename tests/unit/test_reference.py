@@ -28,6 +28,7 @@ MODULES = [
 # What serves the middlewares, and nobody else.
 INSIDE = {
     "asgi_wsauth.denial": {
+        "FAULTS",
         "HTTPAnswer",
         "check_close_codes",
         "close_code",
