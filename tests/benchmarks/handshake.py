@@ -4,6 +4,10 @@ All get the same handshake, with the same token in the query string (Litestar's 
 decode it with the same PyJWT call, and give the app its user. FastAPI and Litestar route as well,
 and so they are there without a login, too. What the floor is, `floor` tells. The log is as Python
 has it: from WARNING on, and so an admission writes nothing.
+
+Of algorithms with public keys the ratios are higher, because the baseline is cheaper there but for
+the signature: PyJWT's `decode` searches an HMAC secret for marks of PEM and SSH keys each time,
+which is a third of the time of Starlette's row for HS256, and takes a public key as it is.
 """
 
 from __future__ import annotations
