@@ -49,6 +49,26 @@ def authorities_are_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def a_cluster_is_asked_once_what_it_can() -> Iterator[None]:
+    """Each of redis-py's clients reads the list of all commands, which takes longer than most tests
+    of a cluster."""
+    from redis._parsers.commands import AsyncCommandsParser
+
+    read = AsyncCommandsParser.initialize
+    known: dict[str, Any] = {}
+
+    async def initialize(self: Any, node: Any = None) -> None:
+        if not known:
+            await read(self, node)
+            known.update(self.commands)
+        self.node, self.commands = node, known
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsyncCommandsParser, "initialize", initialize)
+        yield
+
+
 @pytest.fixture
 def little_to_collect() -> None:
     """For a test that calls `gc.collect`: that looks only at what comes from here on, and not each

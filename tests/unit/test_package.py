@@ -246,15 +246,17 @@ def test_the_public_names() -> None:
 @pytest.mark.live
 def test_importing_it_needs_no_extra_and_does_no_work() -> None:
     """In a fresh interpreter: no framework, no server and no event loop comes along."""
+    contrib = sorted(f"asgi_wsauth.contrib.{path.stem}" for path in ROOT.glob("contrib/[a-z]*.py"))
+    assert len(contrib) > 3
     code = (
-        "import sys, threading, asgi_wsauth;"
+        f"import sys, threading, asgi_wsauth, asgi_wsauth.redis, {', '.join(contrib)};"
         "print(*sorted(sys.modules), threading.active_count(), sep='\\n')"
     )
     *modules, threads = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     extras = "httpx2 redis limits prometheus_client opentelemetry websockets rich uvicorn trio"
-    assert not set(extras.split()) & set(modules)
+    assert not {*extras.split(), "django", "itsdangerous"} & set(modules)
     assert threads == "1"
 
 

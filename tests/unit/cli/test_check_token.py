@@ -755,18 +755,18 @@ def test_it_runs_as_a_process_where_the_app_is(issuer: Issuer, tmp_path: Path) -
         "auth = Authenticator([JWTVerifier(keys, algorithms=['ES256'])])\n"
     )
     code = "import sys; del sys.path[0]; from asgi_wsauth.cli import main; sys.exit(main())"
-    for token, status in ((issuer.token("1", exp=4e9), 0), (issuer.token("1", exp=1), 1)):
-        ended = subprocess.run(
-            [sys.executable, "-c", code, "check-token", "chat.app:auth", "--token-file", "-"],
-            input=token,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (ended.returncode, ended.stderr) == (status, "")
-        assert f"<JWKS {issuer.url}/jwks> has <1 key: '1'>" in ended.stdout
-        assert pieces(token, ended.stdout) == []
+    token = issuer.token("1", exp=1)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "check-token", "chat.app:auth", "--token-file", "-"],
+        input=token,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert f"<JWKS {issuer.url}/jwks> has <1 key: '1'>" in ended.stdout
+    assert pieces(token, ended.stdout) == []
 
 
 async def by_tenant(credential: Credential, conn: HTTPConnection) -> Principal:

@@ -689,14 +689,12 @@ def test_a_terminal_gets_a_progress_bar_and_colours(server: Server) -> None:
     assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 80
 
 
-def test_whatever_is_no_terminal_gets_neither(server: Server) -> None:
-    command = [sys.executable, "-m", "asgi_wsauth", "probe"]
-    ended = subprocess.run(
-        [*command, f"ws://127.0.0.1:{server.port}/starlette/", "--patience", "0.05"],
-        capture_output=True,
-        text=True,
-        timeout=3 * DEADLINE,
-    )
-    assert (ended.returncode, ended.stderr) == (3, "")
-    assert "browsers see 1006" in ended.stdout
-    assert "\x1b" not in ended.stdout
+def test_whatever_is_no_terminal_gets_neither(
+    server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}/starlette/"
+    assert main(["probe", url, "--patience", "0.05"]) == 3
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "browsers see 1006" in out
+    assert "\x1b" not in out

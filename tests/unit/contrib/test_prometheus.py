@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -309,28 +308,10 @@ def test_a_limit_without_a_total_has_nothing_to_tell(limit: Any) -> None:
     assert generate_latest(registry) == b""
 
 
-@pytest.mark.live
-def test_the_registry_is_the_librarys_own_by_default() -> None:
-    code = (
-        "from prometheus_client import REGISTRY;"
-        "from asgi_wsauth.contrib.prometheus import PrometheusMetrics; PrometheusMetrics();"
-        "assert REGISTRY.get_sample_value('wsauth_live_sockets') == 0"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
-
-
 def test_without_the_library_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'asgi-wsauth\[prometheus\]'"):
         PrometheusMetrics()
-
-
-@pytest.mark.live
-def test_to_import_it_takes_nothing() -> None:
-    code = (
-        "import sys, asgi_wsauth.contrib.prometheus;assert 'prometheus_client' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 # examples/metrics.py, a real process
