@@ -710,7 +710,7 @@ async def test_each_key_has_the_prefix_and_a_time_to_live(own: Target, prefix: s
 
 
 async def test_what_is_renewed_lives_as_long_as_its_longest_lease(own: Target, prefix: str) -> None:
-    short, long = store_at(own, prefix, lease=1.0), store_at(own, prefix, lease=60.0)
+    short, long = store_at(own, prefix, lease=20.0), store_at(own, prefix, lease=60.0)
     assert await take(short, "a", 1) == "a"
     for store in (long, short):
         assert await lost(store, "a") == ""
