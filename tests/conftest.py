@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With `--dist loadfile`, all files whose tests share servers run in one process, in which each
-    server is started once."""
+    server is started once; and so do many of those that share a browser."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler.loadscope import LoadScopeScheduling
@@ -78,6 +78,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file in chromium:
+                return "examples in Chromium" if chromium[file] else "pages in Chromium"
             return "servers" if file in sharing else file
 
     config.option.loadscopereorder = False  # by the number of tests, which says little
@@ -85,6 +87,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         path.relative_to(config.rootpath).as_posix()
         for path in config.rootpath.glob("tests/wire/test_*.py")
         if '__all__ = ["server"]' in path.read_text()
+    }
+    # With the largest file, which has one of its own, Chromium is started three times.
+    chromium = {
+        path.relative_to(config.rootpath).as_posix(): path.stem.endswith("_example")
+        for path in config.rootpath.glob("tests/browsers/test_*.py")
+        if "from browser import" in path.read_text() and path.stem != "test_browser_client"
     }
     return ByFile(config, log)
 
