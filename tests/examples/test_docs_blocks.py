@@ -41,23 +41,22 @@ def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
     for number, code in enumerate(PYTHON):
         name = "test_block" if code in tests else "block"
         (tmp_path / f"{name}_{number}.py").write_text(code)
-    imports = (
-        "import glob, runpy\n"
+    run = (
+        "import glob, pytest, runpy\n"
         "for name in sorted(glob.glob('block_*.py')):\n"
         "    try: runpy.run_path(name)\n"
         "    except BaseException as exc: raise SystemExit(f'{name}: {exc!r}')\n"
+        "raise SystemExit(pytest.main(['-q', '-p', 'anyio.pytest_plugin']))\n"
     )
-    pytest = ["-m", "pytest", "-q", "-p", "anyio.pytest_plugin"]
-    for arguments in (["-W", "error", "-c", imports], pytest):
-        ended = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **SETTINGS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", run],
+        cwd=tmp_path,
+        env={**os.environ, **SETTINGS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
 
 
 FRAMEWORKS = dict(

@@ -51,6 +51,7 @@ _COMMANDS = {
 # What takes long to import, of apps that several servers in turn have.
 _AHEAD = {
     "path_apps": "blacksheep django.core.asgi fastapi litestar quart",
+    "stack_apps": "channels.generic.websocket django.core.asgi socketio strawberry.asgi",
     "stream_apps": "django.core.asgi fastapi litestar sse_starlette",
 }
 
