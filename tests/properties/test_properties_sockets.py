@@ -205,7 +205,7 @@ class Socket:
         self.said = 0
         self.cancelled = False
         self.ended_at: float | None = (
-            None  # when it was seen that it had ended, on the loop's clock
+            None  # when it was seen that it was ended here, on the loop's clock
         )
         self.excuses: set[Reason] = set()  # for which it may be closed
         self.is_late = False  # it came when nobody was admitted any more
@@ -670,15 +670,15 @@ class Sockets(RuleBasedStateMachine):
         if socket.app.started and not socket.over:
             why = self.must_be_over(socket)
             assert why is None or socket.server.ended, why
-            if socket.server.ended and socket.ended_at is None:
-                socket.ended_at = self.loop.now
         forced = self.closed_for(socket) is not None or (
             not socket.over and socket.app.started
             and (login := login_behind(socket.app.session)) is not None
             and login.connection is not None
             and login.connection.denied is not None
         )  # fmt: skip
-        if forced and socket.ended_at is not None:
+        if forced and socket.server.ended:
+            if socket.ended_at is None:
+                socket.ended_at = self.loop.now
             assert socket.over or self.loop.now < socket.ended_at + self.grace + 1
         if not socket.app.started and not socket.over:
             assert not socket.server.left
