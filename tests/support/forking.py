@@ -17,6 +17,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -73,10 +74,10 @@ class Forked:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        self.send_signal(15)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self.send_signal(9)
+        self.send_signal(signal.SIGKILL)
 
     def __enter__(self) -> Forked:
         return self
@@ -209,20 +210,26 @@ def _fork(origin: Origin, question: Mapping[str, Any], stdout: IO[bytes] | None)
 def _serve(link: socket.socket) -> tuple[Any, list[int]]:
     """Fork, and say how those ended that have. Returns in the new process, with what it is to do
     and its files."""
+    forked: set[int] = set()
     while True:
         message, files, *_ = socket.recv_fds(link, 1 << 20, 2)
-        if not message:
+        if not message:  # pytest has ended, perhaps too suddenly to stop them
+            for pid in forked:
+                os.killpg(pid, signal.SIGKILL)
             sys.exit()
         question = json.loads(message)
         if "poll" in question:
             ended, status = os.waitpid(question["poll"], os.WNOHANG)
+            forked.discard(ended)
             link.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
         _import(question["ahead"])
-        if os.fork() == 0:
+        pid = os.fork()
+        if not pid:
             os.setsid()  # before somebody ends its group
             link.send(str(os.getpid()).encode())
             return question, files
+        forked.add(pid)
         for file in files:
             os.close(file)
 

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from select import select
 from typing import Any
 
 import forking
 import pytest
 from cases import cases
+from servers import DEADLINE
 
 pytestmark = [
     pytest.mark.live,
@@ -99,6 +101,20 @@ def test_how_a_forked_process_ended(tmp_path: Path, ending: str, status: int, la
         assert process.stdout.read().rpartition("\n")[0].rpartition("\n")[2] == last
         assert process.wait(20) == process.poll() == status
         process.kill()  # nobody
+
+
+def test_forked_processes_end_with_the_tests_at_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = forking.Origin()
+    monkeypatch.setattr(forking, "_origins", [origin])
+    (tmp_path / "stays.py").write_text("input()\n")
+    process = forking.start([str(tmp_path / "stays.py")], env=os.environ)
+    assert process.stdin and process.stdout
+    origin.close()
+    with process.stdin, process.stdout as written:
+        ended, *_ = select([written], [], [], DEADLINE)
+        assert ended and written.read() == ""  # nobody has it open any more
 
 
 @cases(
