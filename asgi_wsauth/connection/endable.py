@@ -6,8 +6,12 @@ It owns the phase; see `phases` for all that can happen.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
+from asyncio import current_task
+from collections.abc import Awaitable
 from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 from starlette.types import Message, Receive, Send
@@ -27,7 +31,7 @@ __all__ = ["Endable"]
 
 _LEAVES = frozenset({"websocket.disconnect", "http.disconnect"})
 
-_NONE: Message = {}  # what is no message for the app
+T = TypeVar("T")
 
 _PATIENCE = 1.0  # seconds that a server may take to end a receive
 _LONGEST_CLOSE = 1.5  # seconds that a close, and the client's answer, may take
@@ -50,10 +54,12 @@ class Endable(ABC):
     __slots__ = (
         "_app",
         "_asked_to_end",
+        "_broken",
         "_closed",
         "_has_received",
         "_others",
         "_phase",
+        "_reads",
         "_receive",
         "_refreshing",
         "_send",
@@ -62,7 +68,6 @@ class Endable(ABC):
         "_terms",
         "_timer",
         "_timers",
-        "_wait",
     )
 
     _receive: Receive
@@ -78,9 +83,10 @@ class Endable(ABC):
         self._has_received = False
         self._asked_to_end: Denied | None = None  # the first end; one that came too late, too
         self._app = Breakable(timers.loop) if app is None else app
-        # The app's pending receive. One serves message after message; only who receives twice at
-        # once needs others.
-        self._wait = Breakable(timers.loop)
+        # The task in the app's pending receive, and what breaks that off. All else that the app
+        # waits for here is among the others: a second receive at once, every one on trio.
+        self._reads: asyncio.Task[Any] | None = None
+        self._broken: Breakable | None = None
         self._others: tuple[Breakable, ...] = ()
         self._timer: Timer | Deadline | None = None  # to the login's end; then, the app's grace
         self._refreshing: Refreshing | None = None
@@ -176,38 +182,56 @@ class Endable(ABC):
 
     async def receive(self) -> Message:
         """The next message for the app."""
+        loop = self._timers.loop
         while self._closed is None:
-            wait = self._wait
-            if wait.runs is not None:
-                wait = self._another_wait()
-            refused: Denied | None = None
-            wait.enter()
-            try:
-                message = await self._receive()
-                if self._refreshing is not None:
-                    token = self._refreshing.messages.token_in(message)
-                    if token is not None:
-                        refused, message = await self._refreshing.take(token), _NONE
-            except BaseException as exc:
-                message = _NONE
-                if not wait.leave(exc):
-                    raise
-            else:
-                wait.leave(None)
-            finally:
-                if wait is not self._wait:
-                    self._others = tuple(other for other in self._others if other is not wait)
-                if self._settled is not None:
-                    self._settled.set()
-            if message is not _NONE:
-                if message["type"] in _LEAVES:
-                    self._step("leave")
+            message: Message | None
+            if loop is None or self._reads is not None:
+                message = await self._apart(self._receive())
+                if message is None:
+                    break
+            else:  # as nearly always; it stands here because a call more can be felt
+                self._reads = current_task(loop)
+                try:
+                    message = await self._receive()
+                except BaseException as exc:
+                    if not self._has_read(exc):
+                        raise
+                    break
+                if self._closed is None:
+                    self._reads = None
                 else:
-                    self._has_received = True
-                return message
-            if refused is not None:
-                self.end(refused)
+                    self._has_read(None)
+            if self._refreshing is not None:
+                token = self._refreshing.messages.token_in(message)
+                if token is not None:
+                    refused = await self._apart(self._refreshing.take(token))
+                    if refused is not None:
+                        self.end(refused)
+                    continue
+            if message["type"] in _LEAVES:
+                self._step("leave")
+            else:
+                self._has_received = True
+            return message
         return await self._disconnect()
+
+    def _has_read(self, exc: BaseException | None) -> bool:
+        """A receive has ended, or was left with `exc`. Whether because it was broken off."""
+        self._reads = None
+        self._settle()
+        return self._broken is not None and self._broken.leave(exc)
+
+    async def _apart(self, work: Awaitable[T]) -> T | None:
+        """The result of `work`; None if it was broken off."""
+        wait = Breakable(self._timers.loop)
+        self._others = (*self._others, wait)
+        try:
+            with wait:
+                return await work
+        finally:
+            self._others = tuple(other for other in self._others if other is not wait)
+            self._settle()
+        return None
 
     # The end.
 
@@ -238,9 +262,11 @@ class Endable(ABC):
     def _end_now(self, denied: Denied) -> None:
         if self._step("end"):
             self._closed = anyio.Event()
-            for wait in (self._wait, *self._others):
-                if wait.runs is not None:
-                    wait.break_off()
+            if self._reads is not None:
+                self._broken = Breakable(self._timers.loop, self._reads)
+                self._broken.break_off()
+            for wait in self._others:
+                wait.break_off()
             spawn(partial(self._close, denied))
 
     async def close(self, denied: Denied, /) -> None:
@@ -267,7 +293,7 @@ class Endable(ABC):
 
     @property
     def _is_receiving(self) -> bool:
-        return self._wait.runs is not None or bool(self._others)
+        return self._reads is not None or bool(self._others)
 
     # What differs between a socket and a stream.
 
@@ -291,11 +317,6 @@ class Endable(ABC):
     async def _disconnect(self) -> Message:
         """What the app receives after the end."""
         ...
-
-    def _another_wait(self) -> Breakable:
-        wait = Breakable(self._timers.loop)
-        self._others = (*self._others, wait)
-        return wait
 
     def _settle(self) -> None:
         if self._settled is not None:

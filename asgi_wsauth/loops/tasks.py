@@ -193,6 +193,7 @@ class Breakable:
 
     Args:
         loop: asyncio's that runs, where it is known: in Python 3.11, to ask takes a system call.
+        runs: the task that runs in it, where it has begun.
 
     Attributes:
         breaks: how often it was broken off. What was awaited may have ended well all the same.
@@ -201,9 +202,13 @@ class Breakable:
 
     __slots__ = ("_loop", "breaks", "runs")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        runs: asyncio.Task[Any] | None = None,
+    ) -> None:
         self.breaks = 0
-        self.runs: asyncio.Task[Any] | trio.CancelScope | None = None
+        self.runs: asyncio.Task[Any] | trio.CancelScope | None = runs
         self._loop = loop
 
     @property
