@@ -204,6 +204,8 @@ class Endable(ABC):
             if self._refreshing is not None:
                 token = self._refreshing.messages.token_in(message)
                 if token is not None:
+                    if self._closed is not None:  # it came together with the end
+                        break
                     refused = await self._apart(self._refreshing.take(token))
                     if refused is not None:
                         self.end(refused)

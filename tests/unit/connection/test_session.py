@@ -1607,6 +1607,27 @@ async def test_the_end_comes_while_a_refresh_is_verified() -> None:
     assert door.left_over == []
 
 
+async def test_a_refresh_that_arrives_at_the_same_moment_as_the_end_is_not_taken() -> None:
+    asked = []
+
+    async def hangs(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        asked.append(credential.value)
+        if credential.value == "b":
+            await anyio.sleep_forever()
+        return alice()
+
+    app = Seat()
+    door = Door(app, refresh_message=TELL)
+    door.auth.verifiers = (hangs,)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        wire.put(asks())
+        door.pass_time(100)
+    assert asked == ["a"]
+    assert wire.close == app.disconnect == EXPIRED
+    assert door.left_over == []
+
+
 def told_due(wire: Wire) -> list[float]:
     """The ends of which the client was told that they are due."""
     told = [json.loads(message["text"]) for message in wire.sent if "text" in message]
