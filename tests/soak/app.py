@@ -5,8 +5,10 @@
 /deaf      does neither, and notices nothing
 /newest    echoes; a user's newest three sockets
 /first     echoes; the credential is the first message
+/events    server-sent events, which go on
 /ticket    tickets, by POST
 /revoke    revokes `user`, `token` or `session`, by POST
+/logout    where the issuer reports logouts
 /counts    what there is in this process
 
 SOAK_REDIS   the URL of the Redis
@@ -19,8 +21,8 @@ import asyncio
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any
@@ -28,8 +30,8 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route, request_response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import asgi_wsauth
@@ -40,12 +42,15 @@ from asgi_wsauth import (
     Denied,
     FailureThrottle,
     FirstMessage,
+    HTTPAuthMiddleware,
     JWTVerifier,
+    LogoutEndpoint,
     Revocations,
     TicketEndpoint,
     Tickets,
     VerdictCache,
     WebSocketAuthMiddleware,
+    drain_on_signal,
     log_event,
 )
 from asgi_wsauth.connection.budget import budget
@@ -59,7 +64,8 @@ _PACKAGE = str(Path(asgi_wsauth.__file__).parent)
 
 
 class Ledger:
-    """An observer that compares admissions with closes. A refresh changes nobody's identity.
+    """An observer that compares admissions of sockets with closes. A refresh changes nobody's
+    identity; a response that was not ended has no close.
 
     Attributes:
         open: how many sockets each user has.
@@ -76,6 +82,8 @@ class Ledger:
         reason = getattr(event, "reason", None)
         self.events[event.name if reason is None else f"{event.name} {reason.phrase}"] += 1
         user = event.issuer, event.identity
+        if event.protocol == "http":
+            return
         if isinstance(event, Admitted):
             self.open[user] += 1
         elif isinstance(event, Closed):
@@ -176,6 +184,17 @@ _others = {"/newest": _guarded(AUTH, _newest), "/first": _guarded(_first, _limit
 _chat = _guarded(AUTH, _limit)
 
 
+async def events(request: Request) -> StreamingResponse:
+    return StreamingResponse(_events(request.user.identity), media_type="text/event-stream")
+
+
+async def _events(user: str) -> AsyncIterator[str]:
+    yield f"data: hello {user}\n\n"
+    while True:
+        yield "data: tick\n\n"
+        await anyio.sleep(1)
+
+
 async def revoke(request: Request) -> JSONResponse:
     ((kind, name),) = request.query_params.items()
     try:
@@ -222,12 +241,31 @@ def _name(work: Any) -> str:
     return str(getattr(work, "__qualname__", work))
 
 
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    with drain_on_signal(over=terms.DRAIN_OVER):
+        yield
+
+
+_guarded_events = HTTPAuthMiddleware(
+    request_response(events), AUTH, grace=terms.GRACE, allow_unguarded_websockets=True
+)
+_logouts = JWTVerifier(
+    KEYS, algorithms=["RS256"], issuer=_ISSUER, audience=terms.CLIENT, leeway=terms.LEEWAY
+)
 _http = Starlette(
+    lifespan=_lifespan,
     routes=[
+        Route("/events", _guarded_events),
+        Route(
+            "/logout",
+            LogoutEndpoint(REVOCATIONS, _logouts, observers=[log_event, LEDGER]),
+            methods=["POST"],
+        ),
         Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
         Route("/revoke", revoke, methods=["POST"]),
         Route("/counts", counts, methods=["POST"]),
-    ]
+    ],
 )
 
 

@@ -20,8 +20,11 @@ from .visits import (
     GONE,
     NO_KEYS,
     PATIENCE,
+    RESTARTING,
     SILENT,
     UNAVAILABLE,
+    UNAVAILABLE_BY_HTTP,
+    Stream,
     Visit,
     close_in,
     post,
@@ -74,7 +77,8 @@ class Client:
             value = None
         elif value is not None and self.random.random() < 0.5:
             headers, value = (*headers, ("Authorization", f"Bearer {value}")), None
-        visit = await Visit.begin(
+        kind = Stream if path == "/events" else Visit
+        visit = await kind.begin(
             worker or self.site.any_worker(self.random), path, headers=headers, token=value
         )
         self._visits.append(visit)
@@ -105,7 +109,7 @@ class Client:
         else:
             self.wrong("refused" if ADMITTED in expected else "reason", told)
         if answer != ADMITTED:
-            await self._hang_up(visit, answer)
+            await self.hang_up(visit, answer)
 
     async def must_be_closed(
         self, visit: Visit, *expected: Close, not_before: float = 0.0, due: float = 0.0
@@ -132,7 +136,7 @@ class Client:
             self.saw("closed")
             if due or not_before:
                 self.tally.took(f"late with {close[1]}", now - max(due, not_before))
-        await self._hang_up(visit, close)
+        await self.hang_up(visit, close)
         return close
 
     async def close_of(self, visit: Visit) -> Close:
@@ -163,8 +167,9 @@ class Client:
         visit.close(1000)
         await self._end(visit, 1000)
 
-    async def _hang_up(self, visit: Visit, close: Close) -> None:
-        if close not in (GONE, SILENT) and close[1] != "HTTP":
+    async def hang_up(self, visit: Visit, close: Close) -> None:
+        """Answer this close, after which none comes."""
+        if close != GONE and close[0] >= 1000:  # and not by HTTP
             visit.close(close[0])
             await self._end(visit, close[0], closed=True)
         visit.leave()
@@ -199,12 +204,13 @@ class Client:
 
     # HTTP
 
-    async def ask(self, target: str, token: Token | None = None) -> tuple[int, Any]:
+    async def ask(self, target: str, token: Token | None = None, **form: str) -> tuple[int, Any]:
         """The status and the JSON of a POST to any worker; 0 where there is no answer."""
         worker = self.site.any_worker(self.random)
         began = time.monotonic()
-        status, told = await post(worker, target, token and token.value)
-        if status == 503 and not self.site.troubles.had("redis", began):
+        status, told = await post(worker, target, token and token.value, **form)
+        troubles = ("redis", "issuer") if form else ("redis",)
+        if status == 503 and not any(self.site.troubles.had(name, began) for name in troubles):
             self.wrong("refused", f"POST {target}: {status} {told} at {worker.name}")
         elif status == 0 and not worker.is_over:
             self.wrong("hanging", f"POST {target} at {worker.name}: {told}")
@@ -215,10 +221,12 @@ class Client:
     def is_excused(self, visit: Visit, answer: Close) -> bool:
         """Whether an outage explains this."""
         troubles, since = self.site.troubles, visit.asked_at
-        if answer == UNAVAILABLE:
-            return troubles.had("redis", since)
+        if answer in (UNAVAILABLE, UNAVAILABLE_BY_HTTP) and troubles.had("redis", since):
+            return True
         if answer == NO_KEYS:
             return troubles.had("issuer", since)
+        if visit.worker.is_drained and visit.answer == ADMITTED and not isinstance(visit, Stream):
+            return answer == RESTARTING
         return visit.worker.is_over and (answer in (GONE, SILENT) or answer[0] in (1012, 500, 503))
 
     def saw(self, what: str) -> None:

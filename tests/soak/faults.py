@@ -142,6 +142,11 @@ async def worker_killed(weather: Weather) -> None:
 
 
 async def worker_stopped(weather: Weather) -> None:
+    """As with Ctrl-C: by the server alone."""
+    await weather.replace(weather.mortal(), signal.SIGINT)
+
+
+async def worker_drained(weather: Weather) -> None:
     """As a deployment does it."""
     await weather.replace(weather.mortal(), signal.SIGTERM)
 
@@ -175,6 +180,7 @@ FAULTS: list[Fault] = [
     keys_rotate,
     worker_killed,
     worker_stopped,
+    worker_drained,
     started_without_keys,
     started_without_redis,
 ]

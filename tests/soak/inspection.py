@@ -12,10 +12,10 @@ from typing import Any
 from . import terms
 from .clients import Client
 from .load import Load
-from .scenarios import first_message, good, refreshing_badly, with_ticket
+from .scenarios import first_message, good, logged_out, refreshing_badly, with_ticket
 from .site import Site, Worker
 from .tally import Tally
-from .visits import ADMITTED, REVOKED, post
+from .visits import ADMITTED, ENDED, REVOKED, post
 
 PATIENCE = 30.0  # seconds after which all must be as it was
 
@@ -23,8 +23,9 @@ PATIENCE = 30.0  # seconds after which all must be as it was
 # to stay; one object for each handshake would be far more.
 MOST_MORE_OBJECTS = 10_000
 
-# Of the verdict cache, which is full sooner or later; of repeated refusals; and of a throttle.
-_BOUNDED = {"_Entry", "_Streak", "_Account"}
+# Of the verdict cache, which is full sooner or later; of repeated refusals; of a throttle; and the
+# last notices of revocations, as many as came together.
+_BOUNDED = {"_Entry", "_Streak", "_Account", "Notice"}
 _TROUBLE = re.compile(r"Traceback|Exception|never (awaited|retrieved)|was destroyed|Warning:", re.I)
 # A refusal for want of Redis tells what broke and where, the latter indented. The rest is uvicorn's
 # own: its older implementation of WebSockets is deprecated, and asyncio tells it that a client has
@@ -81,7 +82,7 @@ class Inspection:
         """Have it do all that makes it set up something for good."""
         load = self._load.only_at(worker)
         await asyncio.gather(*(load.play("warming up", good) for _ in range(40)))
-        for scenario in (with_ticket, first_message, refreshing_badly, _all_that_ends):
+        for scenario in (with_ticket, first_message, refreshing_badly, logged_out, _all_that_ends):
             await load.play("warming up", scenario)
 
     async def _settled(self, worker: Worker) -> dict[str, Any]:
@@ -144,11 +145,11 @@ class Inspection:
 async def _all_that_ends(client: Client) -> None:
     """Is revoked, on each path."""
     token = client.mint.login()
-    paths = ["/chat", "/stream", "/newest"]
+    paths = ["/chat", "/stream", "/newest", "/events"]
     visits = [await client.visit(token, ADMITTED, path=path) for path in paths]
     await client.ask(f"/revoke?user={token.user}")
     for visit in visits:
-        await client.must_be_closed(visit, REVOKED)
+        await client.must_be_closed(visit, REVOKED, ENDED)
 
 
 async def _counts(worker: Worker) -> dict[str, Any]:

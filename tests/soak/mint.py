@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from issuer import Issuer
+from logouts import LOGOUT
 
 from . import terms
 
@@ -79,6 +80,18 @@ class Mint:
             return self._keyed(self._kid, self.user(), lasts)
         self._ahead.rotate()
         return self._ahead[0]
+
+    def own(self, user: str = "") -> Token:
+        """A token of the issuer with keys that nobody else is given, of a key that stays."""
+        return self._keyed("rsa", user or self.user(), _DAY)
+
+    def logout(self, token: Token) -> str:
+        """What the issuer says when this user logs out: of all that he has, or of the session."""
+        claims = self._claims(token.user, _DAY, self._issuer.url)
+        claims |= {"aud": terms.CLIENT, "sid": token.session_id, "events": {LOGOUT: {}}}
+        if self._random.random() < 0.5:
+            del claims["sid"]
+        return self._signed(claims, self._issuer.keys["rsa"], "rsa")
 
     def any(self) -> Token:
         """A token that lasts, of either issuer."""

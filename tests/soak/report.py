@@ -12,7 +12,7 @@ from .inspection import Inspection
 from .tally import WRONGS, Tally
 
 _TOLD = 20  # wrongs that are told in full
-_COLUMNS = ("admitted", "refused", "closed", "stayed", "refreshed", "left", "excused", "WRONG")
+_COLUMNS = "admitted refused closed stayed moved refreshed left excused WRONG".split()
 
 
 def report(tally: Tally, weather: Weather, inspection: Inspection) -> None:

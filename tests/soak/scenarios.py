@@ -17,6 +17,7 @@ from .mint import Mint, Token
 from .visits import (
     ADMITTED,
     BY_HTTP,
+    ENDED,
     EXPIRED,
     FORBIDDEN,
     INVALID,
@@ -24,6 +25,7 @@ from .visits import (
     MISSING,
     NO_KEYS,
     ORIGIN,
+    RESTARTING,
     REVOKED,
     SILENT,
     THROTTLED,
@@ -63,20 +65,25 @@ async def _talk(client: Client, visit: Visit, times: int) -> None:
 
 
 async def staying(client: Client) -> None:
-    """Stays, and is answered whatever happens meanwhile."""
-    visit = await client.visit(client.mint.login(), ADMITTED, path=client.random.choice(_TALKING))
-    if visit.answer != ADMITTED:
-        return
+    """Stays, and is answered whatever happens meanwhile; if a worker restarts, at another one."""
+    token, path = client.mint.login(), client.random.choice(_TALKING)
+    visit = await client.visit(token, ADMITTED, path=path)
     until = time.monotonic() + client.random.uniform(1, 60)
-    while time.monotonic() < until and not client.over.is_set():
+    while visit.answer == ADMITTED and time.monotonic() < until and not client.over.is_set():
         visit.send("still here")
         said = await client.message(visit)
-        if said != "still here":
-            client.must_stay(visit, said if isinstance(said, tuple) else SILENT)
+        if said == "still here":
+            await client.pause(client.random.uniform(0.5, 4))
+            continue
+        client.must_stay(visit, said if isinstance(said, tuple) else SILENT)
+        if said != RESTARTING:
             return
-        await client.pause(client.random.uniform(0.5, 4))
-    client.saw("stayed")
-    await client.leave(visit)
+        await client.hang_up(visit, RESTARTING)
+        client.saw("moved")
+        visit = await client.visit(token, ADMITTED, path=path)
+    if visit.answer == ADMITTED:
+        client.saw("stayed")
+        await client.leave(visit)
 
 
 async def with_ticket(client: Client) -> None:
@@ -276,10 +283,19 @@ async def expiring(client: Client) -> None:
         await client.must_be_closed(visit, EXPIRED, not_before=token.expires_at)
 
 
+async def expiring_stream(client: Client) -> None:
+    """Ends when its token expires, and not before, with the end of its body."""
+    token = client.mint.login(lasts=client.random.uniform(0.2, 4))
+    visit = await _brief(client, token, "/events")
+    if visit.answer == ADMITTED:
+        await client.must_be_closed(visit, ENDED, not_before=token.expires_at)
+
+
 async def _brief(client: Client, token: Token, path: str) -> Visit:
     """A handshake that may take longer than its token lasts."""
-    visit = await client.visit(token, ADMITTED, EXPIRED, path=path)
-    if visit.answer == EXPIRED and time.time() < token.expires_at:
+    late = (BY_HTTP, ENDED) if path == "/events" else (EXPIRED,)
+    visit = await client.visit(token, ADMITTED, *late, path=path)
+    if visit.answer in late and time.time() < token.expires_at:
         client.wrong("refused", f"before its time: {token}")
     return visit
 
@@ -367,6 +383,48 @@ async def revoked_meanwhile(client: Client) -> None:
         await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
 
 
+async def revoked_stream(client: Client) -> None:
+    """Ends as soon as its login is revoked, with the end of its body."""
+    token = client.mint.login()
+    visit = await client.visit(token, ADMITTED, path="/events")
+    at = await _revoke(client, token)
+    if at is not None and visit.answer == ADMITTED:
+        await client.must_be_closed(visit, ENDED, due=at)
+
+
+async def logged_out(client: Client) -> None:
+    """Logs out at the issuer: closed as if revoked. That is reported twice, and counts once: who
+    logs in between stays."""
+    token = client.mint.own()
+    visit = await client.visit(token, ADMITTED, path=client.random.choice(["/chat", "/stream"]))
+    logout = client.mint.logout(token)
+    if not await _report(client, logout, 200):
+        return
+    at = time.time()
+    client.mint.revoked.append(token.value)
+    if visit.answer == ADMITTED:
+        await client.must_be_closed(visit, REVOKED, due=at)
+    anew = await client.visit(client.mint.own(token.user), ADMITTED)
+    await _report(client, logout, 400)
+    if anew.answer == ADMITTED:
+        await _talk(client, anew, 1)
+
+
+async def _report(client: Client, logout: str, expected: int) -> bool:
+    """Report a logout, until that is answered; whether it was."""
+    for number in range(20):
+        status, told = await client.ask("/logout", logout_token=logout)
+        # It may have been taken without an answer before.
+        if status == expected or (status == 400 and number):
+            return True
+        if status not in (0, 503):
+            client.wrong("reason", f"a logout, {expected}: {status} {told}")
+            return False
+        await client.pause(1)
+    client.wrong("broken", "a logout can't be reported")
+    return False
+
+
 async def _revoke(client: Client, token: Token) -> float | None:
     """When that was done for sure; None where it wasn't."""
     kind, name = client.random.choice(
@@ -446,10 +504,13 @@ SHORT: Mix = {
     "bad refresh": (2, refreshing_badly),
     "revoked": (3, revoked),
     "revoked meanwhile": (2, revoked_meanwhile),
+    "revoked stream": (2, revoked_stream),
+    "logged out": (2, logged_out),
 }
 
 LONG: Mix = {
     "staying": (1, staying),
     "expiring": (2, expiring),
+    "expiring stream": (1, expiring_stream),
     "refreshing": (2, refreshing),
 }

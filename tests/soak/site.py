@@ -59,11 +59,13 @@ class Worker:
         name: says which one it is.
         server: it.
         is_over: whether it was told to end, in whatever way.
+        is_drained: whether in such a way that its sockets are told so.
     """
 
     name: str
     server: Server
     is_over: bool = False
+    is_drained: bool = False
 
     @property
     def memory(self) -> int | None:
@@ -124,7 +126,7 @@ class Site:
 
     def end_worker(self, worker: Worker, how: signal.Signals) -> None:
         """Have it end, without waiting for it."""
-        worker.is_over = True
+        worker.is_over, worker.is_drained = True, how == signal.SIGTERM
         self.workers.remove(worker)
         self.was.append(worker)
         os.killpg(worker.server.process.pid, how)

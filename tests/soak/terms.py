@@ -1,10 +1,12 @@
 """What the workers and their clients agree on. Times are short, so that much happens."""
 
 SECRET = "Zk7Qm2VxT9sLd4RbJw8NcHf3Gy6PaEu1KoXi5TzB"
+CLIENT = "soak"  # whom the issuer tells of logouts
 LOGIN = "https://login.soak.test"  # issues HS256 tokens; the issuer with keys is a real server
 
 LEEWAY = 1.0  # seconds, of both verifiers
 GRACE = 1.0  # seconds that an app has to end
+DRAIN_OVER = 1.0  # seconds in which a worker that is to end closes its sockets
 LEASE = 5.0  # seconds, of slots in Redis
 
 KEYS_TTL = 3.0  # seconds, see `JWKS`

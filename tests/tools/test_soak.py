@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 _ROOT = Path(__file__).parents[2]
 _FAULTS = ["redis_killed"]
 if EVERYTHING:
-    _FAULTS += ["redis_drops_connections", "worker_killed"]
+    _FAULTS += ["redis_drops_connections", "worker_killed", "worker_drained"]
 _OPTIONS = ["--minutes", "0.5", "--rate", "30", "--stay", "12", "--faults", *_FAULTS]
 
 
