@@ -6,7 +6,10 @@
 /newest    echoes; a user's newest three sockets
 /first     echoes; the credential is the first message
 /events    server-sent events, which go on
+/watched   echoes, and tells its id; listed, rechecked, and open for a limited time
 /ticket    tickets, by POST
+/sessions  a user's sockets on /watched
+/lock      locks `user`, by POST: a recheck finds that out
 /revoke    revokes `user`, `token` or `session`, by POST
 /logout    where the issuer reports logouts
 /counts    what there is in this process
@@ -28,10 +31,11 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 
 import anyio
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route, request_response
+from starlette.routing import Mount, Route, request_response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import asgi_wsauth
@@ -46,6 +50,8 @@ from asgi_wsauth import (
     JWTVerifier,
     LogoutEndpoint,
     Revocations,
+    Sessions,
+    SessionsEndpoint,
     TicketEndpoint,
     Tickets,
     VerdictCache,
@@ -54,12 +60,14 @@ from asgi_wsauth import (
     log_event,
 )
 from asgi_wsauth.connection.budget import budget
+from asgi_wsauth.denial import FailsClosed
 from asgi_wsauth.events import Admitted, Closed, Event
 from asgi_wsauth.redis import RedisStore
 
 from . import terms
 
 _ISSUER = os.environ["SOAK_ISSUER"]
+_REDIS = os.environ["SOAK_REDIS"]
 _PACKAGE = str(Path(asgi_wsauth.__file__).parent)
 
 
@@ -96,9 +104,10 @@ class Ledger:
 LEDGER = Ledger()
 RUNNING: Counter[str] = Counter()
 
-STORE = RedisStore.from_url(os.environ["SOAK_REDIS"], prefix="soak", lease=terms.LEASE)
+STORE = RedisStore.from_url(_REDIS, prefix="soak", lease=terms.LEASE)
 TICKETS = Tickets(STORE)
 REVOCATIONS = Revocations(STORE)
+SESSIONS = Sessions(STORE)
 KEYS = JWKS(
     f"{_ISSUER}/jwks",
     ttl=terms.KEYS_TTL,
@@ -134,9 +143,29 @@ def _authenticator(**options: Any) -> Authenticator:
 AUTH = _authenticator()
 
 
+@asynccontextmanager
+async def _users() -> AsyncIterator[Any]:
+    """The table of users: Redis, by a new connection, so that none is to be mended after a fault.
+    It has a key for each user who is locked."""
+    with FailsClosed("the table of users"):
+        async with asyncio.timeout(4), Redis.from_url(_REDIS) as users:
+            yield users
+
+
+async def _load_user(principal: Any, _: Any) -> Any:
+    async with _users() as users:
+        is_locked = await users.exists(f"soak:locked:{principal.identity}")
+    return None if is_locked else principal
+
+
 async def _echo(socket: WebSocket) -> None:
     async for text in socket.iter_text():
         await socket.send_text(text)
+
+
+async def _watched(socket: WebSocket) -> None:
+    async for text in socket.iter_text():
+        await socket.send_text(socket.scope["wsauth"].id if text == "id" else text)
 
 
 async def _stream(socket: WebSocket) -> None:
@@ -149,7 +178,14 @@ async def _deaf(socket: WebSocket) -> None:
     await anyio.sleep_forever()
 
 
-_APPS = {"/chat": _echo, "/stream": _stream, "/deaf": _deaf, "/newest": _echo, "/first": _echo}
+_APPS = {
+    "/chat": _echo,
+    "/stream": _stream,
+    "/deaf": _deaf,
+    "/newest": _echo,
+    "/first": _echo,
+    "/watched": _watched,
+}
 
 
 async def sockets(scope: Any, receive: Any, send: Any) -> None:
@@ -170,9 +206,16 @@ async def sockets(scope: Any, receive: Any, send: Any) -> None:
         RUNNING[path] -= 1
 
 
-def _guarded(auth: Authenticator, limit: ConnectionLimit) -> WebSocketAuthMiddleware:
+def _guarded(
+    auth: Authenticator, limit: ConnectionLimit, **options: Any
+) -> WebSocketAuthMiddleware:
     return WebSocketAuthMiddleware(
-        sockets, auth, grace=terms.GRACE, connection_limit=limit, refresh_message=terms.REFRESH
+        sockets,
+        auth,
+        grace=terms.GRACE,
+        connection_limit=limit,
+        refresh_message=terms.REFRESH,
+        **options,
     )
 
 
@@ -180,7 +223,17 @@ _newest = ConnectionLimit(terms.LIMIT, STORE, overflow="evict_oldest", name="new
 _limit = ConnectionLimit(terms.LIMIT, STORE, total=100_000)
 _places = _limit.in_process
 _first = _authenticator(sources=[FirstMessage(timeout=terms.FIRST_MESSAGE_WITHIN)])
-_others = {"/newest": _guarded(AUTH, _newest), "/first": _guarded(_first, _limit)}
+_watching = _authenticator(load_user=_load_user)
+_watch: dict[str, Any] = {
+    "recheck": terms.RECHECK,
+    "max_age": terms.MAX_AGE,
+    "sessions": SESSIONS,
+}
+_others = {
+    "/newest": _guarded(AUTH, _newest),
+    "/first": _guarded(_first, _limit),
+    "/watched": _guarded(_watching, _limit, **_watch),
+}
 _chat = _guarded(AUTH, _limit)
 
 
@@ -202,6 +255,15 @@ async def revoke(request: Request) -> JSONResponse:
     except Denied as denied:
         return JSONResponse(denied.reason.phrase, denied.reason.http_status)
     return JSONResponse("revoked")
+
+
+async def lock(request: Request) -> JSONResponse:
+    try:
+        async with _users() as users:
+            await users.set(f"soak:locked:{request.query_params['user']}", "", ex=600)
+    except Denied as denied:
+        return JSONResponse(denied.reason.phrase, denied.reason.http_status)
+    return JSONResponse("locked")
 
 
 async def counts(request: Request) -> JSONResponse:
@@ -264,6 +326,8 @@ _http = Starlette(
         ),
         Route("/ticket", TicketEndpoint(TICKETS, AUTH), methods=["POST"]),
         Route("/revoke", revoke, methods=["POST"]),
+        Route("/lock", lock, methods=["POST"]),
+        Mount("/sessions", SessionsEndpoint(SESSIONS, _watching)),
         Route("/counts", counts, methods=["POST"]),
     ],
 )

@@ -204,16 +204,18 @@ class Client:
 
     # HTTP
 
-    async def ask(self, target: str, token: Token | None = None, **form: str) -> tuple[int, Any]:
-        """The status and the JSON of a POST to any worker; 0 where there is no answer."""
+    async def ask(
+        self, target: str, token: Token | None = None, method: str = "POST", **form: str
+    ) -> tuple[int, Any]:
+        """The status and the JSON of a request to any worker; 0 where there is no answer."""
         worker = self.site.any_worker(self.random)
         began = time.monotonic()
-        status, told = await post(worker, target, token and token.value, **form)
+        status, told = await post(worker, target, token and token.value, method, **form)
         troubles = ("redis", "issuer") if form else ("redis",)
         if status == 503 and not any(self.site.troubles.had(name, began) for name in troubles):
-            self.wrong("refused", f"POST {target}: {status} {told} at {worker.name}")
+            self.wrong("refused", f"{method} {target}: {status} {told} at {worker.name}")
         elif status == 0 and not worker.is_over:
-            self.wrong("hanging", f"POST {target} at {worker.name}: {told}")
+            self.wrong("hanging", f"{method} {target} at {worker.name}: {told}")
         return status, told
 
     # What is told of it

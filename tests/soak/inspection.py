@@ -32,7 +32,7 @@ _TROUBLE = re.compile(r"Traceback|Exception|never (awaited|retrieved)|was destro
 # gone.
 _NO_TROUBLE = re.compile(
     r"^  |^(?:websocket|http) refused: .* reason=verifier_unavailable |DeprecationWarning: "
-    r"|^socket\.send\(\) raised exception\."
+    r"|^socket\.send\(\) raised exception\.|^a login can't be rechecked \(verifier_unavailable, "
 )
 _SHOWN = 60  # lines of a log, after one that tells of trouble
 _SECRET = re.compile(r"eyJ[\w-]{10}|wst_\w")
@@ -145,7 +145,7 @@ class Inspection:
 async def _all_that_ends(client: Client) -> None:
     """Is revoked, on each path."""
     token = client.mint.login()
-    paths = ["/chat", "/stream", "/newest", "/events"]
+    paths = ["/chat", "/stream", "/newest", "/events", "/watched"]
     visits = [await client.visit(token, ADMITTED, path=path) for path in paths]
     await client.ask(f"/revoke?user={token.user}")
     for visit in visits:

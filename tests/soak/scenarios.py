@@ -86,6 +86,20 @@ async def staying(client: Client) -> None:
         await client.leave(visit)
 
 
+async def _stays(client: Client, visit: Visit, seconds: float = 0.0) -> bool:
+    """Whether he is answered for so long, and now."""
+    until = time.monotonic() + seconds
+    while True:
+        visit.send("still here")
+        said = await client.message(visit)
+        if said != "still here":
+            client.must_stay(visit, said if isinstance(said, tuple) else SILENT)
+            return False
+        if time.monotonic() > until or client.over.is_set():
+            return True
+        await client.pause(min(client.random.uniform(0.5, 4), max(0, until - time.monotonic())))
+
+
 async def with_ticket(client: Client) -> None:
     """A ticket opens one socket, and not another one later."""
     ticket = await _ticket(client)
@@ -440,6 +454,91 @@ async def _revoke(client: Client, token: Token) -> float | None:
     return None
 
 
+async def locked(client: Client) -> None:
+    """Locked in the table of users, of which nobody tells the workers: closed at the next recheck
+    wherever they are, and refused from then on. An outage closes nothing, and only delays it."""
+    token = client.mint.login()
+    visits = [await client.visit(token, ADMITTED, path="/watched") for _ in range(2)]
+    here = [visit for visit in visits if visit.answer == ADMITTED]
+    stay = client.random.uniform(0, 2 * terms.RECHECK)
+    if not all(await asyncio.gather(*(_stays(client, visit, stay) for visit in here))):
+        return
+    for _ in range(20):
+        status, _ = await client.ask(f"/lock?user={token.user}")
+        if status == 200:
+            break
+        await client.pause(1)
+    else:
+        client.wrong("broken", f"{token.user} can't be locked")
+        return
+    began, at = time.monotonic(), time.time()
+    await asyncio.gather(*(client.must_be_closed(visit, REVOKED, due=at) for visit in here))
+    late = time.monotonic() - began - 1.1 * terms.RECHECK
+    if late > _LATE and not _had_trouble(client, visits, began):
+        client.wrong("lost", f"a recheck came {late:.1f} s late")
+    await client.visit(token, REVOKED, path="/watched")
+    await _talk_once(client, token)  # where nobody asks that table
+
+
+_LATE = 8.0  # seconds of a busy machine
+
+
+async def aged(client: Client) -> None:
+    """Stays where sockets may last only so long: is closed then, and not before."""
+    token, since = client.mint.login(), time.time()
+    visit = await client.visit(token, ADMITTED, path="/watched")
+    if visit.answer != ADMITTED:
+        return
+    if client.random.random() < 0.5:
+        if not await _stays(client, visit, client.random.uniform(0, terms.MAX_AGE / 2)):
+            return
+        since = time.time()
+        said = await _refresh(client, visit, client.mint.login(token.user).value)
+        if isinstance(said, tuple):
+            client.must_stay(visit, said)
+            return
+        client.saw("refreshed")
+    until = since + terms.MAX_AGE
+    if not await _stays(client, visit, until - time.time() - 1):
+        return
+    if client.over.is_set():
+        await client.leave(visit)
+    else:
+        await client.must_be_closed(visit, EXPIRED, not_before=until)
+
+
+async def ended_elsewhere(client: Client) -> None:
+    """Ends one of his sockets from another page, then all but one: these, and no other."""
+    token, began = client.mint.login(), time.monotonic()
+    here: dict[str, Visit] = {}
+    for _ in range(3):
+        visit = await client.visit(token, ADMITTED, path="/watched")
+        if visit.answer != ADMITTED:
+            return
+        visit.send("id")
+        id = await client.message(visit)
+        if isinstance(id, tuple):
+            client.must_stay(visit, id)
+            return
+        here[id] = visit
+    visits = list(here.values())
+    status, told = await client.ask("/sessions/", token, "GET")
+    listed = {entry["id"] for entry in told["sessions"]} if status == 200 else set(here)
+    if listed != set(here) and not _had_trouble(client, visits, began):
+        client.wrong("reason", f"{sorted(here)} are listed as {told}")
+    last, other, first = client.random.sample(sorted(here), 3)
+    for ending, asking in (first, f"/sessions/{first}"), (other, f"/sessions/?keep={last}"):
+        status, told = await client.ask(asking, token, "DELETE")
+        if (status, told) != (200, {"ended": 1}):
+            if not _had_trouble(client, visits, began):
+                client.wrong("broken", f"{asking}: {status} {told}")
+            return
+        await client.must_be_closed(here.pop(ending), REVOKED, due=time.time())
+        if not all([await _stays(client, visit) for visit in here.values()]):
+            return
+    await client.leave(here[last])
+
+
 # Those who are too many
 
 
@@ -506,6 +605,7 @@ SHORT: Mix = {
     "revoked meanwhile": (2, revoked_meanwhile),
     "revoked stream": (2, revoked_stream),
     "logged out": (2, logged_out),
+    "ended elsewhere": (2, ended_elsewhere),
 }
 
 LONG: Mix = {
@@ -513,4 +613,6 @@ LONG: Mix = {
     "expiring": (2, expiring),
     "expiring stream": (1, expiring_stream),
     "refreshing": (2, refreshing),
+    "locked": (1, locked),
+    "aged": (1, aged),
 }

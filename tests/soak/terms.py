@@ -22,3 +22,6 @@ VERDICTS = 200  # that are cached
 FAILURES = 8  # bad credentials from one address in FAILURES_WITHIN seconds, then it is locked out
 FAILURES_WITHIN = 10
 FIRST_MESSAGE_WITHIN = 2.0  # seconds, on /first
+
+RECHECK = 3.0  # seconds, on /watched
+MAX_AGE = 20.0  # seconds, on /watched

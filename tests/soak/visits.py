@@ -171,11 +171,11 @@ def close_in(opcode: int, payload: bytes) -> Close:
 
 
 async def post(
-    worker: Worker, target: str, token: str | None = None, **form: str
+    worker: Worker, target: str, token: str | None = None, method: str = "POST", **form: str
 ) -> tuple[int, Any]:
     """The status and the JSON; 0 where there is no answer."""
     body = urlencode(form)
-    lines = [f"POST {target} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
+    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
     lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
