@@ -432,7 +432,8 @@ async def _report(client: Client, logout: str, expected: int) -> bool:
         if status == expected or (status == 400 and number):
             return True
         if status not in (0, 503):
-            client.wrong("reason", f"a logout, {expected}: {status} {told}")
+            what = "admitted" if status == 200 else "refused"
+            client.wrong(what, f"a logout: {status} {told}, and not {expected}")
             return False
         await client.pause(1)
     client.wrong("broken", "a logout can't be reported")
