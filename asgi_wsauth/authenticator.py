@@ -194,9 +194,9 @@ class Authenticator:
         Raises:
             Denied: the client is refused.
         """
-        # Not a coroutine of its own, which would cost each handshake a little.
-        decision: Coroutine[Any, Any, Any] = self._decide(conn, attempt, on_wait)
-        return decision
+        # Not a coroutine of its own, which would cost each handshake a little; nor a cast. None is
+        # what a part of the decision may come to.
+        return self._decide(conn, attempt, on_wait)  # type: ignore[return-value]
 
     async def precheck(self, conn: HTTPConnection, attempt: Attempt) -> Authentication | None:
         """Steps 1 to 3 of `authenticate`, for a client that is yet to send its credential.
