@@ -72,11 +72,11 @@ _PACKAGE = str(Path(asgi_wsauth.__file__).parent)
 
 
 class Ledger:
-    """An observer that compares admissions of sockets with closes. A refresh changes nobody's
-    identity; a response that was not ended has no close.
+    """An observer that compares admissions with closes. A refresh changes nobody's identity; and
+    whoever has a stream stays until it is ended, so it has a close, too. Other requests have none.
 
     Attributes:
-        open: how many sockets each user has.
+        open: how many sockets and streams each user has.
         closed_twice: how often there was a close without an admission.
         events: how often there was which event.
     """
@@ -90,7 +90,7 @@ class Ledger:
         reason = getattr(event, "reason", None)
         self.events[event.name if reason is None else f"{event.name} {reason.phrase}"] += 1
         user = event.issuer, event.identity
-        if event.protocol == "http":
+        if event.protocol == "http" and event.path != "/events":
             return
         if isinstance(event, Admitted):
             self.open[user] += 1
