@@ -32,6 +32,8 @@ from typing import Any
 
 import anyio
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -143,18 +145,13 @@ def _authenticator(**options: Any) -> Authenticator:
 AUTH = _authenticator()
 
 
-@asynccontextmanager
-async def _users() -> AsyncIterator[Any]:
-    """The table of users: Redis, by a new connection, so that none is to be mended after a fault.
-    It has a key for each user who is locked."""
-    with FailsClosed("the table of users"):
-        async with asyncio.timeout(4), Redis.from_url(_REDIS) as users:
-            yield users
+# The table of users: a key for each who is locked.
+USERS = Redis.from_url(_REDIS, retry=Retry(ConstantBackoff(0.05), 3))
 
 
 async def _load_user(principal: Any, _: Any) -> Any:
-    async with _users() as users:
-        is_locked = await users.exists(f"soak:locked:{principal.identity}")
+    with FailsClosed("the table of users"):
+        is_locked = await USERS.exists(f"soak:locked:{principal.identity}")
     return None if is_locked else principal
 
 
@@ -259,8 +256,10 @@ async def revoke(request: Request) -> JSONResponse:
 
 async def lock(request: Request) -> JSONResponse:
     try:
-        async with _users() as users:
-            await users.set(f"soak:locked:{request.query_params['user']}", "", ex=600)
+        with FailsClosed("the table of users"):
+            # By a new connection, because one that is open may lead to what is the primary no more.
+            async with asyncio.timeout(4), Redis.from_url(_REDIS) as users:
+                await users.set(f"soak:locked:{request.query_params['user']}", "", ex=600)
     except Denied as denied:
         return JSONResponse(denied.reason.phrase, denied.reason.http_status)
     return JSONResponse("locked")

@@ -120,7 +120,7 @@ class Inspection:
     async def _look_into_redis(self) -> None:
         until = time.monotonic() + PATIENCE
         with self._site.client() as client:
-            while slots := [k for k in client.scan_iter(count=1000) if _is_slot(k)]:
+            while slots := [k for k in client.scan_iter(count=1000) if _is_held(k)]:
                 if time.monotonic() > until:
                     break
                 await asyncio.sleep(0.5)
@@ -149,7 +149,8 @@ async def _all_that_ends(client: Client) -> None:
     visits = [await client.visit(token, ADMITTED, path=path) for path in paths]
     await client.ask(f"/revoke?user={token.user}")
     for visit in visits:
-        await client.must_be_closed(visit, REVOKED, ENDED)
+        if visit.answer == ADMITTED:
+            await client.must_be_closed(visit, REVOKED, ENDED)
 
 
 async def _counts(worker: Worker) -> dict[str, Any]:
@@ -165,5 +166,6 @@ def _more(found: dict[str, int], fresh: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in difference.items() if n and name not in _BOUNDED}
 
 
-def _is_slot(key: str) -> bool:
-    return ":slots:" in key and key.endswith((":order", ":lapse"))
+def _is_held(key: str) -> bool:
+    """Whether it is for as long as sockets are open: their slots, and the list of sessions."""
+    return (":slots:" in key or ":sessions:" in key) and key.endswith((":order", ":lapse"))

@@ -614,6 +614,6 @@ LONG: Mix = {
     "expiring": (2, expiring),
     "expiring stream": (1, expiring_stream),
     "refreshing": (2, refreshing),
-    "locked": (1, locked),
-    "aged": (1, aged),
+    "locked": (0.5, locked),
+    "aged": (0.5, aged),
 }

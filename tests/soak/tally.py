@@ -22,7 +22,7 @@ WRONGS = {
     "objects": "guards, timers, sessions and other objects left",
     "memory": "workers that keep more and more objects",
     "places": "places of ended sockets that the workers' total still counts",
-    "slots": "slots left in Redis, or keys without an end",
+    "slots": "slots or sessions left in Redis, or keys without an end",
     "log": "errors and warnings in the workers' logs",
     "secrets": "credentials in the workers' logs",
 }

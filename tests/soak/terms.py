@@ -23,5 +23,5 @@ FAILURES = 8  # bad credentials from one address in FAILURES_WITHIN seconds, the
 FAILURES_WITHIN = 10
 FIRST_MESSAGE_WITHIN = 2.0  # seconds, on /first
 
-RECHECK = 3.0  # seconds, on /watched
-MAX_AGE = 20.0  # seconds, on /watched
+RECHECK = 4.0  # seconds, on /watched
+MAX_AGE = 30.0  # seconds, on /watched
