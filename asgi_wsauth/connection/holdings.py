@@ -132,10 +132,12 @@ class Holdings:
         if self.revocations is not None:
             self.revocations.unregister(guard)
         is_listed = login.listing is not None and login.listing.is_of(guard)
-        if self.limit is None and not is_listed:
-            return
-        with anyio.move_on_after(_PATIENCE, shield=True):
+        # Each in its own time: what one store holds up must not stay with the other one.
+        try:
             if self.limit is not None:
-                await self.limit.release_slot(guard)
+                with anyio.move_on_after(_PATIENCE, shield=True):
+                    await self.limit.release_slot(guard)
+        finally:
             if is_listed:
-                await login.unlist()
+                with anyio.move_on_after(_PATIENCE, shield=True):
+                    await login.unlist()

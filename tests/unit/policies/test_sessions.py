@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import FrozenInstanceError
@@ -686,6 +687,40 @@ async def test_who_finds_no_slot_is_not_listed() -> None:
         assert outcome.close == (1013, "too_many_connections")
         assert await house.listed() == listed
     assert house.left_over == []
+
+
+class Stuck(MemoryStore):
+    """A store that takes forever to take back a slot."""
+
+    is_asked = False
+
+    async def release_slot(self, slot: Any, /) -> None:
+        self.is_asked = True
+        await anyio.sleep_forever()
+
+
+async def test_a_slot_that_is_not_given_back_in_time_keeps_nobody_on_the_list() -> None:
+    house = House(connection_limit=ConnectionLimit(1, Stuck()))
+    async with open_in(house):
+        pass
+    assert await house.listed() == []
+    assert house.left_over == ["slot in the store"]  # until its lease ends
+
+
+@pytest.mark.both_loops(False)  # trio has no such thing
+async def test_nor_does_a_server_that_cancels_it_meanwhile() -> None:
+    """As Daphne does where an app takes too long to end."""
+    store = Stuck()
+    house, wire = House(connection_limit=ConnectionLimit(1, store)), Wire()
+    task = asyncio.ensure_future(house(websocket("token=a"), wire.receive, wire.send))
+    await until(lambda: wire.kinds)
+    wire.put(LEFT)
+    await until(lambda: store.is_asked)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await house.listed() == []
+    assert house.left_over == ["slot in the store"]
 
 
 async def test_an_end_that_was_not_heard_is_found_out() -> None:
