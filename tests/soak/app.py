@@ -34,6 +34,7 @@ import anyio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.exceptions import ReadOnlyError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -149,9 +150,20 @@ AUTH = _authenticator()
 USERS = Redis.from_url(_REDIS, retry=Retry(ConstantBackoff(0.05), 3))
 
 
+async def _is_locked(identity: str) -> bool:
+    """It is asked by a command that no replica takes: after a failover, connections that are open
+    lead to one, which may not have heard of what was written since."""
+    key = f"soak:locked:{identity}"
+    try:
+        return await USERS.expire(key, 600)
+    except ReadOnlyError:
+        await USERS.connection_pool.disconnect(inuse_connections=False)
+        return await USERS.expire(key, 600)
+
+
 async def _load_user(principal: Any, _: Any) -> Any:
     with FailsClosed("the table of users"):
-        is_locked = await USERS.exists(f"soak:locked:{principal.identity}")
+        is_locked = await _is_locked(principal.identity)
     return None if is_locked else principal
 
 
