@@ -236,7 +236,7 @@ class Authenticator:
         try:
             attempt = attempt or self.collect(conn)
             if part != "again":
-                if self.required is not True and not self._is_required():  # 1
+                if not self._is_required():  # 1
                     attempt.principal = self._anonymous_access.admit(conn)
                     return Authentication(attempt.principal, attempt.principal, None)
                 if self.allowed_origins is not None:  # 2

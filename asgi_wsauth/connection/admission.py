@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Scope
 from asgi_wsauth.authenticator import Attempt, Authentication, Authenticator, OnWait
 from asgi_wsauth.connection.gate import Gate
 from asgi_wsauth.connection.handshake import accepted_scope
-from asgi_wsauth.connection.passthrough import ASIDE, found_before, handed_on
+from asgi_wsauth.connection.passthrough import found_before, handed_on
 from asgi_wsauth.connection.renewal import check_scopes
 from asgi_wsauth.connection.report import Report
 from asgi_wsauth.connection.session import Login, OnRefresh, login_behind
 from asgi_wsauth.credential import Credential
 from asgi_wsauth.denial import Denied
-from asgi_wsauth.events import Closed, Event, is_heard, logger
+from asgi_wsauth.events import Closed, Event, logger
 from asgi_wsauth.options import check_app, check_instance
 from asgi_wsauth.scope.addresses import client_host
 from asgi_wsauth.sources import FirstMessage
@@ -138,8 +138,7 @@ class Admission:
                 self.login, self.is_inside = outer, True
                 return self.scope
             self.take_credential()
-            if outer is not None or ASIDE in self.scope:
-                self._take_over(outer)
+            self._take_over(outer)
             self._pass_gate()
             scope, authentication = self.scope, None
             if first_message is not None and not self.attempt.findings:
@@ -215,8 +214,7 @@ class Admission:
 
     def tell(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is known by now; see `Report.tell`."""
-        if is_heard(self.authenticator.observers, kind):
-            self._report.tell(kind, self.attempt, **more)
+        self._report.tell(kind, self.attempt, **more)
 
     def tell_of_login(self, kind: type[Event], **more: Any) -> None:
         """Tell the observers of an event, with what is in force by now, after any refresh."""
@@ -224,8 +222,6 @@ class Admission:
 
     def tell_closed(self) -> None:
         """Tell them that it is over; if it was closed here, why."""
-        if not is_heard(self.authenticator.observers, Closed):
-            return
         connection = self.login.connection
         denied = None if connection is None else connection.denied
         if connection is None or denied is None:

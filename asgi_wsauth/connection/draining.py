@@ -48,7 +48,7 @@ class Draining:
 
     def crowd(self) -> Crowd:
         """The sockets of the running event loop."""
-        return self._here.get() or self._here.get_or_make(self._new_crowd)
+        return self._here.get_or_make(self._new_crowd)
 
     def _new_crowd(self) -> Crowd:
         crowd = Crowd(timers(self._clock))

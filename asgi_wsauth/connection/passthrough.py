@@ -16,7 +16,7 @@ from asgi_wsauth.events import logger
 from asgi_wsauth.sources import Cookie, Header
 from asgi_wsauth.sources.findings import Finding, is_ambient, redact
 
-__all__ = ["ASIDE", "GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
+__all__ = ["GUARDS", "Guards", "found_before", "handed_on", "redacted_request"]
 
 Protocol: TypeAlias = Literal["http", "websocket"]
 
@@ -107,9 +107,7 @@ class _Aside:
     __slots__ = ("__weakref__",)
 
 
-ASIDE = "asgi_wsauth.aside"
-"""Where it stands."""
-
+_ASIDE = "asgi_wsauth.aside"
 _found: WeakKeyDictionary[_Aside, list[tuple[Authenticator, Sequence[Finding]]]] = (
     WeakKeyDictionary()
 )
@@ -118,9 +116,9 @@ _found: WeakKeyDictionary[_Aside, list[tuple[Authenticator, Sequence[Finding]]]]
 def _set_aside(scope: Scope, authenticator: Authenticator, found: Sequence[Finding]) -> None:
     if not found:
         return
-    if not isinstance(scope.get(ASIDE), _Aside):
-        scope[ASIDE] = _Aside()
-    _found.setdefault(scope[ASIDE], []).append((authenticator, found))
+    if not isinstance(scope.get(_ASIDE), _Aside):
+        scope[_ASIDE] = _Aside()
+    _found.setdefault(scope[_ASIDE], []).append((authenticator, found))
 
 
 def found_before(
@@ -135,7 +133,7 @@ def found_before(
         authenticator: the one that decides now.
         findings: what its sources have found.
     """
-    aside = scope.get(ASIDE)
+    aside = scope.get(_ASIDE)
     if not isinstance(aside, _Aside):
         return findings
     earlier = _found.get(aside, [])

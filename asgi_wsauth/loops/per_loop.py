@@ -22,8 +22,8 @@ _of_loops: dict[asyncio.AbstractEventLoop, dict[Any, Any]] = {}
 
 
 class PerLoop(Generic[T]):
-    """A variable that has one value for each event loop, for as long as that is open. A loop that
-    was closed goes, with all that it had, when another one gets its first value."""
+    """A variable that has one value for each event loop, for as long as the loop is open. A closed
+    loop is released, with all its values, when another loop gets its first one."""
 
     def __init__(self) -> None:
         self._on_trio: RunVar[T | None] = RunVar(f"asgi_wsauth.{next(_numbers)}", None)

@@ -100,11 +100,8 @@ class SignedTokens:
         algorithms = self._readings.get(alg) if isinstance(alg, str) else None
         if algorithms is None:
             raise Untrusted("key", "its alg is not among the algorithms")
-        kid = token.header.get("kid")
-        if kid is None:
-            return algorithms, None
         try:
-            return algorithms, kid_text(kid)
+            return algorithms, kid_text(token.header.get("kid"))
         except ValueError:
             raise Untrusted("key", "no key could have its kid") from None
 
@@ -126,8 +123,7 @@ class SignedTokens:
         if note is not None:
             note("header", f"its alg is one of {', '.join(self._algorithms)}")
         keys = await self._keys.keys()
-        if keys.marks is not self._seen:
-            self._note(keys)
+        self._note(keys)
         if note is not None:
             note("keys", f"{self._keys!r} has {keys!r}")
         candidates = keys.candidates(algorithms, kid)
@@ -156,9 +152,11 @@ class SignedTokens:
 
     def _note(self, keys: KeySet) -> None:
         """Remember since when the set is as it is."""
-        if keys.marks != self._seen:
-            self._seen_since = self._clock()
-        self._seen = keys.marks  # only these: a set that was replaced is not kept alive
+        marks = keys.marks
+        if marks is not self._seen:  # the marks only: a set that was replaced is not kept alive
+            if marks != self._seen:
+                self._seen_since = self._clock()
+            self._seen = marks
 
     def _unverified(self, token: CompactJWT, keys: KeySet, kid: str | None, tried: bool) -> Denied:
         """The refusal of a token that no key verifies. If it says that it was issued since the set

@@ -41,8 +41,8 @@ _MODULES = ("uvicorn", "hypercorn", "daphne")  # granian is in Rust, and has pro
 # What a process reads as it begins. Of these, PYTHONPATH alone can be set afterwards.
 _AT_ONCE = re.compile(r"PYTHON(?!PATH$)|LC_|LANG$|LD_|MALLOC_|OPENSSL_|SSL_|TZ$")
 
-# Of these, what servers under test are kept from.
-_UNUSUAL = re.compile("PYTHON(WARNINGS|ASYNCIODEBUG|DEV)")
+# Of these, what a developer's own shell may have, and servers under test are kept from.
+UNUSUAL = "PYTHON(WARNINGS|ASYNCIODEBUG|DEV)"
 
 
 class Forked:
@@ -98,7 +98,7 @@ class Origin:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        usual = {name: text for name, text in os.environ.items() if not _UNUSUAL.match(name)}
+        usual = {name: text for name, text in os.environ.items() if not re.match(UNUSUAL, name)}
         self._env = {**usual, "PYTHONUNBUFFERED": "1"}
 
     def is_like(self, env: Mapping[str, str]) -> bool:

@@ -66,7 +66,7 @@ _TROUBLE = re.compile(
 )
 
 # Settings of the servers and of Python that the developer's own shell may have.
-_NOISE = re.compile(r"(UVICORN|HYPERCORN|DAPHNE|GRANIAN|WIRE)_|PYTHON(WARNINGS|ASYNCIODEBUG|DEV)")
+_NOISE = re.compile(rf"(UVICORN|HYPERCORN|DAPHNE|GRANIAN|WIRE)_|{forking.UNUSUAL}")
 
 _numbers = count(1)
 
