@@ -118,7 +118,7 @@ def _unescaped(text: str) -> str:
 _SHAPE_WORDS = ("eyj", "wst_", "wsi_", "wsk_")
 _START_OF_ONE = r"(?:eyJ|ws[tik]_)"
 _SHAPE = re.compile(
-    rf"(?<![\w-])((?:(?!{_START_OF_ONE})[\w-])*+)"
+    rf"(?<![\w-])((?>(?:(?!{_START_OF_ONE})[\w-])*))"
     r"(?:eyJ[\w-]++\.[\w-]*+\.[\w-]*+|ws[tik]_[\w-]{16,})",
     re.IGNORECASE,
 )
@@ -139,24 +139,28 @@ def _hide_shape(run: re.Match[str]) -> str:
 
 # What stands behind a name. Every part may have been percent-escaped, in an address that is a
 # parameter of another one, and a quote may stand behind any number of backslashes, in JSON that is
-# a string in JSON. Possessive throughout (`++`), so that no line takes more than linear time.
+# a string in JSON. Nothing is given back, so that no line takes more than linear time: where one
+# character is repeated, that is possessive, `[ab]*+`; where a group is, atomic, `(?>(?:ab)*)`, as
+# up to Python 3.11.4 a possessive group may miss what it should match.
+
+_AGAIN = "(?>(?:25)*)"  # of a percent sign that was escaped, any number of times
 
 
 def _one_of(characters: str) -> str:
     """One of these characters, or its escape, escaped again or not."""
     codes = "|".join(f"{ord(character):02x}" for character in characters)
-    return rf"(?:[{re.escape(characters)}]|%(?:25)*+(?:{codes}))"
+    return rf"(?:[{re.escape(characters)}]|%{_AGAIN}(?:{codes}))"
 
 
-_QUOTE = rf"(?:(?:\\|%(?:25)*+5c)*+{_one_of(chr(34) + chr(39))})"
-_SPACE = rf"(?:{_one_of(' ')}|[\t\n])"
+_QUOTE = rf"(?:(?>(?:\\|%{_AGAIN}5c)*){_one_of(chr(34) + chr(39))})"
+_SPACES = rf"(?>(?:{_one_of(' ')}|[\t\n])*)"
 # Where a name may begin: not inside a longer one, but behind the "\n" of a repr, or an escape.
 _ESCAPE_BEFORE = "".join(rf"|(?<=%{'25' * depth}[0-9a-f]{{2}})" for depth in range(_DEEPEST))
 _START = rf"(?:(?<![\w-])|(?<=\\[nrt])|(?<=\\u[0-9a-f]{{4}}){_ESCAPE_BEFORE})"
 # Between a name and its value: an equals sign, a colon, or, in a pair of strings, a comma.
 _IS = (
     rf"(?:{_one_of('=')}|\s++=\s++|{_QUOTE}?[ \t]*+(?:{_one_of(':')}|=>)[ \t]*+"
-    rf"|{_QUOTE}{_SPACE}*+{_one_of(',')}{_SPACE}*+(?=b?{_QUOTE}))(?:b(?={_QUOTE}))?{_QUOTE}?"
+    rf"|{_QUOTE}{_SPACES}{_one_of(',')}{_SPACES}(?=b?{_QUOTE}))(?:b(?={_QUOTE}))?{_QUOTE}?"
 )
 
 
@@ -164,7 +168,7 @@ def _value(ends: str) -> str:
     """A value, which one of `ends` ends. A quote does that only where something follows that ends a
     string; it may be the value's own."""
     end_of_string = r"[,;:)\]}>\s]|$"
-    return rf"(?:[^{ends}'\"\\]|\\++(?!['\"])|\\*+['\"](?!{end_of_string}))++"
+    return rf"(?>(?:[^{ends}'\"\\]|\\++(?!['\"])|\\*+['\"](?!{end_of_string}))+)"
 
 
 _PARAMETER, _COOKIE, _LINE = _value(r"&\s"), _value(r";\s"), _value(r"\r\n")
@@ -215,7 +219,7 @@ def _built_in(source: Source) -> Iterator[tuple[str, str]]:
         longest = max(source.name.split("-"), key=len)
         yield _word(longest), rf"({start}{name}{_IS}){_LINE}"
         if source.scheme is not None:
-            scheme = rf"{_START}{re.escape(source.scheme)}(?:\+|{_one_of(' ')})++"
+            scheme = rf"{_START}{re.escape(source.scheme)}(?>(?:\+|{_one_of(' ')})+)"
             yield _word(source.scheme), rf"({scheme}){_WORD}"
     elif isinstance(source, ProxyHeader):
         for name in (source.header, source.secret_header):
@@ -223,7 +227,7 @@ def _built_in(source: Source) -> Iterator[tuple[str, str]]:
     elif isinstance(source, Subprotocol) and source.prefix is not None:
         yield _word(source.prefix), rf"({_name(source.prefix)}){_ELEMENT}"
     elif isinstance(source, Subprotocol) and source.marker is not None:
-        comma = rf"{_QUOTE}?{_SPACE}*+{_one_of(',')}{_SPACE}*+{_QUOTE}?"
+        comma = rf"{_QUOTE}?{_SPACES}{_one_of(',')}{_SPACES}{_QUOTE}?"
         yield _word(source.marker), rf"({_START}{_name(source.marker)}{comma}){_ELEMENT}"
         # The list may come in two headers, each of which is logged on a line of its own.
         marker, header = re.escape(source.marker), r"sec[-_]websocket[-_]protocol"
@@ -242,7 +246,7 @@ def _name(name: str) -> str:
 
 
 def _character(character: str) -> str:
-    escaped = "".join(f"%(?:25)*+{byte:02x}" for byte in character.encode())
+    escaped = "".join(f"%{_AGAIN}{byte:02x}" for byte in character.encode())
     plus = r"|\+" if character == " " else ""
     return f"(?:{re.escape(character)}|{escaped}{plus})"
 

@@ -230,6 +230,13 @@ def test_no_file_is_longer_than_350_lines_and_no_function_than_45(name: str) -> 
             assert lines <= 45, f"{node.name} has {lines} lines"
 
 
+@cases("name", sorted(PLACES))
+def test_no_group_of_a_regular_expression_is_possessive(name: str) -> None:
+    """Up to Python 3.11.4, such a one can miss what it should match (python/cpython#106052). One
+    character, or a class of them, may be."""
+    assert not re.search(r"(?<!\\)\)[*+?]\+", FILES[name].read_text(encoding="utf-8"))
+
+
 # What a user can import
 
 
