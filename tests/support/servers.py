@@ -53,6 +53,7 @@ _AHEAD = {
     "path_apps": "blacksheep django.core.asgi fastapi litestar quart",
     "stack_apps": "channels.generic.websocket django.core.asgi socketio strawberry.asgi",
     "stream_apps": "django.core.asgi fastapi litestar sse_starlette",
+    "worker_app": "redis.asyncio",
 }
 
 VARIANTS = tuple(_COMMANDS)

@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 import ssl
@@ -66,6 +67,16 @@ def a_cluster_is_asked_once_what_it_can() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AsyncCommandsParser, "initialize", initialize)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_version_of_redis_py_is_read_once() -> Iterator[None]:
+    """Each of its connections reads what pip knows of it, to tell the server."""
+    import redis.utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis.utils, "get_lib_version", functools.cache(redis.utils.get_lib_version))
         yield
 
 

@@ -409,9 +409,9 @@ async def test_two_issuers_users_of_one_name_are_two_people_in_all_processes(
     plain = login(name, ago=60)
     one, other = f"{plain}@https://a.example", f"{plain}@https://b.example"
     both = [one, other, plain]  # the last of which has no issuer at all
-    for token in both:  # they have three sockets each
-        visits = await crowd.visit_each(around(site.workers, 12), "/chat", token)
-        assert outcomes(visits) == {None: 3, TOO_MANY: 9}
+    for token in both if kind == "user" else ():  # they have three sockets each
+        visits = await crowd.visit_each(around(site.workers, 8), "/chat", token)
+        assert outcomes(visits) == {None: 3, TOO_MANY: 5}
         await asyncio.gather(*(visit.leave() for visit in visits if visit.refusal is None))
     hers, theirs, nobodys = [await crowd.visit_each(site.workers, "/open", t) for t in both]
     hers.append(await crowd.visit(site.workers[1], "/open", await new_ticket(site.workers[0], one)))
@@ -438,11 +438,11 @@ async def test_who_is_admitted_while_his_login_is_revoked_is_closed_too(
 ) -> None:
     token = login(user := new_user())
     asked: list[asyncio.Task[Visit]] = []
-    for number, worker in enumerate(around(site.workers, 100)):
+    for number, worker in enumerate(around(site.workers, 60)):
         asked.append(asyncio.create_task(crowd.visit(worker, "/open", token)))
-        if number == 50:
+        if number == 30:
             revoking = asyncio.create_task(revoke(site.workers[0], "user", user))
-        if number > 30:
+        if number > 15:
             await asyncio.sleep(0)  # so that some come before, and some afterwards
     visits = await asyncio.gather(*asked)
     assert (await revoking).status == 200
@@ -453,12 +453,12 @@ async def test_who_is_admitted_while_his_login_is_revoked_is_closed_too(
 
 async def test_of_many_uses_of_one_ticket_exactly_one_is_admitted(site: Site, crowd: Crowd) -> None:
     ticket = await new_ticket(site.workers[0], login(new_user()))
-    visits = await crowd.visit_each(around(site.workers, 200 * MANY), "/open", ticket)
+    visits = await crowd.visit_each(around(site.workers, 100 * MANY), "/open", ticket)
     seen = outcomes(visits)
     assert seen[None] == 1
     # Where the machine is overloaded, some are not judged in time, and so not admitted either.
     assert set(seen) <= {None, EXPIRED, UNAVAILABLE}
-    assert seen[EXPIRED] > 100 * MANY
+    assert seen[EXPIRED] > 50 * MANY
 
 
 async def test_a_limit_of_3_holds_under_many_handshakes_at_once(site: Site, crowd: Crowd) -> None:
@@ -816,12 +816,12 @@ async def test_redis_may_be_killed_at_any_moment(site: Site, crowd: Crowd) -> No
                 tickets[ticket] = outcomes(await rush("/open", ticket))[None]
 
     async def told_more(outcome: tuple[int, str] | None) -> None:
-        enough = told[outcome] + 16
+        enough = told[outcome] + 8 * MANY
         await until(lambda: told[outcome] >= enough or any(storm.done() for storm in storms))
 
     storms = [
         asyncio.create_task(storm())
-        for storm in [revoked_logins, limited_logins, limited_logins, *[uses_of_tickets] * 2]
+        for storm in [revoked_logins, limited_logins, uses_of_tickets] * (2 if EVERYTHING else 1)
     ]
     for _ in range(3 if EVERYTHING else 2):
         await told_more(None)

@@ -26,7 +26,7 @@ from pages import PAGES
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 from redis_servers import KINDS, SERVERS, Proxy, RedisServer, Target, pooled_redis, redis_server
-from servers import DEADLINE, free_port
+from servers import DEADLINE, EVERYTHING, free_port
 
 import asgi_wsauth.redis
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Tickets
@@ -41,6 +41,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 ALICE: Subject = ("user", "alice")
 OWN = [kind for kind in KINDS if kind != "REDIS_URL"]  # whose data and clients are the tests' own
+# What an owner has is at one node of a cluster, in the hands of the same scripts: a crowd of one
+# owner's finds nothing new there.
+FOR_CROWDS = KINDS if EVERYTHING else SERVERS
 
 
 @pytest.fixture
@@ -166,10 +169,13 @@ async def heard(watch: AsyncGenerator[Any, None], least: int = 1) -> Any:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Waits for what happens elsewhere: in a server, or in another thread."""
+    """Waits for what happens elsewhere: in a server, or in another thread. What takes long is asked
+    for ever less often."""
+    pause = 0.005
     with anyio.fail_after(DEADLINE):
-        while not await condition():  # noqa: ASYNC110 - nothing in this task knows
-            await anyio.sleep(0.01)
+        while not await condition():
+            await anyio.sleep(pause)
+            pause = min(1.5 * pause, 0.1)
 
 
 # What both stores promise
@@ -372,6 +378,7 @@ async def test_revocations_are_looked_up_on_the_same_way(either: Any) -> None:
     assert await either.take_slot(("bob", "c"), limit=1, evict=False) == TakenSlot(True, [])
 
 
+@pytest.mark.parametrize("either", ["memory", *FOR_CROWDS], indirect=True)
 async def test_of_many_at_once_as_many_as_the_limit_get_a_slot(either: Any) -> None:
     took: list[bool] = []
 
@@ -385,6 +392,7 @@ async def test_of_many_at_once_as_many_as_the_limit_get_a_slot(either: Any) -> N
     assert Counter(took) == {True: 3, False: 197}
 
 
+@pytest.mark.parametrize("either", ["memory", *FOR_CROWDS], indirect=True)
 async def test_of_many_at_once_as_many_as_the_limit_keep_their_slot(either: Any) -> None:
     slots = [("alice", str(number)) for number in range(100)]
     async with watching(either) as watch, anyio.create_task_group() as group:
@@ -468,19 +476,19 @@ async def test_what_is_gone_is_not_counted(store: RedisStore) -> None:
     assert await taken(store, "acd") == "cd"
 
 
+@pytest.mark.parametrize("target", FOR_CROWDS, indirect=True)
 async def test_of_many_clients_exactly_one_gets_it(target: Target, prefix: str) -> None:
     stores = [store_at(target, prefix) for _ in range(2)]
-    for digest in "abc":
-        await put(stores[0], digest)
-        got: list[str | None] = []
+    await put(stores[0], "a")
+    got: list[str | None] = []
 
-        async def take(store: RedisStore, digest: str = digest, got: Any = got) -> None:
-            got.append(await store.take_ticket(digest))
+    async def take(store: RedisStore) -> None:
+        got.append(await store.take_ticket("a"))
 
-        async with anyio.create_task_group() as group:
-            for number in range(100):
-                group.start_soon(take, stores[number % 2])
-        assert Counter(got) == {None: 99, "record": 1}
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(take, stores[number % 2])
+    assert Counter(got) == {None: 99, "record": 1}
 
 
 async def test_the_limit_holds_for_all_clients(target: Target, prefix: str) -> None:
@@ -525,6 +533,7 @@ async def test_stores_of_different_databases_share_nothing(
         assert await heard(watch) == [Notice(ALICE, 2.0)]
 
 
+@pytest.mark.parametrize("target", FOR_CROWDS, indirect=True)
 async def test_thousands_of_slots_are_renewed(store: RedisStore) -> None:
     slots = [(f"user {number // 3}", str(number)) for number in range(2_000)]
     for slot in slots[:3]:
@@ -666,6 +675,7 @@ async def test_that_a_session_was_ended_is_forgotten_in_time(store: RedisStore) 
     await until(forgotten)
 
 
+@pytest.mark.parametrize("target", FOR_CROWDS, indirect=True)
 async def test_thousands_of_sessions_are_listed_renewed_and_ended(store: RedisStore) -> None:
     ids = [str(number) for number in range(2_000)]
     await store.put_sessions([(("alice", id), "record") for id in ids])
@@ -741,7 +751,8 @@ ODD = ["", " ", "{", "}", "{}", "}{", "a}{b", "\x00", "\r\n", "*", "\\", '"', "Ã
 
 
 async def test_any_identity_will_do(store: RedisStore) -> None:
-    names = [*ODD, *("x" * 10_000 + odd for odd in ODD)]
+    long = ODD if EVERYTHING else ["", "{", "\ud800"]
+    names = [*ODD, *("x" * 10_000 + odd for odd in long)]
     async with watching(store) as watch:
         for number, name in enumerate(names):
             await put(store, str(number), name, owner=name, limit=2)
@@ -859,7 +870,7 @@ async def test_round_trips(
 async def test_many_at_once_need_few_connections(link: Proxy, prefix: str) -> None:
     store = store_at(link, prefix)
     async with anyio.create_task_group() as group:
-        for _ in range(500):
+        for _ in range(100):
             group.start_soon(store.get_revocations, [ALICE])
     assert 1 <= link.most <= 32
 
