@@ -83,8 +83,8 @@ class Page:
         """All of them saw why, but for Granian's: that closes the TCP connection as soon as the
         close is sent, what arrives afterwards resets it, and Chromium fails to send before it has
         read all. Seen there: of 200 refused pages up to 60 lose their code, of 20 sockets that are
-        closed up to 9 do. Daphne resets a connection whose close isn't answered within a second,
-        which a busy page may not do: one of 50 was seen to lose its code."""
+        closed up to 9 do. Daphne resets a connection whose close isn't answered by the next full
+        second, which may be the next moment: one of 50 was seen to lose its code."""
         code, phrase = reason.close_code, reason.phrase
         if self._server.name == "daphne":
             code, phrase = DAPHNE_CLOSE_CODES.get(reason, code), ""

@@ -5,6 +5,7 @@ the process from notes, which they can wait for.
 
     WIRE_PORT    the port of this server; pages from it may open sockets
     WIRE_FILTER  "1" to put RedactCredentials on uvicorn's log handlers
+    WIRE_WAITS   "1" to have Daphne wait for the answer to its close as long as that takes
 """
 
 from __future__ import annotations
@@ -686,6 +687,11 @@ _own = logging.getLogger("asgi_wsauth")
 _own.setLevel(logging.DEBUG)
 _own.addHandler(logging.StreamHandler())
 _own.propagate = False
+
+if os.environ.get("WIRE_WAITS") == "1":
+    from daphne.ws_protocol import WebSocketProtocol
+
+    WebSocketProtocol.onCloseHandshakeTimeout = lambda self: None
 
 if os.environ.get("WIRE_FILTER") == "1":
     for _name in ("uvicorn", "uvicorn.access"):
