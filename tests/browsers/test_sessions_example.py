@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from browser import chromium
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from run_example import EXAMPLES, Running, running
 from servers import DEADLINE
 
@@ -30,6 +29,7 @@ AGENTS = {
     "office": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/150.0.0.0 Safari/537.36 Edg/150.0.0.0",
 }
+AGENTS["another laptop"] = AGENTS["laptop"]
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +50,62 @@ def browser() -> Iterator[Browser]:
 Device = Callable[[str], Page]
 
 
-@pytest.fixture
-def device(browser: Browser, example: Running) -> Iterator[Device]:
-    """Opens the example's page on a device, with cookies of its own. Nothing may go wrong there."""
-    problems: list[str] = []
-    pages: list[Page] = []
-    with ExitStack() as stack:
+class Devices:
+    """Pages that have cookies of their own, one of each device for all tests."""
 
-        def open_page(name: str) -> Page:
-            context = stack.enter_context(
-                browser.new_context(
-                    viewport={"width": 1000, "height": 850}, user_agent=AGENTS[name]
-                )
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._pages: dict[str, Page] = {}
+        self.problems: list[str] = []
+
+    def page(self, name: str) -> Page:
+        if name not in self._pages:
+            context = self._browser.new_context(
+                viewport={"width": 1000, "height": 850}, user_agent=AGENTS[name]
             )
-            page = context.new_page()
-            page.on("console", lambda message: problems.append(message.text))
-            page.on("pageerror", lambda error: problems.append(str(error)))
+            page = self._pages[name] = context.new_page()
+            page.on("console", self._hear)
+            page.on("pageerror", lambda error: self.problems.append(str(error)))
             page.set_default_timeout(LONG)
-            page.goto(example.origin)
-            pages.append(page)
-            return page
+        return self._pages[name]
 
-        yield open_page
-        for page in pages:  # nobody is left for the next test
-            if page.locator("#logout").is_visible():
-                page.locator("#logout").click()
-                expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
-    assert [problem for problem in problems if not ERROR_STATUS.match(problem)] == []
+    def _hear(self, message: ConsoleMessage) -> None:
+        if not ERROR_STATUS.match(message.text):
+            self.problems.append(message.text)
+
+    def close(self) -> None:
+        for page in self._pages.values():
+            page.context.close()
+
+
+@pytest.fixture(scope="module")
+def devices(browser: Browser, example: Running) -> Iterator[Devices]:
+    devices = Devices(browser)
+    yield devices
+    devices.close()
+    assert devices.problems == []
+
+
+@pytest.fixture
+def device(devices: Devices, example: Running) -> Iterator[Device]:
+    """Opens the example's page on a device. Nothing may go wrong there."""
+    pages: list[Page] = []
+
+    def open_page(name: str) -> Page:
+        page = devices.page(name)
+        page.goto(example.origin)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:  # nobody is left for the next test
+        for other in page.context.pages[1:]:
+            other.close()
+        if page.locator("#logout").is_visible():
+            page.locator("#logout").click()
+            expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+        page.context.clear_cookies()
+    assert devices.problems == []
 
 
 def log_in(page: Page, name: str = "alice") -> None:
@@ -106,7 +135,7 @@ def expect_logged_out(page: Page) -> None:
 
 
 def test_other_devices_are_logged_out(device: Device) -> None:
-    laptop, phone, office, bob = (device(name) for name in ("laptop", "phone", "office", "laptop"))
+    laptop, phone, office, bob = map(device, ("laptop", "phone", "office", "another laptop"))
     log_in(bob, "bob")
     log_in(laptop)
     expect_devices(laptop, "Firefox on Linux")
