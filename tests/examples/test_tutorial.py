@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import forking
 import pytest
 from browser import chromium
 from nginx_server import nginx
@@ -139,36 +140,25 @@ class Project:
             text = text.replace(old, new)
         return text
 
-    def _start(self, command: str, **options: Any) -> subprocess.Popen[Any]:
-        for program in {"curl", "openssl"} & set(re.findall(r"\w+", command)):
-            needed(program, program)
-        environ = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore::getpass.GetPassWarning",
-            "COLUMNS": "80",
-        }
-        return subprocess.Popen(
-            ["bash", "-c", f"set -a; [ ! -e env ] || . ./env; set +a; {self.here(command)}"],
-            cwd=self.folder,
-            env=environ,
-            start_new_session=True,
-            **options,
-        )
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
     def serve(self, command: str) -> Server:
         """Start the app as the page does."""
+        settings, _, arguments = self.here(command).rpartition(f"{sys.executable} ")
+        given = (self.folder / "env").read_text() if (self.folder / "env").exists() else ""
+        env = {**self._env(), **dict(re.findall(r"(\w+)=(\S+)", given + settings))}
         log = self.folder / "log"
         with log.open("ab") as output:
-            process = self._start(
-                f"exec env {command}", stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            process = forking.start(
+                arguments.split(), cwd=self.folder, env=env, stdout=output, ahead="fastapi"
             )
         self._stack.callback(self.kill, process)
         server = Server("uvicorn", self._ports["8000"], process, log)
         assert accepts(server), server.log()
         return server
 
-    def kill(self, process: subprocess.Popen[Any]) -> None:
+    def kill(self, process: forking.Process) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(DEADLINE)
@@ -192,8 +182,13 @@ class Project:
                     self._check(command, expected)
 
     def _check(self, command: str, expected: str) -> None:
-        process = self._start(
-            command,
+        for program in {"curl", "openssl"} & set(re.findall(r"\w+", command)):
+            needed(program, program)
+        process = subprocess.Popen(
+            ["bash", "-c", f"set -a; [ ! -e env ] || . ./env; set +a; {self.here(command)}"],
+            cwd=self.folder,
+            env={**self._env(), "PYTHONWARNINGS": "ignore::getpass.GetPassWarning"},
+            start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if "users.py" in command else None,
