@@ -61,6 +61,7 @@ class Crowd:
         self.size = size
         self.open = self.closed = self.gone = 0
         self.codes: set[int] = set()
+        self._ending, self._ended = anyio.Event(), anyio.Event()
         self._app = app
 
     async def _socket(self, number: int) -> None:
@@ -77,10 +78,13 @@ class Crowd:
             else:
                 self.closed += 1
                 self.codes.add(message["code"])
+                self._ending.set()
 
         scope = websocket(f"token=user{number}", path="/ws/chat/rooms/1000")
         await self._app(scope, receive, send)
         self.gone += 1
+        if self.gone == self.size:
+            self._ended.set()
 
     @asynccontextmanager
     async def here(self) -> AsyncIterator[None]:
@@ -98,9 +102,11 @@ class Crowd:
         """Wait until all have ended; the most that were closed between two turns of the loop."""
         most = closed = 0
         with anyio.fail_after(60):
-            while self.gone < self.size:
+            await self._ending.wait()
+            while self.closed < self.size:
                 await anyio.lowlevel.checkpoint()
                 most, closed = max(most, self.closed - closed), self.closed
+            await self._ended.wait()
         assert self.closed == self.size
         return most
 

@@ -1,5 +1,7 @@
 """Apps in a process that reports to Sentry with its defaults, local variables and all, and every
-transaction: `sentry_apps:app`, by path. What would have been sent is told at /envelopes.
+transaction: `sentry_apps:app`, by path. What would have been sent is told at /envelopes. Of the
+integrations that Sentry switches on where it finds their libraries, those are named that the apps
+use: with all others, it would import each framework of the tests.
 
     /outside   CORSMiddleware outside of ours, as the README says
     /inside    CORSMiddleware inside
@@ -17,6 +19,8 @@ import sentry_sdk
 from fastapi import FastAPI
 from handshakes import SECRET
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.fastapi import FastApiIntegration
+from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.transport import Transport
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -51,7 +55,13 @@ class Kept(Transport):
         _envelopes.append(envelope.serialize().decode())
 
 
-sentry_sdk.init("http://key@127.0.0.1:9/1", transport=Kept, traces_sample_rate=1.0)
+sentry_sdk.init(
+    "http://key@127.0.0.1:9/1",
+    transport=Kept,
+    traces_sample_rate=1.0,
+    auto_enabling_integrations=False,
+    integrations=[StarletteIntegration(), FastApiIntegration()],
+)
 
 
 async def opaque(credential: Credential, conn: HTTPConnection) -> Principal | None:
