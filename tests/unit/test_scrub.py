@@ -7,9 +7,6 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from cases import cases
-from hypothesis import given
-from hypothesis import strategies as st
-from strategies import examples
 
 from asgi_wsauth.redaction import HIDDEN, scrubbed
 
@@ -67,11 +64,3 @@ def test_a_hostile_text_takes_linear_time() -> None:
     """Quadratic work on one of these would hang."""
     for piece in ("%", "%25", "%41", "%2", "a%41"):
         assert len(scrubbed(piece * 20_000, ["A" * 50, OPAQUE])) <= 80_000
-
-
-@examples(100)
-@given(st.text("a%2e.", max_size=12), st.text("a%2e.", min_size=1, max_size=3))
-def test_what_is_left_has_it_in_no_form(text: str, value: str) -> None:
-    parts = scrubbed(text, [value]).split(HIDDEN)
-    assert not any(value in part for part in parts)
-    assert "".join(parts) in text or len(parts) > 1

@@ -1,4 +1,5 @@
-"""The messages of a refresh: what the guard says, and which of an app's would pass for that."""
+"""The messages of a refresh: what the guard says, and which of an app's would pass for that. Any
+text that there is: test_properties_texts.py."""
 
 from __future__ import annotations
 
@@ -7,9 +8,6 @@ import sys
 from typing import Any
 
 from cases import cases
-from hypothesis import example, given
-from hypothesis import strategies as st
-from strategies import examples
 
 from asgi_wsauth.connection.refresh_messages import RefreshMessages
 
@@ -135,68 +133,6 @@ def test_each_name_is_kept(name: str) -> None:
     assert not imitates(json.dumps({"type": f"{name}due"}), name)
 
 
-class Pairs(list[Any]):
-    """The members of an object, in their order."""
-
-
-def believed(text: str) -> bool:
-    """Whether some parser takes a text for the guard's: one keeps the first of several members of
-    one name, another the last."""
-    try:
-        value = json.loads(text, object_pairs_hook=Pairs)
-    except ValueError:
-        return False
-    if not isinstance(value, Pairs):
-        return False
-    return any(k == "type" and v in (f"{TELL}.due", f"{TELL}.ok") for k, v in value)
-
-
-@st.composite
-def written(draw: st.DrawFn) -> str:
-    """JSON in a handwriting of its own."""
-
-    def word(text: str) -> str:
-        forms = [(c, escaped(c), escaped(c, "04X")) for c in text]
-        return '"' + "".join(draw(st.sampled_from(form)) for form in forms) + '"'
-
-    def space() -> str:
-        return draw(st.sampled_from(["", " ", "\n\t", "\r "]))
-
-    def value(depth: int) -> str:
-        kind = draw(st.integers(0, 5 if depth < 3 else 3))
-        if kind < 4:
-            texts = [f"{TELL}.due", f"{TELL}.ok", TELL, "due", "type"]
-            return [word(draw(st.sampled_from(texts))), "1e5", "null", '"é\\n"'][kind]
-        if kind == 4:
-            return "[" + ",".join(value(depth + 1) for _ in range(draw(st.integers(0, 2)))) + "]"
-        return thing(depth + 1)
-
-    def thing(depth: int) -> str:
-        members = []
-        for _ in range(draw(st.integers(0, 3))):
-            key = word(draw(st.sampled_from(["type", "type", "expires_at", "a"])))
-            members.append(f"{space()}{key}{space()}:{space()}{value(depth)}{space()}")
-        return "{" + ",".join(members) + "}"
-
-    cut = draw(st.sampled_from([0, 0, 0, 1]))
-    return f"{space()}{thing(0)}{space()}"[cut:]
-
-
-@examples(300)
-@given(written())
-@example('{"type":"auth.refresh.due"}')
-@example('{"type":{"type":"auth.refresh.due"}}')
-def test_whatever_the_handwriting_a_parser_and_the_guard_agree(text: str) -> None:
-    assert imitates(text) == imitates(text.encode()) == believed(text)
-
-
-@examples(200)
-@given(st.binary(max_size=50), st.text(max_size=30))
-def test_nothing_that_an_app_sends_raises(data: bytes, text: str) -> None:
-    for content in (data, text, data + DUE.encode(), text + DUE, DUE.encode("utf-16") + data):
-        assert imitates(content) in (True, False)
-
-
 def test_what_is_in_the_way_of_a_hundred_thousand_messages_is_next_to_nothing() -> None:
     """No timing: a message without the word is never taken apart, nor searched."""
     refresh = messages()
@@ -280,13 +216,3 @@ def test_a_new_credential_may_be_as_long_as_any() -> None:
 def test_a_message_without_a_token_brings_a_bad_one() -> None:
     assert brought('{"type": "auth.refresh"}') == ""
     assert brought('{"type": "auth.refresh", "token": 1}') == ""
-
-
-@examples(100)
-@given(st.sampled_from([TELL, "auth/refresh", "a/", "r"]), st.data())
-def test_every_handwriting_of_a_clients_message_is_read(name: str, data: st.DataObject) -> None:
-    def write(text: str) -> str:
-        return "".join(data.draw(st.sampled_from([char, escaped(char)])) for char in text)
-
-    text = f'{{"{write("type")}":"{write(name)}","{write("token")}":"{write("new")}"}}'
-    assert brought(text, name) == "new"
