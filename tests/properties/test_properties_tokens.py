@@ -502,7 +502,7 @@ def test_of_any_set_only_the_good_keys_are_kept(document: Any, name: str, kid: s
         assert str(unreachable).isprintable()
         return
     assert source.problems.isprintable()
-    verifier = JWTVerifier(NEVER_ASKED, algorithms=[name], clock=clock)
+    verifier = JWTVerifier(never_asked(), algorithms=[name], clock=clock)
     verifier._keys = source  # type: ignore[assignment]
     header = {} if kid is None else {"kid": kid}
     token = jwt.encode(GOOD_CLAIMS, keys()[name], algorithm=name, headers=header)
@@ -533,13 +533,15 @@ def test_every_odd_member_of_a_key(name: str) -> None:
     for entry in [*entries, private, {**private, "use": "sig"}]:
         with suppress(Unreachable):
             source = Fetched({"keys": [entry]})
-            verifier = JWTVerifier(NEVER_ASKED, algorithms=[name], clock=clock)
+            verifier = JWTVerifier(never_asked(), algorithms=[name], clock=clock)
             verifier._keys = source  # type: ignore[assignment]
             assert isinstance(verdict(verifier, token), Principal) <= has_key(entry, name), entry
     assert Fetched({"keys": [*entries, public_jwk(name), None, 5]}).count > 0
 
 
-NEVER_ASKED = JWKS("https://id.example/keys")
+@cache
+def never_asked() -> JWKS:
+    return JWKS("https://id.example/keys")
 
 
 def has_key(entry: Any, name: str) -> bool:
