@@ -150,9 +150,7 @@ class Project:
         env = {**self._env(), **dict(re.findall(r"(\w+)=(\S+)", given + settings))}
         log = self.folder / "log"
         with log.open("ab") as output:
-            process = forking.start(
-                arguments.split(), cwd=self.folder, env=env, stdout=output, ahead="fastapi"
-            )
+            process = forking.start(arguments.split(), cwd=self.folder, env=env, stdout=output)
         self._stack.callback(self.kill, process)
         server = Server("uvicorn", self._ports["8000"], process, log)
         assert accepts(server), server.log()

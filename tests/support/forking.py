@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import IO, Any
 
 # Daphne's reactor and trio have a part in what the package finds out: they are not among these.
@@ -34,6 +35,12 @@ AHEAD = """
 anyio._backends._asyncio asgi_wsauth email.parser starlette.applications starlette.middleware.cors
 starlette.responses starlette.routing starlette.websockets uvicorn.lifespan.on uvicorn.main
 uvicorn.protocols.http.auto uvicorn.protocols.websockets.websockets_sansio_impl
+"""
+
+# What takes long to import, and is imported once somebody starts a program that names it.
+_LARGE = """
+blacksheep channels.generic.websocket django.core.asgi fastapi litestar mcp.server quart socketio
+sse_starlette strawberry.asgi
 """
 
 _MODULES = ("uvicorn", "hypercorn", "daphne")  # granian is in Rust, and has processes of its own
@@ -150,7 +157,6 @@ def start(
     env: Mapping[str, str],
     cwd: str | os.PathLike[str] | None = None,
     stdout: IO[bytes] | None = None,
-    ahead: str = "",
 ) -> Process:
     """Start Python, in a session of its own.
 
@@ -160,9 +166,8 @@ def start(
         cwd: where; None for here.
         stdout: the file for what it writes, whether to stdout or to stderr; None for text at
             `process.stdout`, and for a `process.stdin`, too.
-        ahead: modules that others of its kind import as well, and whose import does no more.
     """
-    env = {**env, "PYTHONUNBUFFERED": "1"}
+    env, cwd = {**env, "PYTHONUNBUFFERED": "1"}, os.fspath(cwd or os.getcwd())
     runs_module = arguments[0] == "-m" and arguments[1] in _MODULES
     # Other workers begin at nothing, so the first one does, too.
     is_alone = all(count == "0" for name, count in pairwise(arguments) if name == "--workers")
@@ -174,9 +179,9 @@ def start(
     ):
         question = {
             "arguments": arguments,
-            "cwd": os.fspath(cwd or os.getcwd()),
+            "cwd": cwd,
             "env": env,
-            "ahead": ahead,
+            "ahead": _named_in(_program(arguments, cwd, env)),
         }
         return _fork(_origins[0], question, stdout)
     return subprocess.Popen(
@@ -189,6 +194,19 @@ def start(
         text=True if stdout is None else None,
         start_new_session=True,  # workers are in its group, and end with it
     )
+
+
+def _program(arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
+    """The text of a script, or of the module that a server is to serve."""
+    apps = [argument.partition(":")[0] for argument in arguments if ":" in argument]
+    names = arguments[:1] if arguments[0] != "-m" else [f"{app}.py" for app in apps]
+    folders = [cwd, *env.get("PYTHONPATH", "").split(os.pathsep)]
+    files = [os.path.join(cwd, folder, name) for name in names for folder in folders]
+    return next((Path(file).read_text() for file in files if os.path.isfile(file)), "")
+
+
+def _named_in(program: str) -> list[str]:
+    return [n for n in _LARGE.split() if re.search(rf"(?m)^ *(from|import) {n}\b", program)]
 
 
 def _fork(origin: Origin, question: Mapping[str, Any], stdout: IO[bytes] | None) -> Forked:
@@ -223,7 +241,7 @@ def _serve(link: socket.socket) -> tuple[Any, list[int]]:
             forked.discard(ended)
             link.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
-        _import(question["ahead"])
+        _import(*question["ahead"])
         pid = os.fork()
         if not pid:
             os.setsid()  # before somebody ends its group
@@ -234,10 +252,10 @@ def _serve(link: socket.socket) -> tuple[Any, list[int]]:
             os.close(file)
 
 
-def _import(names: str) -> None:
+def _import(*names: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as they are none of a server's
-        for name in names.split():
+        for name in names:
             with suppress(ImportError):  # which is the server's to tell
                 importlib.import_module(name)
     assert len(os.listdir("/proc/self/task")) == 1  # threads
@@ -266,7 +284,7 @@ def _given_path(env: Mapping[str, str]) -> list[str]:
 
 if __name__ == "__main__":
     sys.path.remove(os.path.dirname(__file__))
-    _import(AHEAD)
+    _import(*AHEAD.split())
     with socket.socket(fileno=int(sys.argv[1])) as link:
         question, files = _serve(link)
     given = _given_path(os.environ)

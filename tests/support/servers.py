@@ -48,14 +48,6 @@ _COMMANDS = {
     "granian": "granian --interface asgi --host 127.0.0.1 --port {port}",
 }
 
-# What takes long to import, of apps that several servers in turn have.
-_AHEAD = {
-    "path_apps": "blacksheep django.core.asgi fastapi litestar quart",
-    "stack_apps": "channels.generic.websocket django.core.asgi socketio strawberry.asgi",
-    "stream_apps": "django.core.asgi fastapi litestar sse_starlette",
-    "worker_app": "redis.asyncio",
-}
-
 VARIANTS = tuple(_COMMANDS)
 UVICORN = tuple(name for name in VARIANTS if name.startswith("uvicorn"))
 EVERYTHING = os.environ.get("WSAUTH_SERVERS") == "all"
@@ -359,7 +351,6 @@ def _start(
             cwd=HERE,
             env={**inherited, "PYTHONPATH": path, "WIRE_PORT": str(port), **env},
             stdout=output,
-            ahead=_AHEAD.get(app.partition(":")[0], ""),
         )
     return Server(name, port, process, log)
 

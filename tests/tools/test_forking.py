@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from select import select
 from typing import Any
@@ -40,11 +41,22 @@ settled = {
         for stream in (sys.stdin, sys.stdout, sys.stderr)],
     "threads": [thread.name for thread in threading.enumerate()],
     "unheard of": [name for name in ("trio", "twisted", "redis") if name in sys.modules],
+    "has imported": "fastapi" in sys.modules,
     "warnings": [repr(filter) for filter in warnings.filters],
     "collecting": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
 }
 print(json.dumps(settled))
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_origin() -> Iterator[None]:
+    """One that has imported nothing for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        origin = forking.Origin()
+        patch.setattr(forking, "_origins", [origin])
+        yield
+        origin.close()
 
 
 @pytest.fixture
@@ -63,10 +75,11 @@ def _told(process: forking.Process) -> dict[str, Any]:
     return json.loads(written)
 
 
-@pytest.mark.parametrize("arguments", ["tell.py one two", "-m tell --three"])
+@pytest.mark.parametrize("arguments", ["tell.py one two", "-m tell --three", "-m tell app:app"])
 def test_a_forked_process_is_as_one_that_began_by_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
 ) -> None:
+    (folder / "app.py").write_text("from fastapi import FastAPI")  # which is imported ahead
     given = arguments.replace("tell.py", str(folder / "tell.py")).split()
     env = {**os.environ, "PYTHONPATH": f"{folder}:relative", "SETTING": "x"}
 
@@ -76,6 +89,8 @@ def test_a_forked_process_is_as_one_that_began_by_itself(
     monkeypatch.setattr(forking, "_origins", [])
     fresh = _told(forking.start(given, env=env, cwd=folder))
 
+    assert forked.pop("has imported") == ("app:app" in arguments)
+    assert not fresh.pop("has imported")
     assert forked == fresh
 
 
