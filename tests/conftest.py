@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import forking
@@ -25,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
     there inherits that: examples and servers that tests stop in this way would run on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        shared = TemporaryDirectory(prefix="tests", ignore_cleanup_errors=True)
+        config.add_cleanup(shared.cleanup)
+        os.environ["TESTS_SHARED"] = shared.name  # by all processes of these tests
     # In English, and without a look for catalogues at each word of argparse's.
     os.environ["LANGUAGE"] = "C"
     if sys.platform == "linux" and os.environ.get("WSAUTH_SERVERS") != "all":

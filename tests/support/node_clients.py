@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import json
+import os
 import shutil
 import subprocess
-import tempfile
+from fcntl import LOCK_EX, flock
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,15 @@ def needs_node() -> None:
 def _installed() -> Path:
     """The scripts, and the packages that they use, in the versions of package-lock.json."""
     needs_node()
-    folder = tempfile.TemporaryDirectory(prefix="node", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    path = Path(folder.name)
-    shutil.copytree(SCRIPTS, path, dirs_exist_ok=True)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    ended = subprocess.run(install, cwd=path, capture_output=True, text=True)
-    if ended.returncode != 0:
-        missing(f"npm can't install the clients: {ended.stderr[-500:]}")
+    shared = Path(os.environ["TESTS_SHARED"])
+    path = shared / "node"
+    with (shared / "node.lock").open("w") as lock:
+        flock(lock, LOCK_EX)  # the other processes of the tests wait, and use it, too
+        if not (path / "node_modules").exists():
+            shutil.copytree(SCRIPTS, path, dirs_exist_ok=True)
+            install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            ended = subprocess.run(install, cwd=path, capture_output=True, text=True)
+            if ended.returncode != 0:
+                shutil.rmtree(path)
+                missing(f"npm can't install the clients: {ended.stderr[-500:]}")
     return path
