@@ -95,8 +95,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     }
     # With the largest file, which has one of its own, Chromium is started three times.
     chromium = {
-        path.relative_to(config.rootpath).as_posix(): path.stem.endswith("_example")
-        for path in config.rootpath.glob("tests/browsers/test_*.py")
+        path.relative_to(config.rootpath).as_posix(): path.stem.endswith(("_example", "_tutorial"))
+        for folder in ("browsers", "examples")
+        for path in config.rootpath.glob(f"tests/{folder}/test_*.py")
         if "from browser import" in path.read_text() and path.stem != "test_browser_client"
     }
     return ByFile(config, log)
