@@ -797,6 +797,7 @@ async def test_a_providers_access_token_is_admitted_and_no_other(name: str, buil
         ), refused.detail
 
 
+@pytest.mark.slow
 @cases("name", PROVIDERS)
 async def test_whatever_else_it_says_it_must_be_a_login_that_is_good_now(
     name: str, built: Builder

@@ -76,6 +76,7 @@ def pass_seconds(seconds: float) -> None:
         here._clock = clock
 
 
+@pytest.mark.slow
 async def test_100_clients_of_one_address_that_answer_all_see_their_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

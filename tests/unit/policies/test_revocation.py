@@ -360,6 +360,7 @@ async def test_after_it_was_cut_off_all_sockets_are_looked_up(
     assert store.asked == [400, 400, 200]  # not one by one, nor all at once
 
 
+@pytest.mark.slow
 @cases("how", ["a notice", "a look"])
 async def test_others_run_while_a_crowd_is_ended(how: str) -> None:
     here = Here()

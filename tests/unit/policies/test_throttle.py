@@ -114,6 +114,7 @@ async def test_an_office_that_comes_back_at_once_is_let_in() -> None:
     assert not counts_of(throttle)  # nothing is kept of it
 
 
+@pytest.mark.slow
 async def test_the_good_among_the_bad_get_in_as_long_as_the_address_is_not_locked() -> None:
     auth = authenticator(Slow(), throttle=FailureThrottle("10/minute"), timeout=60.0)
     told = await verdicts(auth, tokens=guesses(9) + goods(200))
@@ -185,6 +186,7 @@ async def test_who_leaves_while_waiting_takes_nobodys_place() -> None:
     assert not counts_of(throttle)
 
 
+@pytest.mark.slow
 async def test_guesses_by_first_messages_at_once_are_judged_no_oftener() -> None:
     slow = Slow()
     source = FirstMessage(max_waiting_per_client=100)
@@ -606,6 +608,7 @@ async def test_a_storage_that_never_answers_is_not_waited_for_for_ever(
 HERE, THERE = "https://chat.example", "https://evil.example"
 
 
+@pytest.mark.slow
 @cases(
     "said",
     [
@@ -666,6 +669,7 @@ async def test_where_origins_are_named_a_foreign_page_is_refused_and_not_counted
     assert await verdicts(auth, tokens=["good"]) == {"alice": 1}
 
 
+@pytest.mark.slow
 async def test_whoever_a_program_claims_to_be_it_has_twice_the_rate_at_most() -> None:
     slow = Slow()
     auth = authenticator(slow, throttle=FailureThrottle("10/minute"))

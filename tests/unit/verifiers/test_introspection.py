@@ -314,6 +314,7 @@ async def test_no_status_but_200_is_an_answer(issuer: Issuer) -> None:
     assert {request.path for request in issuer.requests} == {"/introspect"}
 
 
+@pytest.mark.slow
 @cases("how", FAILURES)
 async def test_an_outage_admits_nobody_and_ends(issuer: Issuer, how: str) -> None:
     timeout = SOON if how in ("hang", "drip", "drip_headers") else DEADLINE

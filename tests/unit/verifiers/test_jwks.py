@@ -223,6 +223,7 @@ LONG = rsa_jwk((1 << 8192) + 1, 65537)
 SLOW = rsa_jwk(RSA_KEY.public_key().public_numbers().n, (1 << 64) + 1)
 
 
+@pytest.mark.slow
 @cases(
     "entry",
     [
