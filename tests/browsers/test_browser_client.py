@@ -20,7 +20,7 @@ from playwright.sync_api import Page, Route, expect
 from redis_servers import Proxy
 from run_example import EXAMPLES, running
 from servers import Server, attempts, pooled, serving
-from wsauth_page import HARNESS, SOURCE, Seen, module
+from wsauth_page import HARNESS, SOURCE, Seen
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 from asgi_wsauth.denial import ADVICE_BY_CODE, advice
@@ -41,7 +41,7 @@ class Client:
 
     def __init__(self, page: Page, url: str, options: dict[str, Any]) -> None:
         self._page = page
-        self._client = page.evaluate_handle("start", [module(), url, options])
+        self._client = page.evaluate_handle("start", [url, options])
 
     def until(self, kind: str, times: int = 1) -> Seen:
         """What happened, once there were so many events of this kind."""
@@ -96,6 +96,12 @@ def page(tab: tuple[Page, list[str]]) -> Iterator[Page]:
     assert [text for text in console if SECRET.search(text)] == []
 
 
+def show(page: Page, server: Server) -> None:
+    """Have the page be one of this server's."""
+    if page.url != f"{server.origin}/page":
+        page.goto(f"{server.origin}/page")
+
+
 Start: TypeAlias = Callable[..., Client]
 
 
@@ -105,8 +111,7 @@ def start(page: Page, server: Server) -> Iterator[Start]:
 
     def start(path: str, *credentials: Any, through: Any = server, **options: Any) -> Client:
         """With `carrier="ticket"` and no credentials, tickets come from the TicketEndpoint."""
-        if page.url != f"{server.origin}/page":
-            page.goto(f"{server.origin}/page")
+        show(page, server)
         options = {"carrier": "token", "credentials": credentials or None, **options}
         return Client(page, f"ws://127.0.0.1:{through.port}{path}", options)
 
@@ -144,17 +149,19 @@ def test_a_changed_table_is_noticed_and_made_anew(
 
 
 def test_its_advice_is_there_for_other_clients(page: Page, server: Server) -> None:
-    page.goto(f"{server.origin}/page")
-    codes, phrases = [*range(1000, 1016), *range(2999, 5001)], ["", "a reason", *map_of_phrases()]
+    """For all codes, and for each phrase with whatever code."""
+    show(page, server)
+    rows = [(code, "") for code in (*range(1000, 1016), *range(2999, 5001))]
+    codes = *ADVICE_BY_CODE, 1000, 3999, 5000
+    rows += [(code, phrase) for phrase in ("a reason", *map_of_phrases()) for code in codes]
     told = page.evaluate(
-        """async ([module, codes, phrases]) => {
+        """async (rows) => {
           const { ADVICE, advice } = await import(module);
-          const all = codes.map((code) => phrases.map((phrase) => advice(code, phrase)));
-          return [all, [...ADVICE]];
+          return [rows.map((row) => advice(...row)), [...ADVICE]];
         }""",
-        [module(), codes, phrases],
+        rows,
     )
-    assert told[0] == [[advice(code, phrase) for phrase in phrases] for code in codes]
+    assert told[0] == [advice(code, phrase) for code, phrase in rows]
     assert dict(map(tuple, told[1])) == {**map_of_phrases(), **ADVICE_BY_CODE}
 
 
@@ -283,7 +290,7 @@ def test_from_daphne_the_code_alone_says_it(page: Page, request: pytest.FixtureR
     second after the close (txaio's timer rounds down), and Chromium sees 1006 if that is the
     moment between its reading of the close and its answer."""
     server = pooled(request.config, "daphne", WIRE_WAITS="1")
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     for reason in Reason:
         code = DAPHNE_CLOSE_CODES.get(reason, reason.close_code)
         kind = {"stop": "stop", "log in again": "login"}.get(ADVICE_BY_CODE[code], "waiting")
@@ -590,9 +597,8 @@ def test_where_nobody_holds_back_what_strangers_say_the_page_does(
         DUE.replace("auth.refresh", "auth-refresh"),
         DUE.replace("due", "ok2"),
     ]
-    for words in [DUE] * 50 + others + [DUE] * 50:
-        client.run(f"socket.send({json.dumps(words)})")
-    client.run("socket.send('behind it')")
+    said = json.dumps([DUE] * 50 + others + [DUE] * 50 + ["behind it"])
+    client.run(f"{said}.forEach((words) => socket.send(words))")
     wait_for(page, "behind it")
     seen = client.until("message")
     brought = [message for message in seen.of("message") if '"token"' in message[0]]
@@ -636,7 +642,7 @@ def freezer() -> Iterator[Server]:
 
 
 def test_a_peer_that_has_gone_silent_is_noticed(page: Page, freezer: Server) -> None:
-    page.goto(f"{freezer.origin}/page")
+    show(page, freezer)
     options = {
         "carrier": "token",
         "credentials": ["opaque-1"],
@@ -919,7 +925,7 @@ def test_a_token_that_no_browser_can_send_is_not_told_to_anybody(start: Start) -
 
 
 def test_it_wants_to_know_one_carrier(page: Page, server: Server) -> None:
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     for options in ({}, {"carrier": "ticket", "credentials": [], "token": "both"}):
         with pytest.raises(Exception, match="needs one function, as `ticket` or as `token`"):
             Client(page, "/guarded", {"carrier": "neither", "credentials": [], **options})
@@ -929,7 +935,7 @@ def test_it_wants_to_know_one_carrier(page: Page, server: Server) -> None:
 def test_an_address_may_be_a_path_or_that_of_the_page(
     page: Page, server: Server, path: str
 ) -> None:
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     options = {"carrier": "token", "credentials": ["opaque-1"], "protocols": ["chat"]}
     client = Client(page, path.format(server.port) + "?choose=chat", options)
     assert '"offered": ["chat", "bearer"]' in client.until("message").of("message")[0][0]
@@ -956,7 +962,7 @@ def test_a_ticket_takes_the_place_of_one_in_the_address(start: Start) -> None:
 def test_a_ticket_is_asked_for_with_the_pages_login(
     page: Page, start: Start, server: Server, login: str, kind: str, told: Any
 ) -> None:
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     page.evaluate(f"document.cookie = 'session={login}'")
     seen = start("/guarded", carrier="ticket", tries=0).until(kind)
     assert told is None or seen.of(kind) == [told]
@@ -990,14 +996,18 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
 def test_what_answers_in_the_place_of_the_endpoint_is_understood(
     page: Page, start: Start, attempts: Callable[[], int], kind: str
 ) -> None:
-    for told in ANSWERS[kind]:
-        page.evaluate("fetched.length = 0")
-        client = start("/guarded", carrier="ticket", tries=0, **{"from": in_its_place(**told)})
-        seen = client.until(kind) if kind == "held" else client.until_gone(kind)
-        assert seen.kinds[-1] == kind, told
-        asked = [url for url, _ in page.evaluate("fetched") if "in-its-place" in url]
-        assert (len(asked), attempts()) == (1, 0)
-        page.evaluate("endAll()")
+    page.evaluate("fetched.length = 0")
+    rows = {in_its_place(**told): told for told in ANSWERS[kind]}
+    clients = [start("/guarded", carrier="ticket", tries=0, **{"from": row}) for row in rows]
+    for client in clients:
+        client.until(kind)
+    if kind != "held":
+        clients[0].network_is_back()
+    page.evaluate("fetch('/settle')")
+    for client, told in zip(clients, rows.values(), strict=True):
+        assert client.until(kind).kinds[-1] == kind, told
+    asked = [url for url, _ in page.evaluate("fetched") if "in-its-place" in url]
+    assert (sorted(asked), attempts()) == (sorted(rows), 0)
 
 
 def in_its_place(**told: Any) -> str:
@@ -1032,7 +1042,7 @@ def test_a_network_that_returns_does_not_cut_that_short(start: Start) -> None:
 def test_the_ticket_endpoint_says_how_long_an_address_is_locked_out(
     page: Page, start: Start, server: Server
 ) -> None:
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     page.evaluate("document.cookie = 'session=deny-THROTTLED'")
     seen = start("/guarded", carrier="ticket", tries=0).until("held")
     assert seen.events == [["waiting", None, "too_many_failures", "Error"], ["held"]]
@@ -1067,9 +1077,9 @@ def test_an_answer_that_breaks_off_is_no_login_page(page: Page, start: Start) ->
 def test_a_page_may_say_how_it_asks_and_proxies_learn_that_it_is_no_navigation(
     page: Page, server: Server
 ) -> None:
-    page.goto(f"{server.origin}/page")
+    show(page, server)
     headers = page.evaluate(
-        """async (module) => {
+        """async () => {
           const { ticketFrom } = await import(module);
           const said = [];
           for (const headers of [undefined, { "X-CSRF": "1" }, new Headers({ "X-CSRF": "1" })]) {
@@ -1078,8 +1088,7 @@ def test_a_page_may_say_how_it_asks_and_proxies_learn_that_it_is_no_navigation(
             said.push([Object.fromEntries(new Headers(sent)), how.method, how.redirect]);
           }
           return said;
-        }""",
-        module(),
+        }"""
     )
     accept = {"accept": "application/json"}
     assert headers == [

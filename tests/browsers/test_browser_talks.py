@@ -20,7 +20,7 @@ REFUSALS = 200 if EVERYTHING else 10
 # one address wait for each other: a slow machine is not done with 200 by then.
 REFUSALS_OF_DAPHNE = 50
 SOCKETS = 20 if EVERYTHING else 5
-LIFETIME = 2 if EVERYTHING else 1  # seconds; all sockets are open before it ends
+LIFETIME = 2 if EVERYTHING else 0.2  # seconds
 # Hypercorn is the one that would lose codes of clients that talk.
 SERVERS = VARIANTS if EVERYTHING else ("uvicorn-websockets", "hypercorn")
 

@@ -11,7 +11,7 @@ import pytest
 from other_browsers import OTHER_BROWSERS, Firefox, WebKit, other_browser
 from pages import blocks
 from servers import Server, pooled
-from wsauth_page import HARNESS, Seen, module
+from wsauth_page import HARNESS, Seen
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
 
@@ -66,7 +66,7 @@ class Page:
         """Starts the one client, with tickets of the TicketEndpoint where none are given."""
         options = {"carrier": "ticket", "credentials": credentials or None, "tries": 1, **options}
         script = "async (given) => { globalThis.client = await start(given); }"
-        self.run(script, [module(), self.url(path), options])
+        self.run(script, [self.url(path), options])
 
     def until(self, kind: str, times: int = 1) -> Seen:
         """What happened to it, once there were so many events of this kind."""

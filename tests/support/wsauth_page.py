@@ -8,20 +8,18 @@ from typing import Any
 
 from browser_table import MODULE
 
-__all__ = ["HARNESS", "SOURCE", "Seen", "module"]
+__all__ = ["HARNESS", "SOURCE", "Seen"]
 
 SOURCE = MODULE.read_text(encoding="utf-8")
-
-
-def module() -> str:
-    """The address of the module, for `import`."""
-    return f"data:text/javascript;base64,{base64.b64encode(SOURCE.encode()).decode()}"
-
+# The address of the module, for `import`.
+_MODULE = f"data:text/javascript;base64,{base64.b64encode(SOURCE.encode()).decode()}"
 
 # Starts a client and notes what happens to it. `credentials` are given one after the other, the
 # last one again and again; an object among them is thrown. The first `tries` delays end at once,
 # and the next one never; without `tries` they take their time. `random` gives the first numbers.
-HARNESS = """
+HARNESS = (
+    f'globalThis.module = "{_MODULE}";'
+    + """
 // What each socket heard and said, as it came, and their addresses.
 globalThis.tried = [];
 globalThis.heard = [];
@@ -41,7 +39,7 @@ globalThis.fetch = (url, how) => { fetched.push([url, how]); return fetchIt(url,
 const sockets = [];
 globalThis.endAll = () => { clock = 0; sockets.splice(0).forEach((socket) => socket.close()); };
 globalThis.clock = 0;
-globalThis.start = async ([module, url, settings]) => {
+globalThis.start = async ([url, settings]) => {
   const { carrier, credentials, tries, random, say, reconnectAt, from, ticks, ...given } = settings;
   const { AuthSocket, ticketFrom } = await import(module);
   const asked = [], delays = [], events = [], waiters = new Set();
@@ -88,6 +86,7 @@ globalThis.start = async ([module, url, settings]) => {
   return { socket, until };
 };
 """
+)
 
 
 @dataclass
