@@ -201,11 +201,16 @@ def connect_with(page: Page, title: str) -> None:
     expect(page.get_by_role("status")).to_contain_text(f"{title}: ")
 
 
-def shown(page: Page, case: str) -> dict[str, str]:
-    """What the page shows of one attempt: field → text."""
-    fields = page.locator(f"[data-case={case}] [data-field]")
-    pairs = fields.evaluate_all("all => all.map(one => [one.dataset.field, one.textContent])")
-    return dict(pairs)
+def shown(page: Page) -> dict[str, dict[str, str]]:
+    """What the page shows of each attempt: case → field → text."""
+    fields = page.locator("[data-case] [data-field]").evaluate_all(
+        """all => all.map((one) =>
+          [one.closest("[data-case]").dataset.case, one.dataset.field, one.textContent])"""
+    )
+    rows: dict[str, dict[str, str]] = {}
+    for case, field, text in fields:
+        rows.setdefault(case, {})[field] = text
+    return rows
 
 
 # Of the second part
@@ -292,15 +297,14 @@ def check_refused(watched: Watched, mode: str, case: str) -> None:
     got = f"{code} {reason}" if told else "1006 and no reason"
     status = watched.page.get_by_role("status")
     expect(status).to_have_text(f"{title}: refused. The browser got {got}.")
-    check_refused_row(watched.page, mode, case)
+    check_refused_row(watched.page, mode, case, shown(watched.page)[case])
     assert watched.page.get_by_label("Message", exact=True).count() == 0
     assert len(watched.failures) == (0 if told else 1)
 
 
-def check_refused_row(page: Page, mode: str, case: str) -> None:
+def check_refused_row(page: Page, mode: str, case: str, row: dict[str, str]) -> None:
     _, reason, code, status, advice, detail = REFUSED[case]
     told = mode == "accept_then_close"
-    row = shown(page, case)
     assert re.fullmatch(r"\d+\.\d\d ms", row.pop("duration"))
     assert re.fullmatch(detail or "", row.pop("detail", ""))
     # No credential was chosen where there is none, or two, or a wrong origin: nothing to print.
@@ -336,7 +340,7 @@ def check_admitted(watched: Watched, case: str) -> None:
     page = watched.page
     connect_with(page, title)
     expect(page.get_by_role("status")).to_contain_text("admitted")
-    check_admitted_row(page, case, {"got-code": "open"})
+    check_admitted_row(case, {"got-code": "open"}, shown(page)[case])
 
     messages = page.get_by_role("log").get_by_role("listitem")
     field = page.get_by_label("Message", exact=True)
@@ -352,7 +356,7 @@ def check_admitted(watched: Watched, case: str) -> None:
 
     page.get_by_role("button", name="Close the socket").click()
     expect(page.locator(f"[data-case={case}] [data-field=got-code]")).to_have_text("1000")
-    check_admitted_row(page, case, CLOSED)
+    check_admitted_row(case, CLOSED, shown(page)[case])
     expect(field).to_have_count(0)
     expect(page.get_by_role("button", name=f"Connect: {title}")).to_be_focused()
 
@@ -360,9 +364,8 @@ def check_admitted(watched: Watched, case: str) -> None:
 CLOSED = {"got-code": "1000", "got-reason": "closed by the page"}
 
 
-def check_admitted_row(page: Page, case: str, got: dict[str, str]) -> None:
+def check_admitted_row(case: str, got: dict[str, str], row: dict[str, str]) -> None:
     _, identity, method, subprotocol = ADMITTED[case]
-    row = shown(page, case)
     assert re.fullmatch(r"\d+\.\d\d ms", row.pop("duration"))
     assert re.fullmatch("[0-9a-f]{16}", row.pop("fingerprint"))
     assert row == {
@@ -388,15 +391,16 @@ def test_try_them_all(watched: Watched) -> None:
         expect(page.get_by_role("status")).to_have_text(
             f"3 admitted, 5 refused. The browser learned why in {told} of 5."
         )
+        seen[mode] = shown(page)
+        assert {*seen[mode]} == {*ADMITTED, *REFUSED}
         for case in ADMITTED:
-            check_admitted_row(page, case, CLOSED)
+            check_admitted_row(case, CLOSED, dict(seen[mode][case]))
         for case in REFUSED:
-            check_refused_row(page, mode, case)
+            check_refused_row(page, mode, case, dict(seen[mode][case]))
         assert page.get_by_label("Message", exact=True).count() == 0
         assert len(watched.failures) == 5 - told
-        seen[mode] = {case: shown(page, case) for case in (*ADMITTED, *REFUSED)}
     choose(page, "accept_then_close")  # the results of a mode are kept
-    assert {case: shown(page, case) for case in (*ADMITTED, *REFUSED)} == seen["accept_then_close"]
+    assert shown(page) == seen["accept_then_close"]
 
 
 def test_another_mode_closes_the_open_socket(page: Page) -> None:
@@ -408,7 +412,10 @@ def test_another_mode_closes_the_open_socket(page: Page) -> None:
     expect(page.get_by_label("Message", exact=True)).to_have_count(0)
     expect(page.get_by_text("not tried yet")).to_have_count(2 * 8)
     choose(page, "accept_then_close")
-    assert shown(page, "good")["got-code"] == shown(page, "api_key")["got-code"] == "1000"
+    assert {case: row["got-code"] for case, row in shown(page).items()} == {
+        "good": "1000",
+        "api_key": "1000",
+    }
 
 
 def test_a_socket_ends_with_its_token_unless_that_is_refreshed(page: Page) -> None:
@@ -490,7 +497,7 @@ def test_log_out_everywhere_closes_the_sockets_of_every_tab(page: Page) -> None:
         expect_revoked(tab)
     # The first part's socket of alice, too, and not the one that is somebody else's.
     expect(page.locator("[data-case=good] [data-field=got-code]")).to_have_text("4004")
-    assert shown(page, "api_key")["got-code"] == "open"
+    assert shown(page)["api_key"]["got-code"] == "open"
     for tab in (page, other):
         log_in(tab)
         expect_refreshed(tab)
@@ -549,7 +556,7 @@ def test_the_page_as_localhost_is_no_foreign_origin(browser: Browser, demo: Demo
         page.goto(demo.url.replace("127.0.0.1", "localhost"))
         page.get_by_role("button", name="Try them all").click()
         expect(page.get_by_role("status")).to_contain_text("3 admitted, 5 refused")
-        assert shown(page, "foreign")["reason"] == "origin_not_allowed"
+        assert shown(page)["foreign"]["reason"] == "origin_not_allowed"
         log_in(page)
 
 
