@@ -61,7 +61,6 @@ def page(browser_page: Page, server: Server) -> Iterator[Page]:
     browser_page.route(f"{server.origin}/modules/**", answer)
     browser_page.goto(f"{server.origin}/page")
     yield browser_page
-    browser_page.goto("about:blank")
     browser_page.unroute_all()
     browser_page.context.clear_cookies()
 
