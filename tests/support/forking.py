@@ -42,10 +42,11 @@ uvicorn.protocols.http.auto uvicorn.protocols.websockets.websockets_sansio_impl
 """
 
 # What takes long to import, and is imported once somebody starts a program that names it.
-_LARGE = """
+_FRAMEWORKS = """
 blacksheep channels.generic.websocket django.core.asgi fastapi litestar mcp.server quart socketio
 sse_starlette strawberry.asgi
 """
+_LARGE = {name: name for name in _FRAMEWORKS.split()} | {"asgi_wsauth.redis": "redis.asyncio"}
 
 _MODULES = ("uvicorn", "hypercorn", "daphne")  # granian is in Rust, and has processes of its own
 _WITH_WORKERS = ("uvicorn",)  # Hypercorn's are found by their command line, as docs/ say
@@ -213,7 +214,11 @@ def _program(arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
 
 
 def _named_in(program: str) -> list[str]:
-    return [n for n in _LARGE.split() if re.search(rf"(?m)^ *(from|import) {n}\b", program)]
+    return [
+        module
+        for name, module in _LARGE.items()
+        if re.search(rf"(?m)^ *(from|import) {re.escape(name)}\b", program)
+    ]
 
 
 def _fork(origin: Origin, question: Mapping[str, Any], stdout: IO[bytes] | None) -> Forked:
