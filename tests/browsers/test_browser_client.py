@@ -120,8 +120,11 @@ def start(page: Page, server: Server) -> Iterator[Start]:
 
 
 def refusals(advice: str) -> Any:
+    """All of them for a token, and one for a ticket."""
     rows = [reason for reason in Reason if reason.advice == advice]
-    return pytest.mark.parametrize("reason", rows, ids=lambda reason: reason.name)
+    pairs = [("ticket", rows[0]), *(("token", reason) for reason in rows)]
+    ids = [f"{reason.name}-{carrier}" for carrier, reason in pairs]
+    return pytest.mark.parametrize(("carrier", "reason"), pairs, ids=ids)
 
 
 carriers = pytest.mark.parametrize("carrier", ["ticket", "token"])
@@ -190,7 +193,6 @@ def test_a_good_credential_opens_one_socket(
     assert attempts() == 1
 
 
-@carriers
 @refusals("stop")
 def test_what_can_not_succeed_is_not_tried_again(
     start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
@@ -220,15 +222,14 @@ def test_a_token_that_is_always_expired_is_no_loop(
 
 @refusals("refresh, with backoff")
 def test_without_keys_a_fresh_token_is_asked_for_after_a_delay(
-    start: Start, attempts: Callable[[], int], reason: Reason
+    start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
 ) -> None:
-    refused = f"deny-{reason.name}"
-    seen = start("/guarded", refused, refused, "opaque-1", tries=2).until("message")
+    tokens = [f"deny-{reason.name}"] * 2 + ["opaque-1"]
+    seen = start("/guarded", *tokens, carrier=carrier, tries=2).until("message")
     assert seen.of("waiting") == [(4001, reason.phrase)] * 2
     assert (seen.asked, seen.delays, attempts()) == ([False, True, True], [500, 3000], 3)
 
 
-@carriers
 @refusals("log in again")
 def test_a_revoked_login_is_handed_to_the_page(
     start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
@@ -241,7 +242,6 @@ def test_a_revoked_login_is_handed_to_the_page(
     assert client.until("message").asked == [False, False]
 
 
-@carriers
 @refusals("retry later")
 def test_what_may_pass_is_waited_for_ever_longer(
     start: Start, attempts: Callable[[], int], reason: Reason, carrier: str
