@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forking
 import pytest
 from frames import Wire, run
 from pages import PAGES, ROOT, RUN_AS_A_WHOLE, RUN_BY, blocks
@@ -33,30 +34,6 @@ PYTHON = [
 SECRET = "rF3vN8wq0ZtL6yJ2sXk9Bd4HmPc7Ga1UeRi5ToVz"
 QUERY, JSON = b'{"query": "{me}"}', [("Content-Type", "application/json")]
 SETTINGS = dict.fromkeys(("SECRET", "API_KEY", "TOKEN"), SECRET)
-
-
-def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
-    """Each in a module of its own, many in one process."""
-    tests = [code for code in PYTHON if "def test_" in code]
-    for number, code in enumerate(PYTHON):
-        name = "test_block" if code in tests else "block"
-        (tmp_path / f"{name}_{number}.py").write_text(code)
-    run = (
-        "import glob, pytest, runpy\n"
-        "for name in sorted(glob.glob('block_*.py')):\n"
-        "    try: runpy.run_path(name)\n"
-        "    except BaseException as exc: raise SystemExit(f'{name}: {exc!r}')\n"
-        "raise SystemExit(pytest.main(['-q', '-p', 'anyio.pytest_plugin']))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", run],
-        cwd=tmp_path,
-        env={**os.environ, **SETTINGS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
 
 
 FRAMEWORKS = dict(
@@ -131,6 +108,29 @@ def test_the_readmes_ten_lines_are_tried_as_it_says(framework: Server) -> None:
                     seen.append(any(line in said for said in client.stdout))
             client.stdin.close()
     assert seen == [True, True]
+
+
+def test_every_python_block_runs_in_an_empty_file(tmp_path: Path) -> None:
+    """Each in a module of its own, many in one process."""
+    tests = [code for code in PYTHON if "def test_" in code]
+    for number, code in enumerate(PYTHON):
+        name = "test_block" if code in tests else "block"
+        (tmp_path / f"{name}_{number}.py").write_text(code)
+    (tmp_path / "all.py").write_text(
+        "import glob, runpy, warnings\n"
+        "warnings.simplefilter('error')\n"
+        "for name in sorted(glob.glob('block_*.py')):\n"
+        "    try: runpy.run_path(name)\n"
+        "    except BaseException as exc: raise SystemExit(f'{name}: {exc!r}')\n"
+        "import pytest\n"
+        "raise SystemExit(pytest.main(['-q', '-W', 'error', '-p', 'anyio.pytest_plugin']))\n"
+    )
+    env = {**os.environ, **SETTINGS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with forking.start([str(tmp_path / "all.py")], env=env, cwd=tmp_path) as process:
+        assert process.stdout
+        written = process.stdout.read()
+    assert re.fullmatch(r"\.+ .*\n\d+ passed in .*\n", written), written
+    assert process.returncode == 0
 
 
 def test_the_docs_have_a_block_for_every_framework() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+import forking
 import pytest
 from handshakes import mint, now
 from issuer import Issuer, issuing, jwk, x5c
@@ -191,10 +190,9 @@ def test_the_discovery_document_of_another_issuer_opens_nothing() -> None:
 
 @pytest.mark.parametrize("example", ["oidc", "firebase"])
 def test_an_example_without_its_settings_says_which(example: str) -> None:
-    file = EXAMPLES / f"{example}.py"
-    ended = subprocess.run(
-        [sys.executable, str(file)], env=without_settings(), capture_output=True, text=True
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Set ")
-    assert ended.stderr.count("\n") == 1
+    with forking.start([str(EXAMPLES / f"{example}.py")], env=without_settings()) as process:
+        assert process.stdout
+        written = process.stdout.read()
+    assert process.returncode == 1
+    assert written.startswith("Set ")
+    assert written.count("\n") == 1
