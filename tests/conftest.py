@@ -1,3 +1,4 @@
+import atexit
 import gc
 import os
 import re
@@ -35,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if sys.platform == "linux" and os.environ.get("WSAUTH_SERVERS") != "all":
         config.add_cleanup(forking.fork_from_now_on().close)
     gc.disable()  # until all is imported, most of which stays
+    if hasattr(config, "workerinput"):
+        # In the end, at once: to take apart all that was imported takes longer than most tests.
+        atexit.register(os._exit, 0)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
