@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import importlib
 import json
 import multiprocessing.util
@@ -254,6 +255,7 @@ def _serve(link: socket.socket) -> tuple[Any, list[int]]:
             link.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
         _import(*question["ahead"])
+        gc.freeze()  # what was imported stays: nothing has to look through it, at the end neither
         pid = os.fork()
         if not pid:
             os.setsid()  # before somebody ends its group

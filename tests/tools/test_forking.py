@@ -49,7 +49,7 @@ settled = {
     "unheard of": [name for name in ("trio", "twisted", "redis") if name in sys.modules],
     "has imported": "fastapi" in sys.modules,
     "warnings": [repr(filter) for filter in warnings.filters],
-    "collecting": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
+    "collecting": (gc.isenabled(), gc.get_threshold()),
 }
 print(json.dumps(settled))
 """
