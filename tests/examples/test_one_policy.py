@@ -144,7 +144,9 @@ def test_the_environment_turns_login_off_and_on_for_both_at_once(tmp_path: Path)
     off = ((200, LOCAL), LOCAL, LOCAL)
     database = tmp_path / "users.db"
     settings = {"APP_AUTH_REQUIRED": "false", "DATABASE": str(database)}
-    with one_policy("-c", SWITCHED, str(EXAMPLE), **settings) as example:
+    switched = tmp_path / "switched.py"
+    switched.write_text(SWITCHED)
+    with one_policy(str(switched), str(EXAMPLE), **settings) as example:
         assert everywhere() == off
         assert example.ask("POST", "/messages")[0] == 201  # "local" may write
         assert example.open("/chat", "expired")[0] == LOCAL  # nobody looks at a credential
