@@ -3,11 +3,12 @@
     process = start(["-m", "uvicorn", "wire_apps:app"], env=env, stdout=log)
 
 Of what a server costs the tests, most is that it imports asgi_wsauth, Starlette and uvicorn. Under
-pytest, on Linux, one process beside each of pytest's has imported them, and nothing else: no event
-loop, no thread, no configuration. Servers and examples are forked off it, and so are the workers
-that uvicorn spawns. All else is as it would be had `python` begun there: arguments, environment,
-path, files, signals, a session of its own (tests/tools/test_forking.py). Where a difference could
-be seen, and on other systems, and with WSAUTH_SERVERS=all, `start` is `subprocess.Popen`.
+pytest, on Linux, one process beside each of pytest's has imported them, and each large framework
+that a program named, and has nothing else: no event loop, no thread, no configuration. Servers and
+examples are forked off it, and so are the workers that uvicorn spawns. All else is as it would be
+had `python` begun there: arguments, environment, path, files, signals, a session of its own
+(tests/tools/test_forking.py). Where a difference could be seen, and on other systems, and with
+WSAUTH_SERVERS=all, `start` is `subprocess.Popen`.
 """
 
 from __future__ import annotations
