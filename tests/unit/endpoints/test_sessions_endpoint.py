@@ -34,7 +34,7 @@ from asgi_wsauth import (
 )
 from asgi_wsauth.policies.entries import written
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.hurried]
 
 OTHER = "https://b.example"
 NOT_FOUND = {"error": "session_not_found"}
