@@ -5,20 +5,17 @@
 Of what a server costs the tests, most is that it imports asgi_wsauth, Starlette and uvicorn. Under
 pytest, on Linux, one process beside each of pytest's has imported them, and each large framework
 that a program named, and has nothing else: no event loop, no thread, no configuration. Servers and
-examples are forked off it, and so are the workers that uvicorn spawns. All else is as it would be
-had `python` begun there: arguments, environment, path, files, signals, a session of its own
-(tests/tools/test_forking.py). Where a difference could be seen, and on other systems, and with
-WSAUTH_SERVERS=all, `start` is `subprocess.Popen`.
+examples are forked off it. All else is as it would be had `python` begun there: arguments,
+environment, path, files, signals, a session of its own (tests/tools/test_forking.py). Where a
+difference could be seen, and on other systems, and with WSAUTH_SERVERS=all, `start` is
+`subprocess.Popen`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import gc
 import importlib
 import json
-import multiprocessing.util
 import os
 import re
 import runpy
@@ -33,7 +30,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 # Daphne's reactor and trio have a part in what the package finds out: they are not among these.
@@ -51,7 +47,6 @@ sse_starlette strawberry.asgi
 _LARGE = {name: name for name in _FRAMEWORKS.split()} | {"asgi_wsauth.redis": "redis.asyncio"}
 
 _MODULES = ("uvicorn", "hypercorn", "daphne")  # granian is in Rust, and has processes of its own
-_WITH_WORKERS = ("uvicorn",)  # Hypercorn's are found by their command line, as docs/ say
 
 # What a process reads as it begins. Of these, PYTHONPATH alone can be set afterwards.
 _AT_ONCE = re.compile(r"PYTHON(?!PATH$)|LC_|LANG$|LD_|MALLOC_|OPENSSL_|SSL_|TZ$")
@@ -179,7 +174,6 @@ def start(
     runs_module = arguments[0] == "-m" and arguments[1] in _MODULES
     # Other workers begin at nothing, so the first one does, too.
     is_alone = all(count == "0" for name, count in pairwise(arguments) if name == "--workers")
-    is_alone = is_alone or arguments[1] in _WITH_WORKERS
     if (
         _origins
         and is_alone
@@ -190,7 +184,6 @@ def start(
             "arguments": arguments,
             "cwd": cwd,
             "env": env,
-            "workers": "--workers" in arguments,
             "ahead": _named_in(_program(arguments, cwd, env)),
         }
         return _fork(_origins[0], question, stdout)
@@ -297,63 +290,6 @@ def _given_path(env: Mapping[str, str]) -> list[str]:
     return [os.path.abspath(folder) for folder in folders if folder]
 
 
-def _fork_workers() -> str:
-    """Have this process fork what it would spawn, off one that stays as it is now. Returns in each
-    that is forked, with what it is to run, and here with nothing."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    adopts_orphans = 36
-    assert ctypes.CDLL(None).prctl(adopts_orphans, 1) == 0  # so that it can wait for them
-    group = os.getpgrp()
-    if not os.fork():
-        ours.close()
-        os.setpgid(0, 0)  # what its group is told is nothing to this one
-        return _spawned(theirs, group)
-    theirs.close()
-
-    def spawnv_passfds(path: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
-        numbers = sorted({int(file) for file in files})
-        code = arguments[arguments.index("-c") + 1]
-        question = {"code": code, "files": numbers, "env": dict(os.environ)}
-        socket.send_fds(ours, [json.dumps(question).encode()], numbers)
-        return int(ours.recv(100))
-
-    multiprocessing.util.spawnv_passfds = spawnv_passfds  # type: ignore[attr-defined]
-    return ""
-
-
-def _spawned(link: socket.socket, group: int) -> str:
-    """Fork orphans, as long as they are asked for. Returns in each, with what it is to run."""
-    while True:
-        message, files, *_ = socket.recv_fds(link, 1 << 20, 100)
-        if not message:
-            os._exit(0)
-        between = os.fork()
-        if between:
-            os.waitpid(between, 0)
-            for file in files:
-                os.close(file)
-            continue
-        between = os.getpid()
-        if os.fork():
-            os._exit(0)
-        while os.getppid() == between:
-            time.sleep(0.001)
-        os.setpgid(0, group)
-        with link:
-            link.send(str(os.getpid()).encode())
-        question = json.loads(message)
-        out_of_the_way = [fcntl.fcntl(file, fcntl.F_DUPFD, 500) for file in files]
-        for file in files:
-            os.close(file)
-        for file, number in zip(out_of_the_way, question["files"], strict=True):
-            os.dup2(file, number)
-            os.close(file)
-        os.environ.clear()
-        os.environ.update(question["env"])
-        sys.argv[:] = ["-c", "--multiprocessing-fork"]
-        return str(question["code"])
-
-
 if __name__ == "__main__":
     sys.path.remove(os.path.dirname(__file__))
     _import(*AHEAD.split())
@@ -361,10 +297,7 @@ if __name__ == "__main__":
         question, files = _serve(link)
     given = _given_path(os.environ)
     _settle(question, files, [folder for folder in sys.path if folder not in given])
-    if code := _fork_workers() if question["workers"] else "":
-        sys.modules["__main__"] = ModuleType("__main__")
-        exec(code, vars(sys.modules["__main__"]))
-    elif question["arguments"][0] == "-m":
+    if question["arguments"][0] == "-m":
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -24,12 +24,7 @@ pytestmark = [
 
 # What can be seen of a process from within.
 TELL = """
-import gc, json, multiprocessing, os, signal, sys, threading, warnings
-if __name__ == "__main__" and "--workers" in sys.argv:
-    worker = multiprocessing.get_context("spawn").Process(target=print)
-    worker.start()
-    worker.join()
-    sys.exit(worker.exitcode)
+import gc, json, os, signal, sys, threading, warnings
 import __main__
 settled = {
     "arguments": sys.argv,
@@ -38,7 +33,6 @@ settled = {
     "folder": os.getcwd(),
     "main": (__main__.__name__, getattr(__main__, "__file__", None)),
     "path": sys.path,
-    "is a worker": os.getppid() == os.getsid(0) == os.getpgid(0),
     "session": os.getsid(0) == os.getpgid(0) == os.getpid(),
     "signals": {name.name: repr(signal.getsignal(name)) for name in signal.valid_signals()
         if isinstance(name, signal.Signals)},
@@ -70,7 +64,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where `tell.py` is, which `-m` takes for a server, too."""
     (tmp_path / "tell.py").write_text(TELL)
     monkeypatch.setattr(forking, "_MODULES", ("tell",))
-    monkeypatch.setattr(forking, "_WITH_WORKERS", ("tell",))
     return tmp_path
 
 
@@ -82,10 +75,7 @@ def _told(process: forking.Process) -> dict[str, Any]:
     return json.loads(written)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    ["tell.py one two", "-m tell --three", "-m tell app:app", "-m tell app:app --workers 2"],
-)
+@pytest.mark.parametrize("arguments", ["tell.py one two", "-m tell --three", "-m tell app:app"])
 def test_a_forked_process_is_as_one_that_began_by_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
 ) -> None:
@@ -102,7 +92,6 @@ def test_a_forked_process_is_as_one_that_began_by_itself(
     assert forked.pop("has imported") == ("app:app" in arguments)
     assert not fresh.pop("has imported")
     assert forked == fresh
-    assert forked["is a worker"] == ("--workers" in arguments)
 
 
 @cases(
@@ -148,7 +137,7 @@ def test_forked_processes_end_with_the_tests_at_the_latest(
     [
         (["-c", "pass"], {}),
         (["-m", "granian", "--help"], {}),
-        (["-m", "hypercorn", "--workers", "2", "--help"], {}),
+        (["-m", "uvicorn", "--workers", "2", "--help"], {}),
         (["-m", "uvicorn", "--help"], {"PYTHONWARNINGS": "error"}),
         (["-m", "uvicorn", "--help"], {"LC_ALL": "C"}),
     ],
