@@ -723,8 +723,11 @@ class Sockets(RuleBasedStateMachine):
     def check_listed(self, sessions: Sessions, live: list[Socket]) -> None:
         """Those are listed that are open, with what is true of them now."""
         for name in ("alice", "bob"):
-            of_name = [s.app.session for s in live if TOKENS[s.token][0] == name]
-            open_ones = {s.id for s in of_name if not self.is_closed(s)}
+            sockets = [s for s in live if TOKENS[s.token][0] == name]
+            of_name = [s.app.session for s in sockets]
+            # One that its app closes may be ended meanwhile, and isn't closed once more.
+            closed = {s.app.session for s in sockets if s.app.answered and s.excuses}
+            open_ones = {s.id for s in of_name if not self.is_closed(s) and s not in closed}
             found = self.loop.run_until_complete(sessions.list(name))
             assert open_ones <= {entry.id for entry in found} <= {s.id for s in of_name}
             told = {entry.id: entry.fingerprint for entry in found}
