@@ -861,6 +861,7 @@ async def test_some_that_are_cancelled_take_nothing_from_the_others(issuer: Issu
 
 # On trio, httpx2 may leave what it reads an answer with to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+@pytest.mark.slow
 @cases("how", ["hang", "drip", "drip_headers"])
 async def test_timeouts_leave_their_places(issuer: Issuer, how: str) -> None:
     verifier = introspection(issuer, max_in_flight=2, cache_ttl=0, timeout=SOON)

@@ -1020,6 +1020,7 @@ async def test_nothing_is_kept_of_a_fetch_that_is_over(issuer: Issuer) -> None:
     await until(lambda: len(tasks._running) == before)
 
 
+@pytest.mark.slow
 @pytest.mark.both_loops
 def test_the_event_loop_is_never_held_up(issuer: Issuer, anyio_backend_name: str) -> None:
     """The longest time that a ticking task doesn't run, while a fetch hangs and 100 handshakes wait
