@@ -48,6 +48,9 @@ SIGNED = "django.contrib.sessions.backends.signed_cookies"
 _numbers = count(1)
 
 
+pytestmark = pytest.mark.slow  # Django is imported, and set up
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tables() -> None:
     django_site.make_tables()
