@@ -159,6 +159,7 @@ class Puppet:
 
     def does(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._do(work))
+        task.add_done_callback(lambda _: work.close())  # nobody awaits it if that never began
         self.works.add(task)
         return task
 
