@@ -7,12 +7,15 @@ from urllib.parse import urlencode
 
 import pytest
 from endpoint_sessions import ISSUER, Site, Socket
+from hurry import hurried
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import LATIN, examples
 from strict import run
 
 pytestmark = pytest.mark.slow
+
+LOOP = hurried("asyncio")[1]["loop_factory"]()  # nobody waits until all is quiet
 
 TOKENS = ["alice", "phone", "bob", "elsewhere", "gone", "", "x"]
 IDS = ["l1", "p1", "b1", "e1"]
@@ -55,4 +58,4 @@ def test_only_what_is_ones_own_and_was_named_is_ended(
             assert not ended & keep
             assert keep or ended == {path.rpartition("/")[2]}
 
-    run(ask())
+    run(ask(), LOOP)

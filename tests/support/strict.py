@@ -22,10 +22,10 @@ LASTING = ("Listener._run", "Timers._run")  # one for each event loop, whatever 
 _loop = asyncio.new_event_loop()
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop = _loop) -> T:
     """The result of `work`, on an event loop that all examples share; none of its tasks is left."""
-    result = _loop.run_until_complete(work)
-    _loop.run_until_complete(_quiet())
+    result = loop.run_until_complete(work)
+    loop.run_until_complete(_quiet())
     return result
 
 
