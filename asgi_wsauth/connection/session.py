@@ -312,10 +312,10 @@ class Login:
                 raise
 
     async def _renew(self, attempt: Attempt) -> None:
+        connection = self.connection
         new = await self.authenticator.authenticate(HTTPConnection(self.scope), attempt=attempt)
         check_same_login(attempt, self.attempt)
         check_scopes(self.required_scopes, new.principal)
-        connection = self.connection
         needs_it = connection is not None and connection.needs_refresh
         if self.principal.expires_at is None and not needs_it and self.on_refresh is None:
             return
@@ -325,6 +325,8 @@ class Login:
         await check_not_revoked(new.principal, self.authenticator)
         if connection is not None and connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
+        if connection is not self.connection:  # the app is over
+            return
         self.latest, self.principal = attempt, new.principal
         self.is_anonymous = new.credential is None
         self.session._set(new, self.authenticator.clock())

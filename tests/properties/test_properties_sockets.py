@@ -660,7 +660,7 @@ class Sockets(RuleBasedStateMachine):
         if by is not None and (not self.refreshes or self.clock() >= by):
             return "it had to renew"
         locked = self.locked.get(TOKENS[token][0])
-        if locked is not None and not self.down and by is None:
+        if self.rechecked and locked is not None and not self.down and by is None:
             since = max(locked, self.up_since, socket.app.session.authenticated_at)
             if self.clock() >= since + 3 * RECHECK:
                 return "its user is locked"

@@ -1628,6 +1628,43 @@ async def test_a_refresh_that_arrives_at_the_same_moment_as_the_end_is_not_taken
     assert door.left_over == []
 
 
+@cases("seconds", [100, 0])
+async def test_a_refresh_that_is_verified_when_all_is_over_is_not_taken(seconds: float) -> None:
+    """The app may refresh in a task that outlives it."""
+    verified, proceed = anyio.Event(), anyio.Event()
+
+    async def slow(credential: Credential, conn: HTTPConnection) -> Principal | None:
+        if credential.value == "b":
+            verified.set()
+            await proceed.wait()
+            return alice(900)
+        return alice()
+
+    app = Seat()
+    door = Door(app)
+    door.auth.verifiers = (slow,)
+    async with anyio.create_task_group() as group:
+        refused: list[Denied] = []
+
+        async def refresh() -> None:
+            try:
+                await app.session.refresh("b")
+            except Denied as denied:
+                refused.append(denied)
+
+        async with running(door) as wire:
+            await until(lambda: wire.waiting and wire.kinds)
+            group.start_soon(refresh)
+            await verified.wait()
+            door.pass_time(seconds)
+            if not seconds:
+                wire.put(LEFT)
+        proceed.set()
+    assert [denied.reason for denied in refused] == ([Reason.EXPIRED] if seconds else [])
+    assert app.session.expires_at == NOW + 100
+    assert door.left_over == []
+
+
 def told_due(wire: Wire) -> list[float]:
     """The ends of which the client was told that they are due."""
     told = [json.loads(message["text"]) for message in wire.sent if "text" in message]
