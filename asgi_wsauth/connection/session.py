@@ -312,25 +312,26 @@ class Login:
                 raise
 
     async def _renew(self, attempt: Attempt) -> None:
-        connection = self.connection
+        before = self.connection
         new = await self.authenticator.authenticate(HTTPConnection(self.scope), attempt=attempt)
         check_same_login(attempt, self.attempt)
         check_scopes(self.required_scopes, new.principal)
-        needs_it = connection is not None and connection.needs_refresh
+        connection = self.connection or before  # which is forgotten as soon as the app is over
+        assert connection is not None  # no app runs without one
+        needs_it = connection.needs_refresh
         if self.principal.expires_at is None and not needs_it and self.on_refresh is None:
             return
         if self.on_refresh is not None:
             asking = ask(self.on_refresh, self.session, self.principal, new.principal)
             await self.authenticator.within_timeout(asking)
         await check_not_revoked(new.principal, self.authenticator)
-        if connection is not None and connection.denied is not None:
+        if connection.denied is not None:
             raise Denied(connection.denied.reason, "the socket was closed meanwhile")
-        if connection is not self.connection:  # the app is over
+        if self.connection is None:  # the app is over
             return
         self.latest, self.principal = attempt, new.principal
         self.is_anonymous = new.credential is None
         self.session._set(new, self.authenticator.clock())
         if self.listing is not None:
             self.listing.note_refresh()
-        if connection is not None:
-            connection.reschedule()
+        connection.reschedule()

@@ -1337,6 +1337,18 @@ async def test_a_refresh_that_waits_too_long_is_unavailable() -> None:
         wire.put(LEFT)
 
 
+async def test_where_nothing_can_end_the_socket_a_refresh_is_taken() -> None:
+    app = Seat()
+    known = {"a": alice(), "b": alice(900)}
+    door = Door(app, {"revocations": None}, known=known, enforce_expiry=False)
+    async with running(door) as wire:
+        await until(lambda: wire.waiting and wire.kinds)
+        await app.session.refresh("b")
+        assert app.session.expires_at == NOW + 900
+        wire.put(LEFT)
+    assert door.left_over == []
+
+
 async def test_a_refresh_after_the_end_is_none() -> None:
     app = Seat()
     door = Door(app, known={"a": alice(), "b": alice(900)})
