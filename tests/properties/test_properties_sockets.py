@@ -727,8 +727,8 @@ class Sockets(RuleBasedStateMachine):
             sockets = [s for s in live if TOKENS[s.token][0] == name]
             of_name = [s.app.session for s in sockets]
             # One that its app has closed, or its client left, may be ended: it isn't closed again.
-            closed = {s.app.session for s in sockets if s.server.ended and s.excuses}
-            open_ones = {s.id for s in of_name if not self.is_closed(s) and s not in closed}
+            still_open = [s.app.session for s in sockets if not (s.server.ended and s.excuses)]
+            open_ones = {s.id for s in still_open if not self.is_closed(s)}
             found = self.loop.run_until_complete(sessions.list(name))
             assert open_ones <= {entry.id for entry in found} <= {s.id for s in of_name}
             told = {entry.id: entry.fingerprint for entry in found}
