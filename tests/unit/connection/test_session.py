@@ -1365,6 +1365,14 @@ async def test_a_refresh_after_the_end_is_none() -> None:
 # A refresh and a revocation at the same time
 
 
+async def refresh_to_b(app: Seat, refused: list[Denied]) -> None:
+    """Go on with "b"; why not, if it is refused, is added to `refused`."""
+    try:
+        await app.session.refresh("b")
+    except Denied as denied:
+        refused.append(denied)
+
+
 class Slow(MemoryStore):
     """Answers when it is told to, with what was there when it was asked."""
 
@@ -1389,12 +1397,6 @@ async def test_revoked_while_it_is_refreshed(revoked: str, moment: int) -> None:
     door.revocations.store = store
     refused: list[Denied] = []
 
-    async def refresh() -> None:
-        try:
-            await app.session.refresh("b")
-        except Denied as denied:
-            refused.append(denied)
-
     async def revoke() -> None:
         if revoked == "the user":
             await door.revocations.revoke_user("alice")
@@ -1406,7 +1408,7 @@ async def test_revoked_while_it_is_refreshed(revoked: str, moment: int) -> None:
         await settled()  # the listener has caught up
         store.asked, store.proceed = 0, anyio.Event()
         async with anyio.create_task_group() as group:
-            group.start_soon(refresh)
+            group.start_soon(refresh_to_b, app, refused)
             for look in (1, 2):
                 await until(lambda: store.asked == look)  # noqa: B023 - at once
                 if moment == look:
@@ -1641,7 +1643,7 @@ async def test_a_refresh_that_arrives_at_the_same_moment_as_the_end_is_not_taken
 
 
 @cases("seconds", [100, 0])
-async def test_a_refresh_that_is_verified_when_all_is_over_is_not_taken(seconds: float) -> None:
+async def test_a_refresh_that_is_verified_only_after_the_end_is_not_taken(seconds: float) -> None:
     """The app may refresh in a task that outlives it."""
     verified, proceed = anyio.Event(), anyio.Event()
 
@@ -1657,16 +1659,9 @@ async def test_a_refresh_that_is_verified_when_all_is_over_is_not_taken(seconds:
     door.auth.verifiers = (slow,)
     async with anyio.create_task_group() as group:
         refused: list[Denied] = []
-
-        async def refresh() -> None:
-            try:
-                await app.session.refresh("b")
-            except Denied as denied:
-                refused.append(denied)
-
         async with running(door) as wire:
             await until(lambda: wire.waiting and wire.kinds)
-            group.start_soon(refresh)
+            group.start_soon(refresh_to_b, app, refused)
             await verified.wait()
             door.pass_time(seconds)
             if not seconds:
