@@ -230,7 +230,9 @@ async def _listen(
             if closed.rcvd is None and closed.sent is not None and closed.sent.code == 1009:
                 heard |= {"spoke": True, "left": True}
             else:
-                told = closed.rcvd
-                heard["close"] = (told.code, told.reason) if told else (1006, "")
+                heard["close"] = (1006, "")
             waiting.cancel()
+    # Also where the server is yet to close the connection, before which nothing is raised above.
+    if told := socket.protocol.close_rcvd:
+        heard["close"] = (told.code, told.reason)
     return {"until": time.time(), **heard}

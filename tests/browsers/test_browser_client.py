@@ -600,6 +600,7 @@ def test_where_nobody_holds_back_what_strangers_say_the_page_does(
     said = json.dumps([DUE] * 50 + others + [DUE] * 50 + ["behind it"])
     client.run(f"{said}.forEach((words) => socket.send(words))")
     wait_for(page, "behind it")
+    wait_for(page, '"token"')  # which the page is asked for meanwhile
     seen = client.until("message")
     brought = [message for message in seen.of("message") if '"token"' in message[0]]
     told = [message for message in seen.of("message") if message not in brought]
