@@ -113,14 +113,13 @@ class ConnectionLimit:
         """
         assert self.limit is not None and self.store is not None
         here = self._slots_here()
-        here.names[socket] = token_hex(8)
-        slot = here.slot(socket)
+        slot = here.ask(socket)
         with FailsClosed(self.store):
             taken, revoked = await self.store.take_slot(
                 slot, limit=self.limit, evict=self.overflow == "evict_oldest", subjects=subjects
             )
         if not taken:
-            del here.names[socket]
+            here.remove(socket)
             raise full_house(f"{self.limit} are open")
         here.keep(socket)
         return revoked
@@ -171,10 +170,18 @@ class _Here:
         self.names: dict[LiveSocket, str] = {}
         self._store = store
         self._limit = limit.replace("%", "%25").replace(":", "%3A")  # or it could go on as a user
-        self._kept: dict[str, LiveSocket] = {}  # whose slot is taken for sure, by the slot's name
+        # By the names of their slots: those that may have been taken, and those that are for sure.
+        self._asked: dict[str, LiveSocket] = {}
+        self._kept: dict[str, LiveSocket] = {}
         self._leases = Leases(store, "slots", self._kept, self._renew)
         if listens:
             Listener(store, self._hear, self._renew)
+
+    def ask(self, socket: LiveSocket) -> Slot:
+        """The slot that is asked for."""
+        name = self.names[socket] = token_hex(8)
+        self._asked[name] = socket
+        return self.slot(socket)
 
     def slot(self, socket: LiveSocket) -> Slot:
         """The slot of `socket`."""
@@ -184,7 +191,9 @@ class _Here:
 
     def keep(self, socket: LiveSocket) -> None:
         """The slot of `socket` is taken."""
-        self._kept[self.names[socket]] = socket
+        name = self.names[socket]
+        del self._asked[name]
+        self._kept[name] = socket
         self._leases.keep()
 
     def remove(self, socket: LiveSocket) -> Slot | None:
@@ -193,6 +202,7 @@ class _Here:
             return None
         slot = self.slot(socket)
         del self.names[socket]
+        self._asked.pop(slot[1], None)
         self._kept.pop(slot[1], None)
         return slot
 
@@ -202,7 +212,8 @@ class _Here:
                 self._evict(name)
 
     def _evict(self, name: str) -> None:
-        socket = self._kept.get(name)
+        # The notice may come before the answer that the slot is taken.
+        socket = self._kept.get(name) or self._asked.get(name)
         if socket is not None:
             socket.end(Denied(Reason.TOO_MANY_CONNECTIONS, "a newer socket took its place"))
 

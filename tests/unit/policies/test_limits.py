@@ -125,6 +125,34 @@ async def test_the_oldest_makes_room_after_it_was_heard_of_too(
     assert caplog.records == []
 
 
+async def test_one_that_is_evicted_before_it_knows_of_its_slot_is_ended_at_once() -> None:
+    """As where a store's answer comes after its notice."""
+    taken, told = anyio.Event(), anyio.Event()
+
+    class Late(MemoryStore):
+        async def take_slot(self, *args: Any, **options: Any) -> Any:
+            answer = await super().take_slot(*args, **options)
+            if not taken.is_set():
+                taken.set()
+                await told.wait()
+            return answer
+
+    store = Late()
+    limit = ConnectionLimit(1, store, overflow="evict_oldest")
+    first, second = Socket(), Socket()
+    async with anyio.create_task_group() as group:
+        group.start_soon(limit.take_slot, first)
+        await taken.wait()
+        await settled()  # by when it listens
+        await limit.take_slot(second)
+        await until(lambda: first.ends)
+        told.set()
+    assert (first.ends, second.ends) == ([Reason.TOO_MANY_CONNECTIONS], [])
+    for socket in (first, second):
+        await limit.release_slot(socket)
+    assert slots_of(store) == {}
+
+
 async def test_a_socket_that_has_left_already_is_not_ended() -> None:
     store = MemoryStore()
     limit = ConnectionLimit(1, store, overflow="evict_oldest")
