@@ -487,8 +487,19 @@ async def throttled(scope: Any, receive: Any, send: Any) -> None:
     await _THROTTLED[test](scope, receive, send)
 
 
-FIRST = {"sources": [QueryParam(), FirstMessage(timeout=0.3, max_size=200, subprotocol="chat")]}
-GRAPHQL = {"sources": [FirstMessage(timeout=0.3, dialect="graphql-transport-ws", replay=True)]}
+IMPATIENT = 0.3  # seconds that a first message may take where none is to come
+
+
+def first(timeout: float = 60.0) -> dict[str, Any]:
+    message = FirstMessage(timeout=timeout, max_size=200, subprotocol="chat")
+    return {"sources": [QueryParam(), message]}
+
+
+def graphql(timeout: float = 60.0) -> dict[str, Any]:
+    message = FirstMessage(timeout=timeout, dialect="graphql-transport-ws", replay=True)
+    return {"sources": [message]}
+
+
 HOME = {"sources": [FirstMessage(dialect="home-assistant")]}
 
 
@@ -529,9 +540,11 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     ),
     "/live/shows-out": live(shows_out),
     "/live/shows-out/unguarded": live(shows_out, {"revocations": None}),
-    "/live/first": live(echo, FIRST),
-    "/live/first/http": live(echo, FIRST, rejection="http_response"),
-    "/live/graphql": live(echo, GRAPHQL, close_codes=GRAPHQL_CLOSE_CODES),
+    "/live/first": live(echo, first()),
+    "/live/first/impatient": live(echo, first(IMPATIENT)),
+    "/live/first/http": live(echo, first(), rejection="http_response"),
+    "/live/graphql": live(echo, graphql(), close_codes=GRAPHQL_CLOSE_CODES),
+    "/live/graphql/impatient": live(echo, graphql(IMPATIENT), close_codes=GRAPHQL_CLOSE_CODES),
     "/live/home": live(echo, HOME),
     "/live/throttled": throttled,
     "/live/reject": live(waits, connection_limit=ConnectionLimit(2, MemoryStore())),

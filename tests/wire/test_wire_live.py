@@ -289,7 +289,8 @@ def test_a_first_message_that_is_no_good_credential_closes_with_its_reason(
     server: Server, test: str
 ) -> None:
     async def one(name: str, message: str | bytes | None) -> list[Close]:
-        client = await Wire.open(server, "/live/first", test=f"{test}.{name}")
+        path = "/live/first/impatient" if message is None else "/live/first"
+        client = await Wire.open(server, path, test=f"{test}.{name}")
         if message is not None:
             client.send(message)
         return await client.closes()
@@ -350,7 +351,8 @@ def test_graphqls_clients_log_in_by_connection_init_and_see_the_codes_of_its_pro
         assert await client.closes() == [(1000, "")]
 
     async def refused(message: str | None) -> list[Close]:
-        client = await Wire.open(server, "/live/graphql", headers=OFFER)
+        path = "/live/graphql/impatient" if message is None else "/live/graphql"
+        client = await Wire.open(server, path, headers=OFFER)
         assert f"sec-websocket-protocol: {PROTOCOL}\r\n" in client.head
         if message is not None:
             client.send(message, "subscribe")
