@@ -11,7 +11,6 @@ With REDIS_URL there, the tests that disturb nobody else use that server too.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -176,10 +175,9 @@ def _is_whole(client: Any) -> bool:
 def _two_ports() -> int:
     """A free port, and another one 10,000 above it, on which the nodes of a cluster talk."""
     while True:
-        port = random.randrange(10_000, 30_000)
-        with suppress(OSError), socket.socket() as one, socket.socket() as other:
+        port = free_port() - 10_000
+        with suppress(OSError), socket.socket() as one:
             one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
             return port
 
 

@@ -22,6 +22,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -62,6 +63,11 @@ _TROUBLE = re.compile(
 _NOISE = re.compile(rf"(UVICORN|HYPERCORN|DAPHNE|GRANIAN|WIRE)_|{forking.UNUSUAL}")
 
 _numbers = count(1)
+
+# For `free_port`. The nodes of a cluster have ports 10,000 below these, too: see redis_servers.py.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = range(20_000, 30_000)[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+_ports = deque(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
 @dataclass
@@ -328,10 +334,12 @@ def free_port() -> int:
     """A port on which nobody listens at this moment.
 
     None that the system gives by itself: until a server has it, another process could be given it,
-    and what connects there would take that one for the server.
+    and what connects there would take that one for the server. For the same reason, each of
+    pytest's processes has ports of its own, and gives each of them once.
     """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+        port = _ports.popleft()
+        _ports.append(port)  # to be given when all others were
         with socket.socket() as free, suppress(OSError):
             free.bind(("127.0.0.1", port))
             return port
