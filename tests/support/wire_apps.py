@@ -296,7 +296,7 @@ async def bare_redacting(scope: Any, receive: Any, send: Any) -> None:
 
 # Sockets that end before their clients want it.
 
-GRACE = 0.3  # seconds
+GRACE = 0.3  # seconds; where an app has to be told of its end before, it has a minute
 REVOCATIONS = Revocations(MemoryStore())
 REVOCABLE = authenticator(revocations=REVOCATIONS)
 _CODES = DAPHNE_CLOSE_CODES if "daphne" in sys.modules else {}
@@ -409,15 +409,19 @@ async def closes(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def hesitates(scope: Any, receive: Any, send: Any) -> None:
-    """Does not answer the handshake; with `?deaf=yes` it does not even receive it."""
+    """Does not answer the handshake."""
     test = _query(scope, "test")
     NOTES.write(test, "app called")
-    if _query(scope, "deaf"):
-        await anyio.sleep_forever()
     for _ in range(2):
         message = await receive()
         NOTES.write(test, f"{message['type']} {message.get('code')}")
     await send({"type": "websocket.accept"})
+
+
+async def deaf(scope: Any, receive: Any, send: Any) -> None:
+    """Does not even receive the handshake."""
+    NOTES.write(_query(scope, "test"), "app called")
+    await anyio.sleep_forever()
 
 
 async def obeys(scope: Any, receive: Any, send: Any) -> None:
@@ -519,9 +523,9 @@ async def forbids(session: Any, old: Principal, new: Principal) -> None:
 
 
 WEBSOCKETS: dict[str, ASGIApp] = {
-    "/live/aged": live(waits, max_age=0.3),
-    "/live/locked": live(waits, {"load_user": locked_later}, recheck=0.3),
-    "/live/hooked": live(waits, refresh_message="auth.refresh", on_refresh=forbids),
+    "/live/aged": live(waits, max_age=0.3, grace=60),
+    "/live/locked": live(waits, {"load_user": locked_later}, recheck=0.3, grace=60),
+    "/live/hooked": live(waits, refresh_message="auth.refresh", on_refresh=forbids, grace=60),
     "/live/waits": live(waits, grace=60),
     "/live/sends": live(sends, grace=60),
     "/live/floods": live(floods),
@@ -530,11 +534,13 @@ WEBSOCKETS: dict[str, ASGIApp] = {
     "/live/closes": live(closes),
     "/live/starlette-reads": live(plain, grace=60),
     "/live/starlette-writes": live(plain, grace=60),
-    "/live/hesitates": live(hesitates),
-    "/live/hesitates/http": live(hesitates, rejection="http_response"),
+    "/live/hesitates": live(hesitates, grace=60),
+    "/live/hesitates/http": live(hesitates, rejection="http_response", grace=60),
+    "/live/deaf": live(deaf),
+    "/live/deaf/http": live(deaf, rejection="http_response"),
     "/live/refresh": live(waits, refresh_message="auth.refresh"),
-    "/live/obeys": live(obeys),
-    "/live/obeys/unguarded": live(obeys, {"revocations": None}),
+    "/live/obeys": live(obeys, grace=60),
+    "/live/obeys/unguarded": live(obeys, {"revocations": None}, grace=60),
     "/live/nested": WebSocketAuthMiddleware(
         WebSocketAuthMiddleware(echo, REVOCABLE, required_scopes=["chat:write"]), REVOCABLE
     ),
