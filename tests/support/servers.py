@@ -330,6 +330,15 @@ def serving(
             assert attempt < 3, f"{name} does not start:\n{text}"
 
 
+def once_in(words: str, read: Callable[[], str], *, times: int = 1) -> str:
+    """What is read, once these words are in it so often: a log may come after the answer."""
+    deadline = time.monotonic() + DEADLINE
+    while (text := read()).count(words) < times:
+        assert time.monotonic() < deadline, text
+        time.sleep(0.01)
+    return text
+
+
 def free_port() -> int:
     """A port on which nobody listens at this moment.
 
