@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from itertools import count
 
 import pytest
 from frames import Close, Wire, run, together
@@ -16,6 +17,8 @@ from asgi_wsauth import Reason
 pytestmark = pytest.mark.live
 
 __all__ = ["server"]  # the fixture
+
+PATIENCE = 1.0  # seconds that a client has to answer a close
 
 
 @pytest.fixture
@@ -109,11 +112,16 @@ def test_a_client_that_answers_costs_no_time_and_one_that_does_not_a_second(
         return time.monotonic() - begun
 
     async def all_of_them() -> tuple[float, float]:
-        quick = [await one(f"{test}.{i}", answers=True) for i in range(3)]
-        return min(quick), await one(f"{test}.mute", answers=False)
+        quick, ends = PATIENCE, time.monotonic() + DEADLINE
+        # However busy the machine is, one of them is told sooner than if all had to wait.
+        for number in count():
+            if quick < 0.7 * PATIENCE or time.monotonic() > ends:
+                break
+            quick = await one(f"{test}.{number}", answers=True)
+        return quick, await one(f"{test}.mute", answers=False)
 
     quick, mute = run(all_of_them())
-    assert quick < 0.7
+    assert quick < 0.7 * PATIENCE
     assert mute < DEADLINE / 2
 
 

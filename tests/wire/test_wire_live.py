@@ -46,6 +46,7 @@ async def revoke(server: Server, kind: str, name: str) -> None:
 APPS = ("waits", "sends", "neither", "starlette-reads", "starlette-writes")
 ENDS = pytest.mark.parametrize("reason", [Reason.EXPIRED, Reason.REVOKED], ids=lambda r: r.name)
 LIFE = 0.3  # seconds of a login that expires
+LONG = DEADLINE / 2  # of one that a client has to do something about before
 
 
 class Ending:
@@ -73,6 +74,17 @@ class Ending:
         return begun
 
 
+async def longest_wait(server: Server, over: asyncio.Event) -> float:
+    """The seconds that a request took at most until then: how much the machine has to do besides,
+    which nothing on this server is quicker than."""
+    longest = 0.0
+    while not over.is_set():
+        begun = time.monotonic()
+        await asyncio.to_thread(server.notes, "", until="", within=0.05)
+        longest = max(longest, time.monotonic() - begun)
+    return longest
+
+
 @each_server
 def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_the_grace(
     server: Server, test: str
@@ -85,7 +97,7 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
             await ending.open(f"/live/{app}", f"{test}.{app}.{i}") for app in APPS for i in "ab"
         ]
         due = await ending.begin()
-        delays = []
+        delays: list[float] = []
 
         async def one(client: Wire) -> list[Close]:
             first = await client.close_frame()
@@ -97,10 +109,17 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
         closes = await asyncio.gather(*map(one, clients))
         return closes, median(delays)
 
-    seen = together(*(talk(*row) for row in names.items()))
+    async def both() -> tuple[list[Any], float]:
+        over = asyncio.Event()
+        waiting = asyncio.create_task(longest_wait(server, over))
+        seen = await asyncio.gather(*(talk(*row) for row in names.items()))
+        over.set()
+        return seen, await waiting
+
+    seen, wait = run(both())
     for (reason, name), (closes, delay) in zip(names.items(), seen, strict=True):
         assert closes == [[close_for(server, reason)]] * len(closes)
-        assert delay < 1
+        assert delay < 1 + wait
         for app in APPS:
             for i in "ab":
                 told = server.notes(f"{name}.{app}.{i}", until="gone")
@@ -478,7 +497,7 @@ def test_what_a_stranger_has_the_app_relay_is_not_taken_for_the_guards(
 
 def test_a_socket_that_was_refreshed_outlives_its_first_login(server: Server, test: str) -> None:
     async def talk() -> None:
-        begun, life = time.time(), 10 * LIFE
+        begun, life = time.time(), LONG
         token = f"until-{life}-{test}"
         client = await Wire.open(server, "/live/refresh", token=token, test=test)
         due = json.loads(await client.message())
@@ -555,14 +574,14 @@ def test_a_refresh_that_is_refused_closes_the_socket(server: Server, test: str) 
 def test_the_app_can_refresh_the_session_itself(server: Server, test: str) -> None:
     async def talk() -> None:
         begun = time.time()
-        token = f"until-{2 * LIFE}-{test}"
+        token = f"until-{LONG}-{test}"
         client = await Wire.open(server, "/live/obeys", token=token, test=test)
         for bad, reason in (("unknown", Reason.INVALID), ("until-60-another", Reason.FORBIDDEN)):
             client.send(f"refresh {bad}")
             assert await client.message() == reason.phrase  # and the socket stays
-        client.send(f"refresh until-{3 * LIFE}-{test}")
+        client.send(f"refresh until-{LONG + LIFE}-{test}")
         word, until = str(await client.message()).split()
-        assert (word, float(until) >= begun + 3 * LIFE) == ("until", True)
+        assert (word, float(until) >= begun + LONG + LIFE) == ("until", True)
         assert await client.closes() == [close_for(server, Reason.EXPIRED)]
         assert time.time() >= float(until)
 
