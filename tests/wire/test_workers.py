@@ -504,7 +504,7 @@ async def test_the_slots_of_a_killed_worker_are_free_after_its_lease(
 ) -> None:
     token = login(new_user())
     survivor = await crowd.visit(site.workers[0], "/chat", token)
-    with working(site.redis.url, lease=1.0) as mortal:
+    with working(site.redis.url, lease=DEADLINE / 2) as mortal:
         assert outcomes(await crowd.visit_each([mortal] * 2, "/chat", token)) == {None: 2}
         os.killpg(mortal.process.pid, signal.SIGKILL)
         mortal.process.wait(DEADLINE)
