@@ -182,13 +182,20 @@ def by_unix_socket(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
         )
     try:
         deadline = time.monotonic() + 3 * DEADLINE
-        while not path.exists() and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
+        while not accepts(path):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         yield path, log
     finally:
         process.terminate()
         process.wait(DEADLINE)
+
+
+def accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+        client.connect(str(path))
+        return True
+    return False
 
 
 def ask(path: Path, target: str, **headers: str) -> int:
