@@ -272,6 +272,8 @@ class Proxy:
         self._target = port
         self._tls = tls
         self._links: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self._lock = threading.Lock()  # for what the threads of several links change
         self.silent = self.loses_answer = False
         self.turns = self.made = self.most = 0
         self.port = free_port()
@@ -301,15 +303,20 @@ class Proxy:
 
     def cut(self) -> None:
         """Break off all connections, and refuse others."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
-        self._listener.close()
-        self._accepting.join(DEADLINE)
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
+            listener.close()
+            self._accepting.join(DEADLINE)
         self.break_off()
 
     def break_off(self) -> None:
         """Break off all connections."""
-        for link in list(self._links):
+        with self._lock:
+            links = list(self._links)
+        for link in links:
             with suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
 
@@ -321,9 +328,9 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client, listener), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket, listener: socket.socket) -> None:
         with suppress(OSError), ExitStack() as stack:
             client = stack.enter_context(client)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -331,14 +338,18 @@ class Proxy:
                 client = stack.enter_context(self._tls.wrap_socket(client, server_side=True))
             server = stack.enter_context(socket.create_connection(("127.0.0.1", self._target)))
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.made += 1
             link = {client, server}
-            self._links |= link
-            self.most = max(self.most, self.open)
+            with self._lock:
+                if self._listener is not listener:
+                    return  # it was cut meanwhile
+                self.made += 1
+                self._links |= link
+                self.most = max(self.most, self.open)
             talking = threading.Event()
 
             def asks() -> None:
-                self.turns += not talking.is_set()
+                with self._lock:
+                    self.turns += not talking.is_set()
                 talking.set()
 
             def answers() -> None:
@@ -353,7 +364,8 @@ class Proxy:
             back.start()
             self._pass_on(client, server, asks)
             back.join()
-            self._links -= link
+            with self._lock:
+                self._links -= link
 
     def _pass_on(
         self, source: socket.socket, target: socket.socket, said: Callable[[], None]
