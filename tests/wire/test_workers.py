@@ -13,14 +13,14 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from itertools import count, islice
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import pytest
@@ -55,6 +55,8 @@ _TROUBLE = re.compile(
 )
 
 _numbers = count(1)
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -658,6 +660,18 @@ async def probes(site: Site, crowd: Crowd, login_: str, tickets: Iterable[str]) 
     )
 
 
+async def longest_wait(site: Site, work: Awaitable[T]) -> tuple[T, float]:
+    """What came of `work`; and the seconds that what needs no Redis took at most meanwhile: so much
+    the machine had to do besides."""
+    longest, doing = 0.0, asyncio.ensure_future(work)
+    while not doing.done():
+        began = time.monotonic()
+        await asyncio.gather(*(ask(worker, "GET", "/live") for worker in site.workers))
+        longest = max(longest, time.monotonic() - began)
+        await asyncio.sleep(0.05)
+    return await doing, longest
+
+
 async def test_while_redis_is_down_nobody_is_admitted_and_afterwards_nothing_is_forgotten(
     site: Site, crowd: Crowd
 ) -> None:
@@ -768,10 +782,10 @@ async def test_while_redis_hangs_nobody_is_admitted_and_no_handshake_hangs_for_l
             token = mallory if number % 3 else alice
             worker.handshake("/chat" if number % 2 else "/counted", token=token).close()
         asked = asyncio.create_task(ask_each(site.workers, alice))
-        visits = await probes(site, crowd, alice, tickets)
+        visits, wait = await longest_wait(site, probes(site, crowd, alice, tickets))
         print("seconds until refused:", sorted(round(visit.seconds, 3) for visit in visits))
         assert outcomes(visits) == {UNAVAILABLE: 3 * WORKERS}
-        assert max(visit.seconds for visit in visits) < TIMEOUT
+        assert max(visit.seconds for visit in visits) < TIMEOUT + wait
         assert await asked == [(503, {"error": "verifier_unavailable"})] * WORKERS
         assert all([await visit.talks() for visit in live])
 
