@@ -785,7 +785,7 @@ async def test_while_redis_hangs_nobody_is_admitted_and_no_handshake_hangs_for_l
         visits, wait = await longest_wait(site, probes(site, crowd, alice, tickets))
         print("seconds until refused:", sorted(round(visit.seconds, 3) for visit in visits))
         assert outcomes(visits) == {UNAVAILABLE: 3 * WORKERS}
-        assert max(visit.seconds for visit in visits) < TIMEOUT + wait
+        assert max(visit.seconds for visit in visits) < 0.9 * TIMEOUT + wait
         assert await asked == [(503, {"error": "verifier_unavailable"})] * WORKERS
         assert all([await visit.talks() for visit in live])
 
@@ -867,6 +867,7 @@ def heard(worker: Server, start: int) -> tuple[int, int]:
 # As users start them.
 
 PROCESSES = 2
+RENEWAL = DEADLINE / 2  # seconds to renew a login
 
 
 @pytest.fixture(scope="module")
@@ -929,15 +930,15 @@ async def test_a_block_time_to_renew_and_the_end_for_everybody_hold_in_all_proce
     assert all([await visit.talks() for visit in his])
 
     begun = time.time()
-    await ends(everybody="", within="4")
+    await ends(everybody="", within=str(RENEWAL))
     told = [await visit.told() for visit in his]
     assert {each["type"] for each in told} == {"auth.refresh.due"}
-    assert all(begun < each["expires_at"] - 4 < time.time() for each in told)
+    assert all(begun < each["expires_at"] - RENEWAL < time.time() for each in told)
     renewed, *left = his
     await renewed.renews(login(bob.partition(".")[0], "newer", "newer", ago=-1))
     assert (await renewed.told())["type"] == "auth.refresh.ok"
     assert {await visit.closed() for visit in left} == {REVOKED}
-    assert time.time() > begun + 4
+    assert time.time() > begun + RENEWAL
     assert await renewed.talks()
     assert outcomes(await crowd.visit_each([several] * 8, "/open", alice)) == {REVOKED: 8}
     await crowd.leave()
