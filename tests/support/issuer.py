@@ -194,6 +194,7 @@ class Handler(BaseHTTPRequestHandler):
             how = issuer.behaviour.get(self.path, issuer.behaviour.get("*", "serve"))
             self.held = issuer._held
             issuer.requests.append(request)
+            self.in_flight = True
             issuer.in_flight += 1
             issuer.most_in_flight = max(issuer.most_in_flight, issuer.in_flight)
             issuer.changed.notify_all()
@@ -201,10 +202,15 @@ class Handler(BaseHTTPRequestHandler):
             with suppress(OSError):  # a client that has had enough
                 getattr(self, f"answer_{how}")(page)
         finally:
-            with issuer.changed:
-                issuer.in_flight -= 1
+            self.land()
 
     do_POST = do_GET
+
+    def land(self) -> None:
+        """The request is in flight no more: a client that has its answer may send another one."""
+        with self.issuer.changed:
+            self.issuer.in_flight -= self.in_flight
+            self.in_flight = False
 
     def answer_serve(self, page: Any, status: int = 200, **headers: str) -> None:
         status = 404 if page is None else status
@@ -213,6 +219,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
+        self.land()
         self.end_headers()
         self.wfile.write(body)
 
