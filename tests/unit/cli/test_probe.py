@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -22,13 +23,16 @@ from run_example import EXAMPLES, running
 from servers import DEADLINE, Server, free_port, serving
 from websockets.utils import accept_key
 
-from asgi_wsauth.cli import main
+from asgi_wsauth.cli import main, report
+from asgi_wsauth.cli.target import Case, Target
 from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.live
 
 PAGES = "https://chat.example"
 REFUSED = {"no_token", "rubbish", "alg_none", "forged", "expired", "subprotocol"}
+EVERYBODY = REFUSED | {"twice", "foreign_origin"}
+ALL = EVERYBODY | {"good"}
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +70,39 @@ class Probed(NamedTuple):
         return case
 
 
+Patience = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
+    """Names the cases whose sockets stay open, so that they are listened to shortly. All others end
+    by themselves, however long a busy server takes for that."""
+    connect = report.connect_as
+
+    def be_patient(stays: Collection[str] = ("good",)) -> None:
+        def connect_as(target: Target, case: Case) -> Any:
+            listens = 0.1 if case.name in stays else DEADLINE
+            return connect(replace(target, patience=listens), case)
+
+        monkeypatch.setattr(report, "connect_as", connect_as)
+
+    be_patient()
+    return be_patient
+
+
 @pytest.fixture
-def probe(server: Server, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(path: str, *options: str, good: bool = False, patience: str = "") -> Probed:
-        """With the key, and with a good token where it is asked for: each socket that stays open
-        takes as long as the patience."""
+def probe(server: Server, capsys: pytest.CaptureFixture[str], patience: Patience) -> Any:
+    def run(
+        path: str,
+        *options: str,
+        good: bool = False,
+        stays: Collection[str] = ("good",),
+    ) -> Probed:
+        """With the key, and with a good token where it is asked for."""
+        patience(stays)
         url = path if "://" in path else f"ws://127.0.0.1:{server.port}{path}"
         given = ["--token-env", "TOKEN"] if good else []
-        wait = patience or ("0.6" if good else str(DEADLINE))
-        args = ["--key-env", "SECRET", "--audience", "chat", "--patience", wait, "--json"]
+        args = ["--key-env", "SECRET", "--audience", "chat", "--json"]
         args += ["--watch", "0"]  # see test_endings.py
         exit_code = main(["probe", url, *args, *given, *options])
         out, err = capsys.readouterr()
@@ -135,11 +163,14 @@ def test_nothing_is_wrong_with_the_demo(capsys: pytest.CaptureFixture[str]) -> N
     assert "origin_not_allowed" in out
 
 
-def test_nothing_is_wrong_on_daphne_with_its_own_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_wrong_on_daphne_with_its_own_codes(
+    capsys: pytest.CaptureFixture[str], patience: Patience
+) -> None:
+    patience({"good", "foreign_origin"})
     with serving("daphne", "probed:app") as daphne:
         url = f"ws://127.0.0.1:{daphne.port}/ours/daphne"
         options = ["--key-env", "SECRET", "--token-env", "TOKEN", "--audience", "chat", "--json"]
-        options += ["--patience", "0.6", "--watch", "0"]
+        options += ["--watch", "0"]
         assert main(["probe", url, *options]) == 0
     cases = json.loads(capsys.readouterr().out)["cases"]
     codes = {case["name"]: case["browser"] and case["browser"]["code"] for case in cases}
@@ -155,7 +186,7 @@ def test_nothing_is_wrong_on_daphne_with_its_own_codes(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("path", ["/starlette/", "/fastapi/"])
 def test_close_codes_that_other_guards_lose_are_named(probe: Any, path: str) -> None:
-    probed = probe(path, good=True)
+    probed = probe(path, good=True, stays=ALL - REFUSED)
     assert probed.exit_code == 3
     lost = "Refused before accept: browsers see 1006 and no reason."
     assert probed.found("problem") == [lost, "A token that is given twice is accepted."]
@@ -168,18 +199,15 @@ def test_close_codes_that_other_guards_lose_are_named(probe: Any, path: str) -> 
     ]
 
 
-EVERYBODY = REFUSED | {"twice", "foreign_origin"}
-
-
 def test_an_app_without_a_guard_admits_everybody(probe: Any) -> None:
-    probed = probe("/open", good=True, patience="0.1")
+    probed = probe("/open", good=True, stays=ALL)
     assert (probed.exit_code, probed.found("admitted")) == (1, ["Admitted, but must be refused."])
     assert probed.cases("must be refused") == EVERYBODY
     assert "--first-message" in probed.data["findings"][0]["fix"]
 
 
 def test_an_app_without_a_guard_that_ends_by_itself_counts_as_open(probe: Any) -> None:
-    probed = probe("/open/ends", good=True)
+    probed = probe("/open/ends", good=True, stays=())
     assert probed.exit_code == 1
     assert probed.cases("Probably admitted: closed at once with 1000") == EVERYBODY
     assert probed.found("note") == ["Admitted, and closed by the app at once: 1000 bye."]
@@ -197,7 +225,7 @@ def test_an_app_without_a_guard_that_ends_by_itself_counts_as_open(probe: Any) -
 def test_every_hole_in_a_guard_is_named_with_its_mend(
     probe: Any, path: str, holes: set[str]
 ) -> None:
-    probed = probe(path, patience="0.5")
+    probed = probe(path, stays=holes)
     found = [one for one in probed.data["findings"] if one["level"] == "admitted"]
     assert probed.exit_code == 1
     assert len({one["fix"] for one in found}) == len(holes)
@@ -210,7 +238,7 @@ def test_every_hole_in_a_guard_is_named_with_its_mend(
 def test_a_foreign_origin_that_is_admitted_counts_where_pages_or_a_cookie_do(
     probe: Any, options: list[str]
 ) -> None:
-    probed = probe("/any-origin", *options, good=True)
+    probed = probe("/any-origin", *options, good=True, stays=ALL - REFUSED)
     assert (probed.exit_code, probed.cases("must be refused")) == (1, {"foreign_origin"})
     assert "allowed_origins" in probed.data["findings"][0]["fix"]
 
@@ -268,7 +296,7 @@ def test_a_refusal_that_tells_the_wrong_thing_is_named(
 
 def test_a_refusal_by_1000_is_one_if_a_good_token_stays(probe: Any) -> None:
     what = "Closed with 1000, which means a normal closure."
-    probed = probe("/1000", good=True)
+    probed = probe("/1000", good=True, stays=ALL - REFUSED)
     assert (probed.exit_code, probed.cases(what)) == (3, REFUSED)
     assert probe("/1000").exit_code == 1
 
@@ -285,20 +313,21 @@ def test_a_handshake_that_is_not_answered_is_named(probe: Any) -> None:
 
 
 def test_a_token_that_is_echoed_as_subprotocol_is_named_and_not_printed(probe: Any) -> None:
-    probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, patience="0.1")
+    probed = probe("/token-protocol", "--subprotocol", "bearer", good=True, stays=ALL)
     assert probed.cases("The server echoes the token") >= {"rubbish", "good"}
     assert probed.case("good")["subprotocol"] == "the token"
 
 
 def test_a_good_token_that_is_refused_is_named(probe: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("TOKEN", make_jwt(SECRET, aud="another"))
-    probed = probe("/ours", good=True)
+    probed = probe("/ours", good=True, stays=())
     assert probed.found("problem") == ["The good token is refused: 1008 token_invalid."]
-    assert probe("/starlette/", good=True).cases("The good token is refused: HTTP 403.") == {"good"}
+    probed = probe("/starlette/", good=True, stays=())
+    assert probed.cases("The good token is refused: HTTP 403.") == {"good"}
 
 
 def test_a_good_socket_that_answers_no_subprotocol_is_named(probe: Any) -> None:
-    probed = probe("/open", "--offer", "chat.v1", good=True, patience="0.1")
+    probed = probe("/open", "--offer", "chat.v1", good=True, stays=ALL)
     what = "Admitted, but no offered subprotocol is chosen: browsers see 1006 and no reason."
     assert probed.cases(what) == {"good"}
     assert probed.case("good")["browser"] == {"code": 1006, "reason": ""}
@@ -368,7 +397,10 @@ def test_an_address_without_a_websocket_is_no_finding_and_no_redirect_is_followe
 
 
 def test_a_port_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Connect call failed" in unreachable(capsys, f"ws://127.0.0.1:{free_port()}/")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # so that nobody else is given this port
+        port = deaf.getsockname()[1]
+        assert "Connect call failed" in unreachable(capsys, f"ws://127.0.0.1:{port}/")
 
 
 @pytest.fixture
@@ -542,7 +574,7 @@ def test_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
     probe: Any, reply: bytes, more: bytes, seen: str | None
 ) -> None:
     with hostile(reply, more, pause=0.02) as url:
-        probed = probe(url, "--timeout", "0.2" if seen else str(DEADLINE), patience="0.05")
+        probed = probe(url, "--timeout", "0.2" if seen else str(DEADLINE), stays=ALL)
     assert probed.found("problem") == ([] if seen is None else [seen])
     assert bool(probed.found("admitted")) == (seen is None)
 
@@ -568,7 +600,7 @@ def test_who_is_sent_a_great_deal_has_got_in(probe: Any) -> None:
 def test_what_is_told_of_an_odd_answer_is_short(probe: Any, name: str) -> None:
     odd = f"{name}: {'x' * 5000}\r\n".encode()
     with hostile(OPENED + odd + b"\r\n", b"x", pause=0.01) as url:
-        probed = probe(url, patience="0.2")
+        probed = probe(url)
     assert all(len(told) < 400 for told in probed.found("problem"))
 
 
@@ -631,7 +663,7 @@ def test_a_table_shows_what_a_browser_sees_and_what_a_program_does(
     }
     for path, expected in rows.items():
         more = given if path == "/ours/origin" else ["--offer", "unknown"]
-        main(["probe", f"{url}{path}", "--origin", PAGES, "--patience", "0.5", *more])
+        main(["probe", f"{url}{path}", "--origin", PAGES, *more])
         out = capsys.readouterr().out
         assert f"{url}{path}, token in query parameter token" in out
         assert all(re.search(row, out) for row in expected), out
