@@ -352,9 +352,10 @@ async def test_the_log_says_why(issuer: Issuer, answer: Any, options: Any, why: 
 
 
 async def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/introspect"
-    assert await judge(introspection(url)) is UNAVAILABLE
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # so that nobody else is given this port
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/introspect"
+        assert await judge(introspection(url)) is UNAVAILABLE
 
 
 async def test_what_the_principal_says(issuer: Issuer) -> None:

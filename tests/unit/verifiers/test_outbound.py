@@ -652,9 +652,10 @@ async def test_the_wait_for_others_counts_too(issuer: Issuer) -> None:
 
 @pytest.mark.both_loops
 async def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    assert (await failure(outbound(url).get(url))).startswith("ConnectError: ")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # so that nobody else is given this port
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        assert (await failure(outbound(url).get(url))).startswith("ConnectError: ")
 
 
 NASTY = b"\x1b[31m\x07\x08\xe2\x80\xae"  # escape sequences, and a sign that turns text around
