@@ -282,7 +282,7 @@ def test_a_token_that_expired_during_its_handshake_is_followed_by_one_that_lives
 ) -> None:
     target = Target(f"ws://127.0.0.1:{server.port}/ours/ends")
     sign = partial(make_jwt, SECRET, aud="chat")
-    (seen,) = watched(target, Watch(sign, leeway=0, seconds=DEADLINE, lifetimes=(0, 3)))
+    (seen,) = watched(target, Watch(sign, leeway=0, seconds=DEADLINE, lifetimes=(0, 3, 12)))
     assert seen.due is not None and seen.seen.opened < seen.due
     assert seen.seen.close == (4001, "token_expired")
 
