@@ -10,14 +10,16 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def patience_with_redis() -> Iterator[None]:
-    """A busy machine may take longer than usual for hundreds of exchanges at once. Tests of that
-    limit set their own."""
+    """A busy machine may take longer than usual for hundreds of exchanges at once, and for one
+    answer. Tests of those limits set their own."""
     import asgi_wsauth.redis
     from asgi_wsauth.stores import redis_client
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (redis_client, asgi_wsauth.redis):
             patch.setattr(module, "DEADLINE", 30.0)
+        patch.setattr(redis_client, "_SOCKET", 10.0)
+        patch.setattr(redis_client, "_ANSWER", 10.0)
         yield
 
 

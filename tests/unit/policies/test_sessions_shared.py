@@ -86,7 +86,11 @@ async def test_a_process_that_is_cut_off_is_listed_again_later(
         kept = cut.seat.session.id
         async with open_in(cut) as (ended, _):
             over = cut.seat.session.id
-            assert len(await other.listed()) == 2
+
+            async def both_are_listed() -> bool:
+                return len(await other.listed()) == 2
+
+            await eventually(both_are_listed)
             link.cut()
 
             async def nobody_is_listed() -> bool:

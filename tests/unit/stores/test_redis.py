@@ -35,7 +35,8 @@ from asgi_wsauth.redis import RedisStore
 from asgi_wsauth.stores import redis_client
 from asgi_wsauth.stores.protocols import Notice, RenewalNotice, Subject, TakenSlot
 
-USUAL_DEADLINE = redis_client.DEADLINE  # before any test changes it
+# Before any test changes them.
+USUAL_DEADLINE, USUAL_SOCKET = redis_client.DEADLINE, redis_client._SOCKET
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
@@ -226,15 +227,16 @@ async def test_what_was_taken_or_had_to_go_is_told_from_what_never_was(either: A
 
 
 async def test_it_is_told_for_as_long_as_it_would_have_been_kept(either: Any) -> None:
-    await put(either, "a", "b", ttl=0.5)
-    await put(either, "c", limit=1)
-    assert await either.had_ticket("b")
+    for digests, owner, ttl in (("ab", "alice", 60), ("xy", "bob", 0.2)):
+        await put(either, *digests, owner=owner, ttl=ttl)
+        await put(either, f"of {owner}", owner=owner, limit=1)
 
     async def forgotten() -> bool:
-        return not await either.had_ticket("b")
+        return not await either.had_ticket("y")
 
     await until(forgotten)
-    assert await either.take_ticket("b") is None
+    assert await either.had_ticket("b")
+    assert await taken(either, "by") == ""
 
 
 async def test_what_was_put_again_is_the_youngest(either: Any) -> None:
@@ -549,24 +551,26 @@ async def test_thousands_of_slots_are_renewed(store: RedisStore) -> None:
 async def test_slots_of_a_process_that_is_gone_are_free_after_their_lease(
     target: Target, prefix: str
 ) -> None:
-    store = store_at(target, prefix, lease=1.0)
-    assert store.lease == 1.0
-    assert await take(store, "abc", 2) == "ab"
+    killed, lives = (store_at(target, prefix, lease=lease) for lease in (1.0, 60.0))
+    assert (killed.lease, lives.lease) == (1.0, 60.0)
+    assert await take(lives, "abc", 2) == "ab"
+    await lives.release_slot(("alice", "b"))
+    assert await take(killed, "b", 2) == "b"
 
     async def freed() -> bool:
-        assert await lost(store, "a") == ""  # this one's process lives
-        return await take(store, "c", 2) == "c"
+        assert await lost(lives, "a") == ""
+        return await take(lives, "c", 2) == "c"
 
     await until(freed)
-    assert await take(store, "d", 2) == ""
-    assert await lost(store, "b") == ""  # too late, but nothing newer made it go
-    assert await take(store, "d", 3) == ""
+    assert await take(lives, "d", 2) == ""
+    assert await lost(lives, "b") == ""  # too late, but nothing newer made it go
+    assert await take(lives, "d", 3) == ""
 
 
 @pytest.mark.parametrize("state", ["lapsed", "forgotten"])
 async def test_what_is_renewed_is_taken_again(own: Target, prefix: str, state: str) -> None:
-    store = store_at(own, prefix, lease=1.0 if state == "lapsed" else 15.0)
-    assert await take(store, "ab", 2) == "ab"
+    lease = 1.0 if state == "lapsed" else 15.0
+    assert await take(store_at(own, prefix, lease=lease), "ab", 2) == "ab"
     if state == "forgotten":
         await at_each_node(own, "FLUSHALL")
 
@@ -574,6 +578,7 @@ async def test_what_is_renewed_is_taken_again(own: Target, prefix: str, state: s
         return not await keys_of(own, prefix)
 
     await until(is_gone)
+    store = store_at(own, prefix, lease=60.0)
     assert await lost(store, "ab") == ""
     assert await take(store, "c", 2) == ""
     await store.release_slot(("alice", "a"))
@@ -619,17 +624,19 @@ async def test_that_a_slot_was_lost_is_forgotten_in_time(
 async def test_sessions_of_a_process_that_is_gone_vanish_with_their_lease(
     target: Target, prefix: str
 ) -> None:
-    killed, lives = (store_at(target, prefix, lease=lease) for lease in (2.0, 60.0))
-    await list_sessions(killed, "ab")
-    await list_sessions(lives, "c")
+    killed, lives = (store_at(target, prefix, lease=lease) for lease in (1.0, 60.0))
+    await list_sessions(lives, "abc")
     assert await listed(lives) == "abc"
+    for id in "ab":
+        await lives.drop_session(("alice", id))
+    await list_sessions(killed, "ab")
 
     async def vanished() -> bool:
         assert await renewed(lives, "c") == ("", "")
         return await listed(lives) == "c"
 
     await until(vanished)
-    unknown, _ = await renewed(killed, "ab")  # it was cut off only
+    unknown, _ = await renewed(lives, "ab")  # it was cut off only
     await list_sessions(lives, unknown)
     assert await listed(lives) == "abc"
 
@@ -932,7 +939,7 @@ async def test_a_store_that_falls_silent_raises(
 
 
 def test_it_gives_up_before_a_handshake_does() -> None:
-    assert 2 * redis_client._SOCKET < USUAL_DEADLINE < 5.0
+    assert 2 * USUAL_SOCKET < USUAL_DEADLINE < 5.0
 
 
 async def test_tickets_are_unavailable_while_it_is_down(link: Proxy, prefix: str) -> None:
@@ -1040,7 +1047,7 @@ async def test_a_watch_that_is_cut_off_raises(link: Proxy, prefix: str) -> None:
 async def test_a_watch_notices_that_nobody_is_there_any_more(
     link: Proxy, prefix: str, kind_of_client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch, quiet=0.02, answer=1.0)
+    impatient(monkeypatch, quiet=0.02)
     check = {"health_check_interval": 0.01} if "health" in kind_of_client else {}
     client = Redis(port=link.port, **check)
     given = kind_of_client != "from_url"
@@ -1058,6 +1065,7 @@ async def test_a_watch_notices_that_nobody_is_there_any_more(
             async with client_of(Target(link.url)) as other:
                 await other.publish(f"{prefix}:notices:0", '["user", "alice", 1]')
             assert await next_one == [Notice(ALICE, 1.0)]
+            impatient(monkeypatch, answer=0.05)
             link.silent = True
             with pytest.raises(TimeoutError):
                 await heard(watch)
@@ -1460,8 +1468,9 @@ async def test_it_works_with_no_more_rights_than_the_docs_say(prefix: str) -> No
 @pytest.mark.parametrize("cluster", [False, True])
 @pytest.mark.parametrize(("query", "timeout"), [("", 1.5), ("?socket_timeout=7", 7)])
 def test_an_option_in_the_url_goes_before_the_stores_own(
-    query: str, timeout: float, cluster: bool
+    query: str, timeout: float, cluster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    impatient(monkeypatch, socket=USUAL_SOCKET)
     connect = redis_client.connector(f"redis://localhost{query}", cluster)
     options = connect().get_connection_kwargs()
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (timeout, 1.5)
