@@ -74,6 +74,7 @@ class Guard(Judging):
 
     def __init__(self, issuer: Issuer, path: str = "/jwks", **options: Any) -> None:
         self.clock = Clock()
+        options = {"timeout": DEADLINE, **options}
         self.jwks = JWKS(f"{issuer.url}{path}", clock=self.clock, **options)
         algorithms = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
         self.verifier = JWTVerifier(self.jwks, algorithms=algorithms, clock=lambda: NOW)
@@ -652,7 +653,7 @@ async def test_whatever_fails_is_bounded(
     issuer: Issuer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Down and cold is KEYS_UNAVAILABLE; down and warm serves the keys that it has."""
-    cold, warm = Guard(issuer, timeout=DEADLINE), Guard(issuer, timeout=DEADLINE)
+    cold, warm = Guard(issuer), Guard(issuer)
     assert await warm.judge(issuer.token("1")) is ADMITTED
     issuer.behaviour["/jwks"] = how
     warm.clock.now += 600
@@ -1114,7 +1115,7 @@ def oidc(issuer: Issuer, path: str = "", **options: Any) -> JWTVerifier:
         f"{issuer.url}{path}",
         algorithms=["ES256"],
         audience="chat",
-        **{"clock": lambda: NOW, **options},
+        **{"clock": lambda: NOW, "timeout": DEADLINE, **options},
     )
 
 

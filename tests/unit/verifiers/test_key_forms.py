@@ -25,6 +25,7 @@ from handshakes import NOW, SECRET, judge, jwt_verifier, mint
 from issuer import Issuer, certificate, issuing, jwk
 from jwt.algorithms import OKPAlgorithm
 from keys import P256_KEY, RSA_KEY
+from servers import DEADLINE
 
 from asgi_wsauth import JWKS, ConfigurationError, JWTVerifier, Principal, Reason
 from asgi_wsauth.verifiers.keys import ALGORITHMS, Key
@@ -60,7 +61,7 @@ def signed(key: Any, header: Any, **claims: Any) -> str:
 
 
 def verifier(issuer: Issuer, *algorithms: str, path: str = "/jwks", **options: Any) -> JWTVerifier:
-    keys = JWKS(f"{issuer.url}{path}", **options)
+    keys = JWKS(f"{issuer.url}{path}", **{"timeout": DEADLINE, **options})
     return JWTVerifier(keys, algorithms=algorithms or ["ES256", "RS256"], clock=lambda: NOW)
 
 

@@ -26,6 +26,7 @@ from handshakes import (
 from issuer import Issuer, issuing, jwk
 from judging import ADMITTED, Judging
 from keys import P256_KEY, P256_OTHER, RSA_KEY, watch_signatures
+from servers import DEADLINE
 
 from asgi_wsauth import (
     JWKS,
@@ -57,6 +58,7 @@ class Guard(Judging):
 
     def __init__(self, issuer: Issuer, *, leeway: float = 30.0, **options: Any) -> None:
         self.clock = Clock()
+        options = {"timeout": DEADLINE, **options}
         self.jwks = JWKS(f"{issuer.url}/jwks", clock=self.clock, **options)
         self.verifier = JWTVerifier(
             self.jwks,

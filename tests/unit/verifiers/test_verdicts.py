@@ -24,6 +24,7 @@ from handshakes import (
 )
 from issuer import Issuer, issuing, jwk
 from keys import RSA_KEY, watch_signatures
+from servers import DEADLINE
 from starlette.requests import HTTPConnection
 
 from asgi_wsauth import (
@@ -493,7 +494,8 @@ def issuer() -> Iterator[Issuer]:
 
 def networked(issuer: Issuer, clock: Clock, **options: Any) -> JWTVerifier:
     """With keys of this issuer, and a cache that does not forget by itself."""
-    keys = JWKS(f"{issuer.url}/jwks", **{"ttl": 600, "stale_for": 3600, "clock": clock, **options})
+    options = {"ttl": 600, "stale_for": 3600, "timeout": DEADLINE, **options}
+    keys = JWKS(f"{issuer.url}/jwks", clock=clock, **options)
     cache = VerdictCache(ttl=1e9, clock=clock)
     return JWTVerifier(keys, algorithms=["ES256"], cache=cache, clock=lambda: NOW)
 
