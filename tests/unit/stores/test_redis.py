@@ -858,7 +858,8 @@ async def test_round_trips(
 ) -> None:
     monkeypatch.setattr(asgi_wsauth.redis, "_BATCH", 5)
     store = store_at(link, prefix)
-    await put(store, "old", "older")
+    await put(store, "old", "older", "z")
+    assert await taken(store, "z") == "z"  # so the server has seen each script
     await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
     assert await take(store, "xyz", 3) == "xyz"
     assert await lost(store, "xyz") == ""
