@@ -24,7 +24,7 @@ from servers import DEADLINE, Server, free_port, serving
 from websockets.utils import accept_key
 
 from asgi_wsauth.cli import main, report
-from asgi_wsauth.cli.target import Case, Target
+from asgi_wsauth.cli.target import Case, Target, cases
 from asgi_wsauth.testing import make_jwt
 
 pytestmark = pytest.mark.live
@@ -306,9 +306,17 @@ def test_codes_of_an_app_s_own_that_tell_expiry_apart_are_good(probe: Any, path:
     assert probe(path).found("problem") == []
 
 
+@pytest.fixture
+def two_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that waits for the timeout in each: a busy machine needs one that it can connect
+    within."""
+    monkeypatch.setattr(report, "cases", lambda *args, **given: cases(*args, **given)[:2])
+
+
+@pytest.mark.usefixtures("two_cases")
 def test_a_handshake_that_is_not_answered_is_named(probe: Any) -> None:
-    probed = probe("/hangs", "--timeout", "0.2")
-    assert probed.found("problem") == ["No response within 0.2 s."]
+    probed = probe("/hangs", "--timeout", "1")
+    assert probed.found("problem") == ["No response within 1 s."]
     assert probed.exit_code == 3
 
 
@@ -558,11 +566,11 @@ def test_a_server_that_sends_without_end_fills_no_memory() -> None:
 @pytest.mark.parametrize(
     "reply, more, seen",
     {
-        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No response within 0.2 s."),
+        "headers": (b"HTTP/1.1 401 No\r\n", b"a: b\r\n", "No response within 1 s."),
         "body": (
             b"HTTP/1.1 401 No\r\nContent-Length: 99999\r\n\r\n",
             b"x",
-            "No response within 0.2 s.",
+            "No response within 1 s.",
         ),
         "messages": (OPENED + b"\r\n", b"\x81\x01x", None),
         "pings": (OPENED + b"\r\n", b"\x89\x01x", None),
@@ -570,11 +578,12 @@ def test_a_server_that_sends_without_end_fills_no_memory() -> None:
     }.values(),
     ids=lambda value: "",
 )
+@pytest.mark.usefixtures("two_cases")
 def test_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
     probe: Any, reply: bytes, more: bytes, seen: str | None
 ) -> None:
     with hostile(reply, more, pause=0.02) as url:
-        probed = probe(url, "--timeout", "0.2" if seen else str(DEADLINE), stays=ALL)
+        probed = probe(url, "--timeout", "1" if seen else str(DEADLINE), stays=ALL)
     assert probed.found("problem") == ([] if seen is None else [seen])
     assert bool(probed.found("admitted")) == (seen is None)
 
