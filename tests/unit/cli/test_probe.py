@@ -591,7 +591,7 @@ def test_a_server_that_sends_drop_by_drop_is_not_waited_for_without_end(
 def test_who_is_told_the_code_is_refused_though_the_connection_stays_open(probe: Any) -> None:
     refusal = b"\x88\x0f\x03\xf0token_missing"
     with hostile(OPENED + b"\r\n" + refusal, b"\x8a\x00", pause=0.02) as url:
-        probed = probe(url, patience="0.5")
+        probed = probe(url, stays=ALL)
     assert probed.found("admitted") == []
     assert probed.case("no_token")["browser"] == {"code": 1008, "reason": "token_missing"}
 
