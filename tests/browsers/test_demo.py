@@ -429,11 +429,11 @@ def test_a_socket_ends_with_its_token_unless_that_is_refreshed(page: Page) -> No
         }"""
     )
     log_in(page, "10 seconds")
-    expect(news(page)).to_contain_text("A refresh is due", timeout=30_000)  # at half of its time
+    expect(news(page)).to_contain_text("A refresh is due")  # at half of its time
     other = page.context.new_page()
     other.goto(page.url)
     log_in(other, "10 seconds")
-    expect(ended(page, "code")).to_have_text("4001", timeout=30_000)
+    expect(ended(page, "code")).to_have_text("4001")
     expect(ended(page, "reason")).to_have_text("token_expired")
     expect(ended(page, "advice")).to_have_text("refresh")
     expect(ended(page, "http")).to_have_text("401 token_expired")
@@ -455,7 +455,7 @@ def test_a_socket_ends_with_its_token_unless_that_is_refreshed(page: Page) -> No
     expect(page.locator("#wire li").filter(has_text="POST /login")).to_have_count(1)
 
     # A login that was revoked after its socket had ended: nothing has told the page.
-    expect(ended(other, "code")).to_have_text("4001", timeout=30_000)
+    expect(ended(other, "code")).to_have_text("4001")
     click(page, "Log out everywhere")
     expect_revoked(page)
     click(other, "Refresh")

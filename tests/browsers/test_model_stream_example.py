@@ -15,7 +15,6 @@ from browser import chromium
 from pages import blocks
 from playwright.sync_api import Page, Response, Route, expect
 from run_example import EXAMPLES, Running, running
-from servers import DEADLINE
 
 pytestmark = pytest.mark.live
 
@@ -41,8 +40,6 @@ WATCH = """(address) => new Promise((resolve) => {
 # The answer is complete, or the page asks for the password.
 ENDED = """() => !document.getElementById("login").hidden
   || document.getElementById("log").textContent.includes("complete")"""
-
-LONG = 3 * DEADLINE * 1000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,6 @@ def tab() -> Iterator[Tab]:
         tab = Tab(context.new_page(), [])
         tab.page.on("console", lambda message: tab.problems.append(message.text))
         tab.page.on("pageerror", lambda error: tab.problems.append(str(error)))
-        tab.page.set_default_timeout(LONG)
         yield tab
 
 
@@ -92,7 +88,7 @@ def log_in(page: Page) -> None:
     count = lines.count()
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(lines).to_have_count(count + 1, timeout=LONG)
+    expect(lines).to_have_count(count + 1)
 
 
 def said(page: Page) -> list[str]:
@@ -173,7 +169,7 @@ def test_a_logout_ends_the_stream_at_once(page: Page) -> None:
     page.get_by_role("button", name="Ask the model").click()
     expect(page.locator("#answer")).to_contain_text("A stream")
     page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+    expect(page.get_by_label("Password")).to_be_visible()
     if "the answer is complete" not in said(page):  # before the logout, on a busy machine
         assert said(page)[-1] == "refused: 401 token_missing"  # the cookie is gone
 

@@ -12,13 +12,11 @@ import pytest
 from browser import chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from run_example import EXAMPLES, Running, running
-from servers import DEADLINE
 
 pytestmark = pytest.mark.live
 
 EXAMPLE = EXAMPLES / "sessions.py"
 PASSWORD = "a password of the test"
-LONG = 3 * DEADLINE * 1000  # milliseconds
 
 # What Chromium itself writes on the console where a status is an error.
 ERROR_STATUS = re.compile(r"Failed to load resource: the server responded with a status of \d+")
@@ -66,7 +64,6 @@ class Devices:
             page = self._pages[name] = context.new_page()
             page.on("console", self._hear)
             page.on("pageerror", lambda error: self.problems.append(str(error)))
-            page.set_default_timeout(LONG)
         return self._pages[name]
 
     def _hear(self, message: ConsoleMessage) -> None:
@@ -103,7 +100,7 @@ def device(devices: Devices, example: Running) -> Iterator[Device]:
             other.close()
         if page.locator("#logout").is_visible():
             page.locator("#logout").click()
-            expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+            expect(page.get_by_label("Password")).to_be_visible()
         page.context.clear_cookies()
     assert devices.problems == []
 
@@ -112,7 +109,7 @@ def log_in(page: Page, name: str = "alice") -> None:
     page.get_by_label("Name").select_option(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_text(f"Logged in as {name}", exact=True)).to_be_visible(timeout=LONG)
+    expect(page.get_by_text(f"Logged in as {name}", exact=True)).to_be_visible()
 
 
 def rows(page: Page, where: str = "Your devices") -> Any:
@@ -121,16 +118,16 @@ def rows(page: Page, where: str = "Your devices") -> Any:
 
 def expect_devices(page: Page, *texts: str, where: str = "Your devices") -> None:
     patterns = [re.compile(re.escape(text)) for text in texts]
-    expect(rows(page, where)).to_have_text(patterns, timeout=LONG)
+    expect(rows(page, where)).to_have_text(patterns)
 
 
 def expect_logged_out(page: Page) -> None:
-    expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+    expect(page.get_by_label("Password")).to_be_visible()
     lines = page.get_by_role("log").get_by_role("listitem")
     expect(lines.filter(has_text="this device was logged out")).to_have_count(1)
     expect(lines.filter(has_text="socket closed: 4004 token_revoked")).to_have_count(1)
     page.reload()  # the cookie is there still
-    expect(page.get_by_label("Password")).to_be_visible(timeout=LONG)
+    expect(page.get_by_label("Password")).to_be_visible()
     assert page.evaluate("fetch('/me').then(({status}) => status)") == 401
 
 
@@ -175,7 +172,7 @@ def test_pages_of_one_device_go_together(device: Device, example: Running) -> No
     expect_logged_out(phone)
     expect_devices(laptop, "this page", "this device")
     laptop.locator("#logout").click()
-    expect(second.get_by_text("this device was logged out")).to_be_visible(timeout=LONG)
+    expect(second.get_by_text("this device was logged out")).to_be_visible()
 
 
 def test_an_administrator_logs_a_user_out_everywhere(device: Device) -> None:

@@ -48,6 +48,7 @@ _ARGUMENTS = [
     "--use-mock-keychain",
 ]
 _PATIENCE = 60.0  # seconds for its start
+_LONG = 30_000  # milliseconds that a page may take for anything
 
 # Opens a socket, sends "hello" once it is open and something has arrived, and closes when that
 # comes back; says what its handlers saw.
@@ -88,7 +89,7 @@ class Tab:
 
     def __init__(self, browser: Browser | BrowserContext) -> None:
         self._page = browser.new_page()
-        self._page.set_default_timeout(30_000)
+        self._page.set_default_timeout(_LONG)
 
     def go(self, url: str) -> None:
         """Show a page; sockets are opened with its origin from now on."""
@@ -145,8 +146,9 @@ def _address() -> str:
 @cache
 def _driver() -> tuple[Playwright, asyncio.AbstractEventLoop]:
     """The one driver of this process, and its loop, in which this thread is now."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=_LONG)  # its own five seconds are short on a busy machine
     started = sync_playwright()
     playwright, loop = started.start(), asyncio.get_running_loop()
 

@@ -184,7 +184,6 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="", choices=["", *SHOTS], help="which page")
     name = parser.parse_args().name
     FOLDER.mkdir(exist_ok=True)
-    expect.set_options(timeout=60_000)
     with chromium() as browser:
         for shot, path in (SHOTS[name],) if name else SHOTS.values():
             with example(path) as process:
