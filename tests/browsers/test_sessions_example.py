@@ -29,6 +29,14 @@ AGENTS = {
 }
 AGENTS["another laptop"] = AGENTS["laptop"]
 
+# A page looks at its lists every two seconds, unless it is `still`.
+LOOKS = """
+globalThis.still = false;
+globalThis.looking = null;
+const every = setInterval;
+globalThis.setInterval = (look, pause) => every(() => still || (looking = look()), pause);
+"""
+
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[Running]:
@@ -61,6 +69,7 @@ class Devices:
             context = self._browser.new_context(
                 viewport={"width": 1000, "height": 850}, user_agent=AGENTS[name]
             )
+            context.add_init_script(LOOKS)
             page = self._pages[name] = context.new_page()
             page.on("console", self._hear)
             page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -121,6 +130,14 @@ def expect_devices(page: Page, *texts: str, where: str = "Your devices") -> None
     expect(rows(page, where)).to_have_text(patterns)
 
 
+def will_be_logged_out(*pages: Page) -> None:
+    """Each of them is to learn that from its socket: the answer to a look at its lists could come
+    first, and tell it, too."""
+    for page in pages:
+        expect(rows(page).first).to_be_visible()
+        page.evaluate("async () => { still = true; await looking; }")
+
+
 def expect_logged_out(page: Page) -> None:
     expect(page.get_by_label("Password")).to_be_visible()
     lines = page.get_by_role("log").get_by_role("listitem")
@@ -146,12 +163,14 @@ def test_other_devices_are_logged_out(device: Device) -> None:
     expect(rows(laptop).first).to_contain_text("this page")
     expect(rows(laptop).first.get_by_role("button")).to_have_count(0)
 
+    will_be_logged_out(phone)
     rows(laptop).nth(1).get_by_role("button", name="Log out").click()
     expect_logged_out(phone)
     expect_devices(laptop, "Firefox on Linux", "Edge on Windows")
     log_in(phone)
     expect_devices(laptop, "Firefox on Linux", "Edge on Windows", "Chrome on Android")
 
+    will_be_logged_out(phone, office)
     others.click()
     expect_logged_out(phone)
     expect_logged_out(office)
@@ -168,10 +187,13 @@ def test_pages_of_one_device_go_together(device: Device, example: Running) -> No
     second = laptop.context.new_page()
     second.goto(example.origin)
     expect_devices(second, "this device", "Chrome on Android", "this page")
+    will_be_logged_out(phone)
     second.get_by_role("button", name="Log out my other devices").click()
     expect_logged_out(phone)
     expect_devices(laptop, "this page", "this device")
+    will_be_logged_out(second)
     laptop.locator("#logout").click()
+    expect(laptop.get_by_label("Password")).to_be_visible()
     expect(second.get_by_text("this device was logged out")).to_be_visible()
 
 
@@ -192,9 +214,11 @@ def test_an_administrator_logs_a_user_out_everywhere(device: Device) -> None:
     user.press("Enter")
     theirs = "Devices of alice"
     expect_devices(office, "Firefox on Linux", "Chrome on Android", where=theirs)
+    will_be_logged_out(laptop)
     rows(office, theirs).first.get_by_role("button", name="Log out").click()
     expect_logged_out(laptop)
     expect_devices(office, "Chrome on Android", where=theirs)
+    will_be_logged_out(phone)
     everywhere.click()
     expect_logged_out(phone)
     expect(rows(office, theirs)).to_have_count(0)
@@ -206,6 +230,7 @@ def test_no_other_user_and_no_other_page_ends_anything(device: Device, example: 
     laptop, phone = device("laptop"), device("phone")
     log_in(laptop)
     log_in(phone, "bob")
+    expect_devices(laptop, "this page")
     id = laptop.evaluate("fetch('/sessions/').then((r) => r.json()).then((a) => a.sessions[0].id)")
     ask = "([path, method]) => fetch(path, {method}).then(({status}) => status)"
     assert phone.evaluate(ask, [f"/sessions/{id}", "DELETE"]) == 404
