@@ -500,7 +500,7 @@ def test_a_token_is_replaced_on_the_open_socket_where_the_server_asks_for_that(
 ) -> None:
     name = server.new_test()
     client = start(
-        *("/live/refresh", f"until-3-{name}", f"until-ever-{name}"),
+        *("/live/refresh", f"until-10-{name}", f"until-ever-{name}"),
         refreshMessage="auth.refresh",
         say="hello",
         tries=0,
@@ -516,7 +516,7 @@ def test_a_token_is_replaced_on_the_open_socket_where_the_server_asks_for_that(
 def test_a_page_that_brings_the_token_that_it_has_kept_is_asked_once(
     page: Page, start: Start, server: Server, attempts: Callable[[], int]
 ) -> None:
-    kept = f"ends-{time.time() + 3}-{server.new_test()}"
+    kept = f"ends-{time.time() + 8}-{server.new_test()}"
     client = start("/live/refresh", kept, refreshMessage="auth.refresh", say="hello", tries=0)
     seen = client.until("waiting")
     assert seen.of("waiting") == [(4001, "token_expired")]
@@ -529,11 +529,13 @@ def test_a_page_that_brings_the_token_that_it_has_kept_is_asked_once(
 def test_tokens_that_live_for_a_second_are_asked_for_at_a_bounded_rate(
     page: Page, start: Start, server: Server
 ) -> None:
-    """The first socket gets one that is due; then they end, and come back ever later."""
+    """The first socket, which has a longer one at first, gets one that is due; then they end, and
+    come back ever later."""
     begun = time.monotonic()
     options = {"refreshMessage": "auth.refresh", "say": "hello", "ticks": True}
     options |= {"random": [1] * 9, "base": 500}
-    client = start("/live/refresh", f"until-1-{server.new_test()}", **options)
+    name = server.new_test()
+    client = start("/live/refresh", f"until-8-{name}", f"until-1-{name}", **options)
     seen = client.until("waiting", 3)
     # For a socket, one; and one that is due, three seconds after the last one at the soonest.
     sockets = seen.kinds.count("open")
@@ -546,14 +548,14 @@ def test_tokens_that_live_for_a_second_are_asked_for_at_a_bounded_rate(
 def test_a_token_is_asked_for_when_it_is_due_and_no_sooner(
     page: Page, start: Start, server: Server, attempts: Callable[[], int]
 ) -> None:
-    """One of two seconds at half of them; one of an hour not yet."""
+    """One of ten seconds at half of them; one of an hour not yet."""
     options = {"refreshMessage": "auth.refresh", "say": "hello", "tries": 0, "ticks": True}
     hour = start("/live/refresh", f"until-3600-{server.new_test()}", **options)
     name = server.new_test()
     begun = time.monotonic()
-    client = start("/live/refresh", f"until-2-{name}", f"until-3600-{name}", **options)
+    client = start("/live/refresh", f"until-10-{name}", f"until-3600-{name}", **options)
     wait_for(page, ".ok")
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - begun >= 5
     assert count(page, "heard", ".due") == 1
     assert client.until("message").asked == [False, True]
     assert hour.until("message").asked == [False]
@@ -633,6 +635,8 @@ def test_while_the_page_is_asked_for_a_token_it_is_not_asked_for_another(
 
 # Silence.
 
+BY_HAND = 1000  # seconds between the page's own looks
+
 
 @pytest.fixture
 def freezer() -> Iterator[Server]:
@@ -647,20 +651,23 @@ def test_a_peer_that_has_gone_silent_is_noticed(page: Page, freezer: Server) -> 
     options = {
         "carrier": "token",
         "credentials": ["opaque-1"],
-        "heartbeat": 1,
+        "heartbeat": BY_HAND,
         "ping": "ping",
         "random": [1] * 9,
         "base": 100,
         "timeout": 1000,
     }
     client = Client(page, f"ws://127.0.0.1:{freezer.port}/guarded", options)
-    client.until("message", 3)  # what the app says, and answers to two pings
-    assert client.until("open").kinds.count("waiting") == 0
+    client.until("message")  # what the app says
+    for answers in (1, 2):
+        page.evaluate("look()")
+        client.until("message", 1 + answers)
+    assert client.until("open").kinds == ["open", *["message"] * 3]
     freezer.process.send_signal(signal.SIGSTOP)
-    begun = time.monotonic()
-    seen = client.until("waiting")
-    assert time.monotonic() - begun < 10  # and not only when the browser notices
-    assert seen.of("waiting") == [(1006, "")]
+    page.evaluate("look()")
+    assert client.until("open").kinds.count("waiting") == 0
+    page.evaluate("look()")
+    assert client.until("waiting").of("waiting") == [(1006, "")]
     freezer.process.send_signal(signal.SIGCONT)
     seen = client.until("open", 2)
     assert seen.asked[:2] == [False, True]
@@ -670,11 +677,16 @@ def test_a_peer_that_has_gone_silent_is_noticed(page: Page, freezer: Server) -> 
 def test_a_peer_that_need_not_answer_has_to_say_something_in_time(
     page: Page, start: Start, server: Server
 ) -> None:
-    options = {"heartbeat": 0.5, "tries": 0}
+    options = {"heartbeat": BY_HAND, "tries": 0}
     quiet = start("/live/waits", f"until-ever-{server.new_test()}", **options)
     talks = start("/live/sends", f"until-ever-{server.new_test()}", **options)
+    quiet.until("open")
+    talks.until("open")
+    for _ in range(3):
+        page.evaluate("look()")
+        said = talks.until("open").kinds.count("message")
+        talks.until("message", said + 1)
     assert quiet.until("held").of("waiting") == [(1006, "")]
-    talks.until("message", 3)
     assert talks.until("open").kinds.count("waiting") == 0
     assert count(page, "spoken", "") == 0
 
@@ -691,20 +703,20 @@ def test_a_socket_that_was_closed_is_not_looked_after(
     page: Page, start: Start, server: Server
 ) -> None:
     token = f"until-ever-{server.new_test()}"
-    client = start("/live/waits", token, heartbeat=0.2, ping="ping", tries=0)
+    client = start("/live/waits", token, heartbeat=BY_HAND, ping="ping", tries=0)
+    client.until("open")
+    page.evaluate("look()")
     client.until("message")
     client.run("socket.close()")
-    spoken = count(page, "spoken", "ping")
-    other = start("/live/waits", token, heartbeat=0.2, ping="pong", tries=0)
-    other.until("message", 3)
-    assert count(page, "spoken", "ping") == spoken
-    assert client.until("open").kinds.count("waiting") == 0
+    page.evaluate("look()")
+    assert count(page, "spoken", "ping") == 1
+    assert client.until("open").kinds == ["open", "message"]
 
 
 @pytest.mark.parametrize("failing", [None, {"message": "no network"}], ids=["none", "error"])
 def test_a_socket_for_which_there_is_no_new_token_ends_in_time(start: Start, failing: Any) -> None:
     client = start(
-        *("/live/refresh", "until-1-ann", failing, "until-ever-ann"),
+        *("/live/refresh", "until-4-ann", failing, "until-ever-ann"),
         refreshMessage="auth.refresh",
         say="hello",
         tries=1,
@@ -796,20 +808,20 @@ def test_while_the_browser_is_offline_it_waits_for_the_network(
 def test_a_server_that_does_not_answer_is_given_up(start: Start, server: Server) -> None:
     with Proxy(server.port) as link:
         link.silent = True
-        client = start("/guarded", "opaque-1", through=link, tries=0, timeout=200)
-        assert client.until("held").of("waiting") == [(1006, "")]
+        client = start("/guarded", "opaque-1", through=link, timeout=200, base=16, cap=64)
+        assert client.until("waiting").of("waiting") == [(1006, "")]
         link.silent = False
-        client.network_is_back()
         client.until("message")
         client.run("socket.close()")
 
 
 def test_the_time_for_a_handshake_is_not_that_for_the_socket(page: Page, start: Start) -> None:
-    client = start("/guarded", "opaque-1", tries=0, timeout=200)
+    # A handshake that took longer, on a busy machine, is followed by others.
+    client = start("/guarded", "opaque-1", timeout=200, base=16, cap=64)
     client.until("message")
     page.evaluate("new Promise((resolve) => AbortSignal.timeout(300).onabort = resolve)")
     client.run("socket.send('hello')")
-    assert client.until("message", 2).kinds == ["open", "message", "message"]
+    assert client.until("message", 2).kinds[-3:] == ["open", "message", "message"]
 
 
 # The page.
@@ -904,9 +916,11 @@ def test_a_page_without_a_credential_is_to_log_in(
 
 def test_a_page_that_can_not_get_a_credential_waits(start: Start) -> None:
     failing = [{"message": "no network"}, "never"]
-    seen = start("/guarded", *failing, "opaque-1", tries=2, timeout=200).until("message")
-    assert [event[3] for event in seen.events if event[0] == "waiting"] == ["Error", "TimeoutError"]
-    assert seen.delays == [500, 1000]
+    # A handshake that took longer, too, on a busy machine, is followed by others.
+    seen = start("/guarded", *failing, "opaque-1", tries=9, timeout=200).until("message")
+    errors = [event[3] for event in seen.events if event[0] == "waiting"]
+    assert (errors[:2], set(errors[2:]) - {None}) == (["Error", "TimeoutError"], set())
+    assert seen.delays[:2] == [500, 1000]
 
 
 def test_a_fresh_credential_is_asked_for_until_there_is_one(start: Start) -> None:

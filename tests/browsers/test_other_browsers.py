@@ -118,7 +118,7 @@ def test_a_socket_whose_token_ends_comes_back_with_a_fresh_one(page: Page, carri
 
 def test_a_token_is_replaced_on_the_open_socket(page: Page, server: Server) -> None:
     name = server.new_test()
-    tokens = f"until-4-{name}", f"until-ever-{name}"
+    tokens = f"until-10-{name}", f"until-ever-{name}"
     page.start("/live/refresh", *tokens, refreshMessage="auth.refresh", say="hello")
     page.until("message")
     page.run(_HEARD, "auth.refresh.ok")

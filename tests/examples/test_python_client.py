@@ -214,7 +214,7 @@ def test_where_no_server_is_it_comes_back_later(url: str) -> None:
 def test_a_socket_whose_token_ends_comes_back_with_a_fresh_one(
     url: str, server: Server, attempts: Callable[[], int]
 ) -> None:
-    saw = stay_connected(f"{url}/live/sends", "until-0.3-ann", "deny-INVALID", messages=10_000)
+    saw = stay_connected(f"{url}/live/sends", "until-2-ann", "deny-INVALID", messages=10_000)
     assert saw.told == ("stop", "token_invalid")
     assert (saw.asked, saw.delays, attempts()) == ([False, True], [], 2)
     assert saw.messages > 0

@@ -32,6 +32,17 @@ globalThis.WebSocket = class extends WebSocket {
   }
   send(data) { spoken.push(data); super.send(data); }
 };
+// What sees whether a peer was heard, for each socket that has a heartbeat. Tests that it must not
+// surprise on a busy machine give a long one, and `look` by hand.
+globalThis.looks = new Map();
+const [every, enough] = [setInterval, clearInterval];
+globalThis.setInterval = (run, ms) => {
+  const id = every(run, ms);
+  looks.set(id, run);
+  return id;
+};
+globalThis.clearInterval = (id) => { looks.delete(id); enough(id); };
+globalThis.look = () => looks.forEach((run) => run());
 // What was asked for over HTTP.
 globalThis.fetched = [];
 const fetchIt = fetch;
