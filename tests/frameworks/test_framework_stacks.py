@@ -27,7 +27,7 @@ from asgi_wsauth.testing import make_jwt
 pytestmark = pytest.mark.live
 
 LEEWAY = 30  # seconds: JWTVerifier's
-ABOUT_TO_EXPIRE = 2 - LEEWAY
+ABOUT_TO_EXPIRE = 6 - LEEWAY  # sockets are opened within that
 
 AUDIENCE = ["chat", "graphql"]
 
@@ -257,7 +257,7 @@ def socket_io_client(
             socketio.AsyncSimpleClient(http_session=session, request_timeout=DEADLINE) as client,
         ):
             where = f"http://127.0.0.1:{server.port}?{query}"
-            await client.connect(where, socketio_path=path, **options)
+            await client.connect(where, socketio_path=path, wait_timeout=DEADLINE, **options)
             hello = await client.receive(timeout=DEADLINE)
             return client.transport, hello[1], await client.call("say", "hi", timeout=DEADLINE)
 
@@ -477,7 +477,7 @@ def test_the_client_graphql_ws_logs_in_by_its_connection_params(
 
 def test_the_client_graphql_ws_subscribes_again_with_a_new_token(strawberry: Running) -> None:
     url = f"ws://127.0.0.1:{strawberry.port}/graphql"
-    given = [params(expires_in=ABOUT_TO_EXPIRE), params("bob")]
+    given = [params(expires_in=2 - LEEWAY), params("bob")]  # before it has counted to 25
     (seen,) = run_node(
         "graphql_clients.mjs",
         [{"url": url, "params": given, "query": "subscription { count(to: 25) }"}],

@@ -53,9 +53,9 @@ STARTED: list[str] = []  # the frameworks whose startup hooks have run
 
 
 async def short_lived(credential: Any, conn: Any) -> Principal | None:
-    """`short-NAME` is NAME for a moment."""
+    """`short-NAME` is NAME for two seconds."""
     kind, _, name = credential.value.partition("-")
-    return Principal(name, expires_at=time.time() + 0.3) if kind == "short" else None
+    return Principal(name, expires_at=time.time() + 2) if kind == "short" else None
 
 
 auth = Authenticator([JWTVerifier(SECRET, algorithms=["HS256"]), short_lived])

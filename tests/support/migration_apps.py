@@ -37,8 +37,9 @@ def slug(heading: str) -> str:
 def defined(section: str) -> dict[str, Any]:
     (code,) = code_in(section)
     names: dict[str, Any] = {"__name__": "page"}
-    # Nobody waits ten seconds for a client that says nothing, or 30 for a token that has expired.
-    code = code.replace("FirstMessage(", "FirstMessage(timeout=0.5, ")
+    # Nobody waits ten seconds for a client that says nothing, or 30 for a token that has expired;
+    # all clients are there at the same time, and one that says something may be slow.
+    code = code.replace("FirstMessage(", "FirstMessage(timeout=5, ")
     code = code.replace('algorithms=["HS256"]', 'algorithms=["HS256"], leeway=0')
     exec(code, names)
     return names

@@ -107,7 +107,7 @@ class Client:
         self,
         path: str,
         *,
-        say: Sequence[str | bytes] = (),
+        say: Iterable[str | bytes] = (),
         headers: Iterable[tuple[str, str]] = (),
         subprotocols: Sequence[str] = (),
         **query: Any,
@@ -119,7 +119,7 @@ class Client:
     async def _talk(
         self,
         target: str,
-        say: Sequence[str | bytes],
+        say: Iterable[str | bytes],
         headers: list[tuple[str, str]],
         subprotocols: Sequence[str],
     ) -> Seen:
@@ -180,7 +180,7 @@ class Client:
         async def one(
             path: str,
             *,
-            say: Sequence[str | bytes] = (),
+            say: Iterable[str | bytes] = (),
             headers: Iterable[tuple[str, str]] = (),
             subprotocols: Sequence[str] = (),
             **query: Any,

@@ -170,7 +170,7 @@ class Query:
 graphql: Any = GraphQL(strawberry.Schema(Query), graphql_ide=None)
 first = authenticator(sources=[FirstMessage(subprotocol="graphql-transport-ws")])
 by_params = authenticator(
-    sources=[FirstMessage(dialect="graphql-transport-ws", replay=True, timeout=1)]
+    sources=[FirstMessage(dialect="graphql-transport-ws", replay=True, timeout=5)]
 )
 
 graphqls = {
