@@ -517,12 +517,13 @@ async def test_the_slots_of_a_killed_worker_are_free_after_its_lease(
         visits.append(await crowd.visit(site.workers[1], "/chat", token))
         return visits[-1].is_open
 
-    await until(free)
+    for _ in range(2):  # each when its own lease has ended
+        await until(free)
     print("seconds until free:", round(time.monotonic() - killed, 3))
-    *refused, _ = visits
+    refused = [visit for visit in visits if not visit.is_open]
     assert set(outcomes(refused)) == {TOO_MANY}
     others = await crowd.visit_each(site.workers, "/chat", token)
-    assert outcomes(others) == {None: 1, TOO_MANY: WORKERS - 1}
+    assert outcomes(others) == {TOO_MANY: WORKERS}
     assert await survivor.talks()
 
 
