@@ -6,12 +6,13 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import sha1, sha256
 from math import ceil
 from pathlib import Path
+from random import uniform
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -60,8 +61,8 @@ DEADLINE = 4.0  # seconds for one exchange, its wait for a connection included
 _SOCKET = 1.5  # seconds for a connection to be made, or an answer to come
 _IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis no faster
 FAILOVERS = 3  # times that an exchange begins anew because it met a replica
-_QUIET = 5.0  # seconds without a notice, after which the connection is tested
-_ANSWER = 3.0  # seconds that it has to answer
+_QUIET = 5.0  # seconds at most without a message, after which an empty one is published
+_ANSWER = 3.0  # seconds within which that has to be heard
 _KINDS = ("user", "token", "session", "everybody", "blocked", "slot", "ended")
 _DRAINED = 1000  # messages that are read before the event loop has its turn
 
@@ -75,7 +76,7 @@ class OpenClient:
 
     Attributes:
         limiter: bounds the exchanges at once.
-        pubsubs: redis-py's, those that are subscribed.
+        pubsubs: redis-py's, those that are subscribed, or about to be.
     """
 
     def __init__(self, clients: AsyncGenerator[Client, None], client: Client) -> None:
@@ -106,7 +107,8 @@ class OpenClient:
                     await self.client.connection_pool.disconnect(inuse_connections=False)
                 else:
                     await self.client.aclose()  # it asks for the nodes again when it is used
-                for pubsub in list(self.pubsubs):
+            for pubsub in list(self.pubsubs):
+                with suppress(Exception):
                     await pubsub.connection.disconnect()
         finally:
             self._leaving = None
@@ -274,13 +276,20 @@ async def subscriber(client: Client) -> PubSub:
     return Redis(connection_pool=pool).pubsub()  # RedisCluster.pubsub() is new in redis-py 8
 
 
-async def hear(pubsub: PubSub) -> tuple[list[Notice], bool]:
+async def hear(pubsub: PubSub, probe: Callable[[], Awaitable[object]]) -> tuple[list[Notice], bool]:
     """Notices that have come, and whether the subscription began after them. redis-py subscribes
-    again when it has lost the connection, and says so only by this."""
+    again when it has lost the connection, and says so only by this.
+
+    Args:
+        pubsub: what is subscribed.
+        probe: publishes what all hear, and is no notice; called if there was nothing for long.
+    """
     with anyio.fail_after(_QUIET + _ANSWER):
-        message = await pubsub.get_message(timeout=_QUIET)
+        # Each for another time: all hear what the first one publishes, and begin anew.
+        message = await pubsub.get_message(timeout=uniform(_QUIET / 2, _QUIET))
         if message is None:
-            await pubsub.ping()
+            with anyio.fail_after(_ANSWER):
+                await probe()
         while message is None:  # also after the answer to a ping of redis-py's own
             message = await pubsub.get_message(timeout=_ANSWER)
     messages = [message]
@@ -289,7 +298,8 @@ async def hear(pubsub: PubSub) -> tuple[list[Notice], bool]:
         if message is None:
             break
         messages.append(message)
-    told = [message["data"] for message in messages if message["type"] == "message"]
+    # What probes publish is empty.
+    told = [m["data"] for m in messages if m["type"] == "message" and m["data"]]
     return [n for data in told for n in _parsed(data)], messages[-1]["type"] == "subscribe"
 
 

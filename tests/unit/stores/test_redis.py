@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -1075,7 +1075,7 @@ async def test_a_watch_notices_that_nobody_is_there_any_more(
 
 
 GARBAGE: list[bytes | str] = [
-    "",
+    " ",
     "null",
     "[]",
     "{}",
@@ -1105,7 +1105,7 @@ async def test_a_watch_ignores_what_is_no_notice(
     store = store_at(target, prefix)
     channel = f"{prefix}:notices:0"
     async with watching(store) as watch, client_of(target) as client:
-        for message in GARBAGE:
+        for message in ["", *GARBAGE]:  # an empty one is a probe of somebody's
             await client.execute_command("PUBLISH", channel, message)
         await client.execute_command("PUBLISH", channel, '["user", "alice", 1]')
         assert await heard(watch) == [Notice(ALICE, 1.0)]
@@ -1119,25 +1119,36 @@ async def test_one_notice_is_heard_alone(request: pytest.FixtureRequest, prefix:
     server = pooled_redis(request.config)
     async with client_of(server) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(prefix)
-        assert await redis_client.hear(pubsub) == ([], True)
+        assert await redis_client.hear(pubsub, never) == ([], True)
         await client.publish(prefix, '["user", "alice", 1]')
-        assert await redis_client.hear(pubsub) == ([Notice(ALICE, 1.0)], False)
+        assert await redis_client.hear(pubsub, never) == ([Notice(ALICE, 1.0)], False)
 
 
-async def test_a_connection_that_was_quiet_is_tested() -> None:
+async def never() -> None:
+    raise AssertionError
+
+
+async def test_a_connection_that_was_quiet_is_tested_and_no_two_at_the_same_time() -> None:
+    """Or hundreds of processes would each publish what hundreds hear."""
+    waits, probes = [], []
+
     class Quiet:
-        answers = iter([None, None, {"type": "subscribe", "data": 1}])
-        pings = 0
+        def __init__(self) -> None:
+            self.answers = iter([None, None, {"type": "subscribe", "data": 1}])
 
-        async def get_message(self, **_: float) -> Any:
+        async def get_message(self, **options: float) -> Any:
+            waits.append(options["timeout"])
             return next(self.answers)
 
-        async def ping(self) -> None:
-            self.pings += 1
+    async def probe() -> None:
+        probes.append(len(waits))
 
-    pubsub: Any = Quiet()
-    assert await redis_client.hear(pubsub) == ([], True)
-    assert pubsub.pings == 1
+    for number in range(20):
+        pubsub: Any = Quiet()
+        assert await redis_client.hear(pubsub, probe) == ([], True)
+        assert probes[number:] == [3 * number + 1]
+    assert len(set(waits[::3])) == 20
+    assert all(2.5 <= wait <= 5 for wait in waits[::3])
 
 
 async def test_a_flood_is_heard_in_parts_and_in_its_order(
@@ -1265,6 +1276,85 @@ async def test_after_a_failover_the_next_exchange_works(
             await there.execute_command("REPLICAOF", "127.0.0.1", free_port())
             with pytest.raises(sync_redis.ResponseError):  # where there is no other, it says so
                 await put(store, "c")
+
+
+class Pair(NamedTuple):
+    """A primary with its replica, and what leads to the first."""
+
+    old: RedisServer
+    new: RedisServer
+    link: Proxy
+
+    async def change_places(self, *, also_behind_the_link: bool = True) -> None:
+        async with client_of(self.old) as here, client_of(self.new) as there:
+            await until(lambda: same_size(here, there))
+            await there.execute_command("REPLICAOF", "NO", "ONE")
+            await here.execute_command("REPLICAOF", "127.0.0.1", self.new.port)
+        if also_behind_the_link:
+            self.link.lead_to(self.new.port)
+
+    async def listeners(self, prefix: str) -> list[int]:
+        counts = []
+        for server in (self.old, self.new):
+            async with client_of(server) as client:
+                told = await client.execute_command("PUBSUB", "NUMSUB", f"{prefix}:notices:0")
+                counts.append(told[1])
+        return counts
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    with redis_server() as old, redis_server() as new, Proxy(old.port) as link:
+        async with client_of(new) as there:
+            await there.execute_command("REPLICAOF", "127.0.0.1", old.port)
+        yield Pair(old, new, link)
+
+
+async def test_nobody_listens_to_a_replica(pair: Pair, prefix: str) -> None:
+    """Which hears nothing while it is cut off from its primary."""
+    store = store_at(pair.link, prefix)
+    async with watching(store) as watch:
+        await put(store, "a")
+        await pair.change_places(also_behind_the_link=False)
+        with pytest.raises(sync_redis.ReadOnlyError):
+            await put(store, "b")
+        with pytest.raises(sync_redis.ReadOnlyError):  # and not that it has connected again
+            await heard(watch)
+    with pytest.raises(sync_redis.ReadOnlyError):
+        await anext(store.watch())
+    assert await pair.listeners(prefix) == [0, 0]
+    pair.link.lead_to(pair.new.port)
+    await asyncio.gather(put(store, "b"), put(store, "c"))  # on both of its connections
+    async with watching(store) as watch:
+        await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
+        assert await heard(watch) == [Notice(ALICE, 1.0)]
+        assert await pair.listeners(prefix) == [0, 1]
+
+
+async def test_who_only_listens_learns_of_a_failover_too(
+    pair: Pair, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(pair.link, prefix)
+    async with watching(store) as watch:
+        assert await store.get_revocations([ALICE]) == [None]
+        await pair.change_places()
+        impatient(monkeypatch, quiet=0.05)
+        assert await heard(watch) is None
+        assert await pair.listeners(prefix) == [0, 1]
+
+
+async def test_a_watch_to_which_nothing_gets_through_raises(
+    pair: Pair, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the old primary doesn't know that there is another."""
+    store = store_at(pair.link, prefix)
+    async with watching(store) as watch:
+        pair.link.lead_to(pair.new.port)
+        async with client_of(pair.new) as there:
+            await there.execute_command("REPLICAOF", "NO", "ONE")
+        impatient(monkeypatch, quiet=0.05, answer=0.2)
+        with pytest.raises(TimeoutError):
+            await heard(watch)
 
 
 async def test_a_cluster_is_asked_for_its_nodes_again(
