@@ -293,10 +293,11 @@ async def hear(pubsub: PubSub, probe: Callable[[], Awaitable[object]]) -> tuple[
         while message is None:  # also after the answer to a ping of redis-py's own
             message = await pubsub.get_message(timeout=_ANSWER)
     messages = [message]
-    while len(messages) < _DRAINED and messages[-1]["type"] != "subscribe":
-        message = await pubsub.get_message(timeout=0)
-        if message is None:
-            break
+    while (
+        len(messages) < _DRAINED
+        and messages[-1]["type"] != "subscribe"
+        and (message := await pubsub.get_message(timeout=0)) is not None
+    ):
         messages.append(message)
     # What probes publish is empty.
     told = [m["data"] for m in messages if m["type"] == "message" and m["data"]]
