@@ -47,14 +47,12 @@ from asgi_wsauth.stores.redis_client import (
     connector,
     digest_of,
     execute,
-    hear,
     is_from_a_replica,
     ms,
     script,
-    subscriber,
     untils,
-    written,
 )
+from asgi_wsauth.stores.redis_notices import listen, written
 from asgi_wsauth.stores.redis_sessions import SessionCommands, listed, renewed
 
 if TYPE_CHECKING:
@@ -271,53 +269,16 @@ class RedisStore:
 
     # Notices
 
-    async def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
+    def watch(self) -> AsyncGenerator[Sequence[Notice] | None, None]:
         """See `RevocationStore`. A further None says that redis-py has connected again, and some
-        may have been missed. A connection on which nothing is heard for 8 s, also of what is
-        published here, raises; and so does one to a replica: whoever listens there hears nothing
-        while it is cut off from its primary, and never learns of it."""
-        opened = await self._connection()
-        client = opened.client
-        with anyio.fail_after(DEADLINE):
-            pubsub: Any = await subscriber(client)
-        try:
-            with anyio.fail_after(DEADLINE):
-                await pubsub.connect()
-                opened.pubsubs.add(pubsub)
-                if not self._is_cluster:  # of which each node gets all messages
-                    await self._insist_on_the_primary(pubsub)
-                await pubsub.subscribe(self._channel(client))
-            while True:
-                notices, began = await hear(pubsub, self._probe)
-                if notices:
-                    yield notices
-                if began:
-                    yield None
-        finally:
-            opened.pubsubs.discard(pubsub)
-            with anyio.CancelScope(shield=True):
-                if pubsub.connection is not None:
-                    pubsub.connection.deregister_connect_callback(self._check_primary)
-                await pubsub.aclose()
+        may have been missed; a connection that gives no sign of life for 8 s raises."""
+        unused = self._key("probe", "")
 
-    async def _insist_on_the_primary(self, pubsub: Any) -> None:
-        """Check its connection, and each that redis-py puts in the place of this, before there is a
-        subscription on it."""
-        connection = pubsub.connection
-        await self._check_primary(connection)
-        connection.deregister_connect_callback(pubsub.on_connect)
-        connection.register_connect_callback(self._check_primary)
-        connection.register_connect_callback(pubsub.on_connect)  # which subscribes again
+        async def probe() -> None:
+            channel = self._channel((await self._connection()).client)
+            await self._send(script("probe", [unused], channel))
 
-    async def _check_primary(self, connection: Any) -> None:
-        """Raises what a replica answers to a write, though this one changes nothing."""
-        await connection.send_command("DEL", self._key("probe", ""))
-        await connection.read_response()
-
-    async def _probe(self) -> None:
-        """Have all who listen hear something, unless what is reached is a replica."""
-        channel = self._channel((await self._connection()).client)
-        await self._send(script("probe", [self._key("probe", "")], channel))
+        return listen(self._connection, self._channel, probe, unused=unused)
 
     def _channel(self, client: Client) -> str:
         return f"{self._prefix}:notices:{client.get_connection_kwargs().get('db') or 0}"

@@ -1,18 +1,15 @@
-"""The exchanges with Redis: connections, failovers, scripts, notices. Needs redis-py."""
+"""The exchanges with Redis: connections, failovers, scripts. Needs redis-py."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import sha1, sha256
 from math import ceil
 from pathlib import Path
-from random import uniform
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -24,11 +21,9 @@ from asgi_wsauth.options import (
     needs_extra,
     shown,
 )
-from asgi_wsauth.stores.protocols import Notice, RenewalNotice
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
-    from redis.asyncio.client import PubSub
 
     Client: TypeAlias = Redis | RedisCluster
 
@@ -44,27 +39,18 @@ __all__ = [
     "connector",
     "digest_of",
     "execute",
-    "hear",
     "is_from_a_replica",
     "ms",
     "script",
-    "subscriber",
     "untils",
-    "written",
 ]
 
 Command: TypeAlias = "tuple[str | int, ...]"
-
-_log = logging.getLogger("asgi_wsauth")
 
 DEADLINE = 4.0  # seconds for one exchange, its wait for a connection included
 _SOCKET = 1.5  # seconds for a connection to be made, or an answer to come
 _IN_FLIGHT = 32  # exchanges at once, and so connections: more would make Redis no faster
 FAILOVERS = 3  # times that an exchange begins anew because it met a replica
-_QUIET = 5.0  # seconds at most without a message, after which an empty one is published
-_ANSWER = 3.0  # seconds within which that has to be heard
-_KINDS = ("user", "token", "session", "everybody", "blocked", "slot", "ended")
-_DRAINED = 1000  # messages that are read before the event loop has its turn
 
 
 class OpenClient:
@@ -260,64 +246,3 @@ def is_from_a_replica(exc: Exception) -> bool:
     from redis.exceptions import MasterDownError, ReadOnlyError
 
     return isinstance(exc, (MasterDownError, ReadOnlyError)) or "-READONLY " in str(exc)
-
-
-# Notices
-
-
-async def subscriber(client: Client) -> PubSub:
-    from redis.asyncio import ConnectionPool, Redis
-
-    if isinstance(client, Redis):
-        return client.pubsub()
-    await client.initialize()  # or its nodes are not known
-    node = client.get_random_node()  # each of them gets all messages
-    pool = ConnectionPool(node.connection_class, **node.connection_kwargs)
-    return Redis(connection_pool=pool).pubsub()  # RedisCluster.pubsub() is new in redis-py 8
-
-
-async def hear(pubsub: PubSub, probe: Callable[[], Awaitable[object]]) -> tuple[list[Notice], bool]:
-    """Notices that have come, and whether the subscription began after them. redis-py subscribes
-    again when it has lost the connection, and says so only by this.
-
-    Args:
-        pubsub: what is subscribed.
-        probe: publishes what all hear, and is no notice; called if there was nothing for long.
-    """
-    with anyio.fail_after(_QUIET + _ANSWER):
-        # Each for another time: all hear what the first one publishes, and begin anew.
-        message = await pubsub.get_message(timeout=uniform(_QUIET / 2, _QUIET))
-        if message is None:
-            with anyio.fail_after(_ANSWER):
-                await probe()
-        while message is None:  # also after the answer to a ping of redis-py's own
-            message = await pubsub.get_message(timeout=_ANSWER)
-    messages = [message]
-    while (
-        len(messages) < _DRAINED
-        and messages[-1]["type"] != "subscribe"
-        and (message := await pubsub.get_message(timeout=0)) is not None
-    ):
-        messages.append(message)
-    # What probes publish is empty.
-    told = [m["data"] for m in messages if m["type"] == "message" and m["data"]]
-    return [n for data in told for n in _parsed(data)], messages[-1]["type"] == "subscribe"
-
-
-def written(notice: Notice) -> str:
-    """A notice as it is published."""
-    (kind, name), until = notice
-    more = [] if notice.renew_by is None else [{"renew_by": notice.renew_by}]
-    return json.dumps([kind, name, until, *more])
-
-
-def _parsed(data: str | bytes) -> list[Notice]:
-    try:
-        kind, name, until, *more = json.loads(data)
-        if kind in _KINDS and isinstance(name, str) and isinstance(until, (int, float)):
-            notice = Notice((kind, name), float(until))
-            return [RenewalNotice.of(notice, float(more[0]["renew_by"])) if more else notice]
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        pass
-    _log.debug("RedisStore: ignored a message that is not a notice")
-    return []

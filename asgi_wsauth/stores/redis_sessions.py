@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgi_wsauth.stores.protocols import Notice, RenewedSessions, SessionKey
-from asgi_wsauth.stores.redis_client import Command, digest_of, ms, script, written
+from asgi_wsauth.stores.redis_client import Command, digest_of, ms, script
+from asgi_wsauth.stores.redis_notices import written
 
 __all__ = ["SessionCommands", "listed", "renewed"]
 

@@ -13,13 +13,13 @@ def patience_with_redis() -> Iterator[None]:
     """A busy machine may take longer than usual for hundreds of exchanges at once, and for one
     answer. Tests of those limits set their own."""
     import asgi_wsauth.redis
-    from asgi_wsauth.stores import redis_client
+    from asgi_wsauth.stores import redis_client, redis_notices
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (redis_client, asgi_wsauth.redis):
+        for module in (redis_client, redis_notices, asgi_wsauth.redis):
             patch.setattr(module, "DEADLINE", 30.0)
         patch.setattr(redis_client, "_SOCKET", 10.0)
-        patch.setattr(redis_client, "_ANSWER", 10.0)
+        patch.setattr(redis_notices, "_ANSWER", 10.0)
         yield
 
 

@@ -43,7 +43,7 @@ ROWS: list[dict[str, tuple[str, str]]] = [
         ),
         "stores": (
             "what is kept: tickets, revocations, slots, sessions; MemoryStore, Lua scripts",
-            "protocols batches memory listener leases redis_client redis_sessions",
+            "protocols batches memory listener leases redis_client redis_notices redis_sessions",
         ),
     },
     {

@@ -32,7 +32,7 @@ import asgi_wsauth.redis
 from asgi_wsauth import ConfigurationError, Denied, MemoryStore, Principal, Reason, Tickets
 from asgi_wsauth.options import check_store
 from asgi_wsauth.redis import RedisStore
-from asgi_wsauth.stores import redis_client
+from asgi_wsauth.stores import redis_client, redis_notices
 from asgi_wsauth.stores.protocols import Notice, RenewalNotice, Subject, TakenSlot
 
 # Before any test changes them.
@@ -889,7 +889,7 @@ async def test_many_at_once_need_few_connections(link: Proxy, prefix: str) -> No
 def impatient(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     for name, value in seconds.items():
         constant = name.upper() if name == "deadline" else f"_{name.upper()}"
-        for module in (redis_client, asgi_wsauth.redis):
+        for module in (redis_client, redis_notices, asgi_wsauth.redis):
             if hasattr(module, constant):
                 monkeypatch.setattr(module, constant, value)
 
@@ -1119,9 +1119,9 @@ async def test_one_notice_is_heard_alone(request: pytest.FixtureRequest, prefix:
     server = pooled_redis(request.config)
     async with client_of(server) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(prefix)
-        assert await redis_client.hear(pubsub, never) == ([], True)
+        assert await redis_notices.hear(pubsub, never) == ([], True)
         await client.publish(prefix, '["user", "alice", 1]')
-        assert await redis_client.hear(pubsub, never) == ([Notice(ALICE, 1.0)], False)
+        assert await redis_notices.hear(pubsub, never) == ([Notice(ALICE, 1.0)], False)
 
 
 async def never() -> None:
@@ -1145,7 +1145,7 @@ async def test_a_connection_that_was_quiet_is_tested_and_no_two_at_the_same_time
 
     for number in range(20):
         pubsub: Any = Quiet()
-        assert await redis_client.hear(pubsub, probe) == ([], True)
+        assert await redis_notices.hear(pubsub, probe) == ([], True)
         assert probes[number:] == [3 * number + 1]
     assert len(set(waits[::3])) == 20
     assert all(2.5 <= wait <= 5 for wait in waits[::3])
@@ -1154,7 +1154,7 @@ async def test_a_connection_that_was_quiet_is_tested_and_no_two_at_the_same_time
 async def test_a_flood_is_heard_in_parts_and_in_its_order(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "_DRAINED", 3)
+    monkeypatch.setattr(redis_notices, "_DRAINED", 3)
     notices = [Notice(ALICE, float(number)) for number in range(20)]
     async with watching(store) as watch:
         for notice in notices:
