@@ -35,7 +35,8 @@ _NO_TROUBLE = re.compile(
     r"|^socket\.send\(\) raised exception\.|^a login can't be rechecked \(verifier_unavailable, "
 )
 _SHOWN = 60  # lines of a log, after one that tells of trouble
-_SECRET = re.compile(r"eyJ[\w-]{10}|wst_\w")
+# Random ids may have the first characters of a JWT.
+_SECRET = re.compile(r"eyJ[\w-]{10,}\.|wst_\w")
 
 
 class Inspection:
