@@ -1,4 +1,4 @@
-"""What is told through Redis, and how it is heard. Needs redis-py."""
+"""Notices that are published in Redis, and the subscription that receives them. Needs redis-py."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ async def listen(
     *,
     unused: str,
 ) -> AsyncGenerator[Sequence[Notice] | None, None]:
-    """Notices as they come; None when a subscription begins, and when redis-py has connected again,
-    because some may have been missed.
+    """Notices as they arrive; None when a subscription begins, and when redis-py has connected
+    again, because some may have been missed.
 
-    A connection on which nothing is heard for 8 s, also of what is published here, raises; and so
-    does one to a replica: whoever listens there hears nothing while it is cut off from its primary,
-    and never learns of it.
+    A connection raises if nothing arrives for 8 s, not even a message that was published to test
+    it, or if it leads to a replica: a listener there misses notices while the replica is cut off
+    from its primary, and never learns of it.
 
     Args:
-        connect: the client of the running event loop.
-        channel_of: where it hears notices.
-        probe: publishes there what all hear, and is no notice.
+        connect: returns the client of the running event loop.
+        channel_of: returns the channel of a client.
+        probe: see `hear`.
         unused: a key that doesn't exist.
     """
     opened = await connect()
@@ -80,14 +80,13 @@ async def _subscriber(client: Client, unused: str) -> tuple[Any, _Primary | None
 
 
 class _Primary:
-    """Sees to it that a subscription is at a primary."""
+    """Keeps a subscription on the primary."""
 
     def __init__(self, unused: str) -> None:
         self._unused = unused
 
     async def insist(self, pubsub: Any) -> None:
-        """Check its connection, and each that redis-py puts in the place of this, before there is a
-        subscription on it."""
+        """Check its connection, and each that redis-py replaces it with, before subscribing."""
         connection = pubsub.connection
         await self.check(connection)
         connection.deregister_connect_callback(pubsub.on_connect)
@@ -95,7 +94,7 @@ class _Primary:
         connection.register_connect_callback(pubsub.on_connect)  # which subscribes again
 
     async def check(self, connection: Any) -> None:
-        """Raises what a replica answers to a write, though this one changes nothing."""
+        """Raises the error with which a replica answers a write. This one changes nothing."""
         await connection.send_command("DEL", self._unused)
         await connection.read_response()
 
@@ -106,10 +105,11 @@ async def hear(pubsub: PubSub, probe: Callable[[], Awaitable[object]]) -> tuple[
 
     Args:
         pubsub: what is subscribed.
-        probe: publishes what all hear, and is no notice; called if there was nothing for long.
+        probe: publishes an empty message, which every listener receives; called when nothing has
+            arrived for a while.
     """
     with anyio.fail_after(_QUIET + _ANSWER):
-        # Each for another time: all hear what the first one publishes, and begin anew.
+        # A random time, so that one listener's message reaches the others before they send theirs.
         message = await pubsub.get_message(timeout=uniform(_QUIET / 2, _QUIET))
         if message is None:
             with anyio.fail_after(_ANSWER):
@@ -123,7 +123,7 @@ async def hear(pubsub: PubSub, probe: Callable[[], Awaitable[object]]) -> tuple[
         and (message := await pubsub.get_message(timeout=0)) is not None
     ):
         messages.append(message)
-    # What probes publish is empty.
+    # An empty message is a probe's.
     told = [m["data"] for m in messages if m["type"] == "message" and m["data"]]
     return [n for data in told for n in _parsed(data)], messages[-1]["type"] == "subscribe"
 

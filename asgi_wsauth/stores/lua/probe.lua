@@ -1,4 +1,4 @@
--- Tells all who listen nothing, which they hear. A replica refuses, because this might write.
+-- Publishes an empty message, which every listener receives. A replica refuses to, as DEL is a write.
 -- KEYS: one that doesn't exist
 -- ARGV: the channel
 redis.call('DEL', KEYS[1])
