@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from servers import DEADLINE, Server
@@ -123,6 +124,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(0)  # for the transports to see it
 
     return asyncio.run(and_leave())
+
+
+async def with_longest_wait(
+    work: Awaitable[T], ask: Callable[[], Awaitable[object]]
+) -> tuple[T, float]:
+    """What came of `work`; and the seconds that `ask` took at most meanwhile: so much the machine
+    had to do besides."""
+    longest, doing = 0.0, asyncio.ensure_future(work)
+    while not doing.done():
+        began = time.monotonic()
+        await ask()
+        longest = max(longest, time.monotonic() - began)
+        await asyncio.sleep(0.05)
+    return await doing, longest
 
 
 def together(*clients: Awaitable[Any]) -> list[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable
 from statistics import median
 from typing import Any
 
 import pytest
-from frames import Close, Wire, run, together
+from frames import Close, Wire, run, together, with_longest_wait
 from servers import DEADLINE, Server, each_server, server, usual_and
 
 from asgi_wsauth import DAPHNE_CLOSE_CODES, Reason
@@ -74,17 +75,6 @@ class Ending:
         return begun
 
 
-async def longest_wait(server: Server, over: asyncio.Event) -> float:
-    """The seconds that a request took at most until then: how much the machine has to do besides,
-    which nothing on this server is quicker than."""
-    longest = 0.0
-    while not over.is_set():
-        begun = time.monotonic()
-        await asyncio.to_thread(server.notes, "", until="", within=0.05)
-        longest = max(longest, time.monotonic() - begun)
-    return longest
-
-
 @each_server
 def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_the_grace(
     server: Server, test: str
@@ -109,14 +99,13 @@ def test_each_client_gets_one_close_within_a_second_and_each_app_is_gone_after_t
         closes = await asyncio.gather(*map(one, clients))
         return closes, median(delays)
 
-    async def both() -> tuple[list[Any], float]:
-        over = asyncio.Event()
-        waiting = asyncio.create_task(longest_wait(server, over))
-        seen = await asyncio.gather(*(talk(*row) for row in names.items()))
-        over.set()
-        return seen, await waiting
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*(talk(*row) for row in names.items()))
 
-    seen, wait = run(both())
+    def ask() -> Awaitable[object]:  # than which nothing on this server is quicker
+        return asyncio.to_thread(server.notes, "", until="", within=0.05)
+
+    seen, wait = run(with_longest_wait(all_of_them(), ask))
     for (reason, name), (closes, delay) in zip(names.items(), seen, strict=True):
         assert closes == [[close_for(server, reason)]] * len(closes)
         assert delay < 1 + wait

@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from itertools import count, islice
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import redis
 from anyio.to_thread import run_sync
+from frames import with_longest_wait
 from handshakes import mint, now
 from logouts import FORM, LOGOUT
 from redis_servers import Proxy, RedisServer, redis_server
@@ -55,8 +56,6 @@ _TROUBLE = re.compile(
 )
 
 _numbers = count(1)
-
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -661,18 +660,6 @@ async def probes(site: Site, crowd: Crowd, login_: str, tickets: Iterable[str]) 
     )
 
 
-async def longest_wait(site: Site, work: Awaitable[T]) -> tuple[T, float]:
-    """What came of `work`; and the seconds that what needs no Redis took at most meanwhile: so much
-    the machine had to do besides."""
-    longest, doing = 0.0, asyncio.ensure_future(work)
-    while not doing.done():
-        began = time.monotonic()
-        await asyncio.gather(*(ask(worker, "GET", "/live") for worker in site.workers))
-        longest = max(longest, time.monotonic() - began)
-        await asyncio.sleep(0.05)
-    return await doing, longest
-
-
 async def test_while_redis_is_down_nobody_is_admitted_and_afterwards_nothing_is_forgotten(
     site: Site, crowd: Crowd
 ) -> None:
@@ -783,7 +770,13 @@ async def test_while_redis_hangs_nobody_is_admitted_and_no_handshake_hangs_for_l
             token = mallory if number % 3 else alice
             worker.handshake("/chat" if number % 2 else "/counted", token=token).close()
         asked = asyncio.create_task(ask_each(site.workers, alice))
-        visits, wait = await longest_wait(site, probes(site, crowd, alice, tickets))
+
+        def ask_what_needs_no_redis() -> Awaitable[object]:
+            return asyncio.gather(*(ask(worker, "GET", "/live") for worker in site.workers))
+
+        visits, wait = await with_longest_wait(
+            probes(site, crowd, alice, tickets), ask_what_needs_no_redis
+        )
         print("seconds until refused:", sorted(round(visit.seconds, 3) for visit in visits))
         assert outcomes(visits) == {UNAVAILABLE: 3 * WORKERS}
         assert max(visit.seconds for visit in visits) < 0.9 * TIMEOUT + wait

@@ -1238,46 +1238,6 @@ async def same_size(one: Redis, other: Redis) -> bool:
     return bool(await one.dbsize() == await other.dbsize())
 
 
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_after_a_failover_the_next_exchange_works(
-    kind: str, given: bool, prefix: str
-) -> None:
-    """The old primary lives on as a replica, and connections that are open lead to it."""
-    with redis_server(kind) as old, redis_server(kind) as new, Proxy(old.port) as link:
-        async with (
-            client_of(new) as there,
-            client_of(old) as here,
-            client_of(Target(link.url)) as own,
-        ):
-            await there.execute_command("REPLICAOF", "127.0.0.1", old.port)
-            store = RedisStore(own, prefix=prefix) if given else store_at(link, prefix)
-            async with watching(store) as watch:
-                await put(store, "a", "b")
-                assert await take(store, "x", 2) == "x"
-                await until(lambda: same_size(here, there))
-                await there.execute_command("REPLICAOF", "NO", "ONE")
-                await here.execute_command("REPLICAOF", "127.0.0.1", new.port)
-                link.lead_to(new.port)
-                async with anyio.create_task_group() as group:  # those at once drop it only once
-                    for name in "yz":
-                        group.start_soon(take, store, name, 3)
-                assert await take(store, "u", 3) == ""
-                assert await taken(store, "ab") == "ab"
-                if given:  # whether that connects again is by its own settings
-                    return
-                assert await heard(watch) is None  # it listens to the new one, and catches up
-                await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
-                assert await heard(watch) == [Notice(ALICE, 1.0)]
-                assert await there.execute_command("PUBSUB", "NUMSUB", f"{prefix}:notices:0") == [
-                    f"{prefix}:notices:0".encode(),
-                    1,
-                ]
-            await there.execute_command("REPLICAOF", "127.0.0.1", free_port())
-            with pytest.raises(sync_redis.ResponseError):  # where there is no other, it says so
-                await put(store, "c")
-
-
 class Pair(NamedTuple):
     """A primary with its replica, and what leads to the first."""
 
@@ -1286,6 +1246,7 @@ class Pair(NamedTuple):
     link: Proxy
 
     async def change_places(self, *, also_behind_the_link: bool = True) -> None:
+        """The old primary lives on as a replica, and connections that are open lead to it."""
         async with client_of(self.old) as here, client_of(self.new) as there:
             await until(lambda: same_size(here, there))
             await there.execute_command("REPLICAOF", "NO", "ONE")
@@ -1294,20 +1255,49 @@ class Pair(NamedTuple):
             self.link.lead_to(self.new.port)
 
     async def listeners(self, prefix: str) -> list[int]:
-        counts = []
-        for server in (self.old, self.new):
-            async with client_of(server) as client:
-                told = await client.execute_command("PUBSUB", "NUMSUB", f"{prefix}:notices:0")
-                counts.append(told[1])
-        return counts
+        return [await listeners(server, prefix) for server in (self.old, self.new)]
+
+
+@asynccontextmanager
+async def pair_of(kind: str | None = None) -> AsyncIterator[Pair]:
+    with redis_server(kind) as old, redis_server(kind) as new, Proxy(old.port) as link:
+        async with client_of(new) as there:
+            await there.execute_command("REPLICAOF", "127.0.0.1", old.port)
+        yield Pair(old, new, link)
 
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
-    with redis_server() as old, redis_server() as new, Proxy(old.port) as link:
-        async with client_of(new) as there:
-            await there.execute_command("REPLICAOF", "127.0.0.1", old.port)
-        yield Pair(old, new, link)
+    async with pair_of() as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_after_a_failover_the_next_exchange_works(
+    kind: str, given: bool, prefix: str
+) -> None:
+    async with pair_of(kind) as pair, client_of(Target(pair.link.url)) as own:
+        store = RedisStore(own, prefix=prefix) if given else store_at(pair.link, prefix)
+        async with watching(store) as watch:
+            await put(store, "a", "b")
+            assert await take(store, "x", 2) == "x"
+            await pair.change_places()
+            async with anyio.create_task_group() as group:  # those at once drop it only once
+                for name in "yz":
+                    group.start_soon(take, store, name, 3)
+            assert await take(store, "u", 3) == ""
+            assert await taken(store, "ab") == "ab"
+            if given:  # whether that connects again is by its own settings
+                return
+            assert await heard(watch) is None  # it listens to the new one, and catches up
+            await store.put_revocation(Notice(ALICE, 1.0), ttl=60)
+            assert await heard(watch) == [Notice(ALICE, 1.0)]
+            assert (await pair.listeners(prefix))[1] == 1
+        async with client_of(pair.new) as there:
+            await there.execute_command("REPLICAOF", "127.0.0.1", free_port())
+        with pytest.raises(sync_redis.ResponseError):  # where there is no other, it says so
+            await put(store, "c")
 
 
 async def test_nobody_listens_to_a_replica(pair: Pair, prefix: str) -> None:
